@@ -1,0 +1,48 @@
+"""Who may use a key at all: the view's own authentication, permissions and throttles, run before any look-up."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+
+def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseBase:
+    """Return the caller's user id, or the 401, 403 or 429 that turns them away (``IDEMPOTENCY_ADMIT``).
+
+    A stored response is as protected as the view that made it, and a replay counts towards the throttle.
+    """
+    api_view: APIView = view.cls(**view.initkwargs)  # type: ignore[attr-defined]  # DRF's as_view() sets them
+    api_view.setup(request)
+    api_view.headers = api_view.default_response_headers
+    api_view.request = admitted = api_view.initialize_request(request)
+    try:
+        api_view.perform_authentication(admitted)
+        api_view.check_permissions(admitted)
+        api_view.check_throttles(admitted)
+    except Exception as error:  # noqa: BLE001 - DRF decides: it answers or re-raises
+        response = api_view.handle_exception(error)
+        return api_view.finalize_response(admitted, response)
+    request.admitted = admitted  # type: ignore[attr-defined]
+    return str(admitted.user.pk)
+
+
+class AdmittedMixin(APIView):
+    """For views behind :func:`admit`: what it has found out is not asked again."""
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        admitted: Request | None = getattr(request, "admitted", None)
+        return admitted or super().initialize_request(request, *args, **kwargs)
+
+    def check_permissions(self, request: Request) -> None:
+        if not self._admitted(request):
+            super().check_permissions(request)
+
+    def check_throttles(self, request: Request) -> None:
+        if not self._admitted(request):
+            super().check_throttles(request)
+
+    @staticmethod
+    def _admitted(request: Request) -> bool:
+        return hasattr(request._request, "admitted")  # noqa: SLF001 - DRF's only way to Django's request

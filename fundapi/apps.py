@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class FundapiConfig(AppConfig):
+    name = "fundapi"
+    verbose_name = "Funds"

@@ -1,0 +1,74 @@
+"""``/health`` for people and scripts, ``/livez`` and ``/readyz`` for orchestrators."""
+
+from collections.abc import Callable
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+import fundapi
+
+
+def _database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM idempotency_store LIMIT 1")  # answers, and is migrated
+
+
+def _valkey() -> None:
+    client = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=settings.REDIS_TIMEOUT,
+        socket_connect_timeout=settings.REDIS_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
+    with client:
+        client.ping()
+
+
+def _works(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except (DatabaseError, InterfaceError, redis.RedisError):
+        return False
+    return True
+
+
+@never_cache
+def livez(_request: HttpRequest) -> HttpResponse:
+    """The process answers. A restart would not bring back a database, so none is asked."""
+    return HttpResponse("ok", content_type="text/plain")
+
+
+@never_cache
+def readyz(_request: HttpRequest) -> HttpResponse:
+    """This process can serve requests now: the database answers and is migrated."""
+    ready = _works(_database)
+    return HttpResponse(
+        "ok" if ready else "no database", status=200 if ready else 503, content_type="text/plain"
+    )
+
+
+@never_cache
+def health(_request: HttpRequest) -> JsonResponse:
+    """Design §4: 503 when the database is gone; ``degraded`` when only Valkey is, for funds are still created."""
+    database, valkey = _works(_database), _works(_valkey)
+    status = "unavailable" if not database else "ok" if valkey else "degraded"
+    return JsonResponse(
+        {
+            "status": status,
+            "store_type": "fund-store"
+            if settings.USE_FUND_STORE and settings.USE_FUND_STORE_ROLLOUT
+            else "legacy",
+            "environment": settings.ENVIRONMENT,
+            "version": fundapi.__version__,
+            "checks": {
+                "database": "ok" if database else "unavailable",
+                "valkey": "ok" if valkey else "unavailable",
+            },
+        },
+        status=200 if database else 503,
+    )

@@ -1,0 +1,67 @@
+"""Structured logs: one JSON object a line, with everything bound to the request (id, user, operation)."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import msgspec
+import structlog
+
+_encoder = msgspec.json.Encoder(enc_hook=repr)
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso"),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold bodies and tokens
+
+
+def _exception(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Render an exception as data: never with local variables, never with a failing row from PostgreSQL."""
+    event = structlog.processors.ExceptionRenderer(_traceback)(logger, name, event)
+    for error in event.get("exception", []):
+        error["exc_value"] = error["exc_value"].partition("\nDETAIL:")[0]
+    return event
+
+
+def _to_json(event: Any, **_: Any) -> str:
+    return _encoder.encode(event).decode()
+
+
+def logging_config(*, level: str, json: bool) -> dict[str, Any]:
+    """Return Django's ``LOGGING``: every logger, ours and the libraries', through one formatter to stderr."""
+    renderer: list[Any] = (
+        [_exception, structlog.processors.JSONRenderer(serializer=_to_json)]
+        if json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+    )
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": _SHARED,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            "django": {"handlers": [], "propagate": True},
+            "django.request": {"level": "ERROR"},  # 4xx have their own line: see RequestLogMiddleware
+            "django.server": {"handlers": [], "propagate": True},
+        },
+    }

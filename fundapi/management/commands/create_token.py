@@ -1,0 +1,41 @@
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+from knox.models import AuthToken
+from knox.settings import knox_settings
+
+
+class Command(BaseCommand):
+    help = "Make a bearer token for a user and print it, alone, once: only its hash is kept."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("username")
+        parser.add_argument(
+            "--create",
+            action="store_true",
+            help="Make the user, allowed to create funds, when there is none.",
+        )
+        parser.add_argument(
+            "--days",
+            type=int,
+            default=knox_settings.TOKEN_TTL.days,
+            help="Days until it expires (%(default)s).",
+        )
+
+    @transaction.atomic
+    def handle(self, *_args: Any, username: str, create: bool, days: int, **_options: Any) -> None:
+        if days < 1:
+            raise CommandError("--days must be at least 1.")
+        users = get_user_model().objects
+        user = users.filter(username=username).first()
+        if user is None and create:
+            user = users.create_user(username)  # no password: this user has tokens only
+            user.user_permissions.add(Permission.objects.get(codename="add_fund"))
+        if user is None:
+            raise CommandError(f"There is no user '{username}'. Add --create to make one.")
+        _, token = AuthToken.objects.create(user, expiry=timedelta(days=days))
+        self.stdout.write(token)

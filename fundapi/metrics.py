@@ -1,0 +1,32 @@
+"""``/metrics`` for Prometheus: one answer for all worker processes (prometheus-client's multiprocess mode)."""
+
+import os
+
+from django.http import HttpRequest, HttpResponse
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from idempotency.metrics import IdempotencyCollector
+
+request_duration = Histogram(
+    "http_request_duration_seconds",
+    "Time of a request inside the application.",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def registry() -> CollectorRegistry:
+    """Return all samples: of every process that shares ``PROMETHEUS_MULTIPROC_DIR``, else of this one."""
+    everything = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # prometheus-client's own switch, read by it at import
+        source = MultiProcessCollector(None)
+    else:
+        source = REGISTRY
+    everything.register(source)
+    everything.register(IdempotencyCollector(source))
+    return everything
+
+
+def metrics(_request: HttpRequest) -> HttpResponse:
+    return HttpResponse(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,97 @@
+"""What every request passes: a log line, problem+json, a body limit."""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.functional import SimpleLazyObject
+
+from fundapi.metrics import request_duration
+from fundapi.problems import PROBLEM_JSON, is_api, problem_response, problem_response_for_status
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+logger = structlog.get_logger("fundapi.request")
+REQUEST_ID = re.compile(
+    r"[A-Za-z0-9_.:-]{8,128}"
+)  # what we take over from a proxy; anything else is replaced
+
+
+class RequestLogMiddleware:
+    """One line and one measurement a request, under a request id that the answer carries too."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        started = time.perf_counter()
+        sent = request.headers.get("X-Request-ID", "")
+        request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        response = self.get_response(request)
+        response.headers["X-Request-ID"] = request_id
+        duration = time.perf_counter() - started
+        match = request.resolver_match
+        request_duration.labels(request.method, match.route if match else "", response.status_code).observe(
+            duration
+        )
+        guarded = getattr(request, "idempotency", None)
+        logger.info(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=response.status_code,
+            duration_ms=round(duration * 1000, 2),
+            user_id=_user_id(request),
+            operation=guarded and guarded.operation,
+            outcome=guarded and guarded.outcome,
+        )
+        return response
+
+
+def _user_id(request: HttpRequest) -> int | None:
+    """Return the caller's id where it is known already; never ask the database for a log line."""
+    user = getattr(request, "_cached_user", None) or getattr(request, "user", None)
+    if user is None or type(user) is SimpleLazyObject:
+        return None
+    pk: int | None = user.pk
+    return pk
+
+
+class ProblemMiddleware:
+    """Whatever error leaves ``/api``, it leaves as problem+json: no HTML, no stack trace, DEBUG or not."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if response.status_code < 400 or not is_api(request):
+            return response
+        if response.headers.get("Content-Type", "").startswith(PROBLEM_JSON):
+            return response
+        problem = problem_response_for_status(response.status_code)
+        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+            if name in response.headers:
+                problem.headers[name] = response.headers[name]
+        return problem
+
+
+class BodyLimitMiddleware:
+    """Refuses a body by its announced length, before a byte of it is read."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if is_api(request) and length.isdecimal() and int(length) > settings.BODY_LIMIT:
+            return problem_response(
+                "body_too_large", f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
+            )
+        return self.get_response(request)

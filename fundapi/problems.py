@@ -1,0 +1,166 @@
+"""Every error under ``/api`` as ``application/problem+json`` (RFC 9457), and the catalogue of their codes."""
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from idempotency import problems as idempotency_problems
+from idempotency.problems import IdempotencyError, Unavailable
+
+PROBLEM_JSON = "application/problem+json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One entry of the catalogue. ``code`` is stable: clients branch on it."""
+
+    status: int
+    code: str
+    title: str
+    detail: str  # the default; a response may say more
+
+    @property
+    def type(self) -> str:
+        return f"/api/problems/{self.code}"
+
+    def body(self, detail: str = "", **extra: Any) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status,
+            "detail": detail or self.detail,
+            "code": self.code,
+            **extra,
+        }
+
+
+_OWN = [
+    Problem(400, "bad_request", "The request cannot be read", "The server could not understand the request."),
+    Problem(400, "validation_error", "Some fields are not valid", "Correct the fields named in 'errors'."),
+    Problem(401, "not_authenticated", "Sign in first", "Send 'Authorization: Bearer <token>', or sign in."),
+    Problem(
+        401,
+        "authentication_failed",
+        "The token is not valid",
+        "The token is unknown, expired or revoked: get a new one.",
+    ),
+    Problem(403, "permission_denied", "You may not do this", "Ask an administrator for the permission."),
+    Problem(404, "not_found", "Not found", "There is nothing here, or it is not yours."),
+    Problem(
+        405, "method_not_allowed", "Method not allowed", "See the Allow header for what this address takes."
+    ),
+    Problem(406, "not_acceptable", "Nothing you accept", "This API answers application/json only."),
+    Problem(
+        415,
+        "unsupported_media_type",
+        "Send JSON",
+        "Send the body as application/json, with that Content-Type.",
+    ),
+    Problem(429, "throttled", "Too many requests", "Slow down: try again after the seconds in Retry-After."),
+    Problem(
+        500,
+        "server_error",
+        "Something went wrong here",
+        "The error is logged. Nothing was stored; try again.",
+    ),
+]
+_IDEMPOTENCY = [
+    Problem(
+        error.status, error.code, error.title, getattr(error, "detail", "The key is meant for somebody else.")
+    )
+    for error in vars(idempotency_problems).values()
+    if isinstance(error, type) and issubclass(error, IdempotencyError) and hasattr(error, "code")
+]
+CATALOGUE: dict[str, Problem] = {problem.code: problem for problem in (*_OWN, *_IDEMPOTENCY)}
+_BY_STATUS = {problem.status: problem for problem in reversed((*_OWN, CATALOGUE["body_too_large"]))}
+_BY_STATUS[503] = CATALOGUE["database_unavailable"]
+
+
+def is_api(request: HttpRequest) -> bool:
+    """Tell whether errors of this request are problem+json."""
+    return request.path.startswith("/api/") or request.path == "/api"
+
+
+def problem_response(code: str, detail: str = "", **extra: Any) -> HttpResponse:
+    """Return the problem of the catalogue as a response, with ``detail`` in place of its default."""
+    problem = CATALOGUE[code]
+    body = problem.body(detail, **extra)
+    return JsonResponse(body, status=problem.status, content_type=PROBLEM_JSON)
+
+
+def problem_response_for_status(status: int) -> HttpResponse:
+    """Return a problem for an error that only has an HTTP status."""
+    problem = _BY_STATUS.get(status) or (_BY_STATUS[500] if status >= 500 else _BY_STATUS[400])
+    body = {**problem.body(), "status": status}
+    response = JsonResponse(body, status=status, content_type=PROBLEM_JSON)
+    response.headers["Content-Length"] = str(len(response.content))  # CommonMiddleware has been passed already
+    return response
+
+
+def exception_handler(exc: Exception, _context: dict[str, Any]) -> Response | None:
+    """DRF's hook. ``None`` lets the exception through: it is logged, and answered by :func:`server_error`."""
+    headers: dict[str, str] = {}
+    if isinstance(exc, OperationalError | InterfaceError):
+        logger.warning("The database failed: %s", exc, exc_info=True)
+        exc = Unavailable()
+    if isinstance(exc, IdempotencyError):
+        return _response(CATALOGUE[exc.code], exc.detail, exc.headers)
+    if isinstance(exc, Http404):
+        exc = exceptions.NotFound()
+    elif isinstance(exc, PermissionDenied):
+        exc = exceptions.PermissionDenied()
+    if not isinstance(exc, exceptions.APIException):
+        return None
+    if isinstance(exc, exceptions.ValidationError):
+        return _response(CATALOGUE["validation_error"], "", headers, errors=_errors(exc))
+    if getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = exc.auth_header
+    if isinstance(exc, exceptions.Throttled) and exc.wait is not None:
+        headers["Retry-After"] = str(exc.wait)
+    known = CATALOGUE.get(getattr(exc.detail, "code", ""))
+    problem = known if known and known.status == exc.status_code else _BY_STATUS[exc.status_code]
+    return _response(problem, "" if isinstance(exc, exceptions.Throttled) else str(exc.detail), headers)
+
+
+def _response(problem: Problem, detail: str, headers: dict[str, str], **extra: Any) -> Response:
+    body = problem.body(detail, **extra)
+    return Response(body, status=problem.status, headers=headers, content_type=PROBLEM_JSON)
+
+
+def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
+    """Flatten DRF's details; ``field`` is empty where the whole body is wrong."""
+    details = exc.get_full_details()
+    if not isinstance(details, dict):
+        details = {"": details}
+    return [
+        {
+            "field": "" if field == "non_field_errors" else field,
+            "code": item["code"],
+            "detail": str(item["message"]),
+        }
+        for field, items in details.items()
+        for item in items
+    ]
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """``handler500``: an exception that nothing else answered. A lost database is a 503 everywhere."""
+    lost = isinstance(sys.exception(), OperationalError | InterfaceError)
+    response = problem_response("database_unavailable" if lost else "server_error")
+    if lost:
+        response.headers["Retry-After"] = "1"
+    if not is_api(request):
+        problem = CATALOGUE["database_unavailable" if lost else "server_error"]
+        page = f"<!doctype html><title>{problem.title}</title><h1>{problem.title}</h1><p>Please try again in a moment."
+        response.content = page.encode()
+        response.headers["Content-Type"] = "text/html; charset=utf-8"
+    return response

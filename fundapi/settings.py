@@ -1,0 +1,207 @@
+"""All configuration, from environment variables alone. Each is documented in ``.env.example``."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+
+from fundapi.logs import logging_config
+
+env = environ.Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENVIRONMENT = env.str("ENVIRONMENT", default="dev")  # namespace of keys and rollouts, and nothing else
+
+# --- Security. None of it depends on ENVIRONMENT. -----------------------------------------------------------
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+ALLOWED_HOSTS = [
+    *env.list("ALLOWED_HOSTS", default=[]),
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+]  # the latter: probes
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+HTTPS = env.bool("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = env.int(
+        "HSTS_SECONDS", default=31_536_000
+    )  # s; a year, what browsers' preload lists ask
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|metrics)$"]  # probes come from inside, without TLS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+X_FRAME_OPTIONS = "DENY"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",  # memory-hard, and needs no package
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- Applications -------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "fundapi.apps.FundapiConfig",
+    "idempotency.apps.IdempotencyConfig",
+    "unfold",  # before django.contrib.admin, whose templates it replaces
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.postgres",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "knox",
+    "rest_framework",
+]
+MIDDLEWARE = [
+    "fundapi.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
+    "fundapi.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "fundapi.middleware.BodyLimitMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "idempotency.middleware.IdempotencyMiddleware",  # last: it runs the view
+]
+ROOT_URLCONF = "fundapi.urls"
+WSGI_APPLICATION = "fundapi.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+TIME_ZONE = "UTC"
+STATIC_URL = "/static/"
+STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # where collectstatic writes; an image sets it
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # else straight from the packages: running needs no collectstatic
+
+# --- PostgreSQL ---------------------------------------------------------------------------------------------
+WEB_THREADS = env.int("WEB_THREADS", default=4)
+DATABASE = env.db_url("DATABASE_URL", default="postgres:///fundapi")
+DATABASE_TRANSACTION_POOLING = env.bool("DATABASE_TRANSACTION_POOLING", default=False)  # behind PgBouncer
+DATABASE_STATEMENT_TIMEOUT = env.int(
+    "DATABASE_STATEMENT_TIMEOUT", default=10
+)  # s; a browser gives up soon after
+DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=5)  # s; long before the statement's end
+DATABASE["CONN_MAX_AGE"] = env.int(
+    "DATABASE_CONN_MAX_AGE", default=600
+)  # s; a connection a request costs 5 x
+DATABASE["CONN_HEALTH_CHECKS"] = (
+    True  # one ping a request buys recovery from a restart without a failed request
+)
+DATABASE["OPTIONS"] = {"connect_timeout": 2, "application_name": "fundapi", **DATABASE.get("OPTIONS", {})}
+if DATABASE_TRANSACTION_POOLING:
+    DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
+else:  # a transaction pooler refuses start-up options: there, set these on the role (docs/idempotency.md)
+    DATABASE["OPTIONS"]["options"] = (
+        f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT}s -c lock_timeout={DATABASE_LOCK_TIMEOUT}s"
+    )
+DATABASES = {"default": DATABASE}
+
+# --- Valkey: broker of Celery and counters of throttles. Nothing in it is needed to create a fund. ----------
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+REDIS_TIMEOUT = 0.25  # s; a throttle is worth no longer wait
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_ACKS_LATE = True  # tasks may run twice: better than not at all
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_TIME_LIMIT = 3600  # s; a purge of ten million rows takes minutes
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+WORKER_METRICS_PORT = env.int(
+    "WORKER_METRICS_PORT", default=0
+)  # 0: the web's /metrics shows the worker's too
+CELERY_BEAT_SCHEDULE = {
+    "purge-expired-idempotency-keys": {
+        "task": "idempotency.purge_expired",
+        "schedule": timedelta(
+            seconds=env.int("IDEMPOTENCY_PURGE_INTERVAL", default=86_400)
+        ),  # s; daily (runbook)
+    }
+}
+
+# --- The API ------------------------------------------------------------------------------------------------
+BODY_LIMIT = 256 * 1024  # bytes of a request's body under /api
+DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
+FUND_CREATE_RATE = env.str("FUND_CREATE_RATE", default="600/minute")  # per user, in DRF's notation
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "fundapi.authentication.BearerAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["fundapi.exactjson.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["fundapi.exactjson.ExactJSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "fundapi.problems.exception_handler",
+    "URL_FORMAT_OVERRIDE": None,
+}
+REST_KNOX = {
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_TTL": timedelta(days=env.int("TOKEN_TTL_DAYS", default=90)),
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "fundapi",
+    "DESCRIPTION": "Creates investment funds exactly once.",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- Idempotency --------------------------------------------------------------------------------------------
+IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
+IDEMPOTENCY_ADMIT = "fundapi.admission.admit"
+IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
+IDEMPOTENCY_TTL = timedelta(seconds=env.int("IDEMPOTENCY_TTL", default=86_400))  # s; 24 h (runbook)
+IDEMPOTENCY_WAIT_MAX = env.int("IDEMPOTENCY_WAIT_MAX", default=2)  # s
+IDEMPOTENCY_WAITERS_MAX = env.int(
+    "IDEMPOTENCY_WAITERS_MAX", default=WEB_THREADS // 2
+)  # half the threads stay free
+
+# --- Rollout ------------------------------------------------------------------------------------------------
+USE_FUND_STORE = env.bool("USE_FUND_STORE", default=env.bool("VITE_USE_FUND_STORE", default=True))
+USE_FUND_STORE_ROLLOUT = env.int(
+    "USE_FUND_STORE_ROLLOUT", default=env.int("VITE_USE_FUND_STORE_ROLLOUT", default=0)
+)
+
+# --- Admin --------------------------------------------------------------------------------------------------
+UNFOLD = {
+    "SITE_TITLE": "fundapi",
+    "SITE_HEADER": "fundapi",
+    "SITE_SUBHEADER": ENVIRONMENT,
+    "SHOW_HISTORY": True,
+}
+
+# --- Logs ---------------------------------------------------------------------------------------------------
+LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING = logging_config(
+    level=env.str("LOG_LEVEL", default="INFO"),
+    json=env.str("LOG_FORMAT", default="json") == "json",
+)

@@ -1,0 +1,35 @@
+"""Every address of the product."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from fundapi.health import health, livez, readyz
+from fundapi.metrics import metrics
+from fundapi.problems import CATALOGUE, problem_response
+from fundapi.views import FundsView, FundView
+
+
+def problem(_request: HttpRequest, code: str) -> HttpResponse:
+    """What the ``type`` of a problem points to: the problem, explained."""
+    if code not in CATALOGUE:
+        return problem_response(
+            "not_found", f"No problem has this code. Known: {', '.join(sorted(CATALOGUE))}."
+        )
+    return JsonResponse(CATALOGUE[code].body())
+
+
+urlpatterns = [
+    path("api/funds", FundsView.as_view(), name="funds"),
+    path("api/funds/<int:pk>", FundView.as_view(), name="fund"),
+    path("api/problems/<slug:code>", problem, name="problem"),
+    path("api/schema", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema", permission_classes=[]), name="docs"),
+    path("health", health),
+    path("livez", livez),
+    path("readyz", readyz),
+    path("metrics", metrics),
+    path("admin/", admin.site.urls),
+]
+handler500 = "fundapi.problems.server_error"

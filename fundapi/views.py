@@ -1,0 +1,52 @@
+"""``/api/funds``: create, list, show. Exactly-once comes from ``@idempotent``; nothing here knows how."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import reverse
+from rest_framework.generics import ListCreateAPIView, RetrieveAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.serializers import BaseSerializer
+from rest_framework.throttling import BaseThrottle
+
+from fundapi.admission import AdmittedMixin
+from fundapi.models import Fund
+from fundapi.permissions import FundPermission
+from fundapi.serializers import FundSerializer
+from fundapi.throttling import FundCreateThrottle
+from idempotency import idempotent
+
+
+class FundPagination(CursorPagination):
+    page_size = 50
+    max_page_size = 200
+    page_size_query_param = "pageSize"
+    ordering = "-id"
+
+
+class OwnFundsMixin:
+    """A user sees their own funds; everybody else's do not exist."""
+
+    permission_classes = [FundPermission]
+    serializer_class = FundSerializer
+    pagination_class = FundPagination
+    request: Any
+
+    def get_queryset(self) -> QuerySet[Fund]:
+        return Fund.objects.filter(owner=self.request.user)
+
+
+@idempotent(operation="fund-create")
+class FundsView(OwnFundsMixin, AdmittedMixin, ListCreateAPIView):
+    def get_throttles(self) -> list[BaseThrottle]:
+        return [FundCreateThrottle()] if self.request.method == "POST" else []
+
+    def perform_create(self, serializer: BaseSerializer) -> None:
+        serializer.save(owner=self.request.user)
+
+    def get_success_headers(self, data: Any) -> dict[str, str]:
+        return {"Location": reverse("fund", args=[data["id"]])}
+
+
+class FundView(OwnFundsMixin, RetrieveAPIView):
+    pass

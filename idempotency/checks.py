@@ -1,0 +1,77 @@
+"""System checks: a wrong set-up is refused at start, not found in production. Ids are stable."""
+
+import re
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+from django.db import connections
+from django.utils.connection import ConnectionDoesNotExist
+
+from idempotency.conf import conf
+from idempotency.keys import TOKEN
+
+MIDDLEWARE = "idempotency.middleware.IdempotencyMiddleware"
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    if not re.fullmatch(TOKEN, conf.environment):
+        errors.append(
+            Error(
+                "IDEMPOTENCY_ENVIRONMENT is missing or has characters outside A-Z a-z 0-9 _ . : ~ -",
+                hint="Name the environment, such as 'prod': it keeps keys of environments apart.",
+                id="idempotency.E001",
+            )
+        )
+    try:
+        conf.admit  # noqa: B018 - reading it imports it
+    except ImportError as error:
+        errors.append(Error(f"IDEMPOTENCY_ADMIT cannot be imported: {error}", id="idempotency.E002"))
+    if conf.ttl.total_seconds() <= 0 or conf.purge_batch_size < 1:
+        errors.append(
+            Error("IDEMPOTENCY_TTL and IDEMPOTENCY_PURGE_BATCH_SIZE must be positive", id="idempotency.E003")
+        )
+    if not 0 <= conf.wait_max < conf.statement_timeout.total_seconds():
+        errors.append(
+            Error(
+                "IDEMPOTENCY_WAIT_MAX must be at least 0 and below IDEMPOTENCY_STATEMENT_TIMEOUT",
+                hint="A wait is one statement: a shorter time-out would end it as a failure.",
+                id="idempotency.E004",
+            )
+        )
+    return errors
+
+
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """It runs the view itself, so every other middleware's ``process_view`` must come before it."""
+    if MIDDLEWARE not in settings.MIDDLEWARE:
+        return [Error(f"{MIDDLEWARE} is not in MIDDLEWARE", hint="Add it last.", id="idempotency.E005")]
+    if settings.MIDDLEWARE[-1] != MIDDLEWARE:
+        return [Error(f"{MIDDLEWARE} is not the last of MIDDLEWARE", hint="Move it.", id="idempotency.E006")]
+    return []
+
+
+def check_database(**_: Any) -> list[CheckMessage]:
+    try:
+        connection = connections[conf.database]
+    except ConnectionDoesNotExist:
+        return [Error(f"IDEMPOTENCY_DATABASE names no database: '{conf.database}'", id="idempotency.E007")]
+    if connection.vendor != "postgresql":
+        return [
+            Error(
+                f"The database '{conf.database}' is {connection.display_name}, not PostgreSQL",
+                hint="Advisory locks and transactions of PostgreSQL carry the whole guarantee.",
+                id="idempotency.E008",
+            )
+        ]
+    isolation = connection.settings_dict.get("OPTIONS", {}).get("isolation_level")
+    if isolation not in (None, 2):  # psycopg.IsolationLevel.READ_COMMITTED
+        return [
+            Error(
+                f"The database '{conf.database}' is set to another isolation level than READ COMMITTED",
+                hint="Under a longer snapshot, the look-up after the lock would not see who finished first.",
+                id="idempotency.E009",
+            )
+        ]
+    return []

@@ -1,0 +1,85 @@
+"""The app's settings: one object, one lazy property a setting, so that ``override_settings`` works.
+
+Each is an ordinary Django setting named ``IDEMPOTENCY_<PROPERTY>``.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.module_loading import import_string
+
+Admit = Callable[[HttpRequest, Callable[..., Any]], "str | HttpResponseBase"]
+
+
+class Settings:
+    @property
+    def environment(self) -> str:
+        """Namespace of all keys, such as ``prod``. Required: environments may share a database."""
+        return getattr(settings, "IDEMPOTENCY_ENVIRONMENT", "")
+
+    @property
+    def admit(self) -> Admit:
+        """Dotted path of ``admit(request, view) -> principal | response``: who is calling, and may they?
+
+        It authenticates, authorises and throttles, before anything stored is looked at. It returns a stable
+        name of the caller (a user id, never a token), or the response that turns them away.
+        """
+        return _imported(getattr(settings, "IDEMPOTENCY_ADMIT", "idempotency.admission.signed_in_user"))
+
+    @property
+    def ttl(self) -> timedelta:
+        """How long a key is remembered. Runbook: 24 hours."""
+        return getattr(settings, "IDEMPOTENCY_TTL", timedelta(hours=24))
+
+    @property
+    def database(self) -> str:
+        """Alias of the database that holds the keys: the one the guarded views write to."""
+        return getattr(settings, "IDEMPOTENCY_DATABASE", "default")
+
+    @property
+    def wait_max(self) -> int:
+        """Cap of ``Prefer: wait=N``, in seconds. Must stay under the connection's statement time-out."""
+        return getattr(settings, "IDEMPOTENCY_WAIT_MAX", 2)
+
+    @property
+    def waiters_max(self) -> int:
+        """How many requests of one process may wait at once; keep it below its number of threads."""
+        return getattr(settings, "IDEMPOTENCY_WAITERS_MAX", 1)
+
+    @property
+    def statement_timeout(self) -> timedelta:
+        """Longest single statement of a guarded view: with the next, how long a stuck one can hold a key."""
+        return getattr(settings, "IDEMPOTENCY_STATEMENT_TIMEOUT", timedelta(seconds=5))
+
+    @property
+    def idle_timeout(self) -> timedelta:
+        """Longest pause between two statements of a guarded view, after which PostgreSQL ends it."""
+        return getattr(settings, "IDEMPOTENCY_IDLE_TIMEOUT", timedelta(seconds=10))
+
+    @property
+    def purge_batch_size(self) -> int:
+        """Rows one purge transaction deletes; small, so that it never holds locks or a snapshot for long."""
+        return getattr(settings, "IDEMPOTENCY_PURGE_BATCH_SIZE", 1000)
+
+    @property
+    def purge_pause(self) -> timedelta:
+        """Rest between two purge batches, so that requests come first."""
+        return getattr(settings, "IDEMPOTENCY_PURGE_PAUSE", timedelta(milliseconds=20))
+
+    @property
+    def problem_type(self) -> str:
+        """Template of the ``type`` of a problem (RFC 9457); ``{code}`` is replaced."""
+        return getattr(settings, "IDEMPOTENCY_PROBLEM_TYPE", "about:blank")
+
+
+@lru_cache
+def _imported(path: str) -> Admit:
+    admit: Admit = import_string(path)
+    return admit
+
+
+conf = Settings()

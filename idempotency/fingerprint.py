@@ -1,0 +1,144 @@
+"""When are two requests the same? Same method, path, query and body, where JSON bodies compare by value.
+
+Pure functions. JSON is read strictly (RFC 8259, I-JSON's stricter rules from RFC 7493): what two parsers could
+understand differently is refused, because a fingerprint of it would not mean anything.
+"""
+
+import json
+import re
+from decimal import Decimal
+from json.encoder import encode_basestring  # type: ignore[attr-defined]  # public, missing in typeshed
+from typing import Any
+from uuid import UUID
+
+from idempotency.digests import digest128
+from idempotency.problems import InvalidJSON
+
+DEPTH_MAX = 64  # levels of arrays and objects; a person's document has fewer than ten
+DIGITS_MAX = (
+    1000  # digits, or powers of ten, in one number; beyond IEEE doubles, well inside PostgreSQL's numeric
+)
+
+_MEDIA_TYPE_JSON = re.compile(r"\s*application/(?:[\w.-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+
+
+def is_json(content_type: str) -> bool:
+    """Tell whether a ``Content-Type`` announces JSON, ``application/json`` or ``application/…+json``."""
+    return _MEDIA_TYPE_JSON.match(content_type) is not None
+
+
+def parse_json(body: bytes) -> Any:
+    """Read ``body`` as strict JSON; numbers come out exact, as ``int`` or ``Decimal``.
+
+    Raises:
+        InvalidJSON: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, a lone surrogate, a number
+            of more than 1,000 digits, or more than 64 levels of nesting.
+    """
+    try:
+        text = body.decode()
+        document = json.loads(
+            text,
+            parse_int=_integer,
+            parse_float=_decimal,
+            parse_constant=_constant,
+            object_pairs_hook=_object,
+        )
+        if "\\u" in text:  # only an escape can bring a lone surrogate through the UTF-8 decoder
+            _refuse_lone_surrogates(document)
+    except UnicodeDecodeError as error:
+        raise InvalidJSON(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidJSON(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise InvalidJSON(f"Arrays and objects are nested deeper than {DEPTH_MAX} levels.") from None
+    _refuse_deep_nesting(document)
+    return document
+
+
+def _constant(literal: str) -> Any:
+    raise InvalidJSON(f"{literal} is not a JSON number.")
+
+
+def _integer(literal: str) -> int:
+    if len(literal) > DIGITS_MAX:
+        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits.")
+    return int(literal)
+
+
+def _decimal(literal: str) -> Decimal:
+    if len(literal) > DIGITS_MAX:
+        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits.")
+    exponent = literal.lower().partition("e")[2]
+    if exponent and abs(int(exponent)) > DIGITS_MAX:
+        raise InvalidJSON(f"A number has an exponent beyond ±{DIGITS_MAX}.")
+    return Decimal(literal)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidJSON(f"The key {json.dumps(twice[:50])} appears twice in one object.")
+    return result
+
+
+def _refuse_lone_surrogates(document: Any) -> None:
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise InvalidJSON(
+            "A string has half of a surrogate pair (an escape from \\ud800 to \\udfff)."
+        ) from None
+
+
+def _refuse_deep_nesting(document: Any) -> None:
+    level = [document]
+    for _ in range(DEPTH_MAX + 1):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return
+    raise InvalidJSON(f"Arrays and objects are nested deeper than {DEPTH_MAX} levels.")
+
+
+def canonical(document: Any) -> str:
+    """Return one text for all JSON documents of the same value, and different texts for different values.
+
+    Keys sorted, no white space, numbers as ``<integer>e<power of ten>`` without trailing zeros: 1, 1.0 and
+    10e-1 are one value, 0.1 and 0.10000000000000001 are two.
+    """
+    if isinstance(document, str):
+        return str(encode_basestring(document))
+    if document is None or isinstance(document, bool):
+        return {None: "null", True: "true", False: "false"}[document]
+    if isinstance(document, dict):
+        members = (f"{encode_basestring(key)}:{canonical(document[key])}" for key in sorted(document))
+        return "{" + ",".join(members) + "}"
+    if isinstance(document, list):
+        return "[" + ",".join(map(canonical, document)) + "]"
+    return _canonical_number(str(document))
+
+
+def _canonical_number(literal: str) -> str:
+    mantissa, _, exponent = literal.upper().partition("E")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).rstrip("0")
+    if digits.strip("-0") == "":
+        return "0e0"
+    sign = "-" if digits[0] == "-" else ""
+    power = int(exponent or 0) + len(whole) - len(digits)
+    return f"{sign}{digits.lstrip('-0')}e{power}"
+
+
+def fingerprint(*, method: str, path: str, query: str, document: Any = None, body: bytes = b"") -> UUID:
+    """Return the 128-bit fingerprint of a request.
+
+    Give ``document`` (from :func:`parse_json`) for a JSON body, else ``body``, which compares byte for byte.
+    """
+    kind, content = (b"raw", body) if document is None else (b"json", canonical(document).encode())
+    return digest128(method, path, query, kind, content)

@@ -1,0 +1,65 @@
+"""The ``Idempotency-Key`` header: what a client may send, and the digest a key is stored under.
+
+Pure functions. Accepted forms, which name the same key when environment and operation are the server's own:
+
+* a bare token, ``9f86d081``
+* the same token as an RFC 8941 string, ``"9f86d081"``
+* namespaced, ``prod|fund-create|9f86d081`` (runbook, "Environment Scoping")
+"""
+
+import re
+from uuid import UUID
+
+from idempotency.digests import digest128
+from idempotency.problems import EnvironmentMismatch, KeyInvalid, KeyMissing, OperationMismatch
+
+TOKEN_LENGTH_MAX = 255  # characters; what the token column of idempotency_store holds
+SEPARATOR = "|"
+TOKEN = re.compile(rf"[A-Za-z0-9_.:~-]{{1,{TOKEN_LENGTH_MAX}}}")
+
+
+def parse(header: str | None, *, environment: str, operation: str) -> str:
+    """Return the token that ``header`` names for this environment and operation.
+
+    Raises:
+        KeyMissing: there is no header.
+        KeyInvalid: a character outside ``[A-Za-z0-9_.:~-]``, a part that is empty or over 255 characters,
+            or a number of ``|``-separated parts other than one or three.
+        EnvironmentMismatch, OperationMismatch: a namespaced key meant for somebody else.
+    """
+    if header is None:
+        raise KeyMissing
+    parts = _unquote(header).split(SEPARATOR)
+    if len(parts) not in (1, 3) or not all(TOKEN.fullmatch(part) for part in parts):
+        raise KeyInvalid
+    if len(parts) == 3:
+        if parts[0] != environment:
+            raise EnvironmentMismatch(sent=parts[0], expected=environment)
+        if parts[1] != operation:
+            raise OperationMismatch(sent=parts[1], expected=operation)
+    return parts[-1]
+
+
+def _unquote(header: str) -> str:
+    """``"abc"`` → ``abc``. Only a bare token may be quoted: a quoted ``|`` stays outside the alphabet."""
+    if len(header) >= 2 and header[0] == header[-1] == '"' and SEPARATOR not in header:
+        return header[1:-1]
+    return header
+
+
+def format_key(*, environment: str, operation: str, token: str) -> str:
+    """Return the namespaced form, ``environment|operation|token``; :func:`parse` gives the token back."""
+    return SEPARATOR.join((environment, operation, token))
+
+
+def digest(*, environment: str, operation: str, principal: str, token: str) -> UUID:
+    """Return the 128-bit digest under which a key is stored and locked.
+
+    The principal is part of it, so 128 bits are enough: a collision can only be sought among one's own keys.
+    """
+    return digest128(environment, operation, principal, token)
+
+
+def lock_id(key_digest: UUID) -> int:
+    """Return the signed 64-bit number whose PostgreSQL advisory lock guards this digest."""
+    return int.from_bytes(key_digest.bytes[:8], signed=True)

@@ -1,0 +1,89 @@
+"""Prometheus metrics, right with several worker processes (prometheus-client's multiprocess mode).
+
+Each is emitted from exactly one place: requests in :mod:`idempotency.protocol`, purges in
+:mod:`idempotency.purge`, and what is computed at scrape time in :class:`IdempotencyCollector`.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Protocol
+
+from django.db import DatabaseError
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from idempotency import store
+
+OUTCOMES = ("created", "replayed", "key_reused", "in_progress", "failed", "rejected", "unavailable")
+CONFLICTS = ("key_reused", "in_progress")
+
+requests = Counter(
+    "idempotency_requests", "Guarded requests, by operation and how they ended.", ["operation", "outcome"]
+)
+purged_keys = Counter("idempotency_purged_keys", "Expired keys deleted.")
+purge_duration = Histogram(
+    "idempotency_purge_duration_seconds",
+    "Time of one whole purge.",
+    buckets=(0.01, 0.1, 1, 10, 60, 600, 3600),
+)
+
+
+@cache
+def conflicts(operation: str) -> Counter:
+    """Return the counter ``<operation>_conflict``, such as ``fund_create_conflict`` (runbook, "Monitoring")."""
+    name = re.sub(r"\W", "_", operation)
+    return Counter(f"{name}_conflict", f"409 answers of {operation}, by reason.", ["reason"])
+
+
+def declare(operation: str) -> None:
+    """Make the series of an operation exist at zero, so that a first increase is seen as one."""
+    for outcome in OUTCOMES:
+        requests.labels(operation, outcome)
+    for reason in CONFLICTS:
+        conflicts(operation).labels(reason)
+
+
+def observe(operation: str, outcome: str) -> None:
+    """Count one guarded request."""
+    requests.labels(operation, outcome).inc()
+    if outcome in CONFLICTS:
+        conflicts(operation).labels(outcome).inc()
+
+
+class Source(Protocol):
+    """Whatever knows all samples: a registry, or a multiprocess collector."""
+
+    def collect(self) -> Iterable[Metric]: ...
+
+
+class IdempotencyCollector:
+    """What is computed when somebody scrapes. Register it beside the samples it reads."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "idempotency_cache_hit_rate",
+            "Replayed answers per answer given for a key (created or replayed), since the counters began.",
+            value=hit_rate(self.source),
+        )
+        try:
+            size = store.count_active()
+        except DatabaseError:
+            return  # the scrape still shows the rest; /health tells that the database is gone
+        yield GaugeMetricFamily("idempotency_storage_size", "Active idempotency keys.", value=size)
+
+
+def hit_rate(source: Source) -> float:
+    """Return replayed / (created + replayed) of all operations and processes; 0 before the first request."""
+    total = {"created": 0.0, "replayed": 0.0}
+    for family in source.collect():
+        if family.name == "idempotency_requests":
+            for sample in family.samples:
+                if sample.name.endswith("_total") and sample.labels["outcome"] in total:
+                    total[sample.labels["outcome"]] += sample.value
+    answered = sum(total.values())
+    return total["replayed"] / answered if answered else 0.0

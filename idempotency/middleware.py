@@ -1,0 +1,33 @@
+"""Guards the views that are marked with ``@idempotent``. No SQL and no rules here: see ``protocol``."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from idempotency.conf import conf
+from idempotency.decorators import mark_of
+from idempotency.protocol import guard
+
+
+class IdempotencyMiddleware:
+    """Last in ``MIDDLEWARE``: it runs the marked view itself, inside the transaction that holds the key."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> HttpResponseBase | None:
+        mark = mark_of(view)
+        if mark is None or request.method not in mark.methods:
+            return None
+        principal = conf.admit(request, view)
+        if isinstance(principal, HttpResponseBase):
+            return principal
+        run = partial(view, request, *args, **kwargs)
+        return guard(request, run, operation=mark.operation, principal=principal)

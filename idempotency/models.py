@@ -1,0 +1,57 @@
+"""The table ``idempotency_store``: one row per used key, written in the transaction of its effect."""
+
+from django.contrib.postgres.indexes import HashIndex
+from django.db import models
+from django.db.models.functions import Now
+
+from idempotency.keys import TOKEN_LENGTH_MAX, format_key
+
+
+class IdempotencyKey(models.Model):
+    """A key that has been used, and the response that every retry gets.
+
+    Rows are written and read by :mod:`idempotency.store`; this model is for migrations and the admin.
+    """
+
+    digest = models.UUIDField(
+        primary_key=True, editable=False, help_text="Of environment, operation, principal and token."
+    )
+    environment = models.CharField(max_length=TOKEN_LENGTH_MAX)
+    operation = models.CharField(max_length=TOKEN_LENGTH_MAX)
+    principal = models.CharField(
+        max_length=TOKEN_LENGTH_MAX, help_text="Id of the user who sent the request."
+    )
+    token = models.CharField("key", max_length=TOKEN_LENGTH_MAX, help_text="What the client sent.")
+    fingerprint = models.UUIDField(help_text="Of the request's method, path, query and body.")
+    status = models.PositiveSmallIntegerField(help_text="HTTP status of the first answer.")
+    content_type = models.TextField()
+    location = models.TextField(null=True)  # noqa: DJ001 - null is "no such header", and costs no byte
+    etag = models.TextField(null=True)  # noqa: DJ001 - the same
+    body = models.BinaryField(help_text="The response, byte for byte.")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    conflicts = models.PositiveIntegerField(
+        db_default=0, help_text="How often the key came back with another request, and was answered 409."
+    )
+    last_conflict_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "idempotency_store"
+        verbose_name = "idempotency key"
+        ordering = ["-expires_at"]
+        indexes = [
+            models.Index(fields=["expires_at"], name="idempotency_store_expires"),  # purge, newest first
+            HashIndex(fields=["token"], name="idempotency_store_token"),  # support: a key somebody reads out
+            models.Index(fields=["principal"], name="idempotency_store_principal"),  # support: a user's keys
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(expires_at__gt=models.F("created_at")), name="idempotency_store_lives"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__gte=200, status__lt=400), name="idempotency_store_success"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return format_key(environment=self.environment, operation=self.operation, token=self.token)

@@ -1,0 +1,116 @@
+"""What can be wrong with a guarded request: errors as classes with status, code and detail (RFC 9457).
+
+No Django here, so that the pure modules can raise them; :mod:`idempotency.protocol` turns them into responses.
+"""
+
+from typing import ClassVar
+
+
+class IdempotencyError(Exception):
+    """A request that the app answers itself, with ``application/problem+json``."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+    detail: str
+    outcome: ClassVar[str] = "rejected"  # the label of idempotency_requests
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail or self.detail
+        super().__init__(self.detail)
+
+
+class KeyMissing(IdempotencyError):
+    status = 400
+    code = "idempotency_key_missing"
+    title = "Idempotency-Key is missing"
+    detail = (
+        "This request needs an Idempotency-Key header. Make a new random key for each new operation, such as a "
+        "UUID, and send the same key again when you retry."
+    )
+
+
+class KeyInvalid(IdempotencyError):
+    status = 400
+    code = "idempotency_key_invalid"
+    title = "Idempotency-Key cannot be read"
+    detail = (
+        "Send 1 to 255 characters of A-Z a-z 0-9 _ . : ~ - as they are, or in double quotes, or as "
+        "<environment>|<operation>|<key>."
+    )
+
+
+class _Mismatch(IdempotencyError):
+    status = 400
+    part: ClassVar[str]
+
+    def __init__(self, *, sent: str, expected: str) -> None:
+        super().__init__(
+            f"The key is for the {self.part} '{sent}', but this is '{expected}'. "
+            f"Nothing was done. Send the request to '{sent}', or make a key for '{expected}'."
+        )
+
+
+class EnvironmentMismatch(_Mismatch):
+    code = "idempotency_key_environment_mismatch"
+    title = "Idempotency-Key is for another environment"
+    part = "environment"
+
+
+class OperationMismatch(_Mismatch):
+    code = "idempotency_key_operation_mismatch"
+    title = "Idempotency-Key is for another operation"
+    part = "operation"
+
+
+class InvalidJSON(IdempotencyError):
+    status = 400
+    code = "parse_error"
+    title = "The body is not valid JSON"
+    detail = "The body is not valid JSON."
+
+
+class BodyTooLarge(IdempotencyError):
+    status = 413
+    code = "body_too_large"
+    title = "The body is too large"
+    detail = "The body is larger than this server reads. Nothing was done; send less."
+
+
+class KeyReused(IdempotencyError):
+    status = 409
+    code = "idempotency_key_reused"
+    title = "Idempotency-Key was used for another request"
+    detail = (
+        "This key has already been used for a request with different content, whose result stands. "
+        "Review your input; if you mean a new operation, send it with a new key."
+    )
+    outcome = "key_reused"
+    headers = {"Idempotency-Status": "conflict"}
+
+
+class RequestInProgress(IdempotencyError):
+    status = 409
+    code = "idempotency_request_in_progress"
+    title = "The first request with this Idempotency-Key is still running"
+    detail = (
+        "Wait for it to finish, then send the same request with the same key again: you will get its answer. "
+        "'Prefer: wait=2' lets the server wait for you."
+    )
+    outcome = "in_progress"
+    headers = {"Idempotency-Status": "conflict", "Retry-After": "1"}
+
+
+class Unavailable(IdempotencyError):
+    """The database failed under the request. Whether it took effect is for a retry with the same key to tell."""
+
+    status = 503
+    code = "database_unavailable"
+    title = "The database did not answer"
+    detail = (
+        "Send the same request with the same Idempotency-Key again: if the first attempt took effect you will "
+        "get its answer, and nothing is done twice."
+    )
+    outcome = "unavailable"
+    headers = {"Retry-After": "1"}

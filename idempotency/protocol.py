@@ -1,0 +1,168 @@
+"""One key, one effect: the life of a guarded request, from its headers to its answer.
+
+Everything happens in one PostgreSQL transaction: the claim on the key, the view's writes, the stored response.
+A crash at any instant leaves all of it or nothing (design: docs/architecture.md, after Brandur Leach's
+"Implementing Stripe-like idempotency keys in Postgres", with a lock in place of recovery points).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from idempotency import fingerprint as fingerprints
+from idempotency import keys, metrics, store
+from idempotency.conf import conf
+from idempotency.preferences import wait_seconds
+from idempotency.problems import BodyTooLarge, IdempotencyError, KeyReused, RequestInProgress, Unavailable
+from idempotency.waiters import Waiters
+
+logger = logging.getLogger(__name__)
+waiters = Waiters()
+
+View = Callable[[], HttpResponse]
+
+
+@dataclass(slots=True)
+class Guarded:
+    """What the app knows of a request; views and log lines find it as ``request.idempotency``."""
+
+    operation: str
+    principal: str
+    token: str | None = None
+    document: Any = None  # the JSON body, already parsed
+    waited: int = 0  # seconds of ``Prefer: wait`` that were honoured
+    outcome: str = "failed"  # one of metrics.OUTCOMES
+
+
+def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -> HttpResponse:
+    """Answer ``request``: run ``view`` if its key is new, else replay its answer or say why not.
+
+    What the view raises goes through, after everything it wrote is rolled back.
+    """
+    guarded = Guarded(operation, principal)
+    request.idempotency = guarded  # type: ignore[attr-defined]
+    header = request.headers.get("Idempotency-Key")
+    try:
+        guarded.token = keys.parse(header, environment=conf.environment, operation=operation)
+        response = _answer(request, view, guarded, guarded.token)
+    except IdempotencyError as error:
+        response = _refuse(error, guarded)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("The database failed under a guarded request: %s", error, exc_info=True)
+        response = _refuse(Unavailable(), guarded)
+    finally:
+        metrics.observe(operation, guarded.outcome)
+    if guarded.token is not None and header is not None:
+        response.headers["Idempotency-Key"] = header
+    if guarded.waited:
+        response.headers["Preference-Applied"] = f"wait={guarded.waited}"
+    return response
+
+
+def _answer(request: HttpRequest, view: View, guarded: Guarded, token: str) -> HttpResponse:
+    fingerprint = _fingerprint(request, guarded)
+    digest = keys.digest(
+        environment=conf.environment, operation=guarded.operation, principal=guarded.principal, token=token
+    )
+    wait = wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max)
+    try:
+        with transaction.atomic(using=conf.database, durable=True):
+            stored = _claim(digest, wait, guarded)
+            if stored is None:
+                return _first(view, guarded, digest, fingerprint)
+    except store.AlreadyStored:
+        stored = store.find(digest)
+        if stored is None:  # stored and gone again within this request
+            raise RequestInProgress from None
+    if stored.fingerprint != fingerprint:
+        store.record_conflict(digest)
+        raise KeyReused
+    return _replay(stored, guarded)
+
+
+def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
+    try:
+        body = request.body
+    except RequestDataTooBig:
+        raise BodyTooLarge from None
+    if body and fingerprints.is_json(request.META.get("CONTENT_TYPE", "")):
+        guarded.document = fingerprints.parse_json(body)
+    return fingerprints.fingerprint(
+        method=request.method or "",
+        path=request.path,
+        query=request.META.get("QUERY_STRING", ""),
+        document=guarded.document,
+        body=body,
+    )
+
+
+def _claim(digest: UUID, wait: int, guarded: Guarded) -> store.StoredResponse | None:
+    try:
+        return store.claim(digest)
+    except RequestInProgress:
+        with waiters.place(maximum=conf.waiters_max if wait else 0) as granted:
+            if not granted:
+                raise
+            guarded.waited = wait
+            return store.claim(digest, wait=wait)
+
+
+def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> HttpResponse:
+    """Run the view inside the claiming transaction; store its answer, or roll everything back."""
+    response = view()
+    render = getattr(response, "render", None)
+    if callable(render):
+        response = render()
+    if response.status_code >= 400:
+        transaction.set_rollback(True, using=conf.database)  # noqa: FBT003 - Django's own signature
+        return response
+    store.save(
+        digest,
+        operation=guarded.operation,
+        principal=guarded.principal,
+        token=guarded.token or "",
+        status=response.status_code,
+        response=store.StoredResponse(
+            fingerprint=fingerprint,
+            content_type=response.headers.get("Content-Type", ""),
+            location=response.headers.get("Location"),
+            etag=response.headers.get("ETag"),
+            body=response.content,
+        ),
+    )
+    guarded.outcome = "created"
+    response.headers["Idempotency-Status"] = "created"
+    return response
+
+
+def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:
+    guarded.outcome = "replayed"
+    response = HttpResponse(stored.body, status=200, content_type=stored.content_type)
+    response.headers["Idempotency-Status"] = "replayed"
+    if stored.location is not None:
+        response.headers["Location"] = stored.location
+    if stored.etag is not None:
+        response.headers["ETag"] = stored.etag
+    return response
+
+
+def _refuse(error: IdempotencyError, guarded: Guarded) -> HttpResponse:
+    guarded.outcome = error.outcome
+    return JsonResponse(
+        {
+            "type": conf.problem_type.format(code=error.code),
+            "title": error.title,
+            "status": error.status,
+            "detail": error.detail,
+            "code": error.code,
+        },
+        status=error.status,
+        content_type="application/problem+json",
+        headers=error.headers,
+    )
