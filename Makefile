@@ -1,0 +1,59 @@
+# What developers type. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
+PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+run: $(VENV)/run.stamp ## serve on http://127.0.0.1:8000 with a private PostgreSQL and Valkey (PORT, FUNDAPI_HOME)
+	@$(BIN)/python -m fundapi.embedded.run --with-parent
+
+test: $(VENV)/dev.stamp ## run every test, in parallel (ARGS="-k idempotency -x")
+	@$(BIN)/python -m pytest -n logical $(ARGS)
+
+check: $(VENV)/dev.stamp ## lint, format, types, import directions, deployment settings, missing migrations
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/dev.stamp ## measure create, replay and plain requests against each other
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgrade)
+	@$(PIP_COMPILE) $(ARGS) requirements/base.in -o requirements/base.txt
+	@$(PIP_COMPILE) $(ARGS) requirements/run.in -o requirements/run.txt
+	@$(PIP_COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+
+clean: ## remove the virtualenv and every cache; your data in .fundapi stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-results staticfiles
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is the last thing that `venv` puts there, so a half-made virtualenv is made anew.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "fundapi needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make virtualenvs: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt | $(BIN)/pip
+	@echo "Installing requirements/run.txt into $(VENV) ..."
+	@$(PIP_INSTALL) -r requirements/run.txt
+	@touch $@
+
+# dev.txt holds all of run.txt: after it, there is nothing left to install for `make run`.
+$(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt | $(BIN)/pip
+	@echo "Installing requirements/dev.txt into $(VENV) ..."
+	@$(PIP_INSTALL) -r requirements/dev.txt
+	@touch $(VENV)/run.stamp $@

@@ -1,0 +1,179 @@
+"""The home: the one directory that holds the data, logs, locks and secrets of the embedded services."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class EmbeddedError(Exception):
+    """The embedded services cannot do what was asked; the message says why and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """What lies where in a home directory.
+
+    A home belongs to the user who made it: PostgreSQL insists on it for its data, and a second user would
+    leave lock files that the first cannot open.
+    """
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> "Home":
+        """The home at `path`, absolute, whether it exists or not."""
+        return cls(Path(path).absolute())
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Home":
+        """The home that `FUNDAPI_HOME` names, `.fundapi` in the project when it is unset or empty."""
+        return cls.at(Path(environ.get("FUNDAPI_HOME") or PROJECT / ".fundapi").expanduser())
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def postgres(self) -> Path:
+        return self.path / "postgres"
+
+    @property
+    def valkey(self) -> Path:
+        return self.path / "valkey"
+
+    @property
+    def users_lock(self) -> Path:
+        """Held shared by whoever uses the services, exclusively by the keeper once nobody does."""
+        return self.run / "users.lock"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held exclusively by whoever looks for a keeper and perhaps starts one."""
+        return self.run / "start.lock"
+
+    @property
+    def keeper_lock(self) -> Path:
+        """Held exclusively by the keeper as long as it lives."""
+        return self.run / "keeper.lock"
+
+    @property
+    def services_file(self) -> Path:
+        """Where the running services are; there while a keeper is ready, or after one was killed."""
+        return self.run / "services.json"
+
+    @property
+    def socket_note(self) -> Path:
+        """Names the socket directory when that is not in the home, because the home's path is too long."""
+        return self.run / "socket-directory"
+
+    def make(self) -> None:
+        """Make the directories.
+
+        Raises EmbeddedError when the home cannot be made or belongs to somebody else.
+        """
+        # Root's PostgreSQL runs as another account, which must be able to pass through.
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        try:
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(mode=mode, exist_ok=True)
+            owner = self.path.stat().st_uid
+            if owner != os.geteuid():
+                raise EmbeddedError(
+                    f"{self.path} belongs to user id {owner} and this is user id {os.geteuid()}: "
+                    "run as its owner, or set FUNDAPI_HOME to a directory of your own"
+                )
+            for directory in (self.run, self.logs):
+                directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedError(
+                f"cannot make {self.path}: {error.strerror}; set FUNDAPI_HOME elsewhere"
+            ) from error
+
+    def log(self, name: str) -> Path:
+        """The log file `name`; a long one is moved to `name.1` first, so that logs stay bounded."""
+        path = self.logs / f"{name}.log"
+        with suppress(FileNotFoundError):
+            if path.stat().st_size > 10_000_000:  # bytes
+                path.replace(path.with_suffix(".log.1"))
+        return path
+
+    def secret(self, name: str) -> str:
+        """The secret kept under `name`, made on the first call; two processes at once get the same one."""
+        if not self.read(name):
+            with self._draft(name, secrets.token_urlsafe(48)) as draft, suppress(FileExistsError):
+                (self.path / name).hardlink_to(draft)
+        return self.read(name) or ""
+
+    def read(self, name: str) -> str | None:
+        """What is kept under `name`, or None."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    def keep(self, name: str, value: str) -> None:
+        """Keep `value` under `name` in place of what was there, readable for the owner alone."""
+        with self._draft(name, value) as draft:
+            draft.replace(self.path / name)
+
+    @contextmanager
+    def _draft(self, name: str, value: str) -> Iterator[Path]:
+        """A complete file beside `name`, so that a reader never sees half a value."""
+        draft = self.path / f"{name}.{os.getpid()}.draft"
+        draft.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(value + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+class Lock:
+    """An flock on a file: it dies with its process, so nothing is ever stale."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def shared(self, *, wait: bool = True) -> bool:
+        return self._lock(fcntl.LOCK_SH, wait=wait)
+
+    def exclusive(self, *, wait: bool = True) -> bool:
+        return self._lock(fcntl.LOCK_EX, wait=wait)
+
+    def _lock(self, kind: int, *, wait: bool) -> bool:
+        try:
+            fcntl.flock(self.fd, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give up the lock; the file stays, because removing it would split its users."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[Lock]:
+    """An open `Lock` on `path`, closed (and so released) at the end."""
+    held = Lock(path)
+    try:
+        yield held
+    finally:
+        held.close()

@@ -1,0 +1,182 @@
+"""One private PostgreSQL server on a unix socket: made, started, stopped."""
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from fundapi.embedded.home import EmbeddedError, Home
+from fundapi.embedded.processes import TIDY, Account, dying_with_parent, end_of, leftovers, signal_all
+from fundapi.embedded.programs import postgres_directory
+
+ROLE = "fundapi"  # owns the database of the same name; may make databases for tests, is no superuser
+READY_TIMEOUT = 300  # s; recovery after a crash replays the log, which takes as long as it takes
+STOP_TIMEOUT = 30  # s; a fast shutdown ends sessions at once and then writes a checkpoint
+
+SETTINGS = {
+    "listen_addresses": "",  # nobody reaches it but through the socket's directory
+    "unix_socket_permissions": "0777",  # that directory is the gate: root's PostgreSQL is another account
+    "max_connections": "200",  # two test runs beside a served project
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+    "client_connection_check_interval": "1s",  # a killed web worker must not keep its key locked
+}
+THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class Postgres:
+    """The PostgreSQL of a home. Everything is called from one thread of the keeper."""
+
+    def __init__(self, home: Home, account: Account, sockets: Path, *, durable: bool) -> None:
+        self.home = home
+        self.account = account
+        self.sockets = sockets
+        self.settings = SETTINGS if durable else SETTINGS | THROW_AWAY
+        self.server: subprocess.Popen[bytes] | None = None
+
+    def url(self, role: str, database: str) -> str:
+        """A URL that libpq and django-environ read alike (the latter decodes no host that is a path)."""
+        return f"postgres://{role}@/{database}?host={self.sockets}"
+
+    def start(self) -> None:
+        """Make the data directory if there is none, stop what a killed keeper left, start, wait until it
+        answers.
+
+        Raises EmbeddedError.
+        """
+        self._check_or_make_data()
+        self._stop_leftovers(self.home.postgres)
+        # Nothing runs here: whatever pid this file names is dead, or somebody else's by now.
+        (self.home.postgres / "postmaster.pid").unlink(missing_ok=True)
+        for stale in self.sockets.glob(".s.PGSQL.*"):
+            stale.unlink()
+        settings = self.settings | {"unix_socket_directories": str(self.sockets)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        log = self.home.log("postgres")
+        seen = log.stat().st_size if log.exists() else 0
+        with log.open("a") as output:
+            self.server = self._popen(
+                "postgres", "-D", str(self.home.postgres), *options, output=output.fileno()
+            )
+        self._wait_until_ready(log, seen)
+
+    def running(self) -> bool:
+        return self.server is not None and self.server.poll() is None
+
+    def stop(self) -> None:
+        """A fast shutdown: sessions end, everything is on disk. Insists when that takes too long."""
+        if self.server is None:
+            return
+        for sig, patience in ((signal.SIGINT, STOP_TIMEOUT), (signal.SIGQUIT, 10), (signal.SIGKILL, 10)):
+            if self.running():
+                self.server.send_signal(sig)
+                try:
+                    self.server.wait(patience)
+                except subprocess.TimeoutExpired:
+                    continue
+        if self.server.returncode != 0:
+            self._stop_leftovers(self.home.postgres)
+        self.server = None
+
+    def _popen(self, program: str, *arguments: str, output: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+            [postgres_directory() / program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=self.home.path,
+            env=TIDY,
+            start_new_session=True,
+            # For the server SIGINT is a fast shutdown. The keeper has one thread, so this is safe after fork.
+            preexec_fn=dying_with_parent(signal.SIGINT),  # noqa: PLW1509
+            **self.account.popen_options(),
+        )
+
+    def _check_or_make_data(self) -> None:
+        data = self.home.postgres
+        if not data.exists() or not any(data.iterdir()):
+            self._make_data()
+            return
+        try:
+            theirs = (data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            raise EmbeddedError(
+                f"{data} is no PostgreSQL data (no PG_VERSION): move it away, or set FUNDAPI_HOME"
+            ) from None
+        ours = self._major_version()
+        if theirs != ours:
+            raise EmbeddedError(
+                f"{data} was made by PostgreSQL {theirs}, and this is PostgreSQL {ours}: dump it with "
+                "the old one (pg_dump), move it away and load the dump, or set FUNDAPI_HOME elsewhere"
+            )
+
+    def _major_version(self) -> str:
+        command = [str(postgres_directory() / "postgres"), "--version"]
+        return subprocess.check_output(command, text=True, env=TIDY).split()[-1].partition(".")[0]
+
+    def _make_data(self) -> None:
+        """initdb beside the final place, moved there when complete: a half-made one never counts as data."""
+        draft = self.home.path / "postgres.incomplete"
+        self._stop_leftovers(draft)
+        shutil.rmtree(draft, ignore_errors=True)
+        self.account.make_directory(draft)
+        with tempfile.TemporaryFile() as output:
+            made = self._popen(
+                "initdb",
+                *("-D", str(draft), "--username=postgres", "--auth-local=trust", "--auth-host=reject"),
+                # The same sorting everywhere, whatever locales the machine has.
+                *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                output=output.fileno(),
+            ).wait()
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        if made != 0:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise EmbeddedError(f"PostgreSQL could not make its data directory:\n{said.strip()}")
+        draft.rename(self.home.postgres)
+
+    def _wait_until_ready(self, log: Path, seen: int) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT
+        while True:
+            try:
+                self._make_role_and_database()
+                return
+            except psycopg.OperationalError as error:
+                if not self.running():
+                    raise EmbeddedError(f"PostgreSQL did not start ({log}):\n{end_of(log, seen)}") from error
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise EmbeddedError(
+                        f"PostgreSQL is not ready after {READY_TIMEOUT} s ({log}): {error}"
+                    ) from error
+            time.sleep(0.02)
+
+    def _make_role_and_database(self) -> None:
+        with psycopg.connect(
+            self.url("postgres", "postgres"), autocommit=True, connect_timeout=5
+        ) as connection:
+            role = sql.Identifier(ROLE)
+            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).rowcount:
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(role))
+            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [ROLE]).rowcount:
+                connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
+
+    def _stop_leftovers(self, data: Path) -> None:
+        """Stop the servers and sessions that still work in `data`: their keeper or postmaster was killed."""
+        left = leftovers("postgres", data, self.account)
+        pids = {process.pid for process in left}
+        # A session whose postmaster is dead notices by itself, unless it is busy; waiting for it is
+        # pointless.
+        postmasters = [process for process in left if any(child.pid in pids for child in process.children())]
+        if postmasters:
+            signal_all(postmasters, signal.SIGINT, wait=STOP_TIMEOUT)  # as if told to stop: nothing is lost
+            left = [process for process in left if process.is_running()]
+        for sig in (signal.SIGQUIT, signal.SIGKILL):
+            left = signal_all(left, sig, wait=5)

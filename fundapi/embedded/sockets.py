@@ -1,0 +1,58 @@
+"""The directory of the services' sockets, which is the gate: who may enter it may connect."""
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from fundapi.embedded.home import EmbeddedError, Home
+from fundapi.embedded.processes import Account
+
+LONGEST_NAME = ".s.PGSQL.5432"
+PATH_MAX = 100  # bytes; macOS allows 103, Linux 107
+PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # means the same to libpq, to URLs and to Valkey's configuration
+
+
+def make_socket_directory(home: Home, account: Account) -> Path:
+    """A directory that only we enter: in the home, or a temporary one when the path there will not do.
+
+    Raises EmbeddedError when there is none.
+    """
+    directory = home.path / "sockets"
+    if not _usable(directory):
+        return _noted(home, account) or _temporary(home, account)
+    account.make_directory(directory)
+    return directory
+
+
+def remove_socket_directory(home: Home, directory: Path) -> None:
+    """Remove a temporary directory; the one in the home stays."""
+    if directory.parent != home.path:
+        shutil.rmtree(directory, ignore_errors=True)
+        home.socket_note.unlink(missing_ok=True)
+
+
+def _usable(directory: Path) -> bool:
+    return len(os.fsencode(directory / LONGEST_NAME)) <= PATH_MAX and bool(PLAIN.fullmatch(str(directory)))
+
+
+def _noted(home: Home, account: Account) -> Path | None:
+    """The one a killed keeper left, if still there and ours: running clients find the new services in it."""
+    directory = Path(home.read("run/socket-directory") or "/nonexistent")
+    if directory.is_dir() and not directory.is_symlink() and directory.stat().st_uid == account.uid:
+        return directory
+    return None
+
+
+def _temporary(home: Home, account: Account) -> Path:
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp's is new and ours alone
+        directory = Path(tempfile.mkdtemp(prefix="fundapi-", dir=parent))
+        if _usable(directory):
+            account.make_directory(directory)
+            home.keep("run/socket-directory", str(directory))
+            return directory
+        directory.rmdir()
+    raise EmbeddedError(
+        "no path is short and plain enough for a socket: set TMPDIR or FUNDAPI_HOME to one that is"
+    )
