@@ -39,7 +39,11 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     renderer: list[Any] = (
         [_exception, structlog.processors.JSONRenderer(serializer=_to_json)]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -101,7 +101,9 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
-WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # else straight from the packages: running needs no collectstatic
+WHITENOISE_USE_FINDERS = (
+    STATIC_ROOT is None
+)  # else straight from the packages: running needs no collectstatic
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
 WEB_THREADS = env.int("WEB_THREADS", default=4)

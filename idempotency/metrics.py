@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Protocol
 
-from django.db import DatabaseError
+from django.db import InterfaceError, OperationalError
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -72,7 +72,7 @@ class IdempotencyCollector:
         )
         try:
             size = store.count_active()
-        except DatabaseError:
+        except (InterfaceError, OperationalError):
             return  # the scrape still shows the rest; /health tells that the database is gone
         yield GaugeMetricFamily("idempotency_storage_size", "Active idempotency keys.", value=size)
 

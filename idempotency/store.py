@@ -158,7 +158,7 @@ def purge_batch(limit: int) -> int:
 
 
 COUNT = """
-SELECT count(*) FROM (SELECT FROM idempotency_store WHERE expires_at {} now() LIMIT %s) AS some
+SELECT count(*) FROM (SELECT FROM idempotency_store WHERE expires_at {} now() LIMIT %s) AS counted
 """
 ESTIMATE = "EXPLAIN (FORMAT JSON) SELECT FROM idempotency_store WHERE expires_at {} now()"
 

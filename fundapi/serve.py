@@ -1,0 +1,40 @@
+"""Serve the application: `python -m fundapi.serve` becomes Granian with the options that this project needs.
+
+One place for `make run`, the container and the tests. `WEB_HOST`, `PORT`, `WEB_CONCURRENCY` (processes) and
+`WEB_THREADS` (per process) are its variables; Granian's own (`GRANIAN_...`) set whatever is not set here.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+
+BACKLOG = 1024  # connections the kernel queues while all are taken
+BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
+KILL_TIMEOUT = (
+    20  # s for a stopping process to finish its requests; a statement may take 10, a stop grace is 30
+)
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def command(environ: Mapping[str, str]) -> list[str]:
+    """The command line of the server."""
+    return [
+        *(sys.executable, "-m", "granian", "fundapi.wsgi:application"),
+        *("--interface", "wsgi", "--http", "1", "--no-ws"),
+        *("--host", environ.get("WEB_HOST") or "127.0.0.1"),
+        *("--port", environ.get("PORT") or "8000"),
+        *("--workers", environ.get("WEB_CONCURRENCY") or str(cores())),
+        *("--blocking-threads", environ.get("WEB_THREADS") or "4"),
+        *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
+        *("--workers-kill-timeout", str(KILL_TIMEOUT)),
+        "--respawn-failed-workers",
+        *("--no-access-log", "--log-level", "warning"),  # the application logs requests itself, structured
+    ]
+
+
+if __name__ == "__main__":
+    os.execv(sys.executable, command(os.environ))  # noqa: S606 - the same process: signals reach the server

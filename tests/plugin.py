@@ -1,0 +1,49 @@
+"""Loaded before pytest-django reads the settings: the whole run gets a private PostgreSQL and Valkey.
+
+The home is thrown away afterwards, so two runs at once never meet. xdist's workers inherit the variables.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fundapi.embedded import services
+
+_running = None
+logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would bury what failed
+
+
+@contextmanager
+def throw_away_services() -> Iterator[None]:
+    with (
+        tempfile.TemporaryDirectory(prefix="fundapi-tests-", ignore_cleanup_errors=True) as home,
+        services(Path(home), durable=False) as found,
+    ):
+        os.environ["FUNDAPI_HOME"] = home
+        os.environ["TEST_SUPERUSER_URL"] = found.superuser_url or found.database_url
+        yield
+
+
+def _set_environment() -> None:
+    os.environ["SECRET_KEY"] = "only-for-tests-and-long-enough-to-satisfy-every-check-0123456789"
+    os.environ["ENVIRONMENT"] = "test"
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    global _running  # noqa: PLW0603 - one run, one set of services
+    _set_environment()
+    if "PYTEST_XDIST_WORKER" not in os.environ and not early_config.known_args_namespace.help:
+        _running = throw_away_services()
+        _running.__enter__()
+
+
+def pytest_unconfigure() -> None:
+    if _running is not None:
+        _running.__exit__(None, None, None)

@@ -1,0 +1,107 @@
+"""Real web servers for tests: Granian as ``make run`` starts it, on a free port of 127.0.0.1."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+from django.db import connection
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def database_url(name: str | None = None) -> str:
+    """The URL of this test worker's database, for another process."""
+    before, _, rest = os.environ["DATABASE_URL"].partition("?")
+    path = before.rpartition("/")[0] + "/" + (name or str(connection.settings_dict["NAME"]))
+    return f"{path}?{rest}" if rest else path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A running web server. ``url`` is its address, ``log`` what it has printed."""
+
+    def __init__(
+        self, directory: Path, env: dict[str, str], *, workers: int, threads: int, application: str
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_path = directory / "web.log"
+        metrics = directory / "metrics"
+        metrics.mkdir()
+        command = [
+            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1"),
+            *("--port", str(self.port), "--workers", str(workers), "--blocking-threads", str(threads)),
+            *("--http", "1", "--respawn-failed-workers", "--respawn-interval", "0.1", application),
+        ]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                env=os.environ
+                | {"DATABASE_URL": database_url(), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+                | {"WEB_THREADS": str(threads)}
+                | env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that serve requests."""
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
+        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+    def wait_until_ready(self, path: str = "/livez", timeout: float = 30) -> None:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(self.url + path, timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise AssertionError(f"the server did not start:\n{self.log}")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                for process in family:
+                    process.kill()
+                self.process.wait(10)
+
+
+@contextmanager
+def running_server(
+    *, workers: int = 2, threads: int = 4, application: str = "fundapi.wsgi:application", **env: str
+) -> Iterator[Server]:
+    """Serve this test worker's database until the context ends; ``env`` adds environment variables."""
+    with TemporaryDirectory(prefix="fundapi-web-") as directory:
+        server = Server(Path(directory), env, workers=workers, threads=threads, application=application)
+        try:
+            server.wait_until_ready()
+            yield server
+        finally:
+            server.stop()
