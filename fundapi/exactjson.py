@@ -20,7 +20,7 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         request = parser_context["request"]._request  # noqa: SLF001 - DRF's only way to Django's request
         guarded = getattr(request, "idempotency", None)
         return guarded.document if guarded else parse_json(stream.read())
@@ -35,7 +35,7 @@ class ExactJSONRenderer(BaseRenderer):
 
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
-    ) -> bytes:  # noqa: ARG002
+    ) -> bytes:
         return b"" if data is None else _encoder.encode(data)
 
 

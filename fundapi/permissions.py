@@ -1,6 +1,6 @@
 """Who may create funds: whoever holds Django's permission ``fundapi.add_fund``, directly or by a group."""
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import connection
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
@@ -24,7 +24,7 @@ SELECT EXISTS (
 """
 
 
-def may_create_funds(user: AbstractUser) -> bool:
+def may_create_funds(user: AbstractUser | AnonymousUser) -> bool:
     """Tell whether an active user may create funds, now, by the database."""
     if user.is_superuser:
         return True

@@ -112,7 +112,7 @@ def exception_handler(exc: Exception, _context: dict[str, Any]) -> Response | No
     """DRF's hook. ``None`` lets the exception through: it is logged, and answered by :func:`server_error`."""
     headers: dict[str, str] = {}
     if isinstance(exc, OperationalError | InterfaceError):
-        logger.warning("The database failed: %s", exc, exc_info=True)
+        logger.warning("The database failed", exc_info=exc)
         exc = Unavailable()
     if isinstance(exc, IdempotencyError):
         return _response(CATALOGUE[exc.code], exc.detail, exc.headers)
@@ -124,10 +124,10 @@ def exception_handler(exc: Exception, _context: dict[str, Any]) -> Response | No
         return None
     if isinstance(exc, exceptions.ValidationError):
         return _response(CATALOGUE["validation_error"], "", headers, errors=_errors(exc))
-    if getattr(exc, "auth_header", None):
-        headers["WWW-Authenticate"] = exc.auth_header
-    if isinstance(exc, exceptions.Throttled) and exc.wait is not None:
-        headers["Retry-After"] = str(exc.wait)
+    if auth_header := getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if wait := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(wait)
     known = CATALOGUE.get(getattr(exc.detail, "code", ""))
     problem = known if known and known.status == exc.status_code else _BY_STATUS[exc.status_code]
     return _response(problem, "" if isinstance(exc, exceptions.Throttled) else str(exc.detail), headers)
@@ -140,9 +140,8 @@ def _response(problem: Problem, detail: str, headers: dict[str, str], **extra: A
 
 def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
     """Flatten DRF's details; ``field`` is empty where the whole body is wrong."""
-    details = exc.get_full_details()
-    if not isinstance(details, dict):
-        details = {"": details}
+    full: Any = exc.get_full_details()
+    details: dict[str, Any] = full if isinstance(full, dict) else {"": full}
     return [
         {
             "field": "" if field == "non_field_errors" else field,

@@ -29,16 +29,14 @@ class FundCreateThrottle(SimpleRateThrottle):
         rate: str = settings.FUND_CREATE_RATE
         return rate
 
-    def get_cache_key(self, request: Request, view: APIView) -> str:  # noqa: ARG002
-        return str(request.user.pk)
-
     def allow_request(self, request: Request, view: APIView) -> bool:
         if self.rate is None or time.monotonic() < FundCreateThrottle._resting_until:
             return True
-        self.item = RateLimitItemPerSecond(self.num_requests, int(self.duration or 1), self.scope)
-        self.key = self.get_cache_key(request, view)
+        requests, seconds = self.parse_rate(self.rate)
+        self.item = RateLimitItemPerSecond(requests, seconds, self.scope)
+        self.user = str(request.user.pk)
         try:
-            return self.limiter.hit(self.item, settings.ENVIRONMENT, self.key)
+            return self.limiter.hit(self.item, settings.ENVIRONMENT, self.user)
         except redis.RedisError as error:
             FundCreateThrottle._resting_until = time.monotonic() + REST
             logger.warning("throttle_open", reason=type(error).__name__, seconds=REST)
@@ -46,7 +44,7 @@ class FundCreateThrottle(SimpleRateThrottle):
 
     def wait(self) -> float | None:
         try:
-            reset = self.limiter.get_window_stats(self.item, settings.ENVIRONMENT, self.key).reset_time
+            reset = self.limiter.get_window_stats(self.item, settings.ENVIRONMENT, self.user).reset_time
         except redis.RedisError:
             return None
         return max(1.0, reset - time.time())

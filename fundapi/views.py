@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.urls import reverse
-from rest_framework.generics import ListCreateAPIView, RetrieveAPIView
+from rest_framework.generics import GenericAPIView, ListCreateAPIView, RetrieveAPIView
 from rest_framework.pagination import CursorPagination
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
@@ -24,20 +24,19 @@ class FundPagination(CursorPagination):
     ordering = "-id"
 
 
-class OwnFundsMixin:
+class OwnFundsView(GenericAPIView):
     """A user sees their own funds; everybody else's do not exist."""
 
     permission_classes = [FundPermission]
     serializer_class = FundSerializer
     pagination_class = FundPagination
-    request: Any
 
     def get_queryset(self) -> QuerySet[Fund]:
         return Fund.objects.filter(owner=self.request.user)
 
 
 @idempotent(operation="fund-create")
-class FundsView(OwnFundsMixin, AdmittedMixin, ListCreateAPIView):
+class FundsView(AdmittedMixin, OwnFundsView, ListCreateAPIView):
     def get_throttles(self) -> list[BaseThrottle]:
         return [FundCreateThrottle()] if self.request.method == "POST" else []
 
@@ -48,5 +47,5 @@ class FundsView(OwnFundsMixin, AdmittedMixin, ListCreateAPIView):
         return {"Location": reverse("fund", args=[data["id"]])}
 
 
-class FundView(OwnFundsMixin, RetrieveAPIView):
+class FundView(OwnFundsView, RetrieveAPIView):
     pass

@@ -31,10 +31,10 @@ class LifeFilter(admin.SimpleListFilter):
     title = "life"
     parameter_name = "life"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("active", "Active"), ("expired", "Expired, not yet purged"), ("conflicts", "With conflicts")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:  # noqa: ARG002
+    def queryset(self, request: HttpRequest, queryset: QuerySet[IdempotencyKey]) -> QuerySet[IdempotencyKey]:
         match self.value():
             case "active":
                 return queryset.filter(expires_at__gt=Now())
@@ -64,13 +64,13 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):
         ("For comparing", {"fields": ["fingerprint", "digest"]}),
     ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: IdempotencyKey | None = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: IdempotencyKey | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: IdempotencyKey | None = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: IdempotencyKey | None = None) -> bool:
         return False
 
     def get_search_results(

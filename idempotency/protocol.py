@@ -54,7 +54,7 @@ def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -
     except IdempotencyError as error:
         response = _refuse(error, guarded)
     except (OperationalError, InterfaceError) as error:
-        logger.warning("The database failed under a guarded request: %s", error, exc_info=True)
+        logger.warning("The database failed under a guarded request", exc_info=error)
         response = _refuse(Unavailable(), guarded)
     finally:
         metrics.observe(operation, guarded.outcome)
@@ -120,7 +120,7 @@ def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> Htt
     if callable(render):
         response = render()
     if response.status_code >= 400:
-        transaction.set_rollback(True, using=conf.database)  # noqa: FBT003 - Django's own signature
+        transaction.set_rollback(True, using=conf.database)
         return response
     store.save(
         digest,

@@ -29,7 +29,7 @@ class StoredResponse:
     body: bytes
 
 
-class AlreadyStored(Exception):  # noqa: N818 - a state, not a fault
+class AlreadyStored(Exception):
     """The primary key refused the row: somebody else finished first."""
 
 
@@ -43,8 +43,8 @@ def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
 
 
-# idempotency_claim() is made by migration 0001. It is VOLATILE PL/pgSQL, so each of its statements takes a new
-# snapshot: it locks first and then looks. A look-up in the statement that takes the lock can be stale.
+# idempotency_claim() is made by migration 0001. It is VOLATILE PL/pgSQL, so each of its statements takes a
+# new snapshot: it locks first and then looks. A look-up in the statement that takes the lock can be stale.
 CLAIM = """
 SELECT state, fingerprint, content_type, location, etag, body
 FROM idempotency_claim(%s, %s, %s, %s, %s)
@@ -55,7 +55,7 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     """Take the key for the current transaction. One round trip.
 
     Returns the stored response if the key has been used and is alive by the database's clock; ``None`` if the
-    key is now held, until COMMIT or ROLLBACK. From then on the transaction's statement and idle time-outs apply.
+    key is now held, until COMMIT or ROLLBACK. From then on, statement and idle time-outs bound the transaction.
     ``wait`` is how many seconds to wait for another holder.
 
     Raises:
@@ -84,9 +84,12 @@ INSERT INTO idempotency_store AS stored (
 )
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), now() + %s)
 ON CONFLICT (digest) DO UPDATE SET
-    (fingerprint, status, content_type, location, etag, body, created_at, expires_at, conflicts, last_conflict_at)
-  = (excluded.fingerprint, excluded.status, excluded.content_type, excluded.location, excluded.etag,
-     excluded.body, excluded.created_at, excluded.expires_at, 0, NULL)
+    (fingerprint, status, content_type, location, etag, body, created_at, expires_at) = (
+        excluded.fingerprint, excluded.status, excluded.content_type, excluded.location, excluded.etag,
+        excluded.body, excluded.created_at, excluded.expires_at
+    ),
+    conflicts = 0,
+    last_conflict_at = NULL
 WHERE stored.expires_at <= now()
 """
 
@@ -172,7 +175,7 @@ def _count(comparison: str) -> int:
 
 
 def count_active() -> int:
-    """Return the number of live keys: exact up to 100,000, the planner's estimate beyond. Cheap at any size."""
+    """Return the number of live keys: exact up to 100,000, then the planner's estimate. Cheap at any size."""
     return _count(">")
 
 

@@ -2,7 +2,6 @@ import django.contrib.postgres.indexes
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-
 # One round trip decides what a request with a key may do. LANGUAGE plpgsql VOLATILE under READ COMMITTED: each
 # statement inside takes a new snapshot. That is what makes the second look-up see a row whose transaction ended
 # between the first look-up and the lock. Joined into one statement the two would share a snapshot, and a key
