@@ -20,7 +20,7 @@ The map:
     prepare    what `make run` does before it serves: migrate, static files, admin user, demo token
     run        `make run`
 
-Linux and macOS; nothing here is imported in production.
+Linux and macOS. Where both URLs are set, in production, nothing here does anything.
 """
 
 from fundapi.embedded.client import Services, services

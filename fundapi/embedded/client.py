@@ -83,16 +83,22 @@ def services(
 
 
 def join(home: Home, using: Lock, *, durable: bool = True) -> dict[str, str]:
-    """Become a user of the home through the lock `using`, and return its services' URLs once they answer.
-
-    Harmless to repeat: a user whose keeper was killed calls it again to get a new one.
-    """
+    """Become a user of the home through the lock `using`, and return its services' URLs once they answer."""
     using.shared()  # waits for a keeper that is just stopping
     with lock(home.start_lock) as starting:
         starting.exclusive()
         if not keeper_runs(home):
             _start_keeper(home, durable=durable)
         return _ready(home)
+
+
+def revive(home: Home) -> None:
+    """Start a keeper for a home we use if its own was killed. Raises EmbeddedError when that fails."""
+    if not keeper_runs(home):
+        with lock(home.start_lock) as starting:
+            starting.exclusive()
+            if not keeper_runs(home):
+                _start_keeper(home, durable=True)
 
 
 def leave(home: Home, using: Lock) -> None:

@@ -108,10 +108,10 @@ class Home:
                 path.replace(path.with_suffix(".log.1"))
         return path
 
-    def secret(self, name: str) -> str:
-        """The secret kept under `name`, made on the first call; two processes at once get the same one."""
+    def secret(self, name: str, *, size: int = 48) -> str:
+        """The secret of `size` random bytes kept under `name`, made by whoever asks first."""
         if not self.read(name):
-            with self._draft(name, secrets.token_urlsafe(48)) as draft, suppress(FileExistsError):
+            with self._draft(name, secrets.token_urlsafe(size)) as draft, suppress(FileExistsError):
                 (self.path / name).hardlink_to(draft)
         return self.read(name) or ""
 

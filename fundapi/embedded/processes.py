@@ -116,6 +116,12 @@ def dying_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
     return tether
 
 
+def end_with_parent(sig: signal.Signals) -> None:
+    """Have the kernel send `sig` to this process when its parent dies; a no-op where it cannot."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sig))
+
+
 def leftovers(name: str, directory: Path, account: Account) -> list[psutil.Process]:
     """The processes called `name`, of `account`, at work in `directory`.
 

@@ -1,0 +1,33 @@
+# One image for web, worker, beat and migrate: see docker-compose.yml for how each is started.
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
+RUN python -m venv /opt/venv
+COPY requirements/base.txt /tmp/base.txt
+RUN /opt/venv/bin/pip install --quiet --require-hashes --requirement /tmp/base.txt
+WORKDIR /app
+COPY . .
+RUN /opt/venv/bin/python manage.py collectstatic --no-input
+RUN /opt/venv/bin/python -m compileall -q fundapi idempotency
+
+FROM python:${PYTHON}-slim
+# PROMETHEUS_MULTIPROC_DIR: what the processes of a container count. Mount a tmpfs on it and on /tmp, and the
+# rest of the file system can be read-only.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    WEB_HOST=0.0.0.0 \
+    PORT=8000 \
+    PROMETHEUS_MULTIPROC_DIR=/run/fundapi
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fundapi \
+    && install --directory --owner fundapi --mode 0700 /run/fundapi
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+WORKDIR /app
+USER 10001
+EXPOSE 8000
+# Alive, not ready: a restart would not bring back a database.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', os.environ['PORT'], timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+CMD ["python", "-m", "fundapi.serve"]

@@ -1,0 +1,72 @@
+"""What `make run` does before it serves: migrate, an admin user, a demo token. Prints the result as one JSON
+object.
+
+    python -m fundapi.embedded.prepare
+
+It is a process of its own so that the manager stays small and holds no connection.
+"""
+
+import io
+import json
+import os
+import sys
+
+import django
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+
+from fundapi.embedded.home import Home
+
+
+def migrate() -> None:
+    call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr)
+
+
+def admin(home: Home) -> tuple[str, str | None]:
+    """Make the admin user if there is none; returns its name, and its password if we know it.
+
+    DJANGO_SUPERUSER_USERNAME and DJANGO_SUPERUSER_PASSWORD always apply; without the latter a password is
+    made once and kept in the home, and one that was changed since is left alone.
+    """
+    username = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
+    given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+    password = given or home.secret("admin-password", size=12)
+    users = get_user_model().objects
+    user = users.filter(username=username).first()
+    if user is None:
+        users.create_superuser(username, os.environ.get("DJANGO_SUPERUSER_EMAIL", ""), password)
+        return username, password
+    if not user.check_password(password):
+        if not given:
+            return username, None
+        user.set_password(password)
+        user.save(update_fields=["password"])
+    return username, password
+
+
+def demo_token(home: Home) -> str:
+    """The token of user `demo` kept in the home, or a new one when that no longer works."""
+    # Not at the top: these have models, which exist only after django.setup().
+    from rest_framework.exceptions import AuthenticationFailed  # noqa: PLC0415
+
+    from fundapi.authentication import BearerAuthentication  # noqa: PLC0415
+
+    kept = home.read("demo-token")
+    try:
+        if kept and BearerAuthentication().authenticate_credentials(kept.encode()):
+            return kept
+    except AuthenticationFailed:
+        pass
+    output = io.StringIO()
+    call_command("create_token", "demo", create=True, stdout=output)
+    token = output.getvalue().strip()
+    home.keep("demo-token", token)
+    return token
+
+
+if __name__ == "__main__":
+    django.setup()
+    home = Home.from_environment()
+    migrate()
+    username, password = admin(home)
+    print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))

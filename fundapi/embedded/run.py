@@ -1,0 +1,223 @@
+"""`make run`: everything on one machine, from one command, with nothing to install or set up.
+
+    python -m fundapi.embedded.run [--with-parent]
+
+PORT (8000), FUNDAPI_HOME (.fundapi), WEB_CONCURRENCY (cores), WEB_THREADS (4), DJANGO_SUPERUSER_USERNAME and
+DJANGO_SUPERUSER_PASSWORD are its own variables; all others are the settings'. With `--with-parent` it ends
+when the process that started it dies: a killed `make` leaves no server behind.
+"""
+
+import errno
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+from fundapi.embedded.client import revive, services
+from fundapi.embedded.home import EmbeddedError, Home, lock
+from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
+from fundapi.embedded.processes import end_with_parent
+
+TICK = 0.05  # s between looks at the programs
+KEEPER_TICK = 1.0  # s between looks at the keeper of the embedded services
+HOPELESS = 3  # failures of the web server, before it ever answered, after which to give up
+
+READY = """
+fundapi is ready. Ctrl-C stops it.
+
+  API       {url}/api/funds
+  API docs  {url}/api/docs
+  Admin     {url}/admin/    {username} / {password}
+  Health    {url}/health
+  Metrics   {url}/metrics
+  Data      {home}
+
+Create a fund; the same command again replays the answer instead of creating another:
+
+  curl -i {url}/api/funds -H 'Authorization: Bearer {token}' \\
+    -H 'Content-Type: application/json' -H 'Idempotency-Key: {key}' \\
+    -d '{{"name": "Fund I", "size": 50000000}}'
+"""
+
+
+class Interrupted(BaseException):
+    """We were asked to stop before we served."""
+
+
+class Requests:
+    """Requests to stop: Ctrl-C, SIGTERM, a closed terminal."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.serving = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.on_signal)
+
+    def on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 1 and not self.serving:
+            raise Interrupted
+
+
+def run(home: Home, requests: Requests) -> None:
+    """Serve until asked to stop. Raises EmbeddedError when that cannot begin."""
+    port = port_number(os.environ.get("PORT") or "8000")
+    url = f"http://127.0.0.1:{port}"
+    home.make()
+    with lock(home.run / "run.lock") as running:
+        if not running.exclusive(wait=False):
+            raise EmbeddedError(
+                f"{home.path} is being served already, at {home.read('run/url')}; a second server needs a "
+                "FUNDAPI_HOME and a PORT of its own"
+            )
+        home.keep("run/url", url)
+        stop_leftovers(home.path)
+        check_free(port)
+        with services(home) as found:
+            manager = Manager(
+                home.path,
+                programs(home),
+                env=environment(home, port),
+                pass_fds=() if found.lock_fd is None else (found.lock_fd,),
+            )
+            prepared = prepare(manager)
+            requests.serving = True
+            try:
+                manager.look_after()
+                wait_until_ready(manager, requests, port)
+                if not requests.count:
+                    announce(home, url, prepared)
+                look_after_everything(manager, requests, home if found.lock_fd is not None else None)
+            finally:
+                manager.stop(lambda: requests.count > 1)
+
+
+def port_number(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise EmbeddedError(f"PORT is '{text}', which is no port number")
+    return int(text)
+
+
+def check_free(port: int) -> None:
+    """Raise EmbeddedError unless we can listen on `port`; the server itself would share it with another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last run may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise EmbeddedError(f"port {port}: {error.strerror}; set PORT") from error
+            raise EmbeddedError(
+                f"port {port} is taken: stop what listens there, or set PORT to another"
+            ) from error
+
+
+def programs(home: Home) -> list[Program]:
+    # Root is who runs things in a container; Celery's warning is about pickle, which is not used here.
+    quiet = ("-W", "ignore:You're running the worker with superuser")
+    celery = (sys.executable, *quiet, "-m", "celery", "-A", "fundapi", "--quiet")
+    return [
+        Program("web", [sys.executable, "-m", "fundapi.serve"]),
+        Program("worker", [*celery, "worker", "--concurrency", "2", "--without-gossip", "--without-mingle"]),
+        Program("beat", [*celery, "beat", "--schedule", str(home.run / "beat-schedule")]),
+    ]
+
+
+def environment(home: Home, port: int) -> dict[str, str]:
+    """The environment of the programs: ours, completed from the home, plain HTTP on the loopback."""
+    metrics = home.run / "metrics"  # new at each start: what dead processes counted must not come back
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir()
+    static = home.path / "static"
+    static.mkdir(exist_ok=True)
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE") or "fundapi.settings",
+        "FUNDAPI_HOME": str(home.path),
+        "SECRET_KEY": os.environ.get("SECRET_KEY") or home.secret("secret-key"),
+        "STATIC_ROOT": os.environ.get("STATIC_ROOT") or str(static),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "WEB_HOST": "127.0.0.1",
+        "PORT": str(port),
+    }
+
+
+def prepare(manager: Manager) -> dict[str, str | None]:
+    """Run `fundapi.embedded.prepare`; returns what it prints. Raises EmbeddedError when it fails."""
+    process = manager.popen([sys.executable, "-m", "fundapi.embedded.prepare"], stdout=subprocess.PIPE)
+    try:
+        output, _ = process.communicate()
+    except Interrupted:
+        process.terminate()
+        process.wait()
+        raise
+    if process.returncode != 0:
+        raise EmbeddedError("the database could not be prepared; see above")
+    prepared: dict[str, str | None] = json.loads(output)
+    return prepared
+
+
+def wait_until_ready(manager: Manager, requests: Requests, port: int) -> None:
+    """Return when the web server answers or we are asked to stop. Raises EmbeddedError when it keeps failing."""
+    web = manager.programs[0]
+    while not requests.count and not answers(port):
+        time.sleep(TICK)
+        manager.look_after()
+        if web.failures >= HOPELESS:
+            raise EmbeddedError("the web server does not start; see above")
+
+
+def answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def announce(home: Home, url: str, prepared: dict[str, str | None]) -> None:
+    """Print where everything is, and how to create a fund."""
+    password = prepared["password"] or "(changed since it was made)"
+    values = {**prepared, "password": password, "url": url, "home": home.path, "key": secrets.token_hex(8)}
+    print(READY.format_map(values), flush=True)
+
+
+def look_after_everything(manager: Manager, requests: Requests, home: Home | None) -> None:
+    """Keep the programs and, with a home, its keeper running until we are asked to stop."""
+    next_look = 0.0
+    while not requests.count:
+        manager.look_after()
+        if home is not None and time.monotonic() > next_look:
+            next_look = time.monotonic() + KEEPER_TICK
+            try:
+                revive(home)
+            except EmbeddedError as error:
+                say(str(error))
+        time.sleep(TICK)
+
+
+def main(arguments: list[str]) -> int:
+    if "--with-parent" in arguments:
+        end_with_parent(signal.SIGTERM)
+    try:
+        run(Home.from_environment(), Requests())
+    except EmbeddedError as error:
+        say(str(error))
+        return 1
+    except Interrupted:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
