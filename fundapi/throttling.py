@@ -33,7 +33,7 @@ class FundCreateThrottle(SimpleRateThrottle):
         if self.rate is None or time.monotonic() < FundCreateThrottle._resting_until:
             return True
         requests, seconds = self.parse_rate(self.rate)
-        self.item = RateLimitItemPerSecond(requests, seconds, self.scope)
+        self.item = RateLimitItemPerSecond(requests or 0, seconds, self.scope)
         self.user = str(request.user.pk)
         try:
             return self.limiter.hit(self.item, settings.ENVIRONMENT, self.user)

@@ -32,7 +32,7 @@ class OwnFundsView(GenericAPIView):
     pagination_class = FundPagination
 
     def get_queryset(self) -> QuerySet[Fund]:
-        return Fund.objects.filter(owner=self.request.user)
+        return Fund.objects.filter(owner=self.request.user.pk)
 
 
 @idempotent(operation="fund-create")

@@ -7,7 +7,7 @@ understand differently is refused, because a fingerprint of it would not mean an
 import json
 import re
 from decimal import Decimal
-from json.encoder import encode_basestring  # type: ignore[attr-defined]  # public, missing in typeshed
+from json.encoder import encode_basestring
 from typing import Any
 from uuid import UUID
 

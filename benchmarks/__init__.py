@@ -1,0 +1,1 @@
+"""``make bench``: what idempotency costs and replays save, measured side by side on this machine."""

@@ -1,0 +1,70 @@
+"""Who a token belongs to and what they may do: the project's own SQL, one round trip for each question.
+
+It runs before every request; by way of the ORM and ``has_perm`` it took three queries and half of a replay's time.
+"""
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import User
+from django.db import connection
+
+# What user.has_perm("fundapi.add_fund") says of an active user.
+_MAY_CREATE_FUNDS = """
+(
+    auth_user.is_superuser
+    OR EXISTS (
+        SELECT FROM auth_permission AS permission
+        JOIN django_content_type AS type ON type.id = permission.content_type_id
+        WHERE type.app_label = 'fundapi' AND permission.codename = 'add_fund'
+        AND (
+            EXISTS (
+                SELECT FROM auth_user_user_permissions AS direct
+                WHERE direct.user_id = auth_user.id AND direct.permission_id = permission.id
+            )
+            OR EXISTS (
+                SELECT FROM auth_group_permissions AS granted
+                JOIN auth_user_groups AS member ON member.group_id = granted.group_id
+                WHERE member.user_id = auth_user.id AND granted.permission_id = permission.id
+            )
+        )
+    )
+)
+"""
+_FIELDS = (
+    "id",
+    "username",
+    "is_active",
+    "is_staff",
+    "is_superuser",
+)  # the rest stays in the database until asked for
+_BEARER = f"""
+SELECT {_MAY_CREATE_FUNDS}, {", ".join(f"auth_user.{field}" for field in _FIELDS)}
+FROM knox_authtoken JOIN auth_user ON auth_user.id = knox_authtoken.user_id
+WHERE knox_authtoken.digest = %s AND auth_user.is_active
+AND (knox_authtoken.expiry IS NULL OR knox_authtoken.expiry > now())
+"""  # noqa: S608 - composed of the constants above
+_MAY = f"SELECT {_MAY_CREATE_FUNDS} FROM auth_user WHERE id = %s AND is_active"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """The holder of a live token; ``request.auth`` of a request that came with one."""
+
+    user: User
+    may_create_funds: bool
+
+
+def bearer(digest: str) -> Bearer | None:
+    """Return the active user whose unexpired token has this digest, by the database's clock."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BEARER, (digest,))
+        row = cursor.fetchone()
+    return Bearer(User.from_db(connection.alias, _FIELDS, row[1:]), row[0]) if row else None
+
+
+def may_create_funds(user_id: int | None) -> bool:
+    """Tell whether an active user holds the permission ``fundapi.add_fund``, directly or by a group, now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MAY, (user_id,))
+        row = cursor.fetchone()
+    return bool(row and row[0])
