@@ -1,0 +1,3 @@
+from tests.obedience import hold, obedience
+
+__all__ = ["hold", "obedience"]
