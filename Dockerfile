@@ -2,7 +2,10 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_NO_INPUT=1 \
+    STATIC_ROOT=/app/staticfiles
 RUN python -m venv /opt/venv
 COPY requirements/base.txt /tmp/base.txt
 RUN /opt/venv/bin/pip install --quiet --require-hashes --requirement /tmp/base.txt
@@ -19,6 +22,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     WEB_HOST=0.0.0.0 \
     PORT=8000 \
+    STATIC_ROOT=/app/staticfiles \
     PROMETHEUS_MULTIPROC_DIR=/run/fundapi
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fundapi \
     && install --directory --owner fundapi --mode 0700 /run/fundapi

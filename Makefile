@@ -20,11 +20,16 @@ run: $(VENV)/run.stamp ## serve on http://127.0.0.1:8000 with a private PostgreS
 test: $(VENV)/dev.stamp ## run every test, in parallel (ARGS="-k idempotency -x")
 	@$(BIN)/python -m pytest -n logical $(ARGS)
 
+# As in a deployment, for settings that want to know; nothing is served with them.
+check: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
+check: export ALLOWED_HOSTS = fundapi.example
+check: export HTTPS = on
 check: $(VENV)/dev.stamp ## lint, format, types, import directions, deployment settings, missing migrations
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
 bench: $(VENV)/dev.stamp ## measure create, replay and plain requests against each other

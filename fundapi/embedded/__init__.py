@@ -17,7 +17,7 @@ The map:
     valkey     one Valkey server: started, stopped
     processes  children that die with their parent, leftovers found by what they are, root's stand-in account
     manager    the process manager of `make run`
-    prepare    what `make run` does before it serves: migrate, static files, admin user, demo token
+    prepare    what `make run` does before it serves: migrate, admin user, demo token
     run        `make run`
 
 Linux and macOS. Where both URLs are set, in production, nothing here does anything.

@@ -135,14 +135,11 @@ def environment(home: Home, port: int) -> dict[str, str]:
     metrics = home.run / "metrics"  # new at each start: what dead processes counted must not come back
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir()
-    static = home.path / "static"
-    static.mkdir(exist_ok=True)
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE") or "fundapi.settings",
         "FUNDAPI_HOME": str(home.path),
         "SECRET_KEY": os.environ.get("SECRET_KEY") or home.secret("secret-key"),
-        "STATIC_ROOT": os.environ.get("STATIC_ROOT") or str(static),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "WEB_HOST": "127.0.0.1",
         "PORT": str(port),
