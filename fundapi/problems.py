@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from idempotency import problems as idempotency_problems
+from idempotency.faults import is_unavailable
 from idempotency.problems import IdempotencyError, Unavailable
 
 PROBLEM_JSON = "application/problem+json"
@@ -111,7 +111,7 @@ def problem_response_for_status(status: int) -> HttpResponse:
 def exception_handler(exc: Exception, _context: dict[str, Any]) -> Response | None:
     """DRF's hook. ``None`` lets the exception through: it is logged, and answered by :func:`server_error`."""
     headers: dict[str, str] = {}
-    if isinstance(exc, OperationalError | InterfaceError):
+    if is_unavailable(exc):
         logger.warning("The database failed", exc_info=exc)
         exc = Unavailable()
     if isinstance(exc, IdempotencyError):
@@ -155,7 +155,7 @@ def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """``handler500``: an exception that nothing else answered. A lost database is a 503 everywhere."""
-    lost = isinstance(sys.exception(), OperationalError | InterfaceError)
+    lost = is_unavailable(sys.exception())
     response = problem_response("database_unavailable" if lost else "server_error")
     if lost:
         response.headers["Retry-After"] = "1"

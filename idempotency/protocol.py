@@ -8,16 +8,18 @@ A crash at any instant leaves all of it or nothing (design: docs/architecture.md
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import Error, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from idempotency import fingerprint as fingerprints
 from idempotency import keys, metrics, store
 from idempotency.conf import conf
+from idempotency.faults import is_unavailable
 from idempotency.preferences import wait_seconds
 from idempotency.problems import BodyTooLarge, IdempotencyError, KeyReused, RequestInProgress, Unavailable
 from idempotency.waiters import Waiters
@@ -53,7 +55,9 @@ def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -
         response = _answer(request, view, guarded, guarded.token)
     except IdempotencyError as error:
         response = _refuse(error, guarded)
-    except (OperationalError, InterfaceError) as error:
+    except Error as error:
+        if not is_unavailable(error):
+            raise
         logger.warning("The database failed under a guarded request", exc_info=error)
         response = _refuse(Unavailable(), guarded)
     finally:
@@ -71,19 +75,38 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded, token: str) -> H
         environment=conf.environment, operation=guarded.operation, principal=guarded.principal, token=token
     )
     wait = wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max)
+    answer = _claim_or_first(view, guarded, digest=digest, fingerprint=fingerprint, wait=wait)
+    if isinstance(answer, HttpResponse):
+        return answer
+    if answer.fingerprint != fingerprint:
+        store.record_conflict(digest)
+        raise KeyReused
+    return _replay(answer, guarded)
+
+
+def _claim_or_first(
+    view: View, guarded: Guarded, *, digest: UUID, fingerprint: UUID, wait: int
+) -> store.StoredResponse | HttpResponse:
+    """The one transaction. Return what the key already has, or the view's answer, whose effect is committed."""
+    response = None
     try:
         with transaction.atomic(using=conf.database, durable=True):
             stored = _claim(digest, wait, guarded)
-            if stored is None:
-                return _first(view, guarded, digest, fingerprint)
+            if stored is not None:
+                return stored
+            # Before any hook of the view's own, so that it tells "COMMIT failed" from "an effect after it failed".
+            transaction.on_commit(partial(setattr, guarded, "outcome", "created"), using=conf.database)
+            response = _first(view, guarded, digest, fingerprint)
     except store.AlreadyStored:
         stored = store.find(digest)
         if stored is None:  # stored and gone again within this request
             raise RequestInProgress from None
-    if stored.fingerprint != fingerprint:
-        store.record_conflict(digest)
-        raise KeyReused
-    return _replay(stored, guarded)
+        return stored
+    except Exception:
+        if response is None or guarded.outcome != "created":
+            raise
+        logger.exception("An effect after COMMIT failed. What is committed stands, and is the answer")
+    return response
 
 
 def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
@@ -136,7 +159,6 @@ def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> Htt
             body=response.content,
         ),
     )
-    guarded.outcome = "created"
     response.headers["Idempotency-Status"] = "created"
     return response
 
