@@ -30,7 +30,9 @@ _MAY_CREATE_FUNDS = """
     )
 )
 """
-_FIELDS = (
+# What a request needs to know of its user; the rest is fetched when asked for. In the model's order, as from_db() wants.
+_NEEDED = {"id", "username", "is_active", "is_staff", "is_superuser"}
+_FIELDS = tuple(field.attname for field in User._meta.concrete_fields if field.attname in _NEEDED)
     "id",
     "username",
     "is_active",
