@@ -145,12 +145,15 @@ def record_conflict(digest: UUID) -> None:
     _execute(RECORD_CONFLICT, (digest,))
 
 
-# SKIP LOCKED: two purges share the work, and a row that is just being replaced by a new use is left alone.
+# SKIP LOCKED: two purges share the work, and a row that is just being replaced by a new use is left alone. The
+# batch is chosen once, in a WITH: as a subquery, a nested loop may run it again and again and pass the limit.
 PURGE_BATCH = """
-DELETE FROM idempotency_store WHERE expires_at <= now() AND digest IN (
+WITH batch AS MATERIALIZED (
     SELECT digest FROM idempotency_store WHERE expires_at <= now()
     ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED
 )
+DELETE FROM idempotency_store AS stored USING batch
+WHERE stored.digest = batch.digest AND stored.expires_at <= now()
 """
 
 
