@@ -30,15 +30,10 @@ _MAY_CREATE_FUNDS = """
     )
 )
 """
-# What a request needs to know of its user; the rest is fetched when asked for. In the model's order, as from_db() wants.
+# What a request needs to know of its user; the rest is fetched when asked for. In the order of the model, because
+# from_db() assigns by position.
 _NEEDED = {"id", "username", "is_active", "is_staff", "is_superuser"}
 _FIELDS = tuple(field.attname for field in User._meta.concrete_fields if field.attname in _NEEDED)
-    "id",
-    "username",
-    "is_active",
-    "is_staff",
-    "is_superuser",
-)  # the rest stays in the database until asked for
 _BEARER = f"""
 SELECT {_MAY_CREATE_FUNDS}, {", ".join(f"auth_user.{field}" for field in _FIELDS)}
 FROM knox_authtoken JOIN auth_user ON auth_user.id = knox_authtoken.user_id
