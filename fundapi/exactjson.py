@@ -5,10 +5,11 @@ from decimal import Decimal
 from typing import IO, Any
 
 import msgspec
+from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
-from idempotency.fingerprint import parse_json
+from idempotency.fingerprint import is_json, parse_json
 
 _encoder = msgspec.json.Encoder(
     decimal_format="number", enc_hook=str
@@ -21,6 +22,8 @@ class StrictJSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
+        if not is_json(media_type or ""):  # DRF takes 'application/*' for JSON, and the fingerprint does not
+            raise UnsupportedMediaType(media_type)
         request = parser_context["request"]._request  # noqa: SLF001 - DRF's only way to Django's request
         guarded = getattr(request, "idempotency", None)
         return guarded.document if guarded else parse_json(stream.read())

@@ -47,12 +47,14 @@ class StrictIntegerField(serializers.Field):
         self.minimum, self.maximum = minimum, maximum
 
     def to_internal_value(self, data: Any) -> int:
-        if isinstance(data, bool) or not isinstance(data, int | Decimal) or data % 1:
+        if isinstance(data, bool) or not isinstance(data, int | Decimal):
             self.fail("invalid")
         if data < self.minimum:
             self.fail("min_value", minimum=self.minimum)
         if data > self.maximum:
             self.fail("max_value", maximum=self.maximum)
+        if data != int(data):  # after the bounds: of 1e1000 nobody wants the digits
+            self.fail("invalid")
         return int(data)
 
 

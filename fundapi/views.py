@@ -1,11 +1,14 @@
 """``/api/funds``: create, list, show. Exactly-once comes from ``@idempotent``; nothing here knows how."""
 
+import re
 from typing import Any
 
 from django.db.models import QuerySet
 from django.urls import reverse
+from rest_framework.exceptions import NotFound
 from rest_framework.generics import GenericAPIView, ListCreateAPIView, RetrieveAPIView
-from rest_framework.pagination import CursorPagination
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
 
@@ -16,12 +19,21 @@ from fundapi.serializers import FundSerializer
 from fundapi.throttling import FundCreateThrottle
 from idempotency import idempotent
 
+ID = re.compile(r"[0-9]{1,19}")  # digits of a bigint
+
 
 class FundPagination(CursorPagination):
     page_size = 50
     max_page_size = 200
     page_size_query_param = "pageSize"
     ordering = "-id"
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """Read the cursor; one with another position than an id is not ours, and would fail in the query."""
+        cursor = super().decode_cursor(request)
+        if cursor and cursor.position is not None and not ID.fullmatch(cursor.position):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
 
 
 class OwnFundsView(GenericAPIView):

@@ -95,14 +95,12 @@ def _refuse_lone_surrogates(document: Any) -> None:
 def _refuse_deep_nesting(document: Any) -> None:
     level = [document]
     for _ in range(DEPTH_MAX + 1):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
-        if not level:
+        containers = [node for node in level if isinstance(node, dict | list)]
+        if not containers:
             return
+        level = [
+            child for node in containers for child in (node.values() if isinstance(node, dict) else node)
+        ]
     raise InvalidJSON(f"Arrays and objects are nested deeper than {DEPTH_MAX} levels.")
 
 
