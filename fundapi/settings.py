@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import environ
+from psycopg import IsolationLevel
 
 from fundapi.logs import logging_config
 
@@ -119,7 +120,18 @@ DATABASE["CONN_MAX_AGE"] = env.int(
 DATABASE["CONN_HEALTH_CHECKS"] = (
     True  # one ping a request buys recovery from a restart without a failed request
 )
-DATABASE["OPTIONS"] = {"connect_timeout": 2, "application_name": "fundapi", **DATABASE.get("OPTIONS", {})}
+DATABASE["OPTIONS"] = {
+    "connect_timeout": 2,  # s
+    # A host that vanishes without a word would hold a thread for a quarter of an hour. No effect on a unix socket.
+    "keepalives_idle": 5,  # s of silence before the first probe
+    "keepalives_interval": 2,  # s
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # ms for what was sent to be acknowledged
+    "application_name": "fundapi",
+    # The server's default may be stricter (ALTER ROLE ... SET), and then a waiter would not see who finished first.
+    "isolation_level": IsolationLevel.READ_COMMITTED,
+    **DATABASE.get("OPTIONS", {}),
+}
 if DATABASE_TRANSACTION_POOLING:
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
 else:  # a transaction pooler refuses start-up options: there, set these on the role (docs/idempotency.md)
