@@ -16,6 +16,15 @@ from fundapi.problems import PROBLEM_JSON, is_api, problem_response, problem_res
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 logger = structlog.get_logger("fundapi.request")
+METHODS = {
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+}  # a label must not be a client's to invent
 REQUEST_ID = re.compile(
     r"[A-Za-z0-9_.:-]{8,128}"
 )  # what we take over from a proxy; anything else is replaced
@@ -37,9 +46,8 @@ class RequestLogMiddleware:
         response.headers["X-Request-ID"] = request_id
         duration = time.perf_counter() - started
         match = request.resolver_match
-        request_duration.labels(request.method, match.route if match else "", response.status_code).observe(
-            duration
-        )
+        method = request.method if request.method in METHODS else "other"
+        request_duration.labels(method, match.route if match else "", response.status_code).observe(duration)
         guarded = getattr(request, "idempotency", None)
         logger.info(
             "request",

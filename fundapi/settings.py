@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import environ
+from django.urls import reverse_lazy
 from psycopg import IsolationLevel
 
 from fundapi.logs import logging_config
@@ -132,6 +134,12 @@ DATABASE["OPTIONS"] = {
     "isolation_level": IsolationLevel.READ_COMMITTED,
     **DATABASE.get("OPTIONS", {}),
 }
+DATABASE_POOL_SIZE = env.int(
+    "DATABASE_POOL_SIZE", default=0
+)  # connections a process shares; 0: one for each thread
+if DATABASE_POOL_SIZE:
+    DATABASE["CONN_MAX_AGE"] = 0
+    DATABASE["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}  # s; then 503
 if DATABASE_TRANSACTION_POOLING:
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
 else:  # a transaction pooler refuses start-up options: there, set these on the role (docs/idempotency.md)
@@ -206,11 +214,67 @@ USE_FUND_STORE_ROLLOUT = env.int(
 )
 
 # --- Admin --------------------------------------------------------------------------------------------------
+
+
+def _page(title: str, icon: str, permission: str) -> dict[str, Any]:
+    """An entry of the admin's sidebar: the list of a model, for those who may view it."""
+    model = permission.replace(".view_", "_")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{model}_changelist"),
+        "permission": lambda request: request.user.has_perm(permission),
+    }
+
+
 UNFOLD = {
     "SITE_TITLE": "fundapi",
     "SITE_HEADER": "fundapi",
-    "SITE_SUBHEADER": ENVIRONMENT,
+    "SITE_SYMBOL": "account_balance",
+    "SITE_URL": reverse_lazy("docs"),
+    "ENVIRONMENT": "fundapi.admin.environment_badge",
+    "ENVIRONMENT_TITLE_PREFIX": f"[{ENVIRONMENT}]",
     "SHOW_HISTORY": True,
+    "COLORS": {
+        "primary": {  # Tailwind's blue, in place of Unfold's purple
+            "50": "oklch(97% .014 254.604)",
+            "100": "oklch(93.2% .032 255.585)",
+            "200": "oklch(88.2% .059 254.128)",
+            "300": "oklch(80.9% .105 251.813)",
+            "400": "oklch(70.7% .165 254.624)",
+            "500": "oklch(62.3% .214 259.815)",
+            "600": "oklch(54.6% .245 262.881)",
+            "700": "oklch(48.8% .243 264.376)",
+            "800": "oklch(42.4% .199 265.638)",
+            "900": "oklch(37.9% .146 265.522)",
+            "950": "oklch(28.2% .091 267.935)",
+        }
+    },
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "title": "Funds",
+                "items": [
+                    _page("Funds", "account_balance", "fundapi.view_fund"),
+                    _page("Idempotency keys", "key", "idempotency.view_idempotencykey"),
+                ],
+            },
+            {
+                "title": "Access",
+                "separator": True,
+                "items": [
+                    _page("Users", "person", "auth.view_user"),
+                    _page("Groups", "group", "auth.view_group"),
+                    _page("Bearer tokens", "vpn_key", "knox.view_authtoken"),
+                ],
+            },
+            {
+                "title": "Help",
+                "separator": True,
+                "items": [{"title": "API documentation", "icon": "menu_book", "link": reverse_lazy("docs")}],
+            },
+        ]
+    },
 }
 
 # --- Logs ---------------------------------------------------------------------------------------------------
