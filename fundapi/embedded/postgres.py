@@ -11,7 +11,15 @@ import psycopg
 from psycopg import sql
 
 from fundapi.embedded.home import EmbeddedError, Home
-from fundapi.embedded.processes import TIDY, Account, dying_with_parent, end_of, leftovers, signal_all
+from fundapi.embedded.processes import (
+    TIDY,
+    Account,
+    dying_with_parent,
+    end_of,
+    is_alive,
+    leftovers,
+    signal_all,
+)
 from fundapi.embedded.programs import postgres_directory
 
 ROLE = "fundapi"  # owns the database of the same name; may make databases for tests, is no superuser
@@ -28,7 +36,7 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "client_connection_check_interval": "1s",  # a killed web worker must not keep its key locked
 }
-THROW_AWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}  # what the kernel has survives a kill -9 of ours
 
 
 class Postgres:
@@ -177,6 +185,6 @@ class Postgres:
         postmasters = [process for process in left if any(child.pid in pids for child in process.children())]
         if postmasters:
             signal_all(postmasters, signal.SIGINT, wait=STOP_TIMEOUT)  # as if told to stop: nothing is lost
-            left = [process for process in left if process.is_running()]
+            left = [process for process in left if is_alive(process)]
         for sig in (signal.SIGQUIT, signal.SIGKILL):
             left = signal_all(left, sig, wait=5)

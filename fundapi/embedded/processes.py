@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,25 +134,32 @@ def leftovers(name: str, directory: Path, account: Account) -> list[psutil.Proce
         try:
             if process.info["name"] != name or process.info["uids"].effective != account.uid:
                 continue
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == directory:
+            if is_alive(process) and Path(process.cwd()) == directory:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
 
 
-def signal_all(
-    processes: Sequence[psutil.Process], sig: signal.Signals, *, wait: float
-) -> list[psutil.Process]:
+def signal_all(processes: Sequence[psutil.Process], sig: int, *, wait: float) -> list[psutil.Process]:
     """Send `sig` to each and wait up to `wait` seconds; returns those still alive."""
     for process in processes:
-        try:
-            process.send_signal(
-                sig
-            )  # psutil compares start times first: never a process that took over the pid
-        except psutil.NoSuchProcess:
-            continue
-    return psutil.wait_procs(processes, timeout=wait)[1]
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(sig)  # psutil compares start times first: never to one that took over the pid
+    deadline = time.monotonic() + wait
+    alive = [process for process in processes if is_alive(process)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+        alive = [process for process in alive if is_alive(process)]
+    return alive
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs. A zombie does not, and where nobody reaps orphans it stays for ever."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_of(path: Path, start: int = 0) -> str:

@@ -1,0 +1,454 @@
+"""The private PostgreSQL and Valkey: started by whoever comes first, stopped by whoever leaves last.
+
+Real processes, killed for real. Each test has a home of its own, copied from one that was made once.
+"""
+
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import environ
+import psutil
+import psycopg
+import pytest
+import redis
+from django.db.utils import ConnectionHandler
+
+from fundapi.embedded import EmbeddedError, Home, Services, services
+from fundapi.embedded.processes import service_account
+from fundapi.embedded.programs import postgres_directory
+
+PROJECT = Path(__file__).resolve().parents[2]
+USER = """\
+import json, sys
+from fundapi.embedded import services
+with services(sys.argv[1], durable=False, environ={}) as found:
+    print(json.dumps([found.database_url, found.superuser_url, found.redis_url]), flush=True)
+    sys.stdin.read()
+"""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+
+
+class User:
+    """Another process that uses a home until told to leave. Give it up with `leave()` or `kill()`."""
+
+    def __init__(self, home: Path, **popen_options: str | int | list[int]) -> None:
+        self.process = subprocess.Popen(  # type: ignore[call-overload]
+            [sys.executable, "-c", USER, str(home)],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            **popen_options,
+        )
+
+    def ready(self) -> Services:
+        """Wait for its services."""
+        urls = json.loads(self.process.stdout.readline())
+        return Services(*urls, None)
+
+    def leave(self) -> None:
+        self.process.communicate()
+        assert self.process.returncode == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def at_work_in(home: Path) -> dict[str, list[psutil.Process]]:
+    """The living processes of a home's services, by name."""
+    found: dict[str, list[psutil.Process]] = {"keeper": [], "postgres": [], "valkey-server": []}
+    for process in psutil.process_iter(["name", "cmdline", "status"]):
+        if process.info["status"] == psutil.STATUS_ZOMBIE:
+            continue
+        if process.info["cmdline"] and process.info["cmdline"][1:4] == [
+            "-m",
+            "fundapi.embedded.keeper",
+            str(home),
+        ]:
+            found["keeper"].append(process)
+        elif process.info["name"] in found:
+            try:
+                mine = home in Path(process.cwd()).parents
+            except psutil.Error:
+                continue
+            if mine:
+                found[process.info["name"]].append(process)
+    return found
+
+
+def eventually(true: Callable[[], bool], within: float = 20) -> None:
+    deadline = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def nothing_runs_in(home: Path) -> bool:
+    return not any(at_work_in(home).values())
+
+
+def answer(found: Services) -> bool:
+    """Whether both services do their work."""
+    try:
+        with psycopg.connect(found.database_url, connect_timeout=2) as connection:
+            connection.execute("SELECT 1")
+        with redis.Redis.from_url(found.redis_url) as client:
+            return bool(client.ping())
+    except (psycopg.OperationalError, redis.ConnectionError):
+        return False
+
+
+def remember(found: Services) -> None:
+    with psycopg.connect(found.database_url) as connection:
+        connection.execute("CREATE TABLE memory AS SELECT 42 AS answer")
+
+
+def remembers(found: Services) -> bool:
+    with psycopg.connect(found.database_url) as connection:
+        return connection.execute("SELECT answer FROM memory").fetchone() == (42,)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Path]:
+    """A home that was used once."""
+    with tempfile.TemporaryDirectory(prefix="home-") as path:
+        with services(path, durable=False, environ={}):
+            pass
+        yield Path(path)
+
+
+@pytest.fixture
+def new_home() -> Iterator[Path]:
+    """A place for a home; whatever still runs there at the end is stopped, and fails the test."""
+    directory = Path(tempfile.mkdtemp(prefix="home-"))
+    directory.chmod(0o755)
+    yield directory / "h"
+    left = [process for group in at_work_in(directory / "h").values() for process in group]
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=5)
+    shutil.rmtree(directory)
+    assert not left
+
+
+@pytest.fixture
+def home(made: Path, new_home: Path) -> Path:
+    """A home with data, in which nothing runs."""
+    subprocess.run(["cp", "-a", made, new_home], check=True)
+    return new_home
+
+
+def test_both_services_answer_and_leave_nothing_behind(new_home: Path, django_db_blocker: Any) -> None:
+    """A first start as `make run` does it; the URLs work for libpq, Django and redis-py."""
+    settings = {"ENOUGH": "alone"}
+    with services(new_home, environ=settings) as found:
+        assert settings == {
+            "ENOUGH": "alone",
+            "DATABASE_URL": found.database_url,
+            "REDIS_URL": found.redis_url,
+        }
+        database = ConnectionHandler({"default": environ.Env.db_url_config(found.database_url)})["default"]
+        with django_db_blocker.unblock(), database.cursor() as cursor:
+            cursor.execute(
+                "SELECT current_user, current_database(), rolsuper, rolcreatedb FROM pg_roles "
+                "WHERE rolname = current_user"
+            )
+            assert cursor.fetchone() == ("fundapi", "fundapi", False, True)
+            cursor.execute(
+                "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'fsync', "
+                "'synchronous_commit', 'full_page_writes', 'data_checksums', 'max_connections', "
+                "'client_connection_check_interval', 'listen_addresses')"
+            )
+            shown = dict(cursor.fetchall())
+        database.close()
+        assert shown.pop("server_version_num")[:2] == "18"
+        assert shown == {
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "full_page_writes": "on",
+            "data_checksums": "on",
+            "max_connections": "200",
+            "client_connection_check_interval": "1000",
+            "listen_addresses": "",
+        }
+        with psycopg.connect(found.superuser_url) as connection:
+            assert connection.execute(
+                "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+            ).fetchone() == (True,)
+        with redis.Redis.from_url(found.redis_url) as client:
+            assert client.info("server")["valkey_version"].startswith("9.")
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "volatile-lru"}
+    assert settings == {"ENOUGH": "alone"}
+    assert nothing_runs_in(new_home)
+    assert not (new_home / "run" / "services.json").exists()
+
+
+def test_a_url_of_your_own_is_left_alone(home: Path) -> None:
+    settings = {"DATABASE_URL": "postgres://mine/mine"}
+    with services(home, environ=settings, durable=False) as found:
+        assert found.database_url == settings["DATABASE_URL"] == "postgres://mine/mine"
+        assert found.superuser_url is None
+        assert settings["REDIS_URL"] == found.redis_url
+    settings["REDIS_URL"] = "redis://mine/0"
+    with services(home, environ=settings) as found:
+        assert nothing_runs_in(home)
+        assert (found.redis_url, found.lock_fd) == ("redis://mine/0", None)
+
+
+def test_a_second_user_joins_at_once_and_the_first_may_leave(home: Path) -> None:
+    first = User(home)
+    theirs = first.ready()
+    started = time.monotonic()
+    with services(home, environ={}) as found:
+        assert time.monotonic() - started < 0.1
+        assert (found.database_url, found.redis_url) == (theirs.database_url, theirs.redis_url)
+        first.leave()
+        assert answer(found)
+    assert nothing_runs_in(home)
+
+
+def test_many_start_at_once_and_share_one_keeper(home: Path) -> None:
+    users = [User(home) for _ in range(4)]
+    assert len({user.ready().database_url for user in users}) == 1
+    assert len(at_work_in(home)["keeper"]) == 1
+    for user in users:
+        user.leave()
+    assert nothing_runs_in(home)
+
+
+def test_two_homes_run_side_by_side(home: Path) -> None:
+    other = home.with_name("other")
+    shutil.copytree(home, other, copy_function=shutil.copy2) if os.geteuid() else subprocess.run(
+        ["cp", "-a", home, other], check=True
+    )
+    with services(home, durable=False, environ={}) as one:
+        with services(other, durable=False, environ={}) as two:
+            remember(one)
+            remember(two)
+        assert nothing_runs_in(other)
+        assert remembers(one)
+
+
+def test_a_killed_user_leaves_nothing_behind(home: Path) -> None:
+    user = User(home)
+    remember(user.ready())
+    user.kill()
+    eventually(lambda: nothing_runs_in(home))
+    with services(home, durable=False, environ={}) as found:
+        assert remembers(found)
+
+
+def test_a_killed_keeper_takes_its_services_along_and_the_next_user_starts_another(home: Path) -> None:
+    user = User(home)
+    theirs = user.ready()
+    remember(theirs)
+    [keeper] = at_work_in(home)["keeper"]
+    keeper.kill()
+    if sys.platform == "linux":
+        eventually(lambda: nothing_runs_in(home))
+    with services(home, durable=False, environ={}) as found:
+        assert remembers(found)
+        assert answer(theirs)  # who was there finds the new services under the old URLs
+        user.leave()
+    assert nothing_runs_in(home)
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey-server"])
+def test_a_killed_service_comes_back(home: Path, name: str) -> None:
+    with services(home, durable=False, environ={}) as found:
+        remember(found)
+        [keeper] = at_work_in(home)["keeper"]
+        [victim] = [process for process in keeper.children() if process.name() == name]
+        victim.kill()
+        eventually(lambda: not answer(found) or not victim.is_running())
+        eventually(lambda: answer(found))
+        assert remembers(found)
+
+
+def test_everything_killed_at_once_with_a_busy_session_does_not_block_the_next_start(home: Path) -> None:
+    """The session does not notice that its postmaster is gone, and holds on to the shared memory."""
+    user = User(home)
+    found = user.ready()
+    remember(found)
+    loop = [
+        str(postgres_directory() / "psql"),
+        found.database_url,
+        "--command",
+        "DO 'BEGIN LOOP END LOOP; END'",
+    ]
+    with subprocess.Popen(loop, stderr=subprocess.DEVNULL):
+        busy = 0
+        while not busy:
+            with psycopg.connect(found.database_url) as connection:
+                row = connection.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO %'"
+                ).fetchone()
+                busy = row[0] if row else 0
+        running = at_work_in(home)
+        doomed = [process for group in running.values() for process in group if process.pid != busy]
+        for process in doomed:
+            process.suspend()  # so that none sees another die
+        for process in doomed:
+            process.kill()
+        user.kill()
+        eventually(lambda: [process.pid for process in at_work_in(home)["postgres"]] == [busy])
+        with services(home, durable=False, environ={}) as again:
+            assert remembers(again)
+            assert busy not in {process.pid for process in at_work_in(home)["postgres"]}
+
+
+def test_stale_files_never_block_a_start_nor_hurt_a_stranger(home: Path) -> None:
+    """Every pid file names a living process that took over the pid."""
+    account = service_account()
+    stranger = subprocess.Popen(["sleep", "60"], **account.popen_options())  # type: ignore[call-overload]
+    try:
+        data, sockets, run = home / "postgres", home / "sockets", home / "run"
+        pid_file = f"{stranger.pid}\n{data}\n1700000000\n5432\n{sockets}\n\n 1 1\nready\n"
+        (data / "postmaster.pid").write_text(pid_file)
+        (sockets / ".s.PGSQL.5432.lock").write_text(pid_file)
+        for name in (".s.PGSQL.5432", "valkey.sock"):
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(str(sockets / name))
+        (run / "services.json").write_text('{"database_url": "postgres://stale"}')
+        (run / "socket-directory").write_text("/nonexistent/stale")
+        (home / "postgres.incomplete").mkdir()
+        (home / "postgres.incomplete" / "half").touch()
+        with services(home, durable=False, environ={}) as found:
+            assert answer(found)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("name", ["long-" + "x" * 120, "with space, comma & umlaut ü"])
+def test_a_path_that_no_socket_can_have_gets_a_private_temporary_directory(home: Path, name: str) -> None:
+    moved = home.with_name(name)
+    home.rename(moved)
+    with services(moved, durable=False, environ={}) as found:
+        assert answer(found)
+        directory = Path((moved / "run" / "socket-directory").read_text().strip())
+        assert str(directory) in found.database_url
+        assert stat.S_IMODE(directory.stat().st_mode) in (0o700, 0o770)
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700 or directory.stat().st_gid == 0
+    assert not directory.exists()
+    assert nothing_runs_in(moved)
+    moved.rename(home)
+
+
+def test_an_initdb_that_was_killed_half_way_is_done_again(new_home: Path) -> None:
+    user = User(new_home)
+    half_way = new_home / "postgres.incomplete" / "PG_VERSION"
+    eventually(half_way.exists)
+    [keeper] = at_work_in(new_home)["keeper"]
+    keeper.kill()
+    user.kill()
+    assert not (new_home / "postgres").exists()
+    with services(new_home, durable=False, environ={}) as found:
+        assert answer(found)
+    assert not (new_home / "postgres.incomplete").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [("17", "made by PostgreSQL 17, and this is PostgreSQL 18"), (None, "is no PostgreSQL data")],
+)
+def test_data_that_is_not_ours_is_refused_and_never_deleted(
+    new_home: Path, version: str | None, says: str
+) -> None:
+    data = new_home / "postgres"
+    data.mkdir(parents=True)
+    (data / "precious").touch()
+    if version:
+        (data / "PG_VERSION").write_text(f"{version}\n")
+    with pytest.raises(EmbeddedError, match=says), services(new_home, environ={}):
+        pass
+    assert (data / "precious").exists()
+    eventually(lambda: nothing_runs_in(new_home))
+
+
+def test_a_start_that_fails_says_why(home: Path) -> None:
+    with (home / "postgres" / "postgresql.conf").open("a") as file:
+        file.write("shared_preload_libraries = 'no_such_library'\n")
+    with (
+        pytest.raises(EmbeddedError, match=r"did not start(.|\n)*no_such_library"),
+        services(home, environ={}),
+    ):
+        pass
+    eventually(lambda: nothing_runs_in(home))
+
+
+@as_root
+def test_somebody_elses_home_is_refused(new_home: Path) -> None:
+    new_home.mkdir()
+    os.chown(new_home, 12345, 12345)
+    with pytest.raises(EmbeddedError, match="belongs to user id 12345"), services(new_home, environ={}):
+        pass
+
+
+@as_root
+def test_a_normal_user_runs_it_too(new_home: Path) -> None:
+    """As anybody, without an account made or permissions changed."""
+    nobody: dict[str, str | int | list[int]] = {"user": 12345, "group": 12345, "extra_groups": []}
+    try:
+        subprocess.run([sys.executable, "-c", "import psutil"], check=True, **nobody)  # type: ignore[call-overload]
+    except (PermissionError, subprocess.CalledProcessError):
+        pytest.skip("this Python is not for everybody to run")
+    os.chown(new_home.parent, 12345, 12345)
+    user = User(new_home, **nobody)
+    assert user.ready().database_url
+    assert {process.uids().effective for group in at_work_in(new_home).values() for process in group} == {
+        12345
+    }
+    assert stat.S_IMODE(new_home.stat().st_mode) == 0o700
+    user.leave()
+    assert nothing_runs_in(new_home)
+
+
+def test_secrets_are_made_once_and_for_the_owner_alone(new_home: Path) -> None:
+    home = Home.at(new_home)
+    home.make()
+    first = home.secret("secret-key")
+    assert len(first) >= 50
+    assert home.secret("secret-key") == first
+    assert stat.S_IMODE((new_home / "secret-key").stat().st_mode) == 0o600
+    assert sorted(path.name for path in new_home.iterdir()) == ["logs", "run", "secret-key"]
+
+
+def test_manage_py_needs_no_services_for_a_command_that_asks_none(new_home: Path) -> None:
+    environment = {"PATH": os.defpath, "FUNDAPI_HOME": str(new_home)}
+    for arguments in (["check"], ["migrate", "--help"]):
+        subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            check=True,
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+        )
+    assert not new_home.exists()
+
+
+def test_manage_py_runs_the_services_for_itself(home: Path) -> None:
+    """And says nothing on stdout but what the command says."""
+    environment = {"PATH": os.defpath, "FUNDAPI_HOME": str(home)}
+    command = (
+        "from django.db import connection as c; k = c.cursor(); k.execute('SELECT 42'); print(k.fetchone())"
+    )
+    output = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "--command", command],
+        check=True, cwd=PROJECT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert output.stdout == "(42,)\n"
+    assert len((home / "secret-key").read_text().strip()) >= 50
+    assert nothing_runs_in(home)
