@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -89,7 +89,8 @@ class Server:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
                 for process in family:
-                    process.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
                 self.process.wait(10)
 
 

@@ -1,0 +1,62 @@
+"""Servers and gates for tests of what goes wrong. Real processes only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+
+from fundapi.models import Fund
+from tests.conftest import FUND, Api
+from tests.reliability.gates import TRIGGERS, Gate
+from tests.servers import Server, database_url, running_server
+
+LAB = {"DJANGO_SETTINGS_MODULE": "tests.reliability.lab_settings", "FUND_CREATE_RATE": "100000/minute"}
+# Gates hold a session longer than any of these may, were they as short as in production.
+PATIENT = {"DATABASE_LOCK_TIMEOUT": "60", "DATABASE_STATEMENT_TIMEOUT": "60", "LAB_IDLE_TIMEOUT": "60"}
+
+
+@pytest.fixture(scope="session")
+def triggers(database: None) -> None:
+    with psycopg.connect(database_url()) as session:
+        session.execute(TRIGGERS)
+
+
+@pytest.fixture(scope="session")
+def lab(triggers: None) -> Iterator[Server]:
+    """The lab, served by two processes with time-outs that no test reaches."""
+    with running_server(**LAB, **PATIENT) as running:
+        yield running
+
+
+@pytest.fixture
+def make_gate(triggers: None) -> Iterator[Callable[..., Gate]]:
+    """Closed gates; whatever happens in the test, they are open afterwards."""
+    with ExitStack() as stack:
+
+        def make(number: int | None = None) -> Gate:
+            return stack.enter_context(Gate(database_url(), number))
+
+        yield make
+
+
+@pytest.fixture
+def gate(make_gate: Callable[..., Gate]) -> Gate:
+    return make_gate()
+
+
+@pytest.fixture
+def lab_api(lab: Server, user: User) -> Iterator[Api]:
+    with Api(lab, user) as client:
+        yield client
+
+
+def fund(**fields: Any) -> dict[str, Any]:
+    return FUND | fields
+
+
+def funds_of(user: User) -> int:
+    """How many funds a user has, by the database."""
+    return Fund.objects.filter(owner=user).count()
