@@ -1,9 +1,11 @@
 """Guards the views that are marked with ``@idempotent``. No SQL and no rules here: see ``protocol``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from idempotency.conf import conf
@@ -18,6 +20,8 @@ class IdempotencyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "Idempotency-Key" in request.headers:
+            _keep_body(request)
         return self.get_response(request)
 
     def process_view(
@@ -31,3 +35,9 @@ class IdempotencyMiddleware:
             return principal
         run = partial(view, request, *args, **kwargs)
         return guard(request, run, operation=mark.operation, principal=principal)
+
+
+def _keep_body(request: HttpRequest) -> None:
+    """Read the body as bytes, before a CSRF check reads it as a form: after that, Django has no bytes to give."""
+    with suppress(RequestDataTooBig):  # raised before reading; whoever needs the body gets it again
+        _ = request.body
