@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from psycopg import IsolationLevel
 
@@ -98,6 +99,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"
+DATE_FORMAT = "Y-m-d"
+DATETIME_FORMAT = "Y-m-d H:i:s T"  # support compares with logs: to the second, and with the zone
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # where collectstatic writes; an image sets it
 STORAGES = {
@@ -191,10 +194,13 @@ REST_KNOX = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "fundapi",
-    "DESCRIPTION": "Creates investment funds exactly once.",
+    "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,  # what may be sent is narrower than what is answered
+    "POSTPROCESSING_HOOKS": ["fundapi.schema.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},  # no badge from another host
 }
 
 # --- Idempotency --------------------------------------------------------------------------------------------
@@ -235,6 +241,10 @@ UNFOLD = {
     "ENVIRONMENT": "fundapi.admin.environment_badge",
     "ENVIRONMENT_TITLE_PREFIX": f"[{ENVIRONMENT}]",
     "SHOW_HISTORY": True,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("fundapi/favicon.svg")}
+    ],
+    "STYLES": [lambda _request: static("fundapi/admin.css")],
     "COLORS": {
         "primary": {  # Tailwind's blue, in place of Unfold's purple
             "50": "oklch(97% .014 254.604)",

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
 from fundapi.problems import CATALOGUE, problem_response
+from fundapi.schema import DocsView, SchemaView
 from fundapi.views import FundsView, FundView
 
 
@@ -24,8 +25,8 @@ urlpatterns = [
     path("api/funds", FundsView.as_view(), name="funds"),
     path("api/funds/<int:pk>", FundView.as_view(), name="fund"),
     path("api/problems/<slug:code>", problem, name="problem"),
-    path("api/schema", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema", permission_classes=[]), name="docs"),
+    path("api/schema", SchemaView.as_view(), name="schema"),
+    path("api/docs", DocsView.as_view(), name="docs"),
     path("health", health),
     path("livez", livez),
     path("readyz", readyz),

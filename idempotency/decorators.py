@@ -8,6 +8,8 @@ from idempotency import metrics
 
 V = TypeVar("V", bound=Callable[..., Any])
 
+operations: set[str] = set()  # of every view marked so far: all of them, once the URLs are loaded
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -24,6 +26,7 @@ def idempotent(*, operation: str, methods: Sequence[str] = ("POST",)) -> Callabl
     names. ``methods`` are the guarded HTTP methods; others pass as if there were no mark.
     """
 
+    operations.add(operation)
     metrics.declare(operation)
 
     def mark(view: V) -> V:

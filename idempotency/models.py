@@ -43,6 +43,11 @@ class IdempotencyKey(models.Model):
             models.Index(fields=["expires_at"], name="idempotency_store_expires"),  # purge, newest first
             HashIndex(fields=["token"], name="idempotency_store_token"),  # support: a key somebody reads out
             models.Index(fields=["principal"], name="idempotency_store_principal"),  # support: a user's keys
+            models.Index(  # support: the few keys with conflicts; other rows cost it nothing
+                fields=["expires_at"],
+                condition=models.Q(conflicts__gt=0),
+                name="idempotency_store_conflicts",
+            ),
         ]
         constraints = [
             models.CheckConstraint(

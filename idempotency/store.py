@@ -5,7 +5,7 @@ transaction-scoped advisory lock, so "still running" needs no row, and ends with
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -143,6 +143,21 @@ UPDATE idempotency_store SET conflicts = conflicts + 1, last_conflict_at = now()
 def record_conflict(digest: UUID) -> None:
     """Note on the key that another request came with it, for the support engineer who is asked why."""
     _execute(RECORD_CONFLICT, (digest,))
+
+
+# pg_locks shows an advisory lock's 64-bit number as two halves; their sum is the signed lock_id again.
+RUNNING = """
+SELECT (lock.classid::bigint << 32) | lock.objid::bigint, min(activity.xact_start)
+FROM pg_locks AS lock LEFT JOIN pg_stat_activity AS activity ON activity.pid = lock.pid
+WHERE lock.locktype = 'advisory' AND lock.objsubid = 1 AND lock.granted
+  AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+GROUP BY 1
+"""
+
+
+def running() -> dict[int, datetime | None]:
+    """Return the :func:`~idempotency.keys.lock_id` of every key held now, and since when where that is visible."""
+    return dict(_execute(RUNNING, ()).fetchall())
 
 
 # SKIP LOCKED: two purges share the work, and a row that is just being replaced by a new use is left alone. The

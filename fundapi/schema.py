@@ -1,0 +1,474 @@
+"""What ``/api/schema`` says beyond the code: headers, statuses, problem codes, examples.
+
+drf-spectacular's extensions, so that the views know nothing of it. ``fundapi.urls`` imports the two views below,
+and with them everything here is registered.
+"""
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+    OpenApiSerializerFieldExtension,
+    OpenApiViewExtension,
+)
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_view,
+)
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+import fundapi
+from fundapi.problems import CATALOGUE, PROBLEM_JSON
+from fundapi.views import FundPagination
+from idempotency.keys import TOKEN_LENGTH_MAX
+
+JSON = "application/json"
+EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart
+
+
+class SchemaView(SpectacularAPIView):
+    """``/api/schema``: for everybody, whatever credentials they send."""
+
+    authentication_classes = []
+    permission_classes = []
+
+
+class DocsView(SpectacularSwaggerView):
+    """``/api/docs``: Swagger UI, from this server alone."""
+
+    authentication_classes = []
+    permission_classes = []
+    url_name = "schema"
+
+
+# --- The parts of a fund ----------------------------------------------------------------------------------------
+
+
+def _bounds(minimum: Decimal | int, maximum: Decimal | int) -> dict[str, Any]:
+    """Return the bounds as JSON numbers that every reader understands the same way."""
+    low, high = (int(bound) if bound == int(bound) else float(bound) for bound in (minimum, maximum))
+    if high < EXACT_IN_DOUBLE:
+        return {"minimum": low, "maximum": high}
+    return {"minimum": low, "exclusiveMaximum": math.ceil(maximum)}
+
+
+class ExactDecimalSchema(OpenApiSerializerFieldExtension):
+    target_class = "fundapi.fields.ExactDecimalField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        field = self.target
+        return {
+            "type": "number",
+            **_bounds(field.minimum, field.maximum),
+            "description": f"At most {field.places} decimals.",
+        }
+
+
+class StrictIntegerSchema(OpenApiSerializerFieldExtension):
+    target_class = "fundapi.fields.StrictIntegerField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        return {"type": "integer", **_bounds(self.target.minimum, self.target.maximum)}
+
+
+class ObjectSchema(OpenApiSerializerFieldExtension):
+    target_class = "fundapi.fields.ObjectField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": True}
+
+
+FIELDS = {
+    "name": "Name of the fund; white space around it is trimmed.",
+    "size": "Dollars, exact: at most 2 decimals.",
+    "managementFee": "Ratio: 0.02 is 2 %. At most 6 decimals.",
+    "carryPercentage": "Ratio: 0.2 is 20 %. At most 6 decimals.",
+    "vintageYear": "The current year when left out.",
+    "modelVersion": "Version of the model that computed the results.",
+    "engineResults": "Whatever the model computed; kept as it is sent, numbers exact.",
+}
+
+
+class FundSchema(OpenApiSerializerExtension):
+    target_class = "fundapi.serializers.FundSerializer"
+
+    def get_name(self, auto_schema: AutoSchema, direction: str) -> str:
+        return "NewFund" if direction == "request" else "Fund"
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        schema: dict[str, Any] = auto_schema._map_serializer(  # noqa: SLF001 - as its documentation shows
+            self.target, direction, bypass_extensions=True
+        )
+        fields = {name: schema["properties"][name] | {"description": text} for name, text in FIELDS.items()}
+        if direction == "request":
+            return schema | {"properties": fields, "additionalProperties": False}
+        for field in fields.values():
+            field.pop("default", None)
+        properties = {
+            "id": {"type": "integer", "minimum": 1},
+            **fields,
+            "createdAt": {"type": "string", "format": "date-time"},
+        }
+        return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    target_class = "fundapi.authentication.BearerAuthentication"
+    name = "bearer"
+    priority = 1
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An opaque token, made in the admin or with `manage.py create_token`.",
+        }
+
+
+class SessionScheme(OpenApiAuthenticationExtension):
+    target_class = "rest_framework.authentication.SessionAuthentication"
+    name = "session"
+    priority = 1
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "sessionid",
+            "description": "The cookie of a signed-in browser. A POST also sends `X-CSRFToken`.",
+        }
+
+
+# --- Examples ---------------------------------------------------------------------------------------------------
+
+NEW_FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}
+FUND = {
+    "id": 12,
+    "name": "Harbor Growth I",
+    "size": 250_000_000,
+    "managementFee": 0.02,
+    "carryPercentage": 0.2,
+    "vintageYear": 2025,
+    "modelVersion": None,
+    "engineResults": None,
+    "createdAt": "2025-11-23T09:30:00.123456Z",
+}
+PAGE = {"next": None, "previous": None, "results": [FUND]}
+KEY = "9f86d081-884c-4d65-9a2f-eaa0c55ad015"
+
+_MORE: Mapping[str, dict[str, Any]] = {
+    "validation_error": {
+        "errors": [
+            {"field": "size", "code": "min_value", "detail": "Must be at least 0."},
+            {"field": "fee", "code": "unknown_field", "detail": "No such field. Known: name, size, …"},
+        ]
+    },
+    "parse_error": {"detail": "Expecting ',' delimiter at line 1, column 18."},
+    "idempotency_key_environment_mismatch": {
+        "detail": (
+            "The key is for the environment 'staging', but this is 'prod'. Nothing was done. "
+            "Send the request to 'staging', or make a key for 'prod'."
+        )
+    },
+    "idempotency_key_operation_mismatch": {
+        "detail": (
+            "The key is for the operation 'fund-delete', but this is 'fund-create'. Nothing was done. "
+            "Send the request to 'fund-delete', or make a key for 'fund-create'."
+        )
+    },
+}
+
+
+def _problem(*codes: str, description: str) -> dict[tuple[int, str], OpenApiResponse]:
+    """Document one status with the problems that it may come with."""
+    (status,) = {CATALOGUE[code].status for code in codes}
+    examples = [
+        OpenApiExample(
+            code,
+            summary=CATALOGUE[code].title,
+            value=CATALOGUE[code].body() | _MORE.get(code, {}),
+            response_only=True,
+            media_type=PROBLEM_JSON,
+            status_codes=[str(status)],
+        )
+        for code in codes
+    ]
+    narrowed = {"properties": {"status": {"const": status}, "code": {"enum": list(codes)}}}
+    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, narrowed]}
+    return {(status, PROBLEM_JSON): OpenApiResponse(schema, description, examples)}
+
+
+COMMON = {
+    **_problem(
+        "not_authenticated", "authentication_failed", description="No credentials, or none that are valid."
+    ),
+    **_problem("method_not_allowed", description="`Allow` names the methods of this address."),
+    **_problem("not_acceptable", description="`Accept` excludes JSON."),
+    **_problem("server_error", description="A fault of the server. Nothing was stored."),
+    **_problem("database_unavailable", description="The database did not answer: try again."),
+}
+STATUSES = ["200", "401", "404", "405", "406", "500", "503"]
+CREATE_STATUSES = [
+    *("200", "201", "400", "401", "403", "405", "406", "409", "413", "415", "429", "500", "503")
+]
+
+
+def _answer_header(name: str, statuses: list[str], description: str, **options: Any) -> OpenApiParameter:
+    return OpenApiParameter(
+        name, location=OpenApiParameter.HEADER, response=statuses, description=description, **options
+    )
+
+
+def _common_headers(statuses: list[str]) -> list[OpenApiParameter]:
+    return [
+        OpenApiParameter(
+            "X-Request-ID",
+            location=OpenApiParameter.HEADER,
+            description="A name for this request in the server's logs; one is made up when it is missing.",
+            pattern="^[A-Za-z0-9_.:-]{8,128}$",
+        ),
+        _answer_header("X-Request-ID", statuses, "Name of this request in the server's logs."),
+        _answer_header("WWW-Authenticate", ["401"], "How to authenticate."),
+        _answer_header("Allow", ["405"], "The methods of this address."),
+    ]
+
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    location=OpenApiParameter.HEADER,
+    required=True,
+    description=(
+        "Names this operation: make a new random one for each fund, and send it again with each retry. "
+        f"Three forms name the same key: a bare token (1 to {TOKEN_LENGTH_MAX} characters of `A-Za-z0-9_.:~-`), the "
+        "same in double quotes (RFC 8941), and `<environment>|<operation>|<token>`, where environment and "
+        "operation must be the server's own."
+    ),
+    examples=[
+        OpenApiExample(
+            "bare", summary="A bare token", value=KEY, parameter_only=("Idempotency-Key", "header")
+        ),
+        OpenApiExample("quoted", summary="An RFC 8941 string", value=f'"{KEY}"'),
+        OpenApiExample(
+            "namespaced", summary="Environment, operation, token", value=f"prod|fund-create|{KEY}"
+        ),
+    ],
+)
+CREATE_HEADERS = [
+    IDEMPOTENCY_KEY,
+    OpenApiParameter(
+        "Prefer",
+        location=OpenApiParameter.HEADER,
+        description=(
+            "`wait=N` (RFC 7240): while the first request with this key is running, wait for it up to N seconds "
+            "and get its answer. The server caps N, 2 seconds by default."
+        ),
+        examples=[OpenApiExample("wait", value="wait=2")],
+    ),
+    _answer_header(
+        "Idempotency-Key",
+        ["200", "201", "400", "409"],
+        "As sent, when the key could be read.",
+    ),
+    _answer_header(
+        "Idempotency-Status",
+        ["200", "201", "409"],
+        "What the key led to: `created` with 201, `replayed` with 200, `conflict` with 409.",
+        enum=["created", "replayed", "conflict"],
+    ),
+    _answer_header(
+        "Preference-Applied",
+        ["200", "201", "409"],
+        "`wait=N`, when the server did wait for the first request.",
+    ),
+    _answer_header("Location", ["200", "201"], "Address of the fund, `/api/funds/{id}`."),
+    _answer_header(
+        "Retry-After",
+        ["409", "429", "503"],
+        "Seconds to wait. Not with `idempotency_key_reused`: there a retry cannot help.",
+        type=int,
+    ),
+    *_common_headers(CREATE_STATUSES),
+]
+READ_HEADERS = [
+    *_common_headers(STATUSES),
+    _answer_header("Retry-After", ["503"], "Seconds to wait.", type=int),
+]
+
+
+# --- Operations -------------------------------------------------------------------------------------------------
+
+
+class FundsSchema(OpenApiViewExtension):
+    target_class = "fundapi.views.FundsView"
+
+    def view_replacement(self) -> Any:
+        serializer = self.target.serializer_class
+
+        @extend_schema_view(
+            get=extend_schema(
+                operation_id="listFunds",
+                summary="List your funds",
+                description="Newest first, a page at a time. Follow `next` until it is null.",
+                parameters=[
+                    OpenApiParameter("cursor", description="From `next` or `previous`; opaque."),
+                    OpenApiParameter(
+                        "pageSize",
+                        type={
+                            "type": "integer",
+                            "minimum": 1,
+                            "maximum": FundPagination.max_page_size,
+                            "default": FundPagination.page_size,
+                        },
+                        description="Funds a page.",
+                    ),
+                    *READ_HEADERS,
+                ],
+                responses={
+                    (200, JSON): OpenApiResponse(serializer(many=True), "A page of your funds."),
+                    **_problem("not_found", description="The cursor is not one of this list."),
+                    **COMMON,
+                },
+            ),
+            post=extend_schema(
+                operation_id="createFund",
+                summary="Create a fund, exactly once",
+                description=(
+                    "The same key with the same content creates one fund, however often it is sent: the first request "
+                    "gets 201, each later one 200 with the same body, byte for byte. Contents are the same when "
+                    "their JSON values are. A key is remembered for 24 hours. After an answer of 400 or more, nothing "
+                    "is stored and the key may be used again."
+                ),
+                parameters=CREATE_HEADERS,
+                request={JSON: serializer},
+                responses={
+                    (201, JSON): OpenApiResponse(serializer, "The fund is created."),
+                    (200, JSON): OpenApiResponse(
+                        serializer, "This key has created the fund before: the answer of then, byte for byte."
+                    ),
+                    **_problem(
+                        "validation_error",
+                        "parse_error",
+                        "idempotency_key_missing",
+                        "idempotency_key_invalid",
+                        "idempotency_key_environment_mismatch",
+                        "idempotency_key_operation_mismatch",
+                        "bad_request",
+                        description="The key or the body is wrong. Nothing was done.",
+                    ),
+                    **_problem("permission_denied", description="You may not create funds, or CSRF failed."),
+                    **_problem(
+                        "idempotency_key_reused",
+                        "idempotency_request_in_progress",
+                        description=(
+                            "The key has been used for other content (review the input, or use a new key), or its "
+                            "first request is still running (send the same again after `Retry-After`)."
+                        ),
+                    ),
+                    **_problem("body_too_large", description="The body has more than 256 KiB."),
+                    **_problem("unsupported_media_type", description="The body is not `application/json`."),
+                    **_problem("throttled", description="Too many requests; replays count."),
+                    **COMMON,
+                },
+                examples=[
+                    OpenApiExample("least", summary="Name and size", value=NEW_FUND, request_only=True),
+                    OpenApiExample(
+                        "all",
+                        summary="All fields",
+                        value={
+                            **NEW_FUND,
+                            "managementFee": 0.0175,
+                            "carryPercentage": 0.2,
+                            "modelVersion": "2025.3",
+                            "engineResults": {"irr": 0.214, "tvpi": 2.6},
+                        },
+                        request_only=True,
+                    ),
+                    OpenApiExample("created", value=FUND, response_only=True, status_codes=["201"]),
+                    OpenApiExample("replayed", value=FUND, response_only=True, status_codes=["200"]),
+                ],
+            ),
+        )
+        class Documented(self.target):  # type: ignore[name-defined,misc]
+            pass
+
+        return Documented
+
+
+class FundViewSchema(OpenApiViewExtension):
+    target_class = "fundapi.views.FundView"
+
+    def view_replacement(self) -> Any:
+        @extend_schema_view(
+            get=extend_schema(
+                operation_id="getFund",
+                summary="Show one of your funds",
+                description="",
+                parameters=READ_HEADERS,
+                responses={
+                    (200, JSON): OpenApiResponse(self.target.serializer_class, "The fund."),
+                    **_problem("not_found", description="There is no such fund, or it is not yours."),
+                    **COMMON,
+                },
+                examples=[OpenApiExample("fund", value=FUND, response_only=True, status_codes=["200"])],
+            )
+        )
+        class Documented(self.target):  # type: ignore[name-defined,misc]
+            pass
+
+        return Documented
+
+
+# --- The document -----------------------------------------------------------------------------------------------
+
+PROBLEM = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457). Branch on `code`: it is stable.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Where the problem is explained.",
+        },
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "What to do about it, for people."},
+        "code": {"type": "string", "enum": sorted(CATALOGUE)},
+        "errors": {
+            "type": "array",
+            "description": "With `validation_error`: each field that is wrong; an empty name is the whole body.",
+            "items": {
+                "type": "object",
+                "required": ["field", "code", "detail"],
+                "properties": {name: {"type": "string"} for name in ("field", "code", "detail")},
+            },
+        },
+    },
+}
+INTRODUCTION = """\
+Creates investment funds exactly once, however often a request has to be sent.
+
+Every error is `application/problem+json` (RFC 9457). Its `code` is stable:
+
+| status | code | meaning |
+|---|---|---|
+"""
+
+
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add what belongs to no single operation (a post-processing hook of drf-spectacular)."""
+    table = [
+        f"| {problem.status} | `{problem.code}` | {problem.title} |"
+        for problem in sorted(CATALOGUE.values(), key=lambda problem: (problem.status, problem.code))
+    ]
+    result["info"] |= {"version": fundapi.__version__, "description": INTRODUCTION + "\n".join(table)}
+    result["components"]["schemas"]["Problem"] = PROBLEM
+    return result

@@ -1,0 +1,128 @@
+"""A real Chromium for the pages that people use. A page that logs an error or asks another host fails its test."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    expect,
+    sync_playwright,
+)
+
+from tests.servers import Server
+
+SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [  # nothing that a headless browser would do on its own
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+PASSWORD = "correct horse battery staple"
+
+
+def _executable(playwright: Playwright) -> str | None:
+    """Return a browser of the system, else Playwright's own where it is installed."""
+    found = next(filter(None, map(shutil.which, SYSTEM_BROWSERS)), None)
+    own = playwright.chromium.executable_path
+    return found or (own if os.path.exists(own) else None)  # noqa: PTH110 - Playwright gives a string
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
+        "1"  # Playwright's loop runs in this thread; the ORM is not in it
+    )
+    with sync_playwright() as playwright:
+        executable = _executable(playwright)
+        if executable is None:
+            message = "no browser: install Debian's chromium, or run `playwright install chromium`"
+            if os.environ.get("REQUIRE_BROWSER") == "1":
+                pytest.fail(message)
+            pytest.skip(message)
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+class Guard:
+    """Collects what no page of ours may do."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.complaints: list[str] = []
+
+    def watch(self, context: BrowserContext) -> None:
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self._note("exception", str(error.error)))
+        context.on("request", self._request)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self._note("console", f"{message.text} ({message.location.get('url')})")
+
+    def _request(self, request: Request) -> None:
+        if not request.url.startswith((self.server.url + "/", "data:", "blob:")):
+            self._note("another host", request.url)
+
+    def _note(self, kind: str, text: str) -> None:
+        self.complaints.append(f"{kind}: {text}")
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
+    """Open a page in a browser context of its own: ``open_page(viewport=PHONE, color_scheme="dark")``."""
+    guard = Guard(server)
+    contexts: list[BrowserContext] = []
+
+    def open_page(**options: object) -> Page:
+        context = browser.new_context(**{"base_url": server.url, "viewport": DESKTOP, **options})  # type: ignore[arg-type]
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        guard.watch(context)
+        return context.new_page()
+
+    expect.set_options(timeout=10_000)
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert guard.complaints == []
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page]) -> Page:
+    return open_page()
+
+
+@pytest.fixture
+def administrator(database: None) -> User:
+    return User.objects.create_superuser(f"admin-{uuid.uuid4().hex[:12]}", password=PASSWORD)
+
+
+def sign_in(page: Page, user: User, path: str = "/admin/") -> None:
+    """Sign in as a person does, and end up at ``path``."""
+    page.goto(path)
+    page.get_by_label("Username").fill(user.get_username())
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(f"**{path.rstrip('/')}/**")
+
+
+def overflow(page: Page) -> int:
+    """Return by how many pixels the page is wider than its window."""
+    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return width
