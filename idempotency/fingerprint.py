@@ -133,10 +133,11 @@ def _canonical_number(literal: str) -> str:
     return f"{sign}{digits.lstrip('-0')}e{power}"
 
 
-def fingerprint(*, method: str, path: str, query: str, document: Any = None, body: bytes = b"") -> UUID:
+def fingerprint(*, method: str, path: str, query: str, document: Any = ..., body: bytes = b"") -> UUID:
     """Return the 128-bit fingerprint of a request.
 
-    Give ``document`` (from :func:`parse_json`) for a JSON body, else ``body``, which compares byte for byte.
+    Give ``document`` (from :func:`parse_json`; ``None`` is JSON's null) for a JSON body, else ``body``, which
+    compares byte for byte.
     """
-    kind, content = (b"raw", body) if document is None else (b"json", canonical(document).encode())
+    kind, content = (b"raw", body) if document is ... else (b"json", canonical(document).encode())
     return digest128(method, path, query, kind, content)

@@ -114,13 +114,14 @@ def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
         body = request.body
     except RequestDataTooBig:
         raise BodyTooLarge from None
+    document = ...
     if body and fingerprints.is_json(request.META.get("CONTENT_TYPE", "")):
-        guarded.document = fingerprints.parse_json(body)
+        document = guarded.document = fingerprints.parse_json(body)
     return fingerprints.fingerprint(
         method=request.method or "",
         path=request.path,
         query=request.META.get("QUERY_STRING", ""),
-        document=guarded.document,
+        document=document,
         body=body,
     )
 
