@@ -92,7 +92,7 @@ def test_a_wrong_token_is_turned_away(
 
 def test_a_token_of_other_than_ascii_is_turned_away(server: Server) -> None:
     """Granian hands such a header on as an empty one."""
-    response = httpx.post(f"{server.url}/api/funds", headers={"Authorization": b"Bearer \xff\xe9"})  # type: ignore[dict-item]
+    response = httpx.post(f"{server.url}/api/funds", headers={"Authorization": b"Bearer \xff\xe9"})  # type: ignore[arg-type]
     assert_problem(response, 401, "not_authenticated")
 
 

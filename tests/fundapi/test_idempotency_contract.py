@@ -125,7 +125,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_key_is_refused(api: Api, user: User, header: str | bytes) -> None:
-    response = api.post("/api/funds", json=FUND, headers={"Idempotency-Key": header})  # type: ignore[dict-item]
+    response = api.post("/api/funds", json=FUND, headers={"Idempotency-Key": header})  # type: ignore[arg-type]
     assert_problem(response, 400, "idempotency_key_invalid")
     assert "Idempotency-Status" not in response.headers
     assert (funds_of(user), keys_of(user)) == (0, 0)

@@ -122,7 +122,7 @@ def mutate(document: Any, chance: random.Random) -> Any:
         if chance.random() < 0.3:
             return {other: value for other, value in document.items() if other != key}
         return document | {key: mutate(document[key], chance)}
-    ways = [None, True, False, 0, "", [], {}, [document], {"": document}, str(document)]
+    ways: list[Any] = [None, True, False, 0, "", [], {}, [document], {"": document}, str(document)]
     if isinstance(document, int | Decimal) and not isinstance(document, bool):
         ways += [document + 1, Decimal(str(document) + "1") if "E" not in str(document) else 0, -document]
     return chance.choice([way for way in ways if not same(way, document)])
