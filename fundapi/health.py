@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import fundapi
+from rollout.models import Rollout
 
 
 def _database() -> None:
@@ -37,6 +38,11 @@ def _works(check: Callable[[], None]) -> bool:
     return True
 
 
+def _store_type() -> str:
+    rollout = Rollout.objects.filter(feature="USE_FUND_STORE").first()
+    return rollout.store_type if rollout else "legacy"
+
+
 @never_cache
 def livez(_request: HttpRequest) -> HttpResponse:
     """The process answers. A restart would not bring back a database, so none is asked."""
@@ -54,15 +60,17 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 
 @never_cache
 def health(_request: HttpRequest) -> JsonResponse:
-    """Design §4: 503 when the database is gone; ``degraded`` when only Valkey is, for funds are still created."""
+    """503 when the database is gone; ``degraded`` when only Valkey is, for funds are still created.
+
+    ``store_type`` is what the runbook's "Rollback Verification" reads: ``legacy`` as soon as the rollout of the
+    fund store is at 0, disabled or stopped, and while nobody can know.
+    """
     database, valkey = _works(_database), _works(_valkey)
     status = "unavailable" if not database else "ok" if valkey else "degraded"
     return JsonResponse(
         {
             "status": status,
-            "store_type": "fund-store"
-            if settings.USE_FUND_STORE and settings.USE_FUND_STORE_ROLLOUT
-            else "legacy",
+            "store_type": _store_type() if database else "legacy",
             "environment": settings.ENVIRONMENT,
             "version": fundapi.__version__,
             "checks": {

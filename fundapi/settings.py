@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from corsheaders.defaults import default_headers
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 from psycopg import IsolationLevel
@@ -53,6 +54,7 @@ AUTH_PASSWORD_VALIDATORS = [
 INSTALLED_APPS = [
     "fundapi.apps.FundapiConfig",
     "idempotency.apps.IdempotencyConfig",
+    "rollout.apps.RolloutConfig",
     "unfold",  # before django.contrib.admin, whose templates it replaces
     "django.contrib.admin",
     "django.contrib.auth",
@@ -61,16 +63,19 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "corsheaders",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "knox",
     "rest_framework",
+    "simple_history",
 ]
 MIDDLEWARE = [
     "fundapi.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
     "fundapi.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "fundapi.middleware.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -154,6 +159,14 @@ DATABASES = {"default": DATABASE}
 # --- Valkey: broker of Celery and counters of throttles. Nothing in it is needed to create a fund. ----------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 REDIS_TIMEOUT = 0.25  # s; a throttle is worth no longer wait
+CACHES = {
+    "default": {
+        "BACKEND": "fundapi.cache.FailOpenCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": ENVIRONMENT,
+        "OPTIONS": {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT},
+    }
+}
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_ACKS_LATE = True  # tasks may run twice: better than not at all
@@ -203,6 +216,19 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},  # no badge from another host
 }
 
+# --- Frontends on other origins -----------------------------------------------------------------------------
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/(api|ofrep)/"
+CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "if-none-match", "prefer")
+CORS_EXPOSE_HEADERS = [
+    "ETag",
+    "Idempotency-Key",
+    "Idempotency-Status",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+]
+
 # --- Idempotency --------------------------------------------------------------------------------------------
 IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
 IDEMPOTENCY_ADMIT = "fundapi.admission.admit"
@@ -214,10 +240,21 @@ IDEMPOTENCY_WAITERS_MAX = env.int(
 )  # half the threads stay free
 
 # --- Rollout ------------------------------------------------------------------------------------------------
-USE_FUND_STORE = env.bool("USE_FUND_STORE", default=env.bool("VITE_USE_FUND_STORE", default=True))
-USE_FUND_STORE_ROLLOUT = env.int(
-    "USE_FUND_STORE_ROLLOUT", default=env.int("VITE_USE_FUND_STORE_ROLLOUT", default=0)
-)
+ROLLOUT_ENVIRONMENT = ENVIRONMENT
+ROLLOUT_SEED = [  # for the first migration; afterwards the admin is the truth. VITE_ is how the runbook spells them.
+    {
+        "feature": "USE_FUND_STORE",
+        "description": "The fund set-up keeps its draft in the fund store.",
+        "enabled": env.bool("USE_FUND_STORE", default=env.bool("VITE_USE_FUND_STORE", default=True)),
+        "percentage": env.int(
+            "USE_FUND_STORE_ROLLOUT", default=env.int("VITE_USE_FUND_STORE_ROLLOUT", default=0)
+        ),
+        "track_migrations": env.bool(
+            "TRACK_MIGRATIONS", default=env.bool("VITE_TRACK_MIGRATIONS", default=True)
+        ),
+        "hash_version": 1,  # as the frontends have always done
+    }
+]
 
 # --- Admin --------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,7 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from django.urls import include, path
 
 from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
@@ -27,6 +26,7 @@ urlpatterns = [
     path("api/problems/<slug:code>", problem, name="problem"),
     path("api/schema", SchemaView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
+    path("", include("rollout.urls")),
     path("health", health),
     path("livez", livez),
     path("readyz", readyz),

@@ -1,0 +1,74 @@
+"""Does this browser get the feature, and why? One precedence table, the same here and in ``rollout.js``.
+
+Pure functions. From the strongest to the weakest (design: docs/rollouts.md, tests: tests/rollout/precedence.json):
+
+1. emergency stop: the server's, ``?emergency_rollback=true``, or the browser's own storage
+2. opt-out: ``ff_useFundStore=0`` in the URL or in storage
+3. the rollout is disabled
+4. opt-in: ``ff_useFundStore=1`` in the URL or in storage
+5. the percentage
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from rollout.bucketing import is_exposed
+
+
+class Reason(StrEnum):
+    EMERGENCY_STOP = "emergency_stop"
+    OPT_OUT = "opt_out"
+    DISABLED = "disabled"
+    OPT_IN = "opt_in"
+    PERCENTAGE = "percentage"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a browser is told of a rollout. ``percentage`` is 0-100."""
+
+    feature: str
+    enabled: bool
+    percentage: Decimal
+    emergency_stop: bool
+    hash_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    on: bool
+    reason: Reason
+
+
+def evaluate(
+    config: Config,
+    uuid: str,
+    *,
+    emergency: bool = False,
+    url_override: bool | None = None,
+    stored_override: bool | None = None,
+) -> Evaluation:
+    """Decide for one browser.
+
+    Args:
+        uuid: the browser's stable random id.
+        emergency: the browser's own emergency stop, by URL or storage.
+        url_override, stored_override: ``False`` for opt-out, ``True`` for opt-in, ``None`` for neither.
+    """
+    overrides = (url_override, stored_override)
+    if config.emergency_stop or emergency:
+        return Evaluation(on=False, reason=Reason.EMERGENCY_STOP)
+    if False in overrides:
+        return Evaluation(on=False, reason=Reason.OPT_OUT)
+    if not config.enabled:
+        return Evaluation(on=False, reason=Reason.DISABLED)
+    if True in overrides:
+        return Evaluation(on=True, reason=Reason.OPT_IN)
+    exposed = is_exposed(uuid, config.feature, config.percentage, hash_version=config.hash_version)
+    return Evaluation(on=exposed, reason=Reason.PERCENTAGE)
+
+
+def is_live(config: Config) -> bool:
+    """Tell whether anybody at all can get the feature: what ``/health`` calls ``fund-store``, else ``legacy``."""
+    return config.enabled and not config.emergency_stop and config.percentage > 0

@@ -1,0 +1,110 @@
+import json
+import os
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.table import Column, Table
+
+from rollout import operations
+from rollout.models import Rollout
+
+ACTIONS = {
+    "set": operations.set_percentage,
+    "promote": operations.promote,
+    "hold": operations.hold,
+    "resume": operations.resume,
+    "rollback": operations.roll_back,
+    "stop": operations.stop,
+    "release": operations.release,
+}
+
+
+class Command(BaseCommand):
+    help = "Look at rollouts and move them: the same functions as the admin's buttons."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        status = actions.add_parser("status", help="show one rollout, or all")
+        status.add_argument("feature", nargs="?")
+        for name, operation in ACTIONS.items():
+            action = actions.add_parser(name, help=(operation.__doc__ or "").split(".")[0].split(":")[0])
+            action.add_argument("feature")
+            if name == "set":
+                action.add_argument("percent", help="0-100")
+            action.add_argument("--reason", default="", help="why; whoever reads the history will thank you")
+        for action in actions.choices.values():
+            action.add_argument("--json", action="store_true", help="for scripts")
+
+    def handle(self, *_args: Any, action: str, feature: str | None, json: bool, **options: Any) -> None:
+        try:
+            if action == "status":
+                changed = list(Rollout.objects.filter(feature=feature) if feature else Rollout.objects.all())
+                if feature and not changed:
+                    raise operations.NoSuchRollout(feature)
+            else:
+                arguments = [_percentage(options["percent"])] if action == "set" else []
+                reason = (
+                    options["reason"] and f"{options['reason']} (shell, {os.environ.get('USER', 'unknown')})"
+                )
+                changed = [ACTIONS[action](feature, *arguments, reason=reason)]  # type: ignore[operator]
+        except operations.OperationError as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
+
+
+def _percentage(text: str) -> Decimal:
+    try:
+        percentage = Decimal(text.rstrip("% "))
+    except InvalidOperation:
+        raise CommandError(f"'{text}' is not a percentage: send a number from 0 to 100.") from None
+    if not percentage.is_finite():
+        raise CommandError(f"'{text}' is not a percentage: send a number from 0 to 100.")
+    return percentage
+
+
+def as_dict(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "feature": rollout.feature,
+        "store_type": rollout.store_type,
+        "enabled": rollout.enabled,
+        "percentage": float(rollout.percentage),
+        "stage": rollout.stage,
+        "stage_started_at": rollout.stage_started_at.isoformat(),
+        "timeline": rollout.timeline,
+        "on_hold": rollout.on_hold,
+        "emergency_stop": rollout.emergency_stop,
+        "auto_rollback": rollout.auto_rollback,
+        "track_migrations": rollout.track_migrations,
+        "hash_version": rollout.hash_version,
+        "version": rollout.version,
+    }
+
+
+def as_json(rollouts: list[Rollout], *, single: bool) -> str:
+    shown = [as_dict(rollout) for rollout in rollouts]
+    return json.dumps(shown[0] if single else shown, indent=2)
+
+
+def as_table(rollouts: list[Rollout]) -> str:
+    console = Console()
+    widest = max((len(rollout.feature) for rollout in rollouts), default=0)
+    table = Table(Column("feature", min_width=widest), "share", "stage", "since (UTC)", "timeline", "state")
+    for rollout in rollouts:
+        state = (
+            "STOPPED"
+            if rollout.emergency_stop
+            else "disabled"
+            if not rollout.enabled
+            else "on hold"
+            if rollout.on_hold
+            else "moving"
+        )
+        table.add_row(
+            *(rollout.feature, f"{rollout.percentage.normalize():f} %", rollout.stage),
+            *(f"{rollout.stage_started_at:%Y-%m-%d %H:%M}", rollout.timeline, state),
+        )
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()

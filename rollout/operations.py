@@ -1,0 +1,200 @@
+"""What operators and the judge do to a rollout: one function each, for the admin's buttons and the shell alike.
+
+Every change is one transaction: lock the row, check, write, and leave a history record with who, why, before and
+after. Only the emergency stop asks nothing: neither a stale version nor another state can refuse it.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import transaction
+from django.utils import timezone
+
+from rollout import configuration
+from rollout.conf import conf
+from rollout.models import Rollout, Stage
+
+
+class OperationError(Exception):
+    """The change was refused; the message says why and what to do."""
+
+
+class NoSuchRollout(OperationError):
+    def __init__(self, feature: str) -> None:
+        known = ", ".join(Rollout.objects.values_list("feature", flat=True)) or "none"
+        super().__init__(f"There is no rollout '{feature}'. Known: {known}.")
+
+
+class StaleEdit(OperationError):
+    """Somebody else changed the rollout meanwhile. ``changes`` says what, for the person to look at."""
+
+    def __init__(self, rollout: Rollout, changes: list[dict[str, Any]]) -> None:
+        self.rollout = rollout
+        self.changes = changes
+        super().__init__(f"{rollout.feature} was changed meanwhile (it is now at version {rollout.version}).")
+
+
+def set_percentage(
+    feature: str,
+    percentage: Decimal,
+    *,
+    reason: str,
+    actor: AbstractBaseUser | None = None,
+    version: int | None = None,
+) -> Rollout:
+    """Give the feature to ``percentage`` (0-100) of browsers. A new percentage starts a new stage."""
+
+    def apply(rollout: Rollout) -> None:
+        if not 0 <= percentage <= 100:
+            raise OperationError(f"{percentage} is not a percentage: it must be between 0 and 100.")
+        if percentage != round(percentage, 0 if rollout.hash_version == 1 else 2):
+            step = "1" if rollout.hash_version == 1 else "0.01"
+            raise OperationError(f"{percentage} is too fine: this rollout moves in steps of {step}.")
+        _move(rollout, percentage)
+
+    return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def promote(
+    feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
+) -> Rollout:
+    """Climb to the next step: 10, 50, 100 by default."""
+
+    def apply(rollout: Rollout) -> None:
+        step = next((Decimal(step) for step in conf.steps if step > rollout.percentage), None)
+        if step is None:
+            raise OperationError(f"{feature} is at {rollout.percentage} %: there is no higher step.")
+        if rollout.on_hold:
+            raise OperationError(f"{feature} is on hold: resume it first.")
+        if rollout.emergency_stop:
+            raise OperationError(f"{feature} is stopped: release it first.")
+        _move(rollout, step)
+
+    return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def hold(
+    feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
+) -> Rollout:
+    """Keep the percentage where it is: nothing climbs until :func:`resume`."""
+    return _change(
+        feature, lambda r: setattr(r, "on_hold", True), reason=reason, actor=actor, version=version
+    )
+
+
+def resume(
+    feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
+) -> Rollout:
+    """End a hold."""
+    return _change(
+        feature, lambda r: setattr(r, "on_hold", False), reason=reason, actor=actor, version=version
+    )
+
+
+def roll_back(
+    feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
+) -> Rollout:
+    """Back to legacy: 0 %, and on hold, so that only a person starts it again."""
+
+    def apply(rollout: Rollout) -> None:
+        _move(rollout, Decimal(0))
+        rollout.on_hold = True
+
+    return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) -> Rollout:
+    """Emergency stop: everybody gets legacy, at once, whatever anybody else is doing. Needs no version, no state."""
+
+    def apply(rollout: Rollout) -> None:
+        rollout.emergency_stop = True
+        rollout.on_hold = True
+
+    return _change(feature, apply, reason=reason or "emergency stop", actor=actor)
+
+
+def release(
+    feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
+) -> Rollout:
+    """End an emergency stop. The percentage is what it was; the hold stays until :func:`resume`."""
+
+    def apply(rollout: Rollout) -> None:
+        if not rollout.emergency_stop:
+            raise OperationError(f"{feature} is not stopped.")
+        rollout.emergency_stop = False
+        rollout.stage_started_at = timezone.now()
+
+    return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def configure(
+    feature: str,
+    fields: dict[str, Any],
+    *,
+    reason: str,
+    actor: AbstractBaseUser | None = None,
+    version: int | None = None,
+) -> Rollout:
+    """Change what is not an action: enabled, timeline, auto_rollback, track_migrations, description."""
+
+    def apply(rollout: Rollout) -> None:
+        for name, value in fields.items():
+            setattr(rollout, name, value)
+
+    return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def _move(rollout: Rollout, percentage: Decimal) -> None:
+    if percentage != rollout.percentage:
+        rollout.percentage = percentage
+        rollout.stage = Stage.of(percentage)
+        rollout.stage_started_at = timezone.now()
+
+
+def _change(
+    feature: str,
+    apply: Callable[[Rollout], None],
+    *,
+    reason: str,
+    actor: AbstractBaseUser | None,
+    version: int | None = None,
+) -> Rollout:
+    if not reason.strip():
+        raise OperationError("Give a reason: whoever reads the history at night needs it.")
+    with transaction.atomic():
+        rollout = Rollout.objects.select_for_update().filter(feature=feature).first()
+        if rollout is None:
+            raise NoSuchRollout(feature)
+        if version is not None and rollout.version != version:
+            raise StaleEdit(rollout, changes_since(rollout, version))
+        apply(rollout)
+        rollout.version += 1
+        rollout.updated_at = timezone.now()
+        rollout._history_user = actor  # type: ignore[attr-defined]  # noqa: SLF001 - simple-history's own way
+        rollout._change_reason = reason.strip()  # type: ignore[attr-defined]  # noqa: SLF001
+        rollout.save()
+        transaction.on_commit(configuration.forget)
+    return rollout
+
+
+def changes_since(rollout: Rollout, version: int) -> list[dict[str, Any]]:
+    """Return what happened after ``version``, oldest first: who, when, why, and each field before and after."""
+    records = list(
+        rollout.history.filter(version__gte=version).select_related("history_user").order_by("version")
+    )
+    return [
+        {
+            "version": new.version,
+            "who": str(new.history_user) if new.history_user else "the system",
+            "when": new.history_date,
+            "why": new.history_change_reason,
+            "fields": {
+                change.field: (change.old, change.new)
+                for change in new.diff_against(old, excluded_fields=["version", "updated_at"]).changes
+            },
+        }
+        for old, new in pairwise(records)
+    ]

@@ -1,0 +1,28 @@
+"""``GET /api/rollouts``: what browsers poll. Public; "nothing new" costs no SQL."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.utils.http import parse_etags
+from django.views.decorators.http import require_safe
+
+from rollout import configuration
+
+MAX_AGE = 5  # s; an emergency stop must not wait for a cache on the way
+
+
+@require_safe
+def rollouts(request: HttpRequest) -> HttpResponse:
+    current = configuration.current()
+    response = (
+        HttpResponseNotModified()
+        if matches(request, current.etag)
+        else HttpResponse(current.body, content_type="application/json")
+    )
+    response.headers["ETag"] = current.etag
+    response.headers["Cache-Control"] = f"public, max-age={MAX_AGE}"
+    return response
+
+
+def matches(request: HttpRequest, etag: str) -> bool:
+    """Tell whether the client has ``etag`` already (RFC 9110, "If-None-Match": weak comparison)."""
+    sent = parse_etags(request.headers.get("If-None-Match", ""))
+    return "*" in sent or etag in {tag.removeprefix("W/") for tag in sent}
