@@ -16,7 +16,7 @@ MIDDLEWARE = "idempotency.middleware.IdempotencyMiddleware"
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     errors: list[CheckMessage] = []
-    if not re.fullmatch(TOKEN, conf.environment):
+    if not re.fullmatch(TOKEN, conf.environment or ""):
         errors.append(
             Error(
                 "IDEMPOTENCY_ENVIRONMENT is missing or has characters outside A-Z a-z 0-9 _ . : ~ -",
