@@ -62,11 +62,11 @@ def services(
             f"set {' and '.join(sorted(ours))}, or install the private ones: requirements/run.txt"
         )
     home.make()
+    before = {name: environ.get(name) for name in ours}
     with lock(home.users_lock) as using:
-        found = join(home, using, durable=durable)
-        before = {name: environ.get(name) for name in ours}
-        environ.update((name, found[name.lower()]) for name in ours)
         try:
+            found = join(home, using, durable=durable)
+            environ.update((name, found[name.lower()]) for name in ours)
             yield Services(
                 environ["DATABASE_URL"],
                 found["superuser_url"] if "DATABASE_URL" in ours else None,

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +21,18 @@ from fundapi.embedded.processes import dying_with_parent, signal_all
 MARK = "FUNDAPI_SERVED_FROM"  # in the environment of our programs: their home, by which leftovers are known
 STOP_GRACE = 30  # s for requests and tasks to end
 ORPHAN_GRACE = 20  # s for what a killed program leaves to end by itself, its requests included
+REMINDER = 1.0  # s between requests to stop; Granian's workers swallow one that comes while they start
 BACK_OFF_MAX = 30.0  # s between restarts of a program that keeps dying
 STEADY = 10.0  # s of life after which a death counts as the first one
 
 
 @dataclass
 class Program:
-    """A command to keep running."""
+    """A command to keep running. `remind`: ask its children too, again and again, when it has to stop."""
 
     name: str
     command: Sequence[str]
+    remind: bool = False
     process: subprocess.Popen[bytes] | None = None
     started: float = 0
     failures: int = 0
@@ -49,6 +51,7 @@ class Manager:
         self.env = {**env, MARK: str(home)}
         self.pass_fds = pass_fds
         self.orphans: dict[int, float] = {}  # process groups whose leader died: when to kill the rest
+        self.reminded = 0.0
 
     def look_after(self) -> None:
         """Start what does not run. Call it often."""
@@ -63,17 +66,24 @@ class Manager:
             if now > deadline or not _signal_group(group, 0):
                 _signal_group(group, signal.SIGKILL)
                 del self.orphans[group]
+        self._remind(self.orphans, now)
 
     def stop(self, impatient: Callable[[], bool]) -> None:
         """Ask all to end, wait until they have, no longer than `impatient` lets us, and kill what is left."""
         alive = [program.process for program in self.programs if program.process is not None]
         for process in alive:
             process.terminate()
+        asked_again = [
+            *self.orphans,
+            *(each.process.pid for each in self.programs if each.remind and each.process),
+        ]
+        self.reminded = time.monotonic()
         deadline = time.monotonic() + STOP_GRACE
         while any(process.poll() is None for process in alive):
             if time.monotonic() > deadline or impatient():
                 say("killing what has not stopped")
                 break
+            self._remind(asked_again, time.monotonic())
             time.sleep(0.02)
         for group in [*self.orphans, *(process.pid for process in alive)]:
             _signal_group(group, signal.SIGKILL)
@@ -92,6 +102,12 @@ class Manager:
             start_new_session=True,
             preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread: safe after fork
         )
+
+    def _remind(self, groups: Iterable[int], now: float) -> None:
+        if now - self.reminded > REMINDER:
+            self.reminded = now
+            for group in groups:
+                _signal_group(group, signal.SIGTERM)
 
     def _bury(self, program: Program, process: subprocess.Popen[bytes], now: float) -> None:
         program.failures = 1 if now - program.started > STEADY else program.failures + 1

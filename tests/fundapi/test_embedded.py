@@ -53,8 +53,8 @@ class User:
 
     def ready(self) -> Services:
         """Wait for its services."""
-        urls = json.loads(self.process.stdout.readline())
-        return Services(*urls, None)
+        database_url, superuser_url, redis_url = json.loads(self.process.stdout.readline())
+        return Services(database_url, superuser_url, redis_url, None)
 
     def leave(self) -> None:
         self.process.communicate()
@@ -182,6 +182,7 @@ def test_both_services_answer_and_leave_nothing_behind(new_home: Path, django_db
             "client_connection_check_interval": "1000",
             "listen_addresses": "",
         }
+        assert found.superuser_url
         with psycopg.connect(found.superuser_url) as connection:
             assert connection.execute(
                 "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
