@@ -21,12 +21,15 @@ from drf_spectacular.utils import (
     OpenApiParameter,
     OpenApiResponse,
     extend_schema,
+    extend_schema_serializer,
     extend_schema_view,
 )
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework import serializers
 
 import fundapi
 from fundapi.problems import CATALOGUE, PROBLEM_JSON
+from fundapi.serializers import FundSerializer
 from fundapi.views import FundPagination
 from idempotency.keys import TOKEN_LENGTH_MAX
 
@@ -237,7 +240,7 @@ def _common_headers(statuses: list[str]) -> list[OpenApiParameter]:
         ),
         _answer_header("X-Request-ID", statuses, "Name of this request in the server's logs."),
         _answer_header("WWW-Authenticate", ["401"], "How to authenticate."),
-        _answer_header("Allow", ["405"], "The methods of this address."),
+        _answer_header("Allow", statuses, "The methods of this address."),
     ]
 
 
@@ -274,7 +277,7 @@ CREATE_HEADERS = [
     ),
     _answer_header(
         "Idempotency-Key",
-        ["200", "201", "400", "409"],
+        ["200", "201", "400", "406", "409", "413", "415", "503"],
         "As sent, when the key could be read.",
     ),
     _answer_header(
@@ -301,6 +304,15 @@ READ_HEADERS = [
     *_common_headers(STATUSES),
     _answer_header("Retry-After", ["503"], "Seconds to wait.", type=int),
 ]
+
+
+@extend_schema_serializer(many=False)
+class FundPage(serializers.Serializer):
+    """What DRF's pagination makes of a list; its own description of it is not valid in OpenAPI 3.1."""
+
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = FundSerializer(many=True)
 
 
 # --- Operations -------------------------------------------------------------------------------------------------
@@ -332,10 +344,11 @@ class FundsSchema(OpenApiViewExtension):
                     *READ_HEADERS,
                 ],
                 responses={
-                    (200, JSON): OpenApiResponse(serializer(many=True), "A page of your funds."),
+                    (200, JSON): OpenApiResponse(FundPage, "A page of your funds."),
                     **_problem("not_found", description="The cursor is not one of this list."),
                     **COMMON,
                 },
+                examples=[OpenApiExample("page", value=PAGE, response_only=True, status_codes=["200"])],
             ),
             post=extend_schema(
                 operation_id="createFund",
