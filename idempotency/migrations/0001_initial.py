@@ -111,6 +111,11 @@ class Migration(migrations.Migration):
                         fields=["token"], name="idempotency_store_token"
                     ),
                     models.Index(fields=["principal"], name="idempotency_store_principal"),
+                    models.Index(
+                        condition=models.Q(("conflicts__gt", 0)),
+                        fields=["expires_at"],
+                        name="idempotency_store_conflicts",
+                    ),
                 ],
                 "constraints": [
                     models.CheckConstraint(
