@@ -38,6 +38,7 @@ class Server:
     def __init__(
         self, directory: Path, env: dict[str, str], *, workers: int, threads: int, application: str
     ) -> None:
+        self.count = workers
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = directory / "web.log"
@@ -64,6 +65,10 @@ class Server:
     def log(self) -> str:
         return self.log_path.read_text()
 
+    def started(self) -> int:
+        """How many workers have ever come up. Granian loses a SIGTERM that meets a worker before that."""
+        return self.log.count("[INFO] Started worker-")
+
     def workers(self) -> list[psutil.Process]:
         """The processes that serve requests."""
         children: list[psutil.Process] = psutil.Process(self.process.pid).children()
@@ -75,10 +80,11 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx.get(self.url + path, timeout=2).status_code == 200:
+                if httpx.get(self.url + path, timeout=2).status_code == 200 and self.started() >= self.count:
                     return
             except httpx.TransportError:
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)
         raise AssertionError(f"the server did not start:\n{self.log}")
 
     def stop(self) -> None:
