@@ -1,0 +1,134 @@
+/**
+ * The nuclear option (runbook, "Runtime Kill Switch"): `?emergency_rollback=true`, or the same in localStorage.
+ *
+ * Import it first; it needs nothing else and never throws:
+ *
+ *     <script type="module" src="/static/rollout/emergency.js"></script>
+ *
+ * One visit with the URL is enough: it sets the flag in localStorage, which holds in every tab and after a restart
+ * of the browser, until the person leaves through the banner (or `clearEmergency()`), which clears both.
+ */
+
+const NAME = "emergency_rollback";
+const TEXT =
+  "Emergency rollback is on: this browser uses the previous version of this page. " +
+  "What you entered is kept. To leave, press the button.";
+const STYLE = `
+.emergency-banner { position: sticky; top: 0; z-index: 2147483647; display: flex; flex-wrap: wrap; gap: .5rem 1rem;
+  align-items: center; padding: .75rem 1rem; background: #7a1111; color: #fff; border-bottom: 2px solid #fff;
+  font: 1rem/1.4 system-ui, sans-serif; }
+.emergency-banner p { flex: 1 1 16rem; margin: 0; }
+.emergency-banner button { padding: .5rem 1rem; border: 2px solid #fff; border-radius: .25rem; background: #fff;
+  color: #7a1111; font: inherit; font-weight: 600; cursor: pointer; }
+.emergency-banner button:focus-visible { outline: 3px solid #ffd54a; outline-offset: 2px; }
+@media print { .emergency-banner { display: none; } }
+`;
+
+let here = false; // for a browser that blocks storage: this page was opened in an emergency
+
+/**
+ * @param {string | null} value
+ * @returns {boolean}
+ */
+function isSet(value) {
+  return value?.toLowerCase() === "true" || value === "1";
+}
+
+/** @returns {boolean} */
+function inUrl() {
+  try {
+    return new URLSearchParams(location.search).getAll(NAME).some(isSet);
+  } catch {
+    return false;
+  }
+}
+
+/** @returns {boolean} */
+function inStorage() {
+  try {
+    return isSet(localStorage.getItem(NAME));
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Is this browser in an emergency rollback?
+ * @returns {boolean}
+ */
+export function emergencyActive() {
+  return here || inUrl() || inStorage();
+}
+
+/** End it: clear the flag in storage, and the parameter of the URL. A reload then starts as usual. */
+export function clearEmergency() {
+  here = false;
+  try {
+    localStorage.removeItem(NAME);
+  } catch {
+    // blocked: it was never stored
+  }
+  try {
+    const url = new URL(location.href);
+    url.searchParams.delete(NAME);
+    history.replaceState(history.state, "", url);
+  } catch {
+    // no history to write to: the person can still edit the address
+  }
+}
+
+/** Turn the URL's flag into the persistent one. */
+function persist() {
+  if (!inUrl()) return;
+  here = true;
+  try {
+    localStorage.setItem(NAME, "true");
+  } catch {
+    // full or blocked: the URL itself still says it
+  }
+}
+
+/**
+ * Show what is going on, and the way out. Does nothing when the banner is there already.
+ * @param {string} [text]
+ */
+export function showBanner(text = TEXT) {
+  try {
+    if (!document.body) {
+      document.addEventListener("DOMContentLoaded", () => showBanner(text), { once: true });
+      return;
+    }
+    if (document.querySelector(".emergency-banner")) return;
+    const style = new CSSStyleSheet();
+    style.replaceSync(STYLE);
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, style];
+  } catch {
+    // an old browser shows the banner without colours
+  }
+  try {
+    const banner = document.createElement("section");
+    banner.className = "emergency-banner";
+    banner.setAttribute("aria-label", "Emergency rollback");
+    const status = document.createElement("p");
+    status.setAttribute("role", "status");
+    const leave = document.createElement("button");
+    leave.type = "button";
+    leave.textContent = "Leave emergency rollback";
+    leave.addEventListener("click", () => {
+      clearEmergency();
+      location.reload();
+    });
+    banner.append(status, leave);
+    document.body.prepend(banner);
+    setTimeout(() => {
+      status.textContent = text; // after the element is there: only then do screen readers announce it
+    }, 0);
+  } catch {
+    // a banner that cannot be shown must not stop the page
+  }
+}
+
+if (typeof document !== "undefined") {
+  persist();
+  if (emergencyActive()) showBanner();
+}

@@ -1,0 +1,357 @@
+/**
+ * What goes well and what goes wrong in this browser: the last 200 events, sent when somebody wants them.
+ *
+ *     import { createTelemetry } from "/static/rollout/telemetry.js";
+ *     const telemetry = createTelemetry({ endpoint: "/api/telemetry", flag: "USE_FUND_STORE" });
+ *     telemetry.record("migration_succeeded");
+ *     telemetry.record("migration_failed", { detail: error.message });
+ *
+ * Without an `endpoint` nothing is sent, and the buffer is there for support: `telemetry.download()`.
+ * An event is kept until the server has acknowledged it; its id makes sending it twice harmless.
+ */
+
+import { randomUuid, stableUuid } from "./rollout.js";
+import { browserStorage, getItem, setItem } from "./storage.js";
+
+/** @typedef {import("./storage.js").StorageLike} StorageLike */
+
+/**
+ * One event, as sent and as in the exported `telemetry-buffer.json`.
+ * @typedef {object} TelemetryEvent
+ * @property {string} id
+ * @property {string} event such as `heartbeat`, `migration_succeeded`, `migration_failed`, `validation_error`
+ * @property {string} category `error`, `migration` or `usage`
+ * @property {boolean} ok
+ * @property {string} at ISO 8601, by this browser's clock
+ * @property {string | null} flag
+ * @property {string | null} variant
+ * @property {string | null} detail at most 500 characters
+ */
+
+/**
+ * @typedef {object} RecordOptions
+ * @property {string} [category] by default `error` when not ok, `migration` for events of that name, else `usage`
+ * @property {boolean} [ok] by default false for `…_failed`, `…_failure`, `…error` and `…_warning`
+ * @property {string | null} [flag]
+ * @property {string | null} [variant]
+ * @property {unknown} [detail] a text, or anything that JSON can say
+ */
+
+export const BUFFER_SIZE = 200; // events (runbook, "Monitoring False Positives")
+export const DETAIL_LENGTH = 500; // characters
+const BODY_SIZE = 60_000; // bytes; browsers refuse more than 64 KiB with keepalive, and as a beacon
+const FLUSH_INTERVAL = 10_000; // ms
+const FLUSH_INTERVAL_MAX = 300_000; // ms; what repeated failures stretch it to
+const HEARTBEAT_INTERVAL = 60_000; // ms; the judge looks every minute
+const FETCH_TIMEOUT = 10_000; // ms
+const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, ends with the tab
+
+/**
+ * Cut a detail to 500 characters, never through a surrogate pair.
+ * @param {unknown} detail
+ * @returns {string | null}
+ */
+export function truncate(detail) {
+  if (detail === undefined || detail === null) return null;
+  let text;
+  try {
+    text = typeof detail === "string" ? detail : detail instanceof Error ? String(detail) : JSON.stringify(detail);
+  } catch {
+    text = String(detail); // a cycle, a BigInt
+  }
+  text = String(text).replace(/\p{Surrogate}/gu, "\ufffd"); // half a pair is no JSON that a server would take
+  return text.length <= DETAIL_LENGTH ? text : text.slice(0, DETAIL_LENGTH - 1).replace(/[\ud800-\udbff]$/, "") + "…";
+}
+
+/**
+ * Complete an event.
+ * @param {string} event
+ * @param {RecordOptions} options
+ * @returns {TelemetryEvent}
+ */
+export function makeEvent(event, { ok, category, flag = null, variant = null, detail }) {
+  const good = ok ?? !/(_failed|_failure|error|_warning)$/.test(event);
+  return {
+    id: randomUuid(),
+    event,
+    category: category ?? (good ? (event.startsWith("migration") ? "migration" : "usage") : "error"),
+    ok: good,
+    at: new Date().toISOString(),
+    flag,
+    variant,
+    detail: truncate(detail),
+  };
+}
+
+/**
+ * Split events into request bodies of at most 200 events and 60,000 bytes each.
+ * @param {TelemetryEvent[]} events
+ * @param {Record<string, unknown>} envelope `clientId`, `sessionId`, `sentAt`, `dropped`
+ * @returns {{ids: string[], body: string}[]}
+ */
+export function toBatches(events, envelope) {
+  const frame = byteLength(JSON.stringify({ ...envelope, events: [] }));
+  /** @type {TelemetryEvent[][]} */ const batches = [];
+  let size = Infinity;
+  for (const event of events) {
+    const length = byteLength(JSON.stringify(event)) + 1;
+    if (size + length > BODY_SIZE || /** @type {TelemetryEvent[]} */ (batches.at(-1)).length === BUFFER_SIZE) {
+      batches.push([]);
+      size = frame;
+    }
+    batches.at(-1)?.push(event);
+    size += length;
+  }
+  return batches.map((batch) => ({
+    ids: batch.map(({ id }) => id),
+    body: JSON.stringify({ ...envelope, events: batch }),
+  }));
+}
+
+/** @param {string} text */
+function byteLength(text) {
+  return new TextEncoder().encode(text).length;
+}
+
+/**
+ * @typedef {object} Options
+ * @property {string | null} [endpoint] of the intake, such as `/api/telemetry`; null keeps the buffer and sends nothing
+ * @property {string | null} [flag] written into each event that names no other
+ * @property {string | null | (() => string | null)} [variant] the same; `() => rollouts.isOn(…) ? "on" : "off"`
+ * @property {boolean} [consoleHooks] also record `console.warn` and `console.error`
+ * @property {number} [flushInterval] ms
+ * @property {number} [heartbeatInterval] ms
+ * @property {(url: string, init: RequestInit) => Promise<Response>} [fetch]
+ * @property {StorageLike | null} [storage] where the browser's uuid lives
+ * @property {StorageLike | null} [sessionStorage] where the session and its events live through a reload
+ * @property {EventTarget & {hidden: boolean}} [document]
+ * @property {EventTarget} [events] what `error`, `unhandledrejection`, `pagehide`, `online` are sent to: the window
+ * @property {{onLine?: boolean, sendBeacon?: (url: string, body: string) => boolean}} [navigator]
+ */
+
+/**
+ * @param {Options} [options]
+ */
+export function createTelemetry({
+  endpoint = null,
+  flag = null,
+  variant = null,
+  consoleHooks = false,
+  flushInterval = FLUSH_INTERVAL,
+  heartbeatInterval = HEARTBEAT_INTERVAL,
+  fetch = (input, init) => globalThis.fetch(input, init),
+  storage = browserStorage(),
+  sessionStorage = browserStorage("sessionStorage"),
+  document = globalThis.document,
+  events = globalThis.window ?? new EventTarget(),
+  navigator = globalThis.navigator,
+} = {}) {
+  const clientId = stableUuid(storage);
+  const session = restore();
+  const ending = new AbortController();
+  let failures = 0;
+  let sending = endpoint; // null once the server has said that there is no such address
+  /** @type {Promise<void> | null} */ let inFlight = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
+
+  /** @returns {{id: string, dropped: number, unsent: string[], events: TelemetryEvent[]}} */
+  function restore() {
+    try {
+      const saved = JSON.parse(getItem(sessionStorage, SESSION_KEY) ?? "");
+      if (typeof saved.id === "string" && Array.isArray(saved.unsent) && Array.isArray(saved.events)) {
+        return { id: saved.id, dropped: Number(saved.dropped) || 0, unsent: saved.unsent, events: saved.events };
+      }
+    } catch {
+      // the first page of this tab
+    }
+    return { id: randomUuid(), dropped: 0, unsent: [], events: [] };
+  }
+
+  function save() {
+    setItem(sessionStorage, SESSION_KEY, JSON.stringify(session));
+  }
+
+  /**
+   * Keep an event. The 201st pushes out the oldest, which counts as dropped when it was never acknowledged.
+   * @param {string} event
+   * @param {RecordOptions} [options]
+   * @returns {TelemetryEvent}
+   */
+  function record(event, options = {}) {
+    const now = typeof variant === "function" ? variant() : variant;
+    const made = makeEvent(event, { flag, variant: now, ...options });
+    session.events.push(made);
+    session.unsent.push(made.id);
+    while (session.events.length > BUFFER_SIZE) {
+      const oldest = session.events.shift();
+      const left = session.unsent.filter((id) => id !== oldest?.id);
+      session.dropped += session.unsent.length - left.length;
+      session.unsent = left;
+    }
+    save();
+    return made;
+  }
+
+  /** Say that this session is alive. While nothing can be sent, once is enough. */
+  function heartbeat() {
+    const waiting = new Set(session.unsent);
+    if (document?.hidden || session.events.some(({ id, event }) => event === "heartbeat" && waiting.has(id))) return;
+    record("heartbeat");
+  }
+
+  function batches() {
+    const waiting = new Set(session.unsent);
+    return toBatches(
+      session.events.filter(({ id }) => waiting.has(id)),
+      // dropped: of this session so far, so that sending it twice does not count it twice
+      { clientId, sessionId: session.id, sentAt: new Date().toISOString(), dropped: session.dropped },
+    );
+  }
+
+  /**
+   * @param {string[]} ids
+   */
+  function acknowledge(ids) {
+    session.unsent = session.unsent.filter((id) => !ids.includes(id));
+    save();
+  }
+
+  async function send() {
+    for (const { ids, body } of batches()) {
+      const timeout = new AbortController();
+      const deadline = setTimeout(() => timeout.abort(), FETCH_TIMEOUT);
+      try {
+        const response = await fetch(/** @type {string} */ (sending), {
+          method: "POST",
+          headers: { "Content-Type": "text/plain;charset=UTF-8" }, // as a beacon: no preflight from other origins
+          body,
+          keepalive: true,
+          signal: timeout.signal,
+        });
+        if (response.status === 404 || response.status === 405) sending = null; // nobody takes telemetry here
+        else if (response.status === 400 || response.status === 413) session.dropped += ids.length; // nor ever will
+        else if (!response.ok) throw new Error(`telemetry answered ${response.status}`);
+        if (sending === null) return;
+        acknowledge(ids);
+        failures = 0;
+      } catch {
+        failures += 1; // offline, 429, 5xx: kept, and tried again later
+        return;
+      } finally {
+        clearTimeout(deadline);
+      }
+    }
+  }
+
+  /**
+   * Send what is unsent. Never rejects.
+   * @returns {Promise<void>}
+   */
+  function flush() {
+    if (!sending || session.unsent.length === 0 || navigator?.onLine === false) return Promise.resolve();
+    inFlight ??= send().finally(() => {
+      inFlight = null;
+    });
+    return inFlight;
+  }
+
+  /** The page may never come back: hand over what is unsent. It stays unsent, for a beacon has no answer. */
+  function beacon() {
+    if (!sending) return;
+    for (const { body } of batches()) {
+      if (!navigator?.sendBeacon?.(sending, body)) return; // a string goes as text/plain
+    }
+  }
+
+  function schedule() {
+    const delay = Math.min(flushInterval * 2 ** failures, Math.max(flushInterval, FLUSH_INTERVAL_MAX));
+    timer = setTimeout(async () => {
+      await flush();
+      if (!ending.signal.aborted) schedule();
+    }, delay);
+  }
+
+  /** The array of the runbook's `telemetry-buffer.json`. */
+  function exportEvents() {
+    return session.events.map((event) => ({ ...event }));
+  }
+
+  /** Save the buffer as `telemetry-buffer.json`, for `jq '.[] | select(.category == "error")'`. */
+  function download() {
+    const link = globalThis.document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(exportEvents(), null, 2)], { type: "application/json" }));
+    link.download = "telemetry-buffer.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  /** @returns {() => void} */
+  function hookConsole() {
+    const hooks = /** @type {const} */ ([
+      ["warn", "console_warning"],
+      ["error", "console_error"],
+    ]).map(([method, event]) => {
+      const original = console[method];
+      let inside = false; // recording must not record itself
+      /** @param {unknown[]} values */
+      function hook(...values) {
+        original.apply(console, values);
+        if (inside) return;
+        inside = true;
+        try {
+          record(event, { detail: values.map((value) => truncate(value) ?? String(value)).join(" ") });
+        } finally {
+          inside = false;
+        }
+      }
+      console[method] = hook;
+      return () => {
+        if (console[method] === hook) console[method] = original;
+      };
+    });
+    return () => hooks.forEach((unhook) => unhook());
+  }
+
+  const listening = { signal: ending.signal };
+  events.addEventListener(
+    "error",
+    (event) => {
+      const { message, filename, lineno } = /** @type {ErrorEvent} */ (event);
+      if (message) record("error", { detail: `${message} (${filename}:${lineno})` });
+    },
+    listening,
+  );
+  events.addEventListener(
+    "unhandledrejection",
+    (event) => {
+      const { reason } = /** @type {PromiseRejectionEvent} */ (event);
+      record("error", { detail: reason instanceof Error ? reason : truncate(reason) ?? "rejected without a reason" });
+    },
+    listening,
+  );
+  events.addEventListener("pagehide", beacon, listening);
+  events.addEventListener("online", () => flush(), listening);
+  document?.addEventListener("visibilitychange", () => (document.hidden ? beacon() : heartbeat()), listening);
+  const unhookConsole = consoleHooks ? hookConsole() : () => {};
+  heartbeat();
+  const beating = setInterval(heartbeat, heartbeatInterval);
+  schedule();
+
+  return {
+    clientId,
+    sessionId: session.id,
+    get dropped() {
+      return session.dropped;
+    },
+    record,
+    flush,
+    export: exportEvents,
+    download,
+    stop() {
+      ending.abort();
+      clearTimeout(timer);
+      clearInterval(beating);
+      unhookConsole();
+    },
+  };
+}
