@@ -95,7 +95,8 @@ if __name__ == "__main__":
     client.cookies["csrftoken"] = "c" * 32
     answers = []
     for method, address, key, body, content_type, caller in json.load(sys.stdin):
-        headers = {"X-CSRFToken": "c" * 32} | {name: value for name, value in (("Idempotency-Key", key), ("X-Caller", caller)) if value}
+        headers = {"X-CSRFToken": "c" * 32, "Idempotency-Key": key, "X-Caller": caller}
+        headers = {name: value for name, value in headers.items() if value}
         answer = client.generic(method, address, body, content_type=content_type, headers=headers)
         answers.append([answer.status_code, dict(answer.headers), answer.content.decode(),
                         sorted(answer.cookies)])

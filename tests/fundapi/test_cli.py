@@ -1,0 +1,55 @@
+"""``manage.py`` as an operator and CI use it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import PROJECT, database_url
+
+PRODUCTION = {
+    "HTTPS": "true",
+    "DEBUG": "false",
+    "ALLOWED_HOSTS": "funds.example",
+    "CSRF_TRUSTED_ORIGINS": "https://funds.example",
+    "ENVIRONMENT": "prod",
+}
+
+
+def manage(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "manage.py", *arguments],
+        cwd=PROJECT,
+        env=os.environ | {"DATABASE_URL": database_url()} | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_production_settings_pass_every_check(database: None) -> None:
+    run = manage("check", "--deploy", "--fail-level", "WARNING", "--database", "default", **PRODUCTION)
+    assert run.returncode == 0, run.stderr
+    assert "no issues" in run.stdout
+
+
+def test_no_model_has_changed_without_a_migration(database: None) -> None:
+    run = manage("makemigrations", "--check", "--dry-run")
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("environment", ["two words", "a|b", ""])
+def test_an_environment_that_cannot_be_part_of_a_key_is_refused_at_start(
+    database: None, environment: str
+) -> None:
+    run = manage("check", ENVIRONMENT=environment)
+    assert run.returncode != 0
+    assert "idempotency.E001" in run.stderr
+
+
+def test_the_purge_command_answers_on_stdout_alone(database: None) -> None:
+    run = manage("purge_idempotency_keys", "--dry-run")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("expired keys would be deleted.\n")
+    assert len(run.stdout.splitlines()) == 1
