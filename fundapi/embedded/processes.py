@@ -65,13 +65,13 @@ class Account:
         return changed
 
     def let_read(self, tree: Path) -> None:
-        """Let everybody read and run what lies in `tree`, an installed package under a strict umask."""
-        for path in (tree, *tree.rglob("*")):
+        """Let everybody read and run what lies in `tree`, if a package was installed there under a strict umask."""
+        if not self.borrowed or tree.stat().st_mode & stat.S_IROTH:
+            return
+        for path in (*tree.rglob("*"), tree):  # the directory last: it is what was looked at
             mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                continue
-            runs = stat.S_IXUSR & mode
-            path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if runs else 0))
+            if not stat.S_ISLNK(mode):
+                path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
 
 
 def service_account() -> Account:

@@ -2,12 +2,11 @@
 
 import importlib.util
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 from fundapi.embedded.home import EmbeddedError, Home
-from fundapi.embedded.processes import TIDY, Account
+from fundapi.embedded.processes import Account
 
 
 def postgres_directory() -> Path:
@@ -33,9 +32,10 @@ def let_account_in(home: Home, account: Account) -> list[Path]:
         if not program.is_file():
             raise EmbeddedError(f"there is no {program} for this platform: set DATABASE_URL and REDIS_URL")
     opened = [path for each in (home.postgres, postgres, valkey) for path in account.let_through(each)]
-    if account.borrowed and not all(_runs(program, account) for program in (postgres, valkey)):
-        account.let_read(postgres.parents[1])
-        account.let_read(valkey.parent)
+    installed = postgres.parents[1]
+    for tree in (installed, installed.parent.with_suffix(".libs"), valkey.parent):
+        if tree.exists():  # the second is where a wheel keeps the libraries it was built with
+            account.let_read(tree)
     return opened
 
 
@@ -47,18 +47,3 @@ def _package(name: str) -> Path:
             f"package {name} is missing: install requirements/run.txt or set DATABASE_URL and REDIS_URL"
         )
     return Path(spec.origin).parent
-
-
-def _runs(program: Path, account: Account) -> bool:
-    try:
-        subprocess.run(  # type: ignore[call-overload]
-            [program, "--version"],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            env=TIDY,
-            **account.popen_options(),
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return True
