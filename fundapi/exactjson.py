@@ -23,7 +23,7 @@ class StrictJSONParser(BaseParser):
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
         if not is_json(media_type or ""):  # DRF takes 'application/*' for JSON, and the fingerprint does not
-            raise UnsupportedMediaType(media_type)
+            raise UnsupportedMediaType(media_type or "")
         request = parser_context["request"]._request  # noqa: SLF001 - DRF's only way to Django's request
         guarded = getattr(request, "idempotency", None)
         return guarded.document if guarded else parse_json(stream.read())

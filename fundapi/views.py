@@ -31,7 +31,7 @@ class FundPagination(CursorPagination):
     def decode_cursor(self, request: Request) -> Cursor | None:
         """Read the cursor; one with another position than an id is not ours, and would fail in the query."""
         cursor = super().decode_cursor(request)
-        if cursor and cursor.position is not None and not ID.fullmatch(cursor.position):
+        if cursor and cursor.position is not None and not ID.fullmatch(str(cursor.position)):
             raise NotFound(self.invalid_cursor_message)
         return cursor
 

@@ -25,7 +25,7 @@ def database(
 ) -> Iterator[None]:
     """This worker's migrated database, open to the test process, in autocommit like production."""
     with django_db_blocker.unblock():
-        setup_databases(verbosity=0, interactive=False, aliases={"default"})
+        setup_databases(verbosity=0, interactive=False, aliases={"default": None})
         yield
         connection.close()  # the database goes with its home
 

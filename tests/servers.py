@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 import psutil
@@ -89,7 +90,7 @@ class Server:
 
     def stop(self) -> None:
         if self.process.poll() is None:
-            family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
+            family: list[Any] = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(10)
