@@ -2,9 +2,10 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import fundapi.exactjson
 from django.conf import settings
 from django.db import migrations, models
+
+import fundapi.exactjson
 
 
 class Migration(migrations.Migration):
