@@ -104,8 +104,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
 TIME_ZONE = "UTC"
-DATE_FORMAT = "Y-m-d"
-DATETIME_FORMAT = "Y-m-d H:i:s T"  # support compares with logs: to the second, and with the zone
+FORMAT_MODULE_PATH = "fundapi.formats"
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # where collectstatic writes; an image sets it
 STORAGES = {
