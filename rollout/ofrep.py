@@ -6,9 +6,12 @@ may carry the browser's own kill switches, as in a URL: ``emergency_rollback`` a
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
@@ -17,6 +20,8 @@ from rollout import configuration
 from rollout.evaluation import Config, Reason, evaluate
 from rollout.views import matches
 
+logger = logging.getLogger(__name__)
+
 REASONS = {
     Reason.EMERGENCY_STOP: "DISABLED",
     Reason.DISABLED: "DISABLED",
@@ -24,8 +29,7 @@ REASONS = {
     Reason.OPT_IN: "TARGETING_MATCH",
     Reason.PERCENTAGE: "SPLIT",
 }
-TRUE = {1, "1", "true"}  # and True, which equals 1
-FALSE = {0, "0", "false"}
+TRUE, FALSE = {"1", "true"}, {"0", "false"}  # as rollout.js reads them; JSON's own 1 and true mean the same
 
 
 @dataclass
@@ -36,6 +40,9 @@ class Refused(Exception):
     details: str
     status: int = 400
 
+    def response(self, **key: str) -> JsonResponse:
+        return JsonResponse({**key, "errorCode": self.code, "errorDetails": self.details}, status=self.status)
+
 
 @csrf_exempt  # public, and changes nothing
 @require_POST
@@ -43,11 +50,9 @@ def flag(request: HttpRequest, key: str) -> HttpResponse:
     """Evaluate one flag."""
     try:
         context = read_context(request)
-        config = find(key)
+        return JsonResponse(evaluation(find(key), context))
     except Refused as refused:
-        body = {"key": key, "errorCode": refused.code, "errorDetails": refused.details}
-        return JsonResponse(body, status=refused.status)
-    return JsonResponse(evaluation(config, context))
+        return refused.response(key=key)
 
 
 @csrf_exempt
@@ -56,13 +61,12 @@ def flags(request: HttpRequest) -> HttpResponse:
     """Evaluate every flag. The entity tag covers the context: another caller never gets a 304 for this one's flags."""
     try:
         context = read_context(request)
+        current = configuration_now()
     except Refused as refused:
-        return JsonResponse(
-            {"errorCode": refused.code, "errorDetails": refused.details}, status=refused.status
-        )
-    current = configuration.current()
+        return refused.response()
     body = json.dumps({"flags": [evaluation(config, context) for config in current.rollouts]}).encode()
-    etag = f'"{hashlib.blake2b(current.etag.encode() + body, digest_size=12).hexdigest()}"'
+    caller = json.dumps(context["targetingKey"]).encode()
+    etag = f'"{hashlib.blake2b(current.etag.encode() + caller + body, digest_size=12).hexdigest()}"'
     response = (
         HttpResponseNotModified()
         if matches(request, etag)
@@ -73,9 +77,18 @@ def flags(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def configuration_now() -> configuration.Configuration:
+    """Return the configuration, or raise Refused while nobody can know it."""
+    try:
+        return configuration.current()
+    except (DatabaseError, InterfaceError):
+        logger.exception("ofrep: no configuration")
+        raise Refused("GENERAL", "The server cannot read its rollouts now; ask again later.", 503) from None
+
+
 def find(key: str) -> Config:
     """Return the rollout that a flag key names, or raise Refused."""
-    for config in configuration.current().rollouts:
+    for config in configuration_now().rollouts:
         if config.feature == key:
             return config
     raise Refused("FLAG_NOT_FOUND", f"There is no rollout '{key}'.", 404)
@@ -85,6 +98,8 @@ def read_context(request: HttpRequest) -> dict[str, Any]:
     """Return the evaluation context of a request body ``{"context": {"targetingKey": …}}``, or raise Refused."""
     try:
         document = json.loads(request.body)
+    except RequestDataTooBig:
+        raise Refused("GENERAL", "The body is larger than this server reads.", 413) from None
     except (ValueError, RecursionError):
         raise Refused("PARSE_ERROR", "The body is not JSON.") from None
     context = document.get("context") if isinstance(document, dict) else None
@@ -122,6 +137,7 @@ def override_name(feature: str) -> str:
 
 
 def _switch(value: Any) -> bool | None:
-    if isinstance(value, bool | int | str):
-        return True if value in TRUE else False if value in FALSE else None
-    return None
+    if not isinstance(value, bool | int | str):
+        return None
+    text = str(value).lower()
+    return True if text in TRUE else False if text in FALSE else None

@@ -6,5 +6,5 @@ from rollout.views import rollouts
 urlpatterns = [
     path("api/rollouts", rollouts, name="rollouts"),
     path("ofrep/v1/evaluate/flags", flags),
-    path("ofrep/v1/evaluate/flags/<str:key>", flag),
+    path("ofrep/v1/evaluate/flags/<path:key>", flag),
 ]

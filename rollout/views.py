@@ -2,6 +2,7 @@
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from rollout import configuration
@@ -9,6 +10,7 @@ from rollout import configuration
 MAX_AGE = 5  # s; an emergency stop must not wait for a cache on the way
 
 
+@csrf_exempt  # else a POST would be told of a token, and not of its method
 @require_safe
 def rollouts(request: HttpRequest) -> HttpResponse:
     current = configuration.current()
