@@ -87,9 +87,16 @@ def join(home: Home, using: Lock, *, durable: bool = True) -> dict[str, str]:
     using.shared()  # waits for a keeper that is just stopping
     with lock(home.start_lock) as starting:
         starting.exclusive()
-        if not keeper_runs(home):
-            _start_keeper(home, durable=durable)
-        return _ready(home)
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if not keeper_runs(home):
+                _start_keeper(home, durable=durable)
+            elif published := home.read("run/services.json"):
+                urls: dict[str, str] = json.loads(published)
+                return urls
+            else:  # its starter was killed meanwhile, or it was killed itself and is not quite gone
+                time.sleep(POLL)
+    raise EmbeddedError(f"the embedded services did not start; see {home.logs / 'keeper.log'}")
 
 
 def revive(home: Home) -> None:
@@ -126,7 +133,7 @@ def _start_keeper(home: Home, *, durable: bool) -> None:
         command = [sys.executable, "-m", "fundapi.embedded.keeper", str(home.path), str(writing)]
         try:
             with home.log("keeper").open("a") as log:
-                launched = subprocess.run(
+                subprocess.run(
                     command if durable else [*command, "--throw-away"],
                     check=False,
                     cwd=PROJECT,
@@ -139,21 +146,9 @@ def _start_keeper(home: Home, *, durable: bool) -> None:
         finally:
             os.close(writing)
         messages = [json.loads(line) for line in answer]  # until the keeper closes its end: ready, or gone
-    for message in messages:
-        if "error" in message:
-            raise EmbeddedError(message["error"])
-        print(f"fundapi: {message['notice']}", file=sys.stderr)
-    if launched.returncode != 0:
-        raise EmbeddedError(f"the embedded services did not start; see {home.logs / 'keeper.log'}")
-
-
-def _ready(home: Home) -> dict[str, str]:
-    """The URLs that a running keeper has published; waits for a keeper whose starter was killed half-way."""
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline and keeper_runs(home):
-        published = home.read("run/services.json")
-        if published:
-            urls: dict[str, str] = json.loads(published)
-            return urls
-        time.sleep(POLL)
-    raise EmbeddedError(f"the embedded services did not start; see {home.logs / 'keeper.log'}")
+    said = {kind: text for message in messages for kind, text in message.items()}
+    if "notice" in said:
+        print(f"fundapi: {said['notice']}", file=sys.stderr)
+    if "ready" not in said:
+        unknown = f"the embedded services did not start; see {home.logs / 'keeper.log'}"
+        raise EmbeddedError(said.get("error", unknown))

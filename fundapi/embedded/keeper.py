@@ -6,8 +6,8 @@ both services with it (the kernel tells them), and the next user starts another.
 
     python -m fundapi.embedded.keeper HOME FD [--throw-away]
 
-`FD` is closed once the services answer; before, it gets JSON lines, `{"error": ...}` when they do not and
-`{"notice": ...}` for what the user should know.
+`FD` gets JSON lines: `{"notice": ...}` for what the user should know, and at last `{"ready": ...}` or
+`{"error": ...}`.
 """
 
 import json
@@ -113,11 +113,13 @@ def main(path: str, ready_fd: int, *, durable: bool) -> None:
             say(traceback.format_exc())
             tell(ready_fd, error=str(error))
             return
-        for opened in keeper.opened:
+        if keeper.opened:
+            opened = " ".join(map(str, keeper.opened))
             tell(
                 ready_fd,
                 notice=f"chmod o+x {opened}: PostgreSQL refuses root, so its account must pass there",
             )
+        tell(ready_fd, ready="")
         os.close(ready_fd)
         say("ready")
         keeper.watch(users)

@@ -147,7 +147,8 @@ class Postgres:
             said = output.read().decode(errors="replace")
         if made != 0:
             shutil.rmtree(draft, ignore_errors=True)
-            raise EmbeddedError(f"PostgreSQL could not make its data directory:\n{said.strip()}")
+            last = "\n".join(said.strip().splitlines()[-6:])
+            raise EmbeddedError(f"PostgreSQL could not make its data directory:\n{last}")
         draft.rename(self.home.postgres)
 
     def _wait_until_ready(self, log: Path, seen: int) -> None:

@@ -65,7 +65,9 @@ class Account:
         return changed
 
     def let_read(self, tree: Path) -> None:
-        """Let everybody read and run what lies in `tree`, if a package was installed there under a strict umask."""
+        """Let everybody read and run what lies in `tree`, if a package was installed there under a strict
+        umask.
+        """
         if not self.borrowed or tree.stat().st_mode & stat.S_IROTH:
             return
         for path in (*tree.rglob("*"), tree):  # the directory last: it is what was looked at
