@@ -1,11 +1,13 @@
 """Every address of the product."""
 
 from django.contrib import admin
+from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 
 from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
+from fundapi.pages import SignInView, fund_setup
 from fundapi.problems import CATALOGUE, problem_response
 from fundapi.schema import DocsView, SchemaView
 from fundapi.views import FundsView, FundView
@@ -26,6 +28,9 @@ urlpatterns = [
     path("api/problems/<slug:code>", problem, name="problem"),
     path("api/schema", SchemaView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
+    path("fund-setup", fund_setup, name="fund-setup"),
+    path("signin", SignInView.as_view(), name="signin"),
+    path("signout", LogoutView.as_view(next_page="signin"), name="signout"),
     path("", include("rollout.urls")),
     path("health", health),
     path("livez", livez),

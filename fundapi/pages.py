@@ -1,0 +1,34 @@
+"""The pages that fund managers see: sign in, set up a fund, sign out."""
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse_lazy
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_safe
+
+from fundapi.access import may_create_funds
+
+
+class SignInView(LoginView):
+    template_name = "fundapi/signin.html"
+    next_page = reverse_lazy("fund-setup")
+    redirect_authenticated_user = True
+
+
+@never_cache  # its CSRF token is this session's alone
+@login_required(login_url=reverse_lazy("signin"))
+@require_safe
+@ensure_csrf_cookie
+def fund_setup(request: HttpRequest) -> HttpResponse:
+    """Show the form. What is typed into it, and everything after that, is the browser's: ``fund-setup.js``."""
+    context = {
+        "environment": settings.ENVIRONMENT,
+        "may_create": may_create_funds(request.user.pk),
+        "this_year": timezone.now().year,
+    }
+    return render(request, "fundapi/fund_setup.html", context)
