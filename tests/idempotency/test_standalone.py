@@ -144,7 +144,7 @@ def shop(database: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     (directory / "shop.py").write_text(SHOP)
     name = f"shop_{uuid.uuid4().hex}"
     with psycopg.connect(database_url(), autocommit=True) as owner:
-        owner.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        owner.execute(f"CREATE DATABASE {name}")
         host = owner.info.host
     tidy = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DJANGO"))}
     run = subprocess.run(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.http import HttpResponse
 from django.test import Client, override_settings
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -62,12 +61,9 @@ class Keys(RuleBasedStateMachine):
     def two_people(self) -> None:
         self.people = [new_person(), new_person()]
 
-    def post(self, person: Person, token: str, body: str) -> HttpResponse:
+    def post(self, person: Person, token: str, body: str) -> Any:
         headers = {"Idempotency-Key": token}
-        response: Any = person.client.post(
-            "/api/funds", body, content_type="application/json", headers=headers
-        )
-        return response
+        return person.client.post("/api/funds", body, content_type="application/json", headers=headers)
 
     @rule(who=USERS, token=TOKENS, size=SIZES, form=FORMS, spelling=SPELLINGS)
     def create(self, who: int, token: str, size: int, form: str, spelling: str) -> None:
