@@ -32,10 +32,12 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from fundapi.models import Fund
-from idempotency.admin import CappedPaginator, IdempotencyKeyAdmin
+from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin
+from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 
 FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
+CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, but told by two clocks
 EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remembers
 REFERENCE_LENGTH = 32  # characters of a digest in an address
 PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use to anybody else
@@ -159,10 +161,18 @@ def numbered(term: str) -> Q:
 
 
 def key_of(funds: Iterable[Fund]) -> Q:
-    """Return what finds the keys that ``funds`` were created under: those of the owner with the fund's address."""
+    """Return what finds the keys that ``funds`` were created under: those of the owner with the fund's address.
+
+    Of an owner with very many keys only those of the fund's own minutes are looked at, by when they expire.
+    """
     condition = Q(pk__in=[])
     for fund in funds:
-        condition |= Q(principal=str(fund.owner_id), location=reverse("fund", args=[fund.pk]))
+        key = Q(principal=str(fund.owner_id), location=reverse("fund", args=[fund.pk]))
+        others = IdempotencyKey.objects.filter(principal=str(fund.owner_id))
+        if others.order_by()[:COUNT_MAX].count() == COUNT_MAX:
+            expiry = fund.created_at + idempotency.ttl
+            key &= Q(expires_at__range=(expiry - CLOCK_SLACK, expiry + CLOCK_SLACK))
+        condition |= key
     return condition
 
 

@@ -118,6 +118,15 @@ def test_the_key_of_a_fund_is_found_by_its_number_address_and_name(
         assert key in row
 
 
+def test_the_key_of_a_fund_is_found_among_very_many_of_its_owner(
+    support: Client, api: Api, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fundapi.admin.COUNT_MAX", 1)  # "very many" in this test
+    fund = api.create(key).json()
+    (row,) = rows(support, KEYS, q=f"/api/funds/{fund['id']}")
+    assert key in row
+
+
 def test_the_list_filters_by_life_and_by_conflicts(support: Client, api: Api, user: User) -> None:
     fresh, old, reused = (uuid.uuid4().hex for _ in range(3))
     for key in (fresh, old, reused):

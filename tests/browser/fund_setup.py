@@ -1,0 +1,209 @@
+"""What the tests of /fund-setup share: an operator, a fund manager at the page, and what they look at."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
+
+from fundapi.models import Fund
+from rollout import configuration, operations
+from rollout.models import Rollout
+from tests.browser.conftest import DESKTOP, Guard
+from tests.servers import Server
+
+FEATURE = "USE_FUND_STORE"
+CONFIGURATION = "**/api/rollouts"
+FUNDS = "**/api/funds"
+LEGACY = "fundSetup"
+LABELS = {
+    "name": "Fund name",
+    "size": "Fund size",
+    "managementFee": "Management fee",
+    "carryPercentage": "Carry",
+    "vintageYear": "Vintage year",
+    "modelVersion": "Model version",
+}
+DRAFT = {"name": "Harbor Growth I", "size": "250,000,000", "modelVersion": "v2.1"}
+
+
+class Operator:
+    """Moves the rollout as an operator at a shell does."""
+
+    def __call__(self, action: str, *arguments: str) -> None:
+        call_command("rollout", action, FEATURE, *arguments, "--reason", "a test", stdout=StringIO())
+
+    def disable(self) -> None:
+        operations.configure(FEATURE, {"enabled": False}, reason="a test")
+
+
+@pytest.fixture
+def operator(database: None) -> Iterator[Operator]:
+    """The rollout, enabled and at 0 % to begin with, and afterwards as it was."""
+    before = Rollout.objects.filter(feature=FEATURE).values().get()
+    Rollout.objects.filter(feature=FEATURE).update(
+        enabled=True, percentage=0, emergency_stop=False, on_hold=False, hash_version=1
+    )
+    configuration.forget()
+    yield Operator()
+    Rollout.objects.filter(feature=FEATURE).update(**before)
+    configuration.forget()
+
+
+class Manager:
+    """A fund manager at /fund-setup, in one tab."""
+
+    def __init__(self, page: Page, user: User) -> None:
+        self.page, self.user = page, user
+        self.store_key = f"fundStore:v1:draft:{user.pk}"
+
+    # What they do
+
+    def open(self, query: str = "", *, store: str | None = None) -> "Manager":
+        """Open the page and wait until it is ready, in ``store`` where one is named."""
+        self.page.goto("/fund-setup" + query)
+        return self.ready(store)
+
+    def reload(self, store: str | None = None) -> "Manager":
+        self.page.reload()
+        return self.ready(store)
+
+    def ready(self, store: str | None = None) -> "Manager":
+        expect(self.page.locator("#fund-setup")).to_have_attribute(
+            "data-store", store or re.compile("legacy|fund-store")
+        )
+        return self
+
+    def type(self, **fields: str) -> "Manager":
+        for field, text in fields.items():
+            self.field(field).fill(text)
+        return self
+
+    def create(self) -> None:
+        self.page.get_by_role("button", name="Create fund").click()
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name).click()
+
+    def another_tab(self) -> "Manager":
+        return Manager(self.page.context.new_page(), self.user)
+
+    # What they see
+
+    def field(self, field: str) -> Locator:
+        return self.page.get_by_label(LABELS[field], exact=field != "modelVersion")
+
+    def sees(self, text: str) -> None:
+        expect(self.page.locator("main")).to_contain_text(text)
+
+    def sees_outcome(self, title: str) -> None:
+        expect(self.page.get_by_role("heading", name=title)).to_be_visible()
+
+    def sees_typed(self, **fields: str) -> None:
+        for field, text in fields.items():
+            expect(self.field(field)).to_have_value(text)
+
+    # What support sees
+
+    def stored(self, key: str) -> Any:
+        """Return what localStorage has under ``key``, parsed."""
+        text = self.page.evaluate("key => localStorage.getItem(key)", key)
+        return None if text is None else json.loads(text)
+
+    def keys(self) -> list[str]:
+        """Return the keys of localStorage that have to do with drafts."""
+        keys: list[str] = self.page.evaluate("Object.keys(localStorage)")
+        return sorted(key for key in keys if key.startswith(("fundSetup", "fundStore")))
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """Return the telemetry events of these names, oldest first."""
+        events: list[dict[str, Any]] = self.page.evaluate("window.__telemetry.export()")
+        return [event for event in events if event["event"] in names]
+
+    def funds(self) -> list[Fund]:
+        return list(Fund.objects.filter(owner=self.user).order_by("pk"))
+
+
+class Visits:
+    """Opens tabs for fund managers, each in a browser of their own; complains about what no page may do."""
+
+    def __init__(self, browser: Browser, server: Server, make_user: Callable[..., User]) -> None:
+        self.browser, self.server, self.make_user = browser, server, make_user
+        self.guard = Guard(server)
+        self.contexts: list[BrowserContext] = []
+
+    def __call__(self, user: User | None = None, server: Server | None = None, **options: Any) -> Manager:
+        """Return a signed-in fund manager who has not opened the page yet."""
+        user = user or self.make_user()
+        context = self.browser.new_context(
+            **{"base_url": (server or self.server).url, "viewport": DESKTOP, **options}
+        )
+        context.set_default_timeout(10_000)
+        self.contexts.append(context)
+        if server is None:
+            self.guard.watch(context)
+        self.sign_in(context, user)
+        return Manager(context.new_page(), user)
+
+    @staticmethod
+    def sign_in(context: BrowserContext, user: User) -> None:
+        client = Client()
+        client.force_login(user)
+        name = settings.SESSION_COOKIE_NAME
+        session = client.cookies[name].value
+        context.add_cookies([{"name": name, "value": session, "domain": "127.0.0.1", "path": "/"}])
+
+    @property
+    def complaints(self) -> list[str]:
+        """What went wrong, other than answers that tests provoke: Chromium logs each as an error."""
+        return [line for line in self.guard.complaints if "Failed to load resource" not in line]
+
+
+@pytest.fixture
+def visit(
+    browser: Browser, server: Server, make_user: Callable[..., User], operator: Operator
+) -> Iterator[Visits]:
+    expect.set_options(timeout=10_000)
+    visits = Visits(browser, server, make_user)
+    yield visits
+    for context in visits.contexts:
+        context.close()
+    assert visits.complaints == []
+
+
+@pytest.fixture
+def manager(visit: Visits) -> Manager:
+    return visit()
+
+
+class Requests:
+    """Watches ``POST /api/funds`` of a browser: what was sent, and under which key."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.keys: list[str] = []
+        self.bodies: list[str] = []
+        context.on("request", self._note)
+
+    def _note(self, request: Any) -> None:
+        if request.method == "POST" and request.url.endswith("/api/funds"):
+            self.keys.append(request.headers["idempotency-key"])
+            self.bodies.append(request.post_data)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def answer_once(page: Page, status: int, **answer: Any) -> None:
+    """Let a proxy on the way answer the next ``POST /api/funds`` itself; the server never sees it."""
+
+    def proxy(route: Route) -> None:
+        route.fulfill(status=status, content_type="text/html", body="<h1>No</h1>", **answer)
+
+    page.route(FUNDS, proxy, times=1)
