@@ -175,7 +175,7 @@ function renderErrors(errors) {
 function renderSize() {
   const dollars = sayDollars(inputs.size.value);
   const large = sayLarge(inputs.size.value);
-  element("size-said").textContent = dollars && large ? `${dollars}: ${large}` : dollars;
+  element("size-said").textContent = dollars && large ? `${dollars} (${large})` : dollars;
 }
 
 /** Show the draft as it is. What is typed is never overwritten by what is older. */
@@ -193,10 +193,17 @@ function render() {
   for (const field of FIELDS) inputs[field].readOnly = locked;
   createButton.disabled = false;
   createButton.setAttribute("aria-disabled", String(locked));
-  createButton.textContent = locked ? "Creating…" : "Create fund";
   editButton.hidden = !locked;
-  element("progress").hidden = !locked;
+  renderProgress();
   renderOutcome();
+}
+
+/** A bar moves while a request may be on its way, and not while we only wait. */
+function renderProgress() {
+  const locked = draft.submission?.state === "pending";
+  const moving = locked && sending !== null && navigator.onLine;
+  element("progress").hidden = !moving;
+  createButton.textContent = locked ? (moving ? "Creating…" : "Waiting…") : "Create fund";
 }
 
 const OUTCOMES = {
@@ -470,6 +477,7 @@ async function send(submission, again) {
   const { nonce } = draft;
   const controller = new AbortController();
   sending = controller;
+  renderProgress();
   try {
     const result = await client.post(funds, submission.body, { key: nonce, signal: controller.signal });
     if (draft.nonce !== nonce) return null; // meanwhile another draft, in another tab
@@ -480,6 +488,7 @@ async function send(submission, again) {
     return explain(submission, error, again);
   } finally {
     sending = null;
+    renderProgress();
   }
 }
 
@@ -602,8 +611,12 @@ editButton.addEventListener("click", stop);
 window.addEventListener("storage", ({ key }) => {
   if (drafts.owns(key)) adopt();
 });
-window.addEventListener("online", () => wake?.());
+window.addEventListener("online", () => {
+  renderProgress();
+  wake?.();
+});
 window.addEventListener("offline", () => {
+  renderProgress();
   if (!sending) sayWait(0, undefined, null);
 });
 window.addEventListener("pageshow", ({ persisted }) => {
