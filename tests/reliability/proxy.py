@@ -1,0 +1,119 @@
+"""A TCP proxy in front of PostgreSQL, which can refuse, cut, stall, half-close, and cut exactly at COMMIT."""
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Self
+
+COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"  # a simple query in PostgreSQL's protocol, as psycopg sends it
+
+
+class Proxy:
+    """Listens on a free port of 127.0.0.1 and forwards to a unix socket, until the end of the context."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.cut_at_commit: str | None = None  # "before" or "after" PostgreSQL has got it; once
+        self.cuts = 0
+        self._forwarding = threading.Event()
+        self._forwarding.set()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        self._accept_from(self._listener)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.refuse()
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):  # the listener is closed: nobody is let in
+            while True:
+                client, _ = listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                try:
+                    server.connect(self.target)
+                except OSError:
+                    client.close()
+                    server.close()
+                    continue
+                self._pairs.append((client, server))
+                for pump in (self._to_server, self._to_client):
+                    threading.Thread(target=pump, args=(client, server), daemon=True).start()
+
+    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while data := client.recv(65536):
+                self._forwarding.wait()
+                if COMMIT in data and self.cut_at_commit == "before":
+                    self._cut_once(client, server)
+                    return
+                server.sendall(data)
+                if COMMIT in data and self.cut_at_commit == "after":
+                    server.recv(65536)  # PostgreSQL has committed, and nobody will know
+                    self._cut_once(client, server)
+                    return
+        self._close(client, server)
+
+    def _to_client(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            # Peek: the answer to a COMMIT that is to be cut is for the other thread to read.
+            while server.recv(1, socket.MSG_PEEK):
+                if self.cut_at_commit == "after" and self._committing(server):
+                    return
+                data = server.recv(65536)
+                self._forwarding.wait()
+                client.sendall(data)
+        self._close(client, server)
+
+    @staticmethod
+    def _committing(server: socket.socket) -> bool:
+        return server.recv(65536, socket.MSG_PEEK).startswith(b"C\x00\x00\x00\x0bCOMMIT\x00")
+
+    def _cut_once(self, *pair: socket.socket) -> None:
+        self.cut_at_commit = None
+        self.cuts += 1
+        self._close(*pair)
+
+    @staticmethod
+    def _close(*pair: socket.socket) -> None:
+        for end in pair:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def cut(self) -> None:
+        """End all connections; new ones are welcome."""
+        while self._pairs:
+            self._close(*self._pairs.pop())
+
+    def half_close(self) -> None:
+        """PostgreSQL sees its clients go; they do not hear of it from the proxy."""
+        for _, server in self._pairs:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_WR)
+
+    def stall(self) -> None:
+        """Connections stay, and nothing arrives, in either direction."""
+        self._forwarding.clear()
+
+    def resume(self) -> None:
+        self._forwarding.set()
+
+    def refuse(self) -> None:
+        """As if the server were down: connections end, and new ones are refused."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.resume()
+        self.cut()
+
+    def accept(self) -> None:
+        """The server is back, at the same address."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self._accept_from(self._listener)

@@ -1,0 +1,90 @@
+"""The daily purge, with real Celery: beat sends it, a worker runs it, a metric counts it."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from django.utils import timezone
+
+from idempotency.models import IdempotencyKey
+from tests.reliability.gates import eventually
+from tests.reliability.valkey import private_valkey
+from tests.servers import PROJECT, database_url, free_port
+
+pytestmark = pytest.mark.xdist_group("reliability-faults")
+
+
+def keys(principal: str, count: int, *, hours: float) -> None:
+    """Keys of one principal that expire ``hours`` from now."""
+    now = timezone.now()
+    IdempotencyKey.objects.bulk_create(
+        IdempotencyKey(
+            digest=uuid.uuid4(),
+            environment="test",
+            operation="fund-create",
+            principal=principal,
+            token=uuid.uuid4().hex,
+            fingerprint=uuid.uuid4(),
+            status=201,
+            content_type="application/json",
+            body=b"{}",
+            created_at=now - timedelta(hours=24),
+            expires_at=now + timedelta(hours=hours),
+        )
+        for _ in range(count)
+    )
+
+
+@contextmanager
+def celery(env: dict[str, str], log: Path, *arguments: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "celery", "-A", "fundapi", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=PROJECT, env=os.environ | env, stdout=output, stderr=output)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def purged(port: int) -> float:
+    """What the worker's metrics say was purged; nothing before they are served."""
+    try:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    except httpx.TransportError:
+        return 0
+    found = [line for line in text.splitlines() if line.startswith("idempotency_purged_keys_total")]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def test_beat_sends_the_purge_a_worker_runs_it_and_a_metric_counts_it(database: None, tmp_path: Path) -> None:
+    expired, live = uuid.uuid4().hex, uuid.uuid4().hex
+    keys(expired, 25, hours=-1)
+    keys(live, 3, hours=1)
+    metrics, port = tmp_path / "metrics", free_port()
+    metrics.mkdir()
+    with private_valkey() as valkey, ExitStack() as stack:
+        env = {
+            "DATABASE_URL": database_url(),
+            "REDIS_URL": valkey.url,
+            "IDEMPOTENCY_PURGE_INTERVAL": "1",
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            "WORKER_METRICS_PORT": str(port),
+        }
+        schedule = str(tmp_path / "schedule")
+        stack.enter_context(celery(env, tmp_path / "worker.log", "worker", "--concurrency", "1"))
+        stack.enter_context(celery(env, tmp_path / "beat.log", "beat", "--schedule", schedule))
+        eventually(lambda: not IdempotencyKey.objects.filter(principal=expired).exists(), timeout=60)
+        eventually(lambda: purged(port) >= 25)
+        # And again: it is a schedule, not a single shot.
+        keys(expired, 4, hours=-1)
+        eventually(lambda: not IdempotencyKey.objects.filter(principal=expired).exists(), timeout=60)
+        eventually(lambda: purged(port) >= 29)
+    assert IdempotencyKey.objects.filter(principal=live).count() == 3
