@@ -35,6 +35,8 @@ from fundapi.models import Fund
 from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
+from rollout.admin import RolloutAdmin
+from rollout.models import Rollout
 
 FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
 CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, but told by two clocks
@@ -42,7 +44,7 @@ EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remember
 REFERENCE_LENGTH = 32  # characters of a digest in an address
 PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use to anybody else
 
-for model in (AuthToken, Group, IdempotencyKey, User):
+for model in (AuthToken, Group, IdempotencyKey, Rollout, User):
     admin.site.unregister(model)
 del knox.admin.AuthTokenAdmin  # it puts a new token into a message, hence into a cookie
 
@@ -241,6 +243,11 @@ class KeyAdmin(IdempotencyKeyAdmin, LongList):  # type: ignore[misc]  # Unfold's
     @display(description="state", label={"active": "success", "expired": "default"})
     def state(self, key: IdempotencyKey) -> str:
         return "active" if self.alive(key) else "expired"
+
+
+@admin.register(Rollout)
+class RolloutScreen(RolloutAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """The app's own admin, on Unfold."""
 
 
 # --- Bearer tokens ----------------------------------------------------------------------------------------------

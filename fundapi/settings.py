@@ -299,6 +299,10 @@ UNFOLD = {
     "SIDEBAR": {
         "navigation": [
             {
+                "title": "Releases",
+                "items": [_page("Rollouts", "rocket_launch", "rollout.view_rollout")],
+            },
+            {
                 "title": "Funds",
                 "items": [
                     _page("Funds", "account_balance", "fundapi.view_fund"),

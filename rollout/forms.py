@@ -1,0 +1,100 @@
+"""What operators fill in. Every form knows the version that its reader saw; every change says why."""
+
+import copy
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django import forms
+
+from rollout.models import Rollout
+
+REASON_MAX = 1000  # characters; a reason, not a report
+LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration tracking"}
+
+
+class Reasoned(forms.Form):
+    """What every button asks but the emergency stop, which asks nothing."""
+
+    version = forms.IntegerField(
+        error_messages={
+            "required": "This form does not say which version of the rollout you saw: reload the page.",
+            "invalid": "This form does not say which version of the rollout you saw: reload the page.",
+        }
+    )
+    reason = forms.CharField(
+        max_length=REASON_MAX,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        error_messages={"required": "Give a reason: whoever reads the history at night needs it."},
+    )
+
+    def arguments(self) -> list[Any]:
+        """Return what the operation takes after the feature."""
+        return []
+
+
+class Change(Reasoned):
+    """A button that moves the rollout. The percentage is on the same form and waits for its own button."""
+
+    percentage = forms.CharField(max_length=20, required=False)
+
+
+class SetPercentage(Change):
+    def clean_percentage(self) -> Decimal:
+        text = self.cleaned_data["percentage"]
+        try:
+            percentage = Decimal(text.rstrip("% "))
+        except InvalidOperation:
+            percentage = Decimal("NaN")
+        if not percentage.is_finite():
+            given = f"'{text}' is not a percentage" if text else "Say which percentage"
+            raise forms.ValidationError(f"{given}: enter a number from 0 to 100.")
+        return percentage
+
+    def arguments(self) -> list[Any]:
+        return [self.cleaned_data["percentage"]]
+
+
+class Configuration(forms.ModelForm, Reasoned):
+    """What is not an action."""
+
+    class Meta:
+        model = Rollout
+        fields = ["enabled", "timeline", "auto_rollback", "track_migrations", "description"]
+        labels = LABELS
+
+    def __init__(self, data: Mapping[str, Any] | None = None, *, rollout: Rollout) -> None:
+        super().__init__(data, instance=copy.copy(rollout))  # it writes into its instance; ours stays true
+        self.rollout = rollout
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if cleaned.get("version") == self.rollout.version and not set(self.changed_data) & set(
+            self.Meta.fields
+        ):
+            raise forms.ValidationError("Nothing is different from what is set already.")
+        return cleaned
+
+    def arguments(self) -> list[Any]:
+        return [{name: self.cleaned_data[name] for name in self.Meta.fields}]
+
+
+class NewRollout(forms.ModelForm):
+    """A rollout begins at 0 %: it moves by the buttons, which leave a record each."""
+
+    reason = forms.CharField(
+        max_length=REASON_MAX,
+        help_text="The first line of its history.",
+        error_messages={"required": "Give a reason: whoever reads the history at night needs it."},
+    )
+
+    class Meta:
+        model = Rollout
+        fields = [
+            *("feature", "description", "timeline", "auto_rollback", "track_migrations", "hash_version"),
+        ]
+        labels = LABELS
+        help_texts = {
+            "feature": "Upper case letters, digits and _, such as USE_FUND_STORE. It cannot be changed later.",
+            "hash_version": "2, unless frontends that only know version 1 already use this feature.",
+        }
