@@ -1,5 +1,6 @@
 """Throttles count in Valkey, one atomic round trip each, and let everybody through while it is away."""
 
+import threading
 import time
 
 import redis
@@ -16,6 +17,8 @@ from rest_framework.views import APIView
 
 logger = structlog.get_logger(__name__)
 REST = 5  # s; after a failure Valkey is left alone for so long, lest every request pay its time-out
+
+_making = threading.Lock()
 
 
 class FundCreateThrottle(SimpleRateThrottle):
@@ -51,13 +54,14 @@ class FundCreateThrottle(SimpleRateThrottle):
 
     @property
     def limiter(self) -> MovingWindowRateLimiter:
-        if FundCreateThrottle._limiter is None:
-            pool = redis.ConnectionPool.from_url(
-                settings.REDIS_URL,
-                socket_timeout=settings.REDIS_TIMEOUT,
-                socket_connect_timeout=settings.REDIS_TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-            )
-            storage = RedisStorage("redis://", connection_pool=pool)
-            FundCreateThrottle._limiter = MovingWindowRateLimiter(storage)
+        with _making:
+            if FundCreateThrottle._limiter is None:
+                pool = redis.ConnectionPool.from_url(
+                    settings.REDIS_URL,
+                    socket_timeout=settings.REDIS_TIMEOUT,
+                    socket_connect_timeout=settings.REDIS_TIMEOUT,
+                    retry=Retry(NoBackoff(), 0),
+                )
+                storage = RedisStorage("redis://", connection_pool=pool)
+                FundCreateThrottle._limiter = MovingWindowRateLimiter(storage)
         return FundCreateThrottle._limiter
