@@ -54,9 +54,11 @@ class Watch:
         return {outcome: int(count) for outcome, count in each.items() if count}
 
     def conflicts(self) -> dict[str, int]:
+        """By reason, whatever reasons there are."""
         each = {
-            reason: self.grown("fund_create_conflict_total", reason=reason)
-            for reason in ("key_reused", "in_progress")
+            dict(labels)["reason"]: count - self.before.get((name, labels), 0)
+            for (name, labels), count in scrape(self.server).items()
+            if name == "fund_create_conflict_total"
         }
         return {reason: int(count) for reason, count in each.items() if count}
 
