@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 logger = structlog.get_logger(__name__)
 REST = 5  # s; after a failure Valkey is left alone for so long, lest every request pay its time-out
 
-_making = threading.Lock()
+_making = threading.Lock()  # racing first requests each made a limiter, and CPython 3.11 crashed in its hit()
 
 
 class FundCreateThrottle(SimpleRateThrottle):
