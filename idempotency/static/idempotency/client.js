@@ -328,7 +328,7 @@ export function createClient({
   csrf = token === undefined,
   headers = {},
 }) {
-  if (!TOKEN.test(environment) || !TOKEN.test(operation)) {
+  if (![environment, operation].every((part) => typeof part === "string" && TOKEN.test(part))) {
     throw new TypeError("environment and operation are 1-255 of A-Z a-z 0-9 _ . : ~ -");
   }
   /** @type {Map<string, Promise<Result>>} */ const running = new Map();

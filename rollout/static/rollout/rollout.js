@@ -158,8 +158,9 @@ export function readSwitches(feature, { search = "", storage = null } = {}) {
  * @returns {boolean | null}
  */
 function asSwitch(value) {
-  const known = /** @type {Record<string, boolean>} */ ({ 1: true, true: true, 0: false, false: false });
-  return known[(value ?? "").toLowerCase()] ?? null;
+  const text = value?.toLowerCase();
+  if (text === "1" || text === "true") return true;
+  return text === "0" || text === "false" ? false : null;
 }
 
 // --- Identity -------------------------------------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""Every combination of switches, by one committed table, in Python. Node runs it too (tests/js/rollout.test.js)."""
+
+import json
+from decimal import Decimal
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rollout.evaluation import Config, Evaluation, Reason, evaluate, is_live
+
+TABLE = json.loads(Path(__file__).with_name("precedence.json").read_text())
+ROWS: list[dict[str, Any]] = [dict(zip(TABLE["columns"], row, strict=True)) for row in TABLE["rows"]]
+OVERRIDES = {None: None, "0": False, "1": True}
+
+
+def config(**fields: Any) -> Config:
+    return Config(
+        **{
+            "feature": TABLE["feature"],
+            "enabled": True,
+            "percentage": Decimal(TABLE["percentage"]),
+            "emergency_stop": False,
+            "hash_version": TABLE["hashVersion"],
+            **fields,
+        }
+    )
+
+
+def test_the_table_has_every_combination_once() -> None:
+    switches, flags = (False, True), (None, "0", "1")
+    every = set(product(switches, switches, switches, flags, flags, switches, switches))
+    assert len(TABLE["rows"]) == len(every)
+    assert {tuple(row[:-2]) for row in TABLE["rows"]} == every
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_the_strongest_switch_decides(row: dict[str, Any]) -> None:
+    decided = evaluate(
+        config(emergency_stop=row["serverStop"], enabled=row["enabled"]),
+        TABLE["inside"] if row["inPercentage"] else TABLE["outside"],
+        emergency=row["urlEmergency"] or row["storedEmergency"],
+        url_override=OVERRIDES[row["urlOverride"]],
+        stored_override=OVERRIDES[row["storedOverride"]],
+    )
+    assert decided == Evaluation(on=row["on"], reason=Reason(row["reason"]))
+
+
+def test_only_an_enabled_unstopped_rollout_above_0_is_live() -> None:
+    assert is_live(config())
+    assert is_live(config(percentage=Decimal("0.01")))
+    assert not is_live(config(percentage=Decimal(0)))
+    assert not is_live(config(enabled=False))
+    assert not is_live(config(emergency_stop=True))
