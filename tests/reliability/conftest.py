@@ -13,9 +13,16 @@ from tests.conftest import FUND, Api
 from tests.reliability.gates import TRIGGERS, Gate
 from tests.servers import Server, database_url, running_server
 
-LAB = {"DJANGO_SETTINGS_MODULE": "tests.reliability.lab_settings", "FUND_CREATE_RATE": "100000/minute"}
+LAB: dict[str, Any] = {
+    "DJANGO_SETTINGS_MODULE": "tests.reliability.lab_settings",
+    "FUND_CREATE_RATE": "100000/minute",
+}
 # Gates hold a session longer than any of these may, were they as short as in production.
-PATIENT = {"DATABASE_LOCK_TIMEOUT": "60", "DATABASE_STATEMENT_TIMEOUT": "60", "LAB_IDLE_TIMEOUT": "60"}
+PATIENT: dict[str, Any] = {
+    "DATABASE_LOCK_TIMEOUT": "60",
+    "DATABASE_STATEMENT_TIMEOUT": "60",
+    "LAB_IDLE_TIMEOUT": "60",
+}
 
 
 @pytest.fixture(scope="session")

@@ -200,7 +200,11 @@ def test_restarts_and_crashes_of_postgresql_under_load_lose_and_double_no_acknow
         TemporaryDirectory(prefix="fundapi-crash-", ignore_cleanup_errors=True) as home,
         services(Path(home), environ={}) as found,
     ):
-        private = {"DATABASE_URL": found.database_url, "REDIS_URL": found.redis_url, "FUNDAPI_HOME": home}
+        private: dict[str, Any] = {
+            "DATABASE_URL": found.database_url,
+            "REDIS_URL": found.redis_url,
+            "FUNDAPI_HOME": home,
+        }
         manage = [sys.executable, "manage.py"]
         subprocess.run([*manage, "migrate", "-v0"], cwd=PROJECT, env=os.environ | private, check=True)
         make_token = [*manage, "create_token", "retrying", "--create"]

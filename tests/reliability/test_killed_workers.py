@@ -113,5 +113,5 @@ def test_a_killed_worker_takes_no_request_of_another_worker_along(
             gate.open()
             assert request.result(30).status_code == 201
         for gate, _ in lost:
-            eventually(lambda gate=gate: not gate.stopped())
+            eventually(gate.stopped, lambda stopped: not stopped)
     assert funds_of(user) == len(kept)
