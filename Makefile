@@ -41,7 +41,8 @@ lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgra
 	@$(PIP_COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
 
 clean: ## remove the virtualenv and every cache; your data in .fundapi stays
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-results staticfiles
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache test-results staticfiles \
+		node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is the last thing that `venv` puts there, so a half-made virtualenv is made anew.
@@ -62,3 +63,18 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt | $(BIN)/pip
 	@echo "Installing requirements/dev.txt into $(VENV) ..."
 	@$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $(VENV)/run.stamp $@
+
+# The browser modules need npm for their types and for OpenFeature's SDK. Without it these checks are skipped.
+ifneq ($(shell command -v npm 2>/dev/null),)
+test check: node_modules/npm.stamp
+check: modules
+
+.PHONY: modules
+modules: node_modules/npm.stamp
+	@node_modules/.bin/tsc
+
+node_modules/npm.stamp: package-lock.json .npmrc
+	@echo "Installing package-lock.json into node_modules ..."
+	@npm ci --loglevel=error
+	@touch $@
+endif
