@@ -37,7 +37,7 @@ END $$;
 CREATE CONSTRAINT TRIGGER test_obey_late AFTER INSERT ON fundapi_fund DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW WHEN (NEW.name LIKE 'Told to fail at COMMIT%') EXECUTE FUNCTION test_obey_late();
 """
-DROP = "DROP FUNCTION test_obey CASCADE; DROP FUNCTION test_obey_late CASCADE"
+DROP = "DROP FUNCTION IF EXISTS test_obey CASCADE; DROP FUNCTION IF EXISTS test_obey_late CASCADE"
 WAITING = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event = 'advisory' AND query LIKE %s
@@ -93,7 +93,8 @@ class Hold:
 
 @pytest.fixture(scope="session")
 def obedience(database: None) -> Iterator[None]:
-    """This worker's table of funds obeys names, until the run ends."""
+    """This worker's table of funds obeys names, until the run ends. Each directory's conftest has its own copy."""
+    query(DROP)
     query(CREATE)
     yield
     query(DROP)
