@@ -145,6 +145,8 @@ def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> Htt
         response = render()
     if response.status_code >= 400:
         transaction.set_rollback(True, using=conf.database)
+        if response.status_code == Unavailable.status:  # a view that answers a lost database itself
+            guarded.outcome = Unavailable.outcome
         return response
     store.save(
         digest,
