@@ -27,8 +27,8 @@ class Home:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> "Home":
-        """The home at `path`, absolute, whether it exists or not."""
-        return cls(Path(path).absolute())
+        """The home at `path`, whether it exists or not: one home has one name, whatever links lead to it."""
+        return cls(Path(path).resolve())
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Home":

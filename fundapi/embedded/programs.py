@@ -46,4 +46,4 @@ def _package(name: str) -> Path:
         raise EmbeddedError(
             f"package {name} is missing: install requirements/run.txt or set DATABASE_URL and REDIS_URL"
         )
-    return Path(spec.origin).parent
+    return Path(spec.origin).resolve().parent

@@ -131,7 +131,7 @@ def made() -> Iterator[Path]:
 @pytest.fixture
 def new_home() -> Iterator[Path]:
     """A place for a home; whatever still runs there at the end is stopped, and fails the test."""
-    directory = Path(tempfile.mkdtemp(prefix="home-"))
+    directory = Path(tempfile.mkdtemp(prefix="home-")).resolve()
     directory.chmod(0o755)
     yield directory / "h"
     left = [process for group in at_work_in(directory / "h").values() for process in group]
@@ -216,6 +216,19 @@ def test_a_second_user_joins_at_once_and_the_first_may_leave(home: Path) -> None
         assert (found.database_url, found.redis_url) == (theirs.database_url, theirs.redis_url)
         first.leave()
         assert answer(found)
+    assert nothing_runs_in(home)
+
+
+def test_a_home_behind_a_link_is_the_same_home(home: Path) -> None:
+    """Even where the link's own directory is closed to the account that root's PostgreSQL runs as."""
+    closed = home.with_name("closed")
+    closed.mkdir(mode=0o700)
+    (closed / "link").symlink_to(home)
+    with (
+        services(closed / "link", durable=False, environ={}) as one,
+        services(home, environ={}) as other,
+    ):
+        assert one.database_url == other.database_url
     assert nothing_runs_in(home)
 
 
