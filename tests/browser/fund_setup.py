@@ -117,7 +117,7 @@ class Manager:
         text = self.page.evaluate("key => localStorage.getItem(key)", key)
         return None if text is None else json.loads(text)
 
-    def keys(self) -> list[str]:
+    def draft_keys(self) -> list[str]:
         """Return the keys of localStorage that have to do with drafts."""
         keys: list[str] = self.page.evaluate("Object.keys(localStorage)")
         return sorted(key for key in keys if key.startswith(("fundSetup", "fundStore")))

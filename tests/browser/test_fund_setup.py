@@ -118,7 +118,7 @@ def test_another_fund_is_another_fund_even_with_the_same_details(manager: Manage
     assert len(manager.funds()) == 2
     assert len(set(sent.keys)) == 2
     assert all(re.fullmatch(r"test\|fund-create\|[0-9a-f]{32}", key) for key in sent.keys)
-    assert manager.keys() == []
+    assert manager.draft_keys() == []
 
 
 def test_a_created_fund_is_still_shown_after_a_reload_and_not_created_again(manager: Manager) -> None:
