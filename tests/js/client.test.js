@@ -353,6 +353,17 @@ test("whoever gives up is answered at once, during a request and during a pause"
     await assert.rejects(result, /closed/);
     assert.equal(fetch.requests.length, 1);
   }
+  const late = new AbortController();
+  const answered = open({
+    steps: [
+      () => {
+        late.abort(new Error("closed"));
+        return problem(503, "database_unavailable");
+      },
+    ],
+    backoff: 100_000,
+  });
+  await assert.rejects(answered.post({ key: "k", signal: late.signal }), /closed/);
   const { post, fetch } = open();
   await assert.rejects(post({ signal: AbortSignal.abort(new Error("closed")) }), /closed/);
   assert.equal(fetch.requests.length, 0);

@@ -242,6 +242,26 @@ test("a hidden page does not poll, and asks at once when it is seen again", asyn
   assert.equal(fetch.requests.length, 2);
 });
 
+test("a page that is opened in the background asks once, and then waits to be seen", async () => {
+  const document = new FakeDocument();
+  document.hidden = true;
+  const { rollouts, fetch } = open({ document });
+  await rollouts.ready;
+  await settle();
+  mock.timers.tick(10 * 60_000);
+  assert.equal(fetch.requests.length, 1);
+});
+
+test("a 304, where something between hands one through, is an answer", async () => {
+  const { rollouts } = open({ fetch: scriptedFetch(json(configuration()), new TypeError("offline"), new Response(null, { status: 304 })) });
+  await rollouts.ready;
+  await rollouts.refresh();
+  assert.notEqual(rollouts.debugRollouts().failure, null);
+  await rollouts.refresh();
+  assert.equal(rollouts.debugRollouts().failure, null);
+  assert.equal(rollouts.isOn(FEATURE), true);
+});
+
 test("a page that is online again asks at once", async () => {
   const { rollouts, fetch, events } = open();
   await rollouts.ready;
@@ -277,6 +297,7 @@ test("a stopped page asks no more, and takes no late answer", async () => {
 const FAILURES = {
   "the network is gone": new TypeError("Failed to fetch"),
   "the server fails": new Response("oops", { status: 500 }),
+  "the server fails with a configuration": json(configuration({ percentage: 100 }), { status: 503 }),
   "the answer is HTML": new Response("<h1>Sign in to the hotel's network</h1>"),
   "the answer is some other JSON": json({ rollouts: "none" }),
   "the answer is null": json(null),

@@ -257,18 +257,22 @@ test("a browser without beacons loses nothing but the moment", () => {
   assert.deepEqual(names(telemetry), ["heartbeat"]);
 });
 
-test("unsent events and the session survive a reload", async () => {
-  const sessionStorage = new FakeStorage();
-  const first = open({ sessionStorage, fetch: scriptedFetch(new TypeError("offline")) });
-  first.telemetry.record("migration_failed");
-  await first.telemetry.flush();
-  first.telemetry.stop();
-  const second = open({ sessionStorage, storage: first.storage });
-  assert.equal(second.telemetry.sessionId, first.telemetry.sessionId);
-  assert.equal(second.telemetry.clientId, first.telemetry.clientId);
-  await second.telemetry.flush();
-  assert.deepEqual(bodies(second.fetch)[0].events.map(({ event }) => event), ["heartbeat", "migration_failed"]);
-});
+for (const [name, end] of [
+  ["a reload", ({ events }) => events.dispatchEvent(new Event("pagehide"))],
+  ["a crash a moment later", () => mock.timers.tick(250)],
+]) {
+  test(`unsent events and the session survive ${name}`, async () => {
+    const sessionStorage = new FakeStorage();
+    const first = open({ sessionStorage, endpoint: null });
+    first.telemetry.record("migration_failed");
+    end(first);
+    const second = open({ sessionStorage, storage: first.storage });
+    assert.equal(second.telemetry.sessionId, first.telemetry.sessionId);
+    assert.equal(second.telemetry.clientId, first.telemetry.clientId);
+    await second.telemetry.flush();
+    assert.deepEqual(bodies(second.fetch)[0].events.map(({ event }) => event), ["heartbeat", "migration_failed"]);
+  });
+}
 
 test("a corrupt or blocked session storage starts a new session", () => {
   for (const text of ["{", "null", "[]", '{"id": 1}']) {
@@ -289,6 +293,7 @@ test("a seen page beats every minute, a hidden one does not", async () => {
     await settle();
   }
   assert.equal(names(telemetry).length, 3);
+  await telemetry.flush();
   document.setHidden(true);
   mock.timers.tick(600_000);
   assert.equal(names(telemetry).length, 3);
@@ -336,6 +341,17 @@ test("the console is listened to when asked, still prints, and is given back", (
   );
   telemetry.stop();
   assert.equal(console.warn, warn);
+});
+
+test("what the page prints while it is asked for the variant is not recorded for ever", () => {
+  mock.method(console, "warn", () => {});
+  const variant = () => {
+    console.warn("deprecated");
+    return "on";
+  };
+  const { telemetry } = open({ consoleHooks: true, variant });
+  console.warn("slow");
+  assert.deepEqual(telemetry.export().filter(({ detail }) => detail === "slow").map(({ variant }) => variant), ["on"]);
 });
 
 test("a stopped telemetry does nothing more", async () => {

@@ -44,6 +44,7 @@ const FLUSH_INTERVAL = 10_000; // ms
 const FLUSH_INTERVAL_MAX = 300_000; // ms; what repeated failures stretch it to
 const HEARTBEAT_INTERVAL = 60_000; // ms; the judge looks every minute
 const FETCH_TIMEOUT = 10_000; // ms
+const SAVE_DELAY = 250; // ms; what a crash of the browser may lose
 const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, ends with the tab
 
 /**
@@ -153,6 +154,7 @@ export function createTelemetry({
   let sending = endpoint; // null once the server has said that there is no such address
   /** @type {Promise<void> | null} */ let inFlight = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ let saving;
 
   /** @returns {{id: string, dropped: number, unsent: string[], events: TelemetryEvent[]}} */
   function restore() {
@@ -167,7 +169,14 @@ export function createTelemetry({
     return { id: randomUuid(), dropped: 0, unsent: [], events: [] };
   }
 
+  /** Soon, not at each event: an error in an animation would write the whole buffer sixty times a second. */
+  function saveSoon() {
+    saving ??= setTimeout(save, SAVE_DELAY);
+  }
+
   function save() {
+    clearTimeout(saving);
+    saving = undefined;
     setItem(sessionStorage, SESSION_KEY, JSON.stringify(session));
   }
 
@@ -188,7 +197,7 @@ export function createTelemetry({
       session.dropped += session.unsent.length - left.length;
       session.unsent = left;
     }
-    save();
+    saveSoon();
     return made;
   }
 
@@ -213,7 +222,7 @@ export function createTelemetry({
    */
   function acknowledge(ids) {
     session.unsent = session.unsent.filter((id) => !ids.includes(id));
-    save();
+    saveSoon();
   }
 
   async function send() {
@@ -257,6 +266,7 @@ export function createTelemetry({
 
   /** The page may never come back: hand over what is unsent. It stays unsent, for a beacon has no answer. */
   function beacon() {
+    save();
     if (!sending) return;
     for (const { body } of batches()) {
       if (!navigator?.sendBeacon?.(sending, body)) return; // a string goes as text/plain
@@ -348,6 +358,7 @@ export function createTelemetry({
     export: exportEvents,
     download,
     stop() {
+      save();
       ending.abort();
       clearTimeout(timer);
       clearInterval(beating);
