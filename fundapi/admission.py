@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from django.http import HttpRequest, HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.views import APIView
+
+from idempotency.decorators import mark_of
 
 
 def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseBase:
@@ -24,6 +27,10 @@ def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseB
     except Exception as error:  # noqa: BLE001 - DRF decides: it answers or re-raises
         response = api_view.handle_exception(error)
         return api_view.finalize_response(admitted, response)
+    operation = getattr(mark_of(view), "operation", None)
+    structlog.contextvars.bind_contextvars(user_id=admitted.user.pk, operation=operation)
+        user_id=admitted.user.pk, operation=getattr(mark_of(view), "operation", None)
+    )
     request.admitted = admitted  # type: ignore[attr-defined]
     return str(admitted.user.pk)
 

@@ -144,7 +144,7 @@ def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
     details: dict[str, Any] = full if isinstance(full, dict) else {"": full}
     return [
         {
-            "field": "" if field == "non_field_errors" else field,
+            "field": field,
             "code": item["code"],
             "detail": str(item["message"]),
         }

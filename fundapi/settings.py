@@ -199,6 +199,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "fundapi.problems.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
+    "NON_FIELD_ERRORS_KEY": "",  # no field of a body can have this name
 }
 REST_KNOX = {
     "AUTH_HEADER_PREFIX": "Bearer",

@@ -62,7 +62,7 @@ def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -
         response = _refuse(Unavailable(), guarded)
     finally:
         metrics.observe(operation, guarded.outcome)
-    if guarded.token is not None and header is not None:
+    if header is not None and header.isascii() and header.isprintable():
         response.headers["Idempotency-Key"] = header
     if guarded.waited:
         response.headers["Preference-Applied"] = f"wait={guarded.waited}"
