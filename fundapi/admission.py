@@ -29,8 +29,6 @@ def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseB
         return api_view.finalize_response(admitted, response)
     operation = getattr(mark_of(view), "operation", None)
     structlog.contextvars.bind_contextvars(user_id=admitted.user.pk, operation=operation)
-        user_id=admitted.user.pk, operation=getattr(mark_of(view), "operation", None)
-    )
     request.admitted = admitted  # type: ignore[attr-defined]
     return str(admitted.user.pk)
 
