@@ -16,7 +16,7 @@ from fundapi.access import may_create_funds
 
 class SignInView(LoginView):
     template_name = "fundapi/signin.html"
-    next_page = reverse_lazy("fund-setup")
+    next_page = "fund-setup"
     redirect_authenticated_user = True
 
 

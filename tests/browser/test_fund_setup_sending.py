@@ -26,6 +26,11 @@ from tests.servers import running_server
 __all__ = ["hold", "manager", "obedience", "operator", "visit"]  # fixtures
 
 
+def held(hold: Hold) -> dict[str, str]:
+    """A draft that cannot become a fund until it is released."""
+    return DRAFT | {"name": str(hold.body["name"])}
+
+
 def lose_answers(manager: Manager) -> None:
     """The server gets every request, and its answers get lost."""
 
@@ -47,7 +52,7 @@ def test_a_double_click_sends_one_request(manager: Manager) -> None:
 
 def test_enter_pressed_again_and_again_while_it_runs_sends_one_request(manager: Manager, hold: Hold) -> None:
     sent = Requests(manager.page.context)
-    manager.open().type(**DRAFT | {"name": hold.body["name"]})
+    manager.open().type(**held(hold))
     for _ in range(4):
         manager.field("name").press("Enter")
     hold.running()
@@ -100,12 +105,12 @@ def test_a_reload_while_it_is_sent_sends_the_same_key_and_finds_the_fund(
     manager: Manager, hold: Hold
 ) -> None:
     sent = Requests(manager.page.context)
-    manager.open().type(**DRAFT | {"name": hold.body["name"]})
+    manager.open().type(**held(hold))
     manager.create()
     hold.running()
     manager.reload()
     manager.sees("Your fund is still being created. We are waiting for the answer.")
-    manager.sees_typed(name=hold.body["name"], size="250,000,000")
+    manager.sees_typed(name=held(hold)["name"], size="250,000,000")
     hold.release()
     manager.sees_outcome("Your fund was already created")
     assert len(sent) >= 2
@@ -116,9 +121,9 @@ def test_a_reload_while_it_is_sent_sends_the_same_key_and_finds_the_fund(
 def test_two_tabs_that_send_the_same_draft_make_one_fund_and_both_see_it(
     manager: Manager, hold: Hold
 ) -> None:
-    manager.open().type(**DRAFT | {"name": hold.body["name"]})
+    manager.open().type(**held(hold))
     other = manager.another_tab().open()
-    other.sees_typed(name=hold.body["name"])
+    other.sees_typed(name=held(hold)["name"])
     manager.create()
     hold.running()
     expect(other.field("name")).not_to_be_editable()
@@ -129,7 +134,7 @@ def test_two_tabs_that_send_the_same_draft_make_one_fund_and_both_see_it(
 
 
 def test_a_tab_takes_over_what_another_did_not_finish(manager: Manager, hold: Hold) -> None:
-    manager.open().type(**DRAFT | {"name": hold.body["name"]})
+    manager.open().type(**held(hold))
     other = manager.another_tab().open()
     manager.create()
     hold.running()
@@ -180,6 +185,7 @@ def test_a_changed_draft_that_was_already_sent_is_explained_and_nothing_typed_is
     conflicting: Manager,
 ) -> None:
     conflicting.sees("So that no fund is created twice by accident, we have not created another one.")
+    conflicting.sees("Harbor Growth I, $250,000,000")  # the fund that there is, beside what was typed since
     conflicting.sees_typed(**DRAFT | {"size": "300,000,000"})
     assert len(conflicting.events("fund_create_conflict")) == 1
     conflicting.reload().sees_outcome("You have already sent this draft with other details")

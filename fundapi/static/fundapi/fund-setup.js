@@ -216,8 +216,8 @@ const OUTCOMES = {
     title: "You have already sent this draft with other details",
     text:
       "A fund was created from this draft before, and then something in it was changed. So that no fund is created twice " +
-      "by accident, we have not created another one. Compare what you typed below with that fund. If this is meant to " +
-      "be a separate fund, create it as a new one.",
+      "by accident, we have not created another one. Compare what you typed below with your newest funds. If this is " +
+      "meant to be a separate fund, create it as a new one.",
   },
 };
 
@@ -243,6 +243,32 @@ function renderOutcome() {
       ? [button("Review what I typed", "primary", review), button("Create as a new fund", "quiet", createAsNew)]
       : [button("Set up another fund", "primary", startAnother)]),
   );
+  if (state === "conflict") {
+    newestFunds().then((rows) => {
+      if (panel.dataset.shown === shown) element("outcome-fund").replaceChildren(...rows);
+    });
+  }
+}
+
+/**
+ * The person's newest funds, to compare with.
+ * @returns {Promise<HTMLElement[]>} rows of a description list; none when there is no answer: the words have to do
+ */
+async function newestFunds() {
+  try {
+    const response = await fetch(`${funds}?pageSize=3`, { headers: { Accept: "application/json" } });
+    const exact = (await response.text()).replace(/"size":([\d.]+)/g, '"size":"$1"'); // not by way of a float
+    /** @type {{name: string, size: string, createdAt: string}[]} */
+    const results = response.ok ? JSON.parse(exact).results : [];
+    return rows(
+      results.map(({ name, size, createdAt }) => [
+        new Date(createdAt).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }),
+        `${name}, ${sayDollars(size)}`,
+      ]),
+    );
+  } catch {
+    return [];
+  }
 }
 
 /**
@@ -251,7 +277,7 @@ function renderOutcome() {
  * @param {number | null} id
  */
 function describe(fields, id) {
-  const rows = [
+  return rows([
     ["Name", fields.name.trim()],
     ["Size", sayDollars(fields.size)],
     ["Management fee", `${fields.managementFee.replaceAll("%", "").trim()} % a year`],
@@ -259,10 +285,18 @@ function describe(fields, id) {
     ["Vintage year", fields.vintageYear.trim()],
     ["Model version", fields.modelVersion.trim()],
     ["Fund number", id === null ? "" : String(id)],
-  ];
-  return rows
+  ]);
+}
+
+/**
+ * Rows of a description list; those without a value are left out.
+ * @param {[string, string][]} pairs
+ * @returns {HTMLElement[]}
+ */
+function rows(pairs) {
+  return pairs
     .filter(([, value]) => value)
-    .flatMap(([name = "", value = ""]) => {
+    .flatMap(([name, value]) => {
       const term = document.createElement("dt");
       const said = document.createElement("dd");
       term.textContent = name;
@@ -368,7 +402,8 @@ function sayWait(status, code, seconds) {
   if (draft.submission?.state !== "pending") return;
   const when = seconds ? ` in ${Math.ceil(seconds)} seconds` : " in a moment";
   if (status === 0 && !navigator.onLine) {
-    say("You are offline. Your fund is queued in this browser, and is sent as soon as you are online again. You can close this page and come back.");
+    const leave = drafts.keptIn === "browser" ? "You can close this page and come back." : "Keep this page open.";
+    say(`You are offline. Your fund is queued in this browser, and is sent as soon as you are online again. ${leave}`);
   } else if (status === 0) say(`We cannot reach the server. Nothing is lost: we try again${when}.`);
   else if (status === 429) say(`You have created many funds in a short time. Nothing is lost: we send this one again${when}.`);
   else if (status === 409 && code === "idempotency_request_in_progress") {
@@ -434,11 +469,14 @@ async function rounds() {
     if (Date.now() - submission.at > KEY_LIFE) {
       keep({ submission: null });
       say("");
+      render();
+      const list = document.createElement("dl");
+      list.append(...(await newestFunds()));
       warn(
         `You sent this on ${new Date(submission.at).toLocaleString()}, and we never got the answer. After more than a ` +
-          "day we cannot tell any more whether the fund was created. Look at your list of funds before you create it again.",
+          "day we cannot tell any more whether the fund was created. Look at your newest funds before you create it again.",
+        [list],
       );
-      render();
       return;
     }
     if (!navigator.onLine) {
