@@ -122,7 +122,7 @@ def environment(image: Path, database: None) -> dict[str, str]:
         connection.execute(sql.SQL("CREATE DATABASE {} OWNER fundapi").format(sql.Identifier(name)))
     before, _, after = os.environ["DATABASE_URL"].partition("?")
     database_url = f"{before.rpartition('/')[0]}/{name}" + (f"?{after}" if after else "")
-    values = image_environment() | SERVICES["web"]["environment"]
+    values: dict[str, str] = image_environment() | SERVICES["web"]["environment"]
     return values | {
         "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
         "PYTHONPATH": str(image / "shim"),
