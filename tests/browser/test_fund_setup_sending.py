@@ -134,15 +134,17 @@ def test_two_tabs_that_send_the_same_draft_make_one_fund_and_both_see_it(
 
 
 def test_a_tab_takes_over_what_another_did_not_finish(manager: Manager, hold: Hold) -> None:
+    sent = Requests(manager.page.context)
     manager.open().type(**held(hold))
     other = manager.another_tab().open()
     manager.create()
     hold.running()
     expect(other.field("name")).not_to_be_editable()
-    manager.page.close()
-    other.sees("Your fund is still being created.")
+    with other.page.expect_request(FUNDS):
+        manager.page.close()
     hold.release()
-    other.sees_outcome("Your fund was already created")
+    other.sees_outcome("created")
+    assert len(set(sent.keys)) == 1
     assert len(other.funds()) == 1
 
 

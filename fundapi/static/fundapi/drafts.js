@@ -56,7 +56,7 @@ export const FIELDS = /** @type {const} */ ([
 const LOCK = "fundSetup:migration";
 const LOCK_WAIT = 3000; // ms; a migration takes one. Going ahead without the lock is safe, only reported twice
 const LEASE = 1000; // ms a tab that died may hold up the others, where the browser has no locks
-const SETTLE = 25; // ms until a write to localStorage is seen by every tab
+const SETTLE = 100; // ms until a write to localStorage is most likely seen by every tab: browsers promise nothing
 const NONCE = /^[A-Za-z0-9_.:~-]{1,255}$/;
 const STATES = ["pending", "created", "replayed", "conflict"];
 
