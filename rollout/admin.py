@@ -182,7 +182,7 @@ def outcome(name: str, rollout: Rollout) -> str:
         return f"{said} It is still stopped: everybody gets legacy."
     if not rollout.enabled:
         return f"{said} It is disabled: nobody gets it."
-    return f"{said} {poll()}"
+    return said if name in {"hold", "resume"} else f"{said} {poll()}"
 
 
 def poll() -> str:
