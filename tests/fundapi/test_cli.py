@@ -14,6 +14,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "funds.example",
     "CSRF_TRUSTED_ORIGINS": "https://funds.example",
     "ENVIRONMENT": "prod",
+    "DJANGO_ALLOW_ASYNC_UNSAFE": "",  # set by browser tests of the same process
 }
 
 
