@@ -1,4 +1,4 @@
-// The rollout admin works without this. It spares people two surprises.
+// The buttons work without this. It spares people surprises.
 
 const AGAIN = 3000; // ms; a request that takes longer may have been lost, and a stop must never wait for it
 
@@ -28,3 +28,9 @@ document.addEventListener("submit", (event) => {
 
 // Back from the next page, the form is as good as new.
 addEventListener("pageshow", () => sent.clear());
+
+// What was refused is read out first. Not by autofocus: Unfold shows its pages only once its own script runs.
+addEventListener("load", () => {
+  const refused = document.querySelector(".rollout-refused");
+  if (refused instanceof HTMLElement) refused.focus();
+});

@@ -1,0 +1,118 @@
+# ruff: noqa: INP001 - a script beside the documentation, no package
+"""Make the screenshots of the documentation again: ``.venv/bin/python -m docs.screenshots``.
+
+On throw-away services and a web server of its own; it needs Chromium, and touches nothing but ``docs/images/``.
+"""
+
+import os
+import secrets
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import django
+
+IMAGES = Path(__file__).parent / "images"
+PASSWORD = secrets.token_urlsafe()
+FEATURE = "USE_FUND_STORE"
+
+
+def main() -> None:
+    os.environ |= {
+        "SECRET_KEY": secrets.token_urlsafe(64),
+        "DJANGO_SETTINGS_MODULE": "fundapi.settings",
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # Playwright's loop runs in this thread; the ORM is not in it
+        "ENVIRONMENT": "prod",  # where the screen asks before it acts
+        "USE_FUND_STORE_ROLLOUT": "0",
+    }
+    # Not at the top: these read the environment that is set above.
+    from tests.plugin import throw_away_services  # noqa: PLC0415
+
+    with throw_away_services():
+        django.setup()
+        from django.core.management import call_command  # noqa: PLC0415
+
+        from tests.servers import running_server  # noqa: PLC0415
+
+        call_command("migrate", verbosity=0)
+        tell_a_story()
+        with running_server(workers=1) as server:
+            take_pictures(server.url)
+
+
+def tell_a_story() -> None:
+    """Give the rollout three days of history and two people who work on it."""
+    from django.contrib.auth.models import Group, User  # noqa: PLC0415
+    from django.utils import timezone  # noqa: PLC0415
+
+    from rollout import operations  # noqa: PLC0415
+    from rollout.models import Rollout  # noqa: PLC0415
+
+    people = {}
+    for name, role in (("maria.lindt", "Operator"), ("joe.tan", "Administrator")):
+        people[name] = User.objects.create_user(name, password=PASSWORD, is_staff=True)
+        people[name].groups.add(Group.objects.get(name=role))
+    maria, joe = people["maria.lindt"], people["joe.tan"]
+    now = timezone.now()
+    story = [
+        (74, None, None),
+        (72, maria, lambda **by: operations.promote(FEATURE, reason="First canary; on call knows", **by)),
+        (71, maria, lambda **by: operations.promote(FEATURE, reason="30 min without an error", **by)),
+        (69, maria, lambda **by: operations.stop(FEATURE, reason="Drafts get lost in old Safari", **by)),
+        (66, maria, lambda **by: operations.set_percentage(FEATURE, Decimal(10), reason="Start again", **by)),
+        (52, maria, lambda **by: operations.release(FEATURE, reason="Fix deployed (PR 52)", **by)),
+        (50, maria, lambda **by: operations.resume(FEATURE, reason="Smoke test passed", **by)),
+        (27, joe, lambda **by: operations.hold(FEATURE, reason="Support is short of people tonight", **by)),
+        (6, joe, lambda **by: operations.resume(FEATURE, reason="Support is back", **by)),
+        (5, maria, lambda **by: operations.promote(FEATURE, reason="All green since the fix", **by)),
+    ]
+    for hours, actor, change in story:
+        if change:
+            change(actor=actor)
+        record = Rollout.objects.get(feature=FEATURE).history.order_by("-version").first()
+        record.history_date = now - timedelta(hours=hours)
+        record.save()
+    Rollout.objects.update(stage_started_at=now - timedelta(hours=5))
+
+
+def take_pictures(url: str) -> None:
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    from rollout import operations  # noqa: PLC0415
+    from tests.browser.conftest import ARGUMENTS, _executable  # noqa: PLC0415
+
+    joe = User.objects.get(username="joe.tan")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_executable(playwright), args=ARGUMENTS)
+        page = browser.new_page(base_url=url, viewport={"width": 1180, "height": 860})
+        page.goto("/admin/rollout/rollout/")
+        page.get_by_label("Username").fill("maria.lindt")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("link", name=FEATURE).click()
+        page.get_by_role("heading", name="What happens next").wait_for()
+        screen = page.url
+        page.set_viewport_size({"width": 1180, "height": 1180})
+        page.screenshot(path=IMAGES / "rollout.png")
+        page.set_viewport_size({"width": 1180, "height": 620})
+        page.locator("#move_reason").fill("Clean for five hours")
+        operations.hold(FEATURE, reason="The auditors ask for a pause", actor=joe)
+        page.get_by_role("button", name="Promote to 100 %").click()
+        page.get_by_role("alert").wait_for()
+        page.screenshot(path=IMAGES / "rollout-stale.png")
+        operations.stop(FEATURE, reason="Drafts get lost again", actor=joe)
+        phone = browser.new_context(
+            base_url=url,
+            viewport={"width": 390, "height": 760},
+            color_scheme="dark",
+            storage_state=page.context.storage_state(),
+        ).new_page()
+        phone.goto(screen)
+        phone.get_by_role("heading", name="Stopped").wait_for()
+        phone.screenshot(path=IMAGES / "rollout-stopped.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
