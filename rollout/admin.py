@@ -353,7 +353,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return (
             format_html_join(" ", '<span class="rollout-badge is-{}">{}</span>', badges)
             if badges
-            else "as set"
+            else "normal"
         )
 
     @admin.display(description="store type")
@@ -368,7 +368,7 @@ class RolloutAdmin(admin.ModelAdmin):
     def timeline_name(self, rollout: Rollout) -> str:
         return worded("timeline", rollout.timeline)
 
-    @admin.display(description="emergency")
+    @admin.display(description="stop")
     def stop_button(self, rollout: Rollout) -> str:
         """One click: the form around the list posts to the stop."""
         button = format_html(
