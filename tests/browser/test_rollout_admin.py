@@ -86,7 +86,8 @@ def test_an_operator_moves_a_rollout_and_finds_it_in_the_history(
     sign_in(page, operator)
     page.locator(f"a[href='{LIST}']").first.click()
     page.wait_for_url(f"**{LIST}")
-    page.goto(f"{LIST}?q={rollout.feature}")  # other tests leave more rollouts than one page of the list holds
+    # Searched for: other tests leave more rollouts than one page of the list holds.
+    page.goto(f"{LIST}?q={rollout.feature}")
     page.get_by_role("link", name=rollout.feature).click()
     expect(page.locator(".rollout-percentage")).to_have_text("10 %")
     percentage(page).fill("50")
