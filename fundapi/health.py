@@ -7,8 +7,6 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 import fundapi
 from rollout.models import Rollout
@@ -22,9 +20,7 @@ def _database() -> None:
 def _valkey() -> None:
     client = redis.Redis.from_url(
         settings.REDIS_URL,
-        socket_timeout=settings.REDIS_TIMEOUT,
-        socket_connect_timeout=settings.REDIS_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
+        **settings.REDIS_OPTIONS,
     )
     with client:
         client.ping()

@@ -9,6 +9,8 @@ from corsheaders.defaults import default_headers
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 from psycopg import IsolationLevel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from fundapi.logs import logging_config
 
@@ -158,12 +160,17 @@ DATABASES = {"default": DATABASE}
 # --- Valkey: broker of Celery and counters of throttles. Nothing in it is needed to create a fund. ----------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 REDIS_TIMEOUT = 0.25  # s; a throttle is worth no longer wait
+REDIS_OPTIONS = {  # of every client but Celery's; redis-py by itself would try again, with pauses
+    "socket_timeout": REDIS_TIMEOUT,
+    "socket_connect_timeout": REDIS_TIMEOUT,
+    "retry": Retry(NoBackoff(), 0),
+}
 CACHES = {
     "default": {
         "BACKEND": "fundapi.cache.FailOpenCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": ENVIRONMENT,
-        "OPTIONS": {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT},
+        "OPTIONS": REDIS_OPTIONS,
     }
 }
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)

@@ -9,8 +9,6 @@ from django.conf import settings
 from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
@@ -58,9 +56,7 @@ class FundCreateThrottle(SimpleRateThrottle):
             if FundCreateThrottle._limiter is None:
                 pool = redis.ConnectionPool.from_url(
                     settings.REDIS_URL,
-                    socket_timeout=settings.REDIS_TIMEOUT,
-                    socket_connect_timeout=settings.REDIS_TIMEOUT,
-                    retry=Retry(NoBackoff(), 0),
+                    **settings.REDIS_OPTIONS,
                 )
                 storage = RedisStorage("redis://", connection_pool=pool)
                 FundCreateThrottle._limiter = MovingWindowRateLimiter(storage)
