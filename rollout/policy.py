@@ -1,0 +1,55 @@
+"""What the judge goes by: every threshold of the runbook, and a few of ours. Pure.
+
+Each field is a Django setting ``ROLLOUT_<FIELD>`` (durations as ``timedelta``), and in fundapi an environment variable
+of the same name (durations in seconds). A check stores the policy that it was decided by.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    # Points of one failed event (runbook, "Error Scoring"); most that one client adds to the score of one check: less
+    # than the threshold, or one broken or hostile browser would roll back everybody.
+    points_migration: int = 10
+    points_validation: int = 5
+    points_default: int = 3
+    points_warning: int = 1
+    points_client_max: int = 10
+
+    # Signals (runbook, "Monitoring Signals"). A cell about errors is red only on the word of `red_clients_min` clients.
+    score_green_max: int = 5
+    error_threshold: int = 15  # points in one check
+    migration_success_green: float = 0.995  # more than this
+    migration_success_red: float = 0.95  # less than this
+    kill_switch_green_max: int = 4  # users in the stage
+    kill_switch_yellow_max: int = 20
+    red_clients_min: int = 2
+
+    # When no colour can be told. 20 clients without one failure exclude a failure rate of 14 %, with 95 % confidence.
+    sample_min: int = 20  # clients with the feature that have shown a heartbeat in this stage
+    heartbeat_max_age: timedelta = timedelta(minutes=3)  # browsers send one a minute
+    loss_max: float = 0.05  # share of the clients in a check that report dropped events
+
+    check_interval: timedelta = timedelta(minutes=1)
+    breaker_checks: int = 3  # consecutive red ones roll back (runbook, "Circuit Breaker")
+    hold_alert: timedelta = timedelta(minutes=30)  # a hold that lasts so long is worth a message
+
+    # Timelines (runbook, "Phase 4" and "Phase 5").
+    accelerated_canary: timedelta = timedelta(minutes=30)
+    accelerated_partial: timedelta = timedelta(hours=2)
+    conservative_canary_green: timedelta = timedelta(minutes=60)
+    conservative_canary: timedelta = timedelta(minutes=90)
+    conservative_partial: timedelta = timedelta(hours=6)
+    watch: timedelta = timedelta(hours=24)
+    watch_migration_success: float = 0.995  # at least
+    watch_error_rate: float = 0.001  # of sessions, less than
+    watch_kill_switch_max: int = 5  # users
+    watch_score: int = 5  # less than, in every check of the watch
+
+    # The statistical judge (docs/judge-statistics.md).
+    alpha: float = 0.05  # chance of a false red in a whole rollout that is healthy
+    failure_rate_good: float = 0.005
+    failure_rate_bad: float = 0.05
+    ratio_alpha: float = 0.001
