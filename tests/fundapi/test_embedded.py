@@ -5,6 +5,7 @@ Real processes, killed for real. Each test has a home of its own, copied from on
 
 import json
 import os
+import pwd
 import shutil
 import socket
 import stat
@@ -53,7 +54,11 @@ class User:
 
     def ready(self) -> Services:
         """Wait for its services."""
-        database_url, superuser_url, redis_url = json.loads(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        if not line:  # its stderr says why; left open, its pipes would fail a later test as well
+            self.kill()
+            raise AssertionError(f"it ended with {self.process.returncode}")
+        database_url, superuser_url, redis_url = json.loads(line)
         return Services(database_url, superuser_url, redis_url, None)
 
     def leave(self) -> None:
@@ -413,18 +418,22 @@ def test_somebody_elses_home_is_refused(new_home: Path) -> None:
 
 @as_root
 def test_a_normal_user_runs_it_too(new_home: Path) -> None:
-    """As anybody, without an account made or permissions changed."""
-    nobody: dict[str, str | int | list[int]] = {"user": 12345, "group": 12345, "extra_groups": []}
+    """As anybody who has an account, which PostgreSQL insists on; none is made, no permissions are changed."""
+    account = pwd.getpwnam("nobody")
+    nobody: dict[str, str | int | list[int]] = {
+        "user": account.pw_uid,
+        "group": account.pw_gid,
+        "extra_groups": [],
+    }
     try:
         subprocess.run([sys.executable, "-c", "import psutil"], check=True, **nobody)  # type: ignore[call-overload]
     except (PermissionError, subprocess.CalledProcessError):
         pytest.skip("this Python is not for everybody to run")
-    os.chown(new_home.parent, 12345, 12345)
+    os.chown(new_home.parent, account.pw_uid, account.pw_gid)
     user = User(new_home, **nobody)
     assert user.ready().database_url
-    assert {process.uids().effective for group in at_work_in(new_home).values() for process in group} == {
-        12345
-    }
+    working = [process for group in at_work_in(new_home).values() for process in group]
+    assert {process.uids().effective for process in working} == {account.pw_uid}
     assert stat.S_IMODE(new_home.stat().st_mode) == 0o700
     user.leave()
     assert nothing_runs_in(new_home)

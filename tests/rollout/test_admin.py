@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import re
 import threading
 import uuid
@@ -370,25 +371,29 @@ def test_the_stop_is_one_click_away_and_needs_nothing_filled_in(
 
 
 @contextmanager
-def changed_by_another(rollout: Rollout) -> Iterator[threading.Event]:
-    """Somebody else changes the row, and holds it until the event is set."""
-    held, let_go = threading.Event(), threading.Event()
+def changed_by_another(rollout: Rollout) -> Iterator[Callable[[], None]]:
+    """Somebody else changes the row, and holds it until told to let go, or until the end."""
+    held, enough = threading.Event(), threading.Event()
 
     def change() -> None:
         with transaction.atomic():
             operations.set_percentage(rollout.feature, Decimal(77), reason="in a hurry")
             held.set()
-            let_go.wait(20)
+            enough.wait(60)
         connection.close()
 
     other = threading.Thread(target=change)
+
+    def let_go() -> None:
+        enough.set()
+        other.join()
+
     other.start()
-    assert held.wait(10)
     try:
+        assert held.wait(30)
         yield let_go
     finally:
-        let_go.set()
-        other.join()
+        let_go()
 
 
 def waiting_for_a_row() -> bool:
@@ -413,7 +418,7 @@ def test_a_stop_that_loses_a_race_still_stops(operator: Person, make_rollout: Ma
         stopping.start()
         while stopping.is_alive() and not waiting_for_a_row():
             pass
-        let_go.set()
+        let_go()
         stopping.join()
     assert answers[0].status_code == 302
     assert (int(now(seen).percentage), now(seen).emergency_stop) == (77, True)
@@ -423,8 +428,7 @@ def test_a_stop_outlasts_somebody_who_holds_the_row_for_too_long(
     operator: Person, make_rollout: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     rollout = make_rollout(percentage=50)
-    with changed_by_another(rollout) as let_go, impatient():
-        threading.Timer(0.45, let_go.set).start()
+    with changed_by_another(rollout) as let_go, impatient(), on_log("rollout_stop_failed", let_go):
         answer = operator.post(f"{LIST}{rollout.pk}/stop/", follow=True)
     assert "rollout_stop_failed" in caplog.text  # it had to try again
     assert "is stopped" in read(answer)
@@ -445,14 +449,33 @@ def test_a_stop_that_cannot_be_is_never_said_to_be(operator: Person, make_rollou
 
 
 @contextmanager
+def on_log(event: str, act: Callable[[], None]) -> Iterator[None]:
+    """Act as soon as the admin logs an event, and before it goes on: no time passes that a machine can stretch."""
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == event:
+                act()
+
+    watch, logger = Watch(), logging.getLogger(admin.__name__)
+    logger.addHandler(watch)
+    try:
+        yield
+    finally:
+        logger.removeHandler(watch)
+
+
+@contextmanager
 def impatient() -> Iterator[None]:
     """This connection waits 0.2 s for a row, not 5."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW lock_timeout")
         usual = (cursor.fetchone() or ["0"])[0]
         cursor.execute("SET lock_timeout = '200ms'")
-        yield
-        cursor.execute(f"SET lock_timeout = '{usual}'")
+        try:
+            yield
+        finally:
+            cursor.execute(f"SET lock_timeout = '{usual}'")
 
 
 def test_a_move_that_meets_a_stop_does_not_undo_it(operator: Person, make_rollout: Make) -> None:
