@@ -18,6 +18,8 @@ _SHARED: list[Any] = [
     structlog.processors.StackInfoRenderer(),
 ]
 
+# What our own apps, which know no structlog, log beside the event. Libraries' extras may hold requests and tasks.
+_EXTRA = ("action", "attempt", "channel", "feature", "reason", "signal")
 
 _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold bodies and tokens
 
@@ -57,7 +59,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
+                "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=_EXTRA)],
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
             }
         },

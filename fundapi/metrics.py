@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from idempotency.metrics import IdempotencyCollector
+from rollout.metrics import RolloutCollector
 
 request_duration = Histogram(
     "http_request_duration_seconds",
@@ -23,6 +24,7 @@ def registry() -> CollectorRegistry:
     everything = CollectorRegistry()
     everything.register(source)
     everything.register(IdempotencyCollector(source))
+    everything.register(RolloutCollector())
     return everything
 
 

@@ -1,5 +1,6 @@
 """All configuration, from environment variables alone. Each is documented in ``.env.example``."""
 
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fundapi.logs import logging_config
+from rollout.policy import Policy
 
 env = environ.Env()
 
@@ -182,20 +184,31 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 WORKER_METRICS_PORT = env.int(
     "WORKER_METRICS_PORT", default=0
 )  # 0: the web's /metrics shows the worker's too
+ROLLOUT_CHECK_INTERVAL = timedelta(seconds=env.int("ROLLOUT_CHECK_INTERVAL", default=60))  # s
 CELERY_BEAT_SCHEDULE = {
     "purge-expired-idempotency-keys": {
         "task": "idempotency.purge_expired",
         "schedule": timedelta(
             seconds=env.int("IDEMPOTENCY_PURGE_INTERVAL", default=86_400)
         ),  # s; daily (runbook)
-    }
+    },
+    "judge-rollouts": {
+        "task": "rollout.check",
+        "schedule": ROLLOUT_CHECK_INTERVAL,
+        "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},  # a late check is the next one
+    },
+    "purge-rollout-data": {"task": "rollout.purge", "schedule": timedelta(hours=1)},
 }
 
 # --- The API ------------------------------------------------------------------------------------------------
 BODY_LIMIT = 256 * 1024  # bytes of a request's body under /api
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
 FUND_CREATE_RATE = env.str("FUND_CREATE_RATE", default="600/minute")  # per user, in DRF's notation
+TELEMETRY_RATE = env.str(
+    "TELEMETRY_RATE", default="1200/minute"
+)  # per client address: an office of 200 open pages
 REST_FRAMEWORK = {
+    "NUM_PROXIES": env.int("TRUSTED_PROXIES", default=0),  # whose X-Forwarded-For names the client's address
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "fundapi.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
@@ -262,6 +275,20 @@ ROLLOUT_SEED = [  # for the first migration; afterwards the admin is the truth. 
         "hash_version": 1,  # as the frontends have always done
     }
 ]
+
+# Thresholds of the judge: ROLLOUT_<FIELD> for each field of rollout.policy.Policy; durations in seconds.
+for _field in fields(Policy):
+    _name = f"ROLLOUT_{_field.name.upper()}"
+    if _name not in env or _name in globals():
+        continue
+    if isinstance(_field.default, timedelta):
+        globals()[_name] = timedelta(seconds=env.float(_name))
+    elif isinstance(_field.default, tuple):
+        globals()[_name] = tuple(env.list(_name, cast=int))
+    else:
+        globals()[_name] = env.get_value(_name, cast=type(_field.default))
+ROLLOUT_EVENT_RETENTION = timedelta(days=env.int("ROLLOUT_EVENT_RETENTION_DAYS", default=7))
+ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=90))
 
 # --- Admin --------------------------------------------------------------------------------------------------
 

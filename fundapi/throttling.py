@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import ClassVar
 
 import redis
 import structlog
@@ -19,33 +20,33 @@ REST = 5  # s; after a failure Valkey is left alone for so long, lest every requ
 _making = threading.Lock()  # racing first requests each made a limiter, and CPython 3.11 crashed in its hit()
 
 
-class FundCreateThrottle(SimpleRateThrottle):
-    """``FUND_CREATE_RATE`` fund creations per user, replays included, over a moving window."""
+class ValkeyThrottle(SimpleRateThrottle):
+    """At most so many requests of each caller over a moving window. A throttle names its rate and its callers."""
 
-    scope = "fund-create"
-    _limiter: MovingWindowRateLimiter | None = None
-    _resting_until = 0.0
+    scope: str
+    _limiter: ClassVar[MovingWindowRateLimiter | None] = None
+    _resting_until: ClassVar[float] = 0.0
 
-    def get_rate(self) -> str:
-        rate: str = settings.FUND_CREATE_RATE
-        return rate
+    def caller(self, request: Request) -> str:
+        """Return whose requests are counted together."""
+        raise NotImplementedError
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        if self.rate is None or time.monotonic() < FundCreateThrottle._resting_until:
+        if self.rate is None or time.monotonic() < ValkeyThrottle._resting_until:
             return True
         requests, seconds = self.parse_rate(self.rate)
         self.item = RateLimitItemPerSecond(requests or 0, seconds, self.scope)
-        self.user = str(request.user.pk)
+        self.who = self.caller(request)
         try:
-            return self.limiter.hit(self.item, settings.ENVIRONMENT, self.user)
+            return self.limiter.hit(self.item, settings.ENVIRONMENT, self.who)
         except redis.RedisError as error:
-            FundCreateThrottle._resting_until = time.monotonic() + REST
+            ValkeyThrottle._resting_until = time.monotonic() + REST
             logger.warning("throttle_open", reason=type(error).__name__, seconds=REST)
             return True
 
     def wait(self) -> float | None:
         try:
-            reset = self.limiter.get_window_stats(self.item, settings.ENVIRONMENT, self.user).reset_time
+            reset = self.limiter.get_window_stats(self.item, settings.ENVIRONMENT, self.who).reset_time
         except redis.RedisError:
             return None
         return max(1.0, reset - time.time())
@@ -53,11 +54,37 @@ class FundCreateThrottle(SimpleRateThrottle):
     @property
     def limiter(self) -> MovingWindowRateLimiter:
         with _making:
-            if FundCreateThrottle._limiter is None:
+            if ValkeyThrottle._limiter is None:
                 pool = redis.ConnectionPool.from_url(
                     settings.REDIS_URL,
                     **settings.REDIS_OPTIONS,
                 )
                 storage = RedisStorage("redis://", connection_pool=pool)
-                FundCreateThrottle._limiter = MovingWindowRateLimiter(storage)
-        return FundCreateThrottle._limiter
+                ValkeyThrottle._limiter = MovingWindowRateLimiter(storage)
+        return ValkeyThrottle._limiter
+
+
+class FundCreateThrottle(ValkeyThrottle):
+    """``FUND_CREATE_RATE`` fund creations per user, replays included."""
+
+    scope = "fund-create"
+
+    def get_rate(self) -> str:
+        rate: str = settings.FUND_CREATE_RATE
+        return rate
+
+    def caller(self, request: Request) -> str:
+        return str(request.user.pk)
+
+
+class TelemetryThrottle(ValkeyThrottle):
+    """``TELEMETRY_RATE`` batches of telemetry per client address; ``TRUSTED_PROXIES`` says whose word that is."""
+
+    scope = "telemetry"
+
+    def get_rate(self) -> str:
+        rate: str = settings.TELEMETRY_RATE
+        return rate
+
+    def caller(self, request: Request) -> str:
+        return str(self.get_ident(request))

@@ -10,7 +10,9 @@ from fundapi.metrics import metrics
 from fundapi.pages import SignInView, fund_setup
 from fundapi.problems import CATALOGUE, problem_response
 from fundapi.schema import DocsView, SchemaView
+from fundapi.throttling import TelemetryThrottle
 from fundapi.views import FundsView, FundView
+from rollout.telemetry import TelemetryView
 
 
 def problem(_request: HttpRequest, code: str) -> HttpResponse:
@@ -28,6 +30,7 @@ urlpatterns = [
     path("api/problems/<slug:code>", problem, name="problem"),
     path("api/schema", SchemaView.as_view(), name="schema"),
     path("api/docs", DocsView.as_view(), name="docs"),
+    path("api/telemetry", TelemetryView.as_view(throttle_classes=[TelemetryThrottle]), name="telemetry"),
     path("fund-setup", fund_setup, name="fund-setup"),
     path("signin", SignInView.as_view(), name="signin"),
     path("signout", LogoutView.as_view(next_page="signin"), name="signout"),

@@ -138,7 +138,7 @@ def states(rollout: Rollout) -> list[tuple[str, str]]:
 
 def next_step(percentage: Decimal) -> int | None:
     """Return the percentage that *promote* climbs to from ``percentage``, if there is one."""
-    return next((step for step in conf.steps if step > percentage), None)
+    return next((step for step in conf.policy.steps if step > percentage), None)
 
 
 def climbed(before: Decimal, after: Decimal) -> bool:

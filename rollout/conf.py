@@ -4,9 +4,13 @@ Each is an ordinary Django setting named ``ROLLOUT_<PROPERTY>``.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+
+from rollout.policy import Policy
 
 
 class Settings:
@@ -21,9 +25,39 @@ class Settings:
         return getattr(settings, "ROLLOUT_CONFIRM", self.environment.startswith("prod"))
 
     @property
-    def steps(self) -> Sequence[int]:
-        """The percentages that *promote* climbs. Runbook: 10, 50, 100."""
-        return getattr(settings, "ROLLOUT_STEPS", (10, 50, 100))
+    def policy(self) -> Policy:
+        """Every threshold of the judge: ``ROLLOUT_<FIELD>`` for each field of :class:`~rollout.policy.Policy`."""
+        names = {field.name: f"ROLLOUT_{field.name.upper()}" for field in fields(Policy)}
+        return Policy(
+            **{field: getattr(settings, name) for field, name in names.items() if hasattr(settings, name)}
+        )
+
+    @property
+    def variants_with(self) -> frozenset[str]:
+        """What browsers that have the feature call it in telemetry. Any other variant is the control group."""
+        return frozenset(
+            getattr(settings, "ROLLOUT_VARIANTS_WITH", ("fund-store", "on", "true", "treatment"))
+        )
+
+    @property
+    def event_retention(self) -> timedelta:
+        """How long telemetry is kept."""
+        return getattr(settings, "ROLLOUT_EVENT_RETENTION", timedelta(days=7))
+
+    @property
+    def check_retention(self) -> timedelta:
+        """How long the judge's checks are kept, each with its evidence."""
+        return getattr(settings, "ROLLOUT_CHECK_RETENTION", timedelta(days=90))
+
+    @property
+    def purge_batch_size(self) -> int:
+        """Rows one purge transaction deletes."""
+        return getattr(settings, "ROLLOUT_PURGE_BATCH_SIZE", 5000)
+
+    @property
+    def purge_pause(self) -> timedelta:
+        """Rest between two purge batches, so that intake comes first."""
+        return getattr(settings, "ROLLOUT_PURGE_PAUSE", timedelta(milliseconds=20))
 
     @property
     def seed(self) -> Sequence[Mapping[str, Any]]:

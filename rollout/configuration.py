@@ -45,6 +45,16 @@ class Configuration:
             for rollout in json.loads(self.body, parse_float=Decimal)["rollouts"]
         )
 
+    @cached_property
+    def _tracked(self) -> dict[str, bool]:
+        return {
+            rollout["feature"]: rollout["trackMigrations"] for rollout in json.loads(self.body)["rollouts"]
+        }
+
+    def tracks(self, feature: str | None) -> bool:
+        """Tell whether migration events of a feature are kept; of none, whether those of any are."""
+        return any(self._tracked.values()) if feature is None else self._tracked.get(feature, False)
+
 
 def current() -> Configuration:
     """Return the configuration of all rollouts, from the cache where it can be."""

@@ -1,14 +1,16 @@
-"""One row per feature, and its whole history."""
+"""Rollouts and their history; what browsers report; what the judge makes of it."""
 
 from decimal import Decimal
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
 from rollout.bucketing import FEATURE
 from rollout.evaluation import Config, is_live
+from rollout.scoring import Signal
 
 
 class Stage(models.TextChoices):
@@ -113,3 +115,131 @@ class Rollout(models.Model):
     def store_type(self) -> str:
         """What ``/health`` reports: ``fund-store`` while anybody can get the feature, else ``legacy``."""
         return "fund-store" if is_live(self.config) else "legacy"
+
+
+class Watch(models.Model):
+    """What the judge remembers of a rollout between two checks. Starts anew with each stage."""
+
+    rollout = models.OneToOneField(Rollout, models.CASCADE, primary_key=True)
+    stage = models.PositiveIntegerField(default=1, help_text="Grows with every stage.")
+    watermark = models.BigIntegerField(help_text="Telemetry up to this sequence number has been judged.")
+    checked_at = models.DateTimeField(null=True)
+    carry = models.JSONField(default=dict, help_text="rollout.judge.Carry")
+
+    class Meta:
+        db_table = "rollout_watch"
+
+    def __str__(self) -> str:
+        return f"{self.rollout_id}, stage {self.stage}"
+
+
+class TelemetryEvent(models.Model):
+    """What a browser reported. Written and read by :mod:`rollout.store` alone."""
+
+    id = models.UUIDField(primary_key=True, help_text="Digest of the client and the id that it gave.")
+    seq = models.BigIntegerField(
+        db_default=models.Func(models.Value("rollout_telemetry_seq"), function="nextval"),
+        help_text="Order of arrival: what the judge goes by.",
+    )
+    arrived_at = models.DateTimeField(db_default=Now(), help_text="By the database's clock.")
+    client = models.UUIDField()
+    session = models.UUIDField()
+    event = models.CharField(max_length=64)
+    category = models.CharField(max_length=32, blank=True)
+    ok = models.BooleanField()
+    flag = models.CharField(max_length=100, null=True, help_text="Feature; none: counts for every rollout.")  # noqa: DJ001 - none is not ""
+    variant = models.CharField(max_length=32, null=True)  # noqa: DJ001
+    at = models.DateTimeField(null=True, help_text="By the browser's clock; for people only.")
+    detail = models.TextField(null=True)  # noqa: DJ001
+    lost = models.PositiveIntegerField(default=0, help_text="Events its session has dropped so far.")
+
+    class Meta:
+        db_table = "rollout_telemetry"
+        verbose_name = "telemetry event"
+        indexes = [models.Index(fields=["seq"], name="rollout_telemetry_arrival")]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.seq}"
+
+
+class StageMember(models.Model):
+    """Who did what in a stage, once each: clients and sessions. Written by :mod:`rollout.store` alone."""
+
+    pk = models.CompositePrimaryKey("rollout", "stage", "who")
+    rollout = models.ForeignKey(Rollout, models.CASCADE, db_index=False)
+    stage = models.PositiveIntegerField()
+    who = models.UUIDField()
+    flags = models.PositiveSmallIntegerField(help_text="rollout.evidence.Did")
+
+    class Meta:
+        db_table = "rollout_stage_member"
+
+    def __str__(self) -> str:
+        return f"{self.who} in stage {self.stage}"
+
+
+class Check(models.Model):
+    """One look of the judge, with all that it knew: it can be decided again, and gives the same answer."""
+
+    rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="checks", db_index=False)
+    stage = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    after_seq = models.BigIntegerField(help_text="The telemetry judged: after this sequence number,")
+    upto_seq = models.BigIntegerField(help_text="up to and with this one.")
+    signal = models.CharField(max_length=6, choices=[(signal.value, signal.value) for signal in Signal])
+    action = models.CharField(max_length=10, help_text="What was done: none, promote, roll_back, complete.")
+    percentage = models.DecimalField(max_digits=5, decimal_places=2, help_text="Before the action.")
+    score = models.PositiveIntegerField()
+    state = models.JSONField(help_text="rollout.judge.State")
+    evidence = models.JSONField(help_text="rollout.judge.Evidence")
+    policy = models.JSONField(help_text="rollout.policy.Policy")
+    decision = models.JSONField(help_text="rollout.judge.Decision")
+    settled = models.BooleanField(default=True, help_text="Incident and alerts are recorded.")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["rollout", "-id"], name="rollout_check_latest"),
+            models.Index(fields=["id"], condition=models.Q(settled=False), name="rollout_check_unsettled"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.signal} at {self.at:%Y-%m-%d %H:%M}"
+
+
+class Incident(models.Model):
+    """A breaker that tripped: a rollback by the judge, or the advice to roll back where it may not."""
+
+    rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="incidents")
+    check_made = models.OneToOneField(Check, models.SET_NULL, null=True, related_name="incident")
+    stage = models.PositiveIntegerField()
+    began_at = models.DateTimeField(help_text="The first of the red checks.")
+    tripped_at = models.DateTimeField()
+    percentage = models.DecimalField(max_digits=5, decimal_places=2, help_text="When it tripped.")
+    rolled_back = models.BooleanField(help_text="No: auto-rollback was off.")
+    reason = models.TextField()
+
+    class Meta:
+        ordering = ["-tripped_at"]
+
+    def __str__(self) -> str:
+        return f"{self.rollout_id} at {self.tripped_at:%Y-%m-%d %H:%M}"
+
+
+class Alert(models.Model):
+    """A message to one channel: an outbox, so that what was decided is told, once, whatever crashes."""
+
+    key = models.CharField(max_length=200, unique=True, help_text="Event and channel: never told twice.")
+    rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="alerts")
+    kind = models.CharField(max_length=12, help_text="rollout.judge.Alert")
+    channel = models.CharField(max_length=8, choices=[("webhook", "webhook"), ("email", "e-mail")])
+    payload = models.JSONField()
+    created_at = models.DateTimeField(db_default=Now())
+    attempts = models.PositiveIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True)
+    error = models.TextField(blank=True, help_text="Of the latest attempt.")
+
+    class Meta:
+        indexes = [models.Index(fields=["id"], condition=models.Q(sent_at=None), name="rollout_alert_unsent")]
+
+    def __str__(self) -> str:
+        return self.key

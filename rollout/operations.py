@@ -5,17 +5,19 @@ after. Only the emergency stop asks nothing: neither a stale version nor another
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from rollout import configuration
+from rollout import configuration, store
 from rollout.conf import conf
-from rollout.models import Rollout, Stage
+from rollout.models import Rollout, Stage, Watch
 
 
 class OperationError(Exception):
@@ -44,6 +46,7 @@ def set_percentage(
     reason: str,
     actor: AbstractBaseUser | None = None,
     version: int | None = None,
+    at: datetime | None = None,
 ) -> Rollout:
     """Give the feature to ``percentage`` (0-100) of browsers. A new percentage starts a new stage."""
 
@@ -53,7 +56,7 @@ def set_percentage(
         if percentage != round(percentage, 0 if rollout.hash_version == 1 else 2):
             step = "1" if rollout.hash_version == 1 else "0.01"
             raise OperationError(f"{percentage} is too fine: this rollout moves in steps of {step}.")
-        _move(rollout, percentage)
+        _move(rollout, percentage, at=at)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
 
@@ -64,7 +67,7 @@ def promote(
     """Climb to the next step: 10, 50, 100 by default."""
 
     def apply(rollout: Rollout) -> None:
-        step = next((Decimal(step) for step in conf.steps if step > rollout.percentage), None)
+        step = next((Decimal(step) for step in conf.policy.steps if step > rollout.percentage), None)
         if step is None:
             raise OperationError(f"{feature} is at {rollout.percentage} %: there is no higher step.")
         if rollout.on_hold:
@@ -95,12 +98,17 @@ def resume(
 
 
 def roll_back(
-    feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
+    feature: str,
+    *,
+    reason: str,
+    actor: AbstractBaseUser | None = None,
+    version: int | None = None,
+    at: datetime | None = None,
 ) -> Rollout:
     """Back to legacy: 0 %, and on hold, so that only a person starts it again."""
 
     def apply(rollout: Rollout) -> None:
-        _move(rollout, Decimal(0))
+        _move(rollout, Decimal(0), at=at)
         rollout.on_hold = True
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
@@ -125,7 +133,31 @@ def release(
         if not rollout.emergency_stop:
             raise OperationError(f"{feature} is not stopped.")
         rollout.emergency_stop = False
-        rollout.stage_started_at = timezone.now()
+        _begin_stage(rollout)
+
+    return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def complete(
+    feature: str,
+    *,
+    reason: str,
+    actor: AbstractBaseUser | None = None,
+    version: int | None = None,
+    at: datetime | None = None,
+) -> Rollout:
+    """Done: on for everybody, no longer judged, migrations no longer tracked (runbook, "Phase 6: Stabilization")."""
+
+    def apply(rollout: Rollout) -> None:
+        if rollout.percentage < 100 or not rollout.enabled or rollout.emergency_stop:
+            raise OperationError(
+                f"{feature} is not on for everybody: only a rollout at 100 % can be completed."
+            )
+        if rollout.stage == Stage.COMPLETE:
+            raise OperationError(f"{feature} is complete already.")
+        rollout.stage = Stage.COMPLETE
+        rollout.track_migrations = False
+        _begin_stage(rollout, at=at)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
 
@@ -141,17 +173,28 @@ def configure(
     """Change what is not an action: enabled, timeline, auto_rollback, track_migrations, description."""
 
     def apply(rollout: Rollout) -> None:
+        was_enabled = rollout.enabled
         for name, value in fields.items():
             setattr(rollout, name, value)
+        if rollout.enabled and not was_enabled:
+            _begin_stage(rollout)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
 
 
-def _move(rollout: Rollout, percentage: Decimal) -> None:
+def _move(rollout: Rollout, percentage: Decimal, *, at: datetime | None = None) -> None:
     if percentage != rollout.percentage:
         rollout.percentage = percentage
         rollout.stage = Stage.of(percentage)
-        rollout.stage_started_at = timezone.now()
+        _begin_stage(rollout, at=at)
+
+
+def _begin_stage(rollout: Rollout, *, at: datetime | None = None) -> None:
+    """Let the judge forget: what arrived until now says nothing about the new stage."""
+    rollout.stage_started_at = at or timezone.now()
+    fresh: dict[str, Any] = {"watermark": store.last_seq(), "checked_at": None, "carry": {}}
+    if not Watch.objects.filter(rollout=rollout).update(stage=F("stage") + 1, **fresh):
+        Watch.objects.create(rollout=rollout, **fresh)
 
 
 def _change(

@@ -29,7 +29,6 @@ class Policy:
 
     # When no colour can be told. 20 clients without one failure exclude a failure rate of 14 %, with 95 % confidence.
     sample_min: int = 20  # clients with the feature that have shown a heartbeat in this stage
-    heartbeat_max_age: timedelta = timedelta(minutes=3)  # browsers send one a minute
     loss_max: float = 0.05  # share of the clients in a check that report dropped events
 
     check_interval: timedelta = timedelta(minutes=1)
@@ -37,6 +36,7 @@ class Policy:
     hold_alert: timedelta = timedelta(minutes=30)  # a hold that lasts so long is worth a message
 
     # Timelines (runbook, "Phase 4" and "Phase 5").
+    steps: tuple[int, ...] = (10, 50, 100)  # percent; what promoting climbs
     accelerated_canary: timedelta = timedelta(minutes=30)
     accelerated_partial: timedelta = timedelta(hours=2)
     conservative_canary_green: timedelta = timedelta(minutes=60)

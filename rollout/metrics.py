@@ -1,0 +1,80 @@
+"""Prometheus metrics of rollouts, each emitted from exactly one place.
+
+Counters are counted where things happen; where rollouts stand is read from the database when somebody scrapes
+(:class:`RolloutCollector`), so it is the same in every process.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from django.db import InterfaceError, OperationalError
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from rollout import store
+from rollout.scoring import Signal
+
+telemetry_events = Counter(
+    "rollout_telemetry_events", "Telemetry events received, by what became of them.", ["outcome"]
+)
+checks = Counter("rollout_checks", "Checks of the judge, by their signal.", ["feature", "signal"])
+actions = Counter("rollout_actions", "What the judge did by itself.", ["feature", "action"])
+check_failures = Counter("rollout_check_failures", "Checks that ended in an error.", ["feature"])
+check_duration = Histogram(
+    "rollout_check_duration_seconds",
+    "Time of one check of one rollout.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+alerts = Counter("rollout_alerts", "Attempts to send an alert.", ["channel", "outcome"])
+purged = Counter("rollout_purged_rows", "Rows deleted because they were too old.", ["table"])
+
+for _outcome in ("accepted", "duplicate", "rejected"):
+    telemetry_events.labels(_outcome)  # exists at zero, so that a first increase is seen as one
+
+
+def observe_telemetry(*, accepted: int, duplicates: int, rejected: int) -> None:
+    """Count one batch of telemetry."""
+    telemetry_events.labels("accepted").inc(accepted)
+    telemetry_events.labels("duplicate").inc(duplicates)
+    telemetry_events.labels("rejected").inc(rejected)
+
+
+class RolloutCollector:
+    """Where each rollout stands."""
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            return list(self._collect())
+        except (InterfaceError, OperationalError):
+            return ()  # the scrape still shows the rest; /health tells that the database is gone
+
+    def _collect(self) -> Iterator[Metric]:
+        def gauge(name: str, says: str, *labels: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(name, says, labels=["feature", *labels])
+
+        percentage = gauge("rollout_percentage", "Share of browsers that get the feature, 0-100.")
+        live = gauge("rollout_live", "1 while anybody can get the feature: not at 0, disabled or stopped.")
+        stopped = gauge("rollout_emergency_stop", "1 while stopped in an emergency.")
+        checked = gauge("rollout_last_check_timestamp_seconds", "When the judge last checked this stage.")
+        signal = gauge("rollout_signal", "1 for the signal of the latest check of this stage.", "signal")
+        reds = gauge("rollout_consecutive_red_checks", "Red checks in a row; three roll back.")
+        success = gauge(
+            "rollout_migration_success_ratio", "Clients whose migration succeeded, in this stage."
+        )
+        switches = gauge("rollout_kill_switch_users", "Clients that used a kill switch, in this stage.")
+        for standing in store.standings():
+            feature = standing.feature
+            percentage.add_metric([feature], float(standing.percentage))
+            live.add_metric([feature], standing.live)
+            stopped.add_metric([feature], standing.emergency_stop)
+            if standing.checked_at is None:
+                continue
+            checked.add_metric([feature], standing.checked_at.timestamp())
+            for each in Signal:
+                signal.add_metric([feature, each.value], standing.carry["signal"] == each.value)
+            reds.add_metric([feature], standing.carry["reds"])
+            totals = standing.carry["totals"]
+            if migrations := totals["succeeded"] + totals["failed"]:
+                success.add_metric([feature], totals["succeeded"] / migrations)
+            switches.add_metric([feature], totals["kill_switch"])
+        yield from (percentage, live, stopped, checked, signal, reds, success, switches)

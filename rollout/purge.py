@@ -1,0 +1,31 @@
+"""Deletes telemetry, checks and finished stages in small batches, so that intake never waits."""
+
+import time
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from rollout import metrics, store
+from rollout.conf import conf
+
+
+def purge(*, now: datetime | None = None) -> dict[str, int]:
+    """Delete what is older than its retention, and return how many rows of each table went."""
+    now = now or timezone.now()
+    return {
+        "telemetry": _all(store.PURGE_EVENTS, "telemetry", now - conf.event_retention),
+        "checks": _all(store.PURGE_CHECKS, "checks", now - conf.check_retention),
+        "stage members": _all(store.PURGE_MEMBERS, "stage members"),
+    }
+
+
+def _all(sql: str, table: str, *parameters: Any) -> int:
+    total = 0
+    while deleted := store.purge(sql, conf.purge_batch_size, *parameters):
+        total += deleted
+        metrics.purged.labels(table).inc(deleted)
+        if deleted < conf.purge_batch_size:
+            break
+        time.sleep(conf.purge_pause.total_seconds())
+    return total

@@ -1,0 +1,218 @@
+"""All SQL of the judge and its telemetry that is not a plain ORM call: one function a statement.
+
+Telemetry has an order of arrival, ``seq``. The judge reads it in windows: after the sequence number that the previous
+check ended with, up to :func:`fence`. No clock is asked, so none can lie.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+FENCE = 0x726F6C6C6F757400  # "rollout\0": key of the advisory lock between intake and judge
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A telemetry event on its way into the table."""
+
+    id: UUID
+    client: UUID
+    session: UUID
+    event: str
+    category: str
+    ok: bool
+    flag: str | None
+    variant: str | None
+    at: datetime | None
+    detail: str | None
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Events of a window that are alike."""
+
+    client: UUID
+    session: UUID
+    event: str
+    category: str
+    ok: bool
+    variant: str | None
+    count: int
+    lost: int
+
+
+def _execute(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
+    cursor = connection.cursor()
+    cursor.execute(sql, parameters)
+    return cursor
+
+
+# The shared lock is held until the statement has committed. So whoever gets the exclusive one knows that every
+# sequence number given out so far belongs to a row that is there, or never will be. (A CTE that the INSERT reads is
+# evaluated before the first row is made, and with it before the first nextval.)
+ARRIVE = """
+WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(%s)),
+arrived AS (
+    INSERT INTO rollout_telemetry
+        (id, client, session, event, category, ok, flag, variant, at, detail, lost)
+    SELECT a.* FROM fence, unnest(
+        %s::uuid[], %s::uuid[], %s::uuid[], %s::text[], %s::text[], %s::boolean[], %s::text[], %s::text[],
+        %s::timestamptz[], %s::text[], %s::integer[]
+    ) AS a
+    ON CONFLICT (id) DO NOTHING
+    RETURNING lost
+)
+SELECT count(*) FILTER (WHERE lost = 0) FROM arrived
+"""
+
+
+def arrive(events: Sequence[Arrival]) -> int:
+    """Store events in one statement, and return how many were new; reports of losses do not count."""
+    if not events:
+        return 0
+    columns = (
+        [event.id for event in events],
+        [event.client for event in events],
+        [event.session for event in events],
+        [event.event for event in events],
+        [event.category for event in events],
+        [event.ok for event in events],
+        [event.flag for event in events],
+        [event.variant for event in events],
+        [event.at for event in events],
+        [event.detail for event in events],
+        [event.lost for event in events],
+    )
+    new: int = _execute(ARRIVE, (FENCE, *columns)).fetchone()[0]
+    return new
+
+
+def fence() -> tuple[int, datetime]:
+    """Return a sequence number up to which all telemetry has arrived, and the time of the database.
+
+    Waits for intakes that are under way, milliseconds each; to be called outside any transaction.
+    """
+    with transaction.atomic(durable=True):
+        _execute("SELECT pg_advisory_xact_lock(%s)", (FENCE,))
+        return last_seq(), _execute("SELECT clock_timestamp()").fetchone()[0]
+
+
+def last_seq() -> int:
+    """Return the latest sequence number given out; its row may not be there yet."""
+    seq: int = _execute(
+        "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM rollout_telemetry_seq"
+    ).fetchone()[0]
+    return seq
+
+
+WINDOW = """
+SELECT client, session, event, category, ok, variant, count(*), max(lost)
+FROM rollout_telemetry
+WHERE seq > %s AND seq <= %s AND (flag = %s OR flag IS NULL)
+GROUP BY client, session, event, category, ok, variant
+"""
+
+
+def window(feature: str, *, after: int, upto: int) -> list[Row]:
+    """Return what arrived for a feature after one sequence number and up to another."""
+    return [Row(*row) for row in _execute(WINDOW, (after, upto, feature))]
+
+
+# Serialised by the lock on the rollout's row, which the caller holds: nobody writes between `known` and `written`.
+REMEMBER = """
+WITH seen AS (SELECT * FROM unnest(%(who)s::uuid[], %(flags)s::smallint[]) AS s (who, flags)),
+known AS (
+    SELECT m.who, m.flags FROM seen JOIN rollout_stage_member AS m USING (who)
+    WHERE m.rollout_id = %(rollout)s AND m.stage = %(stage)s
+),
+changed AS (
+    SELECT who, before, before | now AS after
+    FROM (
+        SELECT seen.who, coalesce(known.flags, 0::smallint) AS before, seen.flags AS now
+        FROM seen LEFT JOIN known USING (who)
+    ) AS both_flags
+    WHERE now & ~before <> 0
+),
+written AS (
+    INSERT INTO rollout_stage_member AS m (rollout_id, stage, who, flags)
+    SELECT %(rollout)s, %(stage)s, who, after FROM changed
+    ON CONFLICT (rollout_id, stage, who) DO UPDATE SET flags = excluded.flags
+)
+SELECT before, after, count(*) FROM changed GROUP BY before, after
+"""
+
+
+def remember(rollout: int, stage: int, flags: Mapping[UUID, int]) -> list[tuple[int, int, int]]:
+    """Add what each client and session did to what it had done in the stage.
+
+    Returns ``(flags before, flags after, how many)`` for those who did something for the first time.
+    """
+    if not flags:
+        return []
+    parameters = {"who": list(flags), "flags": list(flags.values()), "rollout": rollout, "stage": stage}
+    rows: list[tuple[int, int, int]] = _execute(REMEMBER, parameters).fetchall()
+    return rows
+
+
+STANDINGS = """
+SELECT r.feature, r.percentage, r.enabled AND NOT r.emergency_stop AND r.percentage > 0, r.emergency_stop,
+       w.checked_at, w.carry
+FROM rollout_rollout AS r LEFT JOIN rollout_watch AS w ON w.rollout_id = r.id
+ORDER BY r.feature
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a rollout stands, for metrics."""
+
+    feature: str
+    percentage: Decimal
+    live: bool
+    emergency_stop: bool
+    checked_at: datetime | None  # of this stage
+    carry: dict[str, Any]  # rollout.judge.Carry
+
+
+def standings() -> list[Standing]:
+    """Return where every rollout stands."""
+    return [
+        Standing(feature, percentage, live, stopped, checked_at, json.loads(carry or "{}"))
+        for feature, percentage, live, stopped, checked_at, carry in _execute(STANDINGS)
+    ]
+
+
+# Oldest first by order of arrival, which has an index. SKIP LOCKED: two purges share the work.
+PURGE_EVENTS = """
+DELETE FROM rollout_telemetry WHERE id IN (
+    SELECT id FROM (
+        SELECT id, arrived_at FROM rollout_telemetry ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED
+    ) AS oldest WHERE arrived_at < %s
+)
+"""
+PURGE_CHECKS = """
+DELETE FROM rollout_check WHERE id IN (
+    SELECT id FROM (SELECT id, at, settled FROM rollout_check ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS oldest
+    WHERE at < %s AND settled
+)
+"""
+# A stage that is over is not looked at again.
+PURGE_MEMBERS = """
+DELETE FROM rollout_stage_member WHERE (rollout_id, stage, who) IN (
+    SELECT m.rollout_id, m.stage, m.who FROM rollout_stage_member AS m JOIN rollout_watch AS w USING (rollout_id)
+    WHERE m.stage < w.stage LIMIT %s
+)
+"""
+
+
+def purge(sql: str, *parameters: Any) -> int:
+    """Run one batch of a purge, and return how many rows it deleted."""
+    deleted: int = _execute(sql, parameters).rowcount
+    return deleted

@@ -1,0 +1,205 @@
+"""``POST /api/telemetry``: what browsers report. Public, made for beacons.
+
+One bad event never loses the others: each is stored, known already, or refused with its index and a code.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from rest_framework import status
+from rest_framework.exceptions import ErrorDetail, ParseError, UnsupportedMediaType, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from rollout import configuration, metrics, store
+from rollout.bucketing import FEATURE
+
+EVENTS_MAX = 200  # as many as a browser keeps
+ID_MAX = 100  # characters of an id of a client, a session, an event
+DETAIL_MAX = 500  # characters; what is longer is cut, for an error must not be lost over its words
+LOST_MAX = 2**31 - 1  # the column's
+NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+WORD = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,32}")
+FAILED = re.compile(
+    r"(_failed|_failure|error|_warning)\Z"
+)  # as telemetry.js has it, for events that do not say `ok`
+YEARS = range(1970, 3000)  # of browsers' clocks; outside, a date is no date
+CONTENT_TYPES = {"application/json", "text/plain"}  # the latter is how a beacon comes, without a preflight
+
+
+class Rejected(Exception):
+    """An event that cannot be stored; the message is its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A request body, checked."""
+
+    events: list[store.Arrival]
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+
+
+class TelemetryView(APIView):
+    """Take up to 200 events. Sending them again is harmless."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    def post(self, request: Request) -> Response:
+        content_type = (request.content_type or "").partition(";")[0].strip().lower()
+        if content_type not in CONTENT_TYPES:
+            raise UnsupportedMediaType(content_type, "Send JSON, as application/json or text/plain.")
+        try:
+            document = json.loads(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
+        except (ValueError, RecursionError):
+            raise ParseError("The body is not JSON.") from None
+        batch = parse(document, tracks=configuration.current().tracks)
+        new = store.arrive(batch.events)
+        known = sum(not event.lost for event in batch.events) - new
+        metrics.observe_telemetry(accepted=new, duplicates=known, rejected=len(batch.rejected))
+        answer = {"accepted": new, "duplicates": known, "rejected": batch.rejected}
+        return Response(answer, status=status.HTTP_202_ACCEPTED)
+
+
+def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
+    """Check a decoded body, ``{"clientId", "sessionId", "sentAt", "dropped", "events"}``.
+
+    ``tracks`` tells of a flag whether its migration events are kept.
+
+    Raises:
+        ValidationError: the body as a whole cannot be used; names each field that is wrong.
+    """
+    if not isinstance(document, dict):
+        raise ValidationError("Send an object with clientId, sessionId and events.", "invalid")
+    wrong = dict(_wrong(document))
+    if wrong:
+        raise ValidationError(wrong)
+    client = as_uuid(document["clientId"])
+    session = _digest(client, "session", document["sessionId"])
+    events, rejected = [], []
+    for index, event in enumerate(document["events"]):
+        try:
+            arrival = _arrival(event, client, session)
+            migration = arrival.event.startswith("migration") or arrival.category == "migration"
+            if migration and not tracks(arrival.flag):
+                raise Rejected("migrations_not_tracked")  # noqa: TRY301 - one way out for all
+            events.append(arrival)
+        except Rejected as error:
+            rejected.append({"index": index, "code": str(error)})
+    if lost := min(document.get("dropped") or 0, LOST_MAX):
+        events.append(_loss(client, session, lost))
+    return Batch(events, rejected)
+
+
+def as_uuid(client_id: str) -> UUID:
+    """Return a client's id as it is stored: a UUID as itself, anything else by its digest."""
+    try:
+        return UUID(client_id)
+    except ValueError:
+        return _digest("client", client_id)
+
+
+def _wrong(document: dict[str, Any]) -> Iterator[tuple[str, list[ErrorDetail]]]:
+    for name in ("clientId", "sessionId"):
+        value = document.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= ID_MAX:
+            yield name, [ErrorDetail(f"Send a text of 1 to {ID_MAX} characters.", "invalid")]
+    events = document.get("events")
+    if not isinstance(events, list):
+        yield "events", [ErrorDetail("Send a list of events.", "invalid")]
+    elif len(events) > EVENTS_MAX:
+        yield "events", [ErrorDetail(f"Send at most {EVENTS_MAX} events at once.", "max_length")]
+    dropped = document.get("dropped")
+    if dropped is not None and (not isinstance(dropped, int) or isinstance(dropped, bool) or dropped < 0):
+        yield "dropped", [ErrorDetail("Send how many events the session has lost, 0 or more.", "invalid")]
+
+
+def _arrival(event: Any, client: UUID, session: UUID) -> store.Arrival:
+    if not isinstance(event, dict):
+        raise Rejected("not_an_object")
+    event_id, name = event.get("id"), event.get("event")
+    if not isinstance(event_id, str) or not 0 < len(event_id) <= ID_MAX:
+        raise Rejected("invalid_id")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise Rejected("invalid_event")
+    ok = event.get("ok")
+    if ok is None:
+        ok = not FAILED.search(name)
+    elif not isinstance(ok, bool):
+        raise Rejected("invalid_ok")
+    flag = event.get("flag")
+    if flag is not None and not (isinstance(flag, str) and len(flag) <= ID_MAX and FEATURE.fullmatch(flag)):
+        raise Rejected("invalid_flag")
+    return store.Arrival(
+        id=_digest(client, "event", event_id),
+        client=client,
+        session=session,
+        event=name,
+        category=_word(event, "category") or "",
+        ok=ok,
+        flag=flag,
+        variant=_word(event, "variant"),
+        at=_at(event.get("at")),
+        detail=_detail(event.get("detail")),
+    )
+
+
+def _word(event: dict[str, Any], name: str) -> str | None:
+    value = event.get(name)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not WORD.fullmatch(value):
+        raise Rejected(f"invalid_{name}")
+    return value
+
+
+def _at(value: Any) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+        at = (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise Rejected("invalid_at") from None
+    if at.year not in YEARS:
+        raise Rejected("invalid_at")
+    return at
+
+
+def _detail(value: Any) -> str | None:
+    """Return a detail as text that PostgreSQL takes, at most 500 characters."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) > DETAIL_MAX:
+        text = text[: DETAIL_MAX - 1] + "…"
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _loss(client: UUID, session: UUID, lost: int) -> store.Arrival:
+    """Return a row for what a session says it has lost so far: one for each number, however often it is sent."""
+    return store.Arrival(
+        id=_digest(client, "lost", session, lost),
+        client=client,
+        session=session,
+        event="telemetry_dropped",
+        category="",
+        ok=True,
+        flag=None,
+        variant=None,
+        at=None,
+        detail=None,
+        lost=lost,
+    )
+
+
+def _digest(*parts: Any) -> UUID:
+    text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    return UUID(bytes=hashlib.blake2b(text, digest_size=16).digest())

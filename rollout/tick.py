@@ -1,0 +1,200 @@
+"""One look of the judge at every rollout: a thin shell around :func:`rollout.judge.decide`.
+
+Re-entrant. The rollout's row is locked, what is judged is remembered by its sequence number in the same transaction,
+and the flag, the check with its evidence and the new stage are one commit. What follows from a check (incident,
+alerts) is recorded after it, by :func:`settle`; should that be cut off, the next tick finishes it, once.
+"""
+
+import logging
+from datetime import datetime, timedelta
+
+import msgspec
+from django.db import transaction
+
+from rollout import alerts, metrics, operations, store
+from rollout.conf import conf
+from rollout.evidence import deeds, gather
+from rollout.judge import Action, Alert, Carry, Decision, Evidence, State, decide
+from rollout.models import Check, Incident, Rollout, Stage, Watch
+from rollout.policy import Policy
+
+logger = logging.getLogger(__name__)
+
+EARLY = 0.75  # of the interval: two beats at once must not check twice, one that is a little early must
+
+
+def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
+    """Judge every rollout that is under way, and return the checks made.
+
+    Args:
+        at: the time to judge by, for rehearsals; else the database's.
+        patient: leave alone what was checked less than 3/4 of an interval ago, as the beat must. A person who asks
+            for a check gets one, provided that something has arrived.
+    """
+    settle_all()
+    upto, now = store.fence()
+    made = []
+    for feature in Rollout.objects.values_list("feature", flat=True):
+        try:
+            made.append(check(feature, upto=upto, now=at or now, patient=patient))
+        except Exception:  # one rollout's fault must not leave the others unwatched
+            metrics.check_failures.labels(feature).inc()
+            logger.exception("rollout_check_failed", extra={"feature": feature})
+    return [check for check in made if check]
+
+
+@metrics.check_duration.time()
+def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Check | None:
+    """Judge one rollout by what arrived up to a sequence number, and do what follows. ``None``: nothing to judge."""
+    policy = conf.policy
+    with transaction.atomic():
+        rollout = Rollout.objects.select_for_update().get(feature=feature)
+        watch, _ = Watch.objects.get_or_create(rollout=rollout, defaults={"watermark": upto})
+        if not is_judged(rollout):
+            Watch.objects.filter(pk=watch.pk, watermark__lt=upto).update(watermark=upto)
+            return None
+        since = now - watch.checked_at if watch.checked_at else None
+        early = since is not None and since < EARLY * policy.check_interval
+        if (early and patient) or (early and upto <= watch.watermark) or (since and since < timedelta(0)):
+            return None
+        rows = store.window(feature, after=watch.watermark, upto=upto)
+        if early and not rows:
+            return None
+        did = deeds(rows, conf.variants_with)
+        changes = store.remember(rollout.pk, watch.stage, did)
+        evidence = gather(rows, did, changes, policy)
+        state = state_of(rollout, watch)
+        decision = decide(state, evidence, now, policy)
+        made = _record(rollout, watch, upto, now, (state, evidence, policy, decision))
+        watch.watermark, watch.checked_at, watch.carry = (
+            max(upto, watch.watermark),
+            now,
+            plain(decision.carry),
+        )
+        watch.save()
+        act(rollout, decision, now)  # a new stage begins with an empty watch
+        metrics.checks.labels(feature, decision.signal).inc()
+        if decision.action is not Action.NONE:
+            metrics.actions.labels(feature, decision.action).inc()
+    logger.info(
+        "rollout_check", extra={"feature": feature, "signal": decision.signal, "reason": decision.reason}
+    )
+    settle(made)
+    return made
+
+
+def is_judged(rollout: Rollout) -> bool:
+    """Tell whether there is anything to judge: somebody gets the feature, and it is not complete."""
+    return rollout.store_type == "fund-store" and rollout.stage != Stage.COMPLETE
+
+
+def state_of(rollout: Rollout, watch: Watch) -> State:
+    """Return a rollout as :func:`~rollout.judge.decide` takes it."""
+    return State(
+        feature=rollout.feature,
+        percentage=rollout.percentage,
+        stage_started_at=rollout.stage_started_at,
+        timeline=rollout.timeline,
+        on_hold=rollout.on_hold,
+        auto_rollback=rollout.auto_rollback,
+        carry=msgspec.convert(watch.carry, Carry, strict=False),
+    )
+
+
+def act(rollout: Rollout, decision: Decision, now: datetime) -> None:
+    """Do what was decided, by the same functions as the admin's buttons."""
+    reason = f"judge: {decision.reason}"
+    match decision.action:
+        case Action.ROLL_BACK:
+            operations.roll_back(rollout.feature, reason=reason, at=now)
+        case Action.PROMOTE if decision.target is not None:
+            operations.set_percentage(rollout.feature, decision.target, reason=reason, at=now)
+        case Action.COMPLETE:
+            operations.complete(rollout.feature, reason=reason, at=now)
+
+
+def _record(
+    rollout: Rollout,
+    watch: Watch,
+    upto: int,
+    now: datetime,
+    judged: tuple[State, Evidence, Policy, Decision],
+) -> Check:
+    state, evidence, policy, decision = judged
+    return Check.objects.create(
+        rollout=rollout,
+        stage=watch.stage,
+        at=now,
+        after_seq=watch.watermark,
+        upto_seq=upto,
+        signal=decision.signal,
+        action=decision.action,
+        percentage=rollout.percentage,
+        score=evidence.score,
+        state=plain(state),
+        evidence=plain(evidence),
+        policy=plain(policy),
+        decision=plain(decision),
+        settled=not decision.alerts,
+    )
+
+
+def plain(value: State | Evidence | Policy | Decision | Carry) -> dict[str, object]:
+    """Return a record of the judge as JSON has it; ``msgspec.convert(…, strict=False)`` is the way back."""
+    document: dict[str, object] = msgspec.to_builtins(value)
+    return document
+
+
+def replay(check: Check) -> Decision:
+    """Decide a past check again, from what was stored with it."""
+    return decide(
+        msgspec.convert(check.state, State, strict=False),
+        msgspec.convert(check.evidence, Evidence, strict=False),
+        check.at,
+        msgspec.convert(check.policy, Policy, strict=False),
+    )
+
+
+# --- What follows from a check ------------------------------------------------------------------------------------
+
+
+def settle_all() -> None:
+    """Finish what an earlier tick could not."""
+    for unsettled in Check.objects.filter(settled=False).order_by("id"):
+        settle(unsettled)
+    alerts.resend()
+
+
+def settle(check: Check) -> None:
+    """Record the incident and the alerts of a check, once."""
+    if check.settled:
+        return
+    with transaction.atomic():
+        check = Check.objects.select_for_update().select_related("rollout").get(pk=check.pk)
+        if check.settled:
+            return
+        decision = msgspec.convert(check.decision, Decision, strict=False)
+        if {Alert.ROLLED_BACK, Alert.TRIPPED} & set(decision.alerts):
+            Incident.objects.get_or_create(
+                check_made=check,
+                defaults={
+                    "rollout": check.rollout,
+                    "stage": check.stage,
+                    "began_at": _first_red(check),
+                    "tripped_at": check.at,
+                    "percentage": check.percentage,
+                    "rolled_back": decision.action is Action.ROLL_BACK,
+                    "reason": decision.reason,
+                },
+            )
+        alerts.create(check, decision)
+        check.settled = True
+        check.save(update_fields=["settled"])
+
+
+def _first_red(check: Check) -> datetime:
+    """Return when the series of red checks began that ends with this one; holds do not end it."""
+    earlier = Check.objects.filter(rollout=check.rollout, stage=check.stage, id__lte=check.pk)
+    calm = earlier.filter(signal__in=["green", "yellow"]).order_by("-id").first()
+    red = earlier.filter(signal="red", id__gt=calm.pk if calm else 0).order_by("id").first()
+    return red.at if red else check.at
