@@ -153,7 +153,8 @@ def decide(state: State, evidence: Evidence, now: datetime, policy: Policy) -> D
         limits(policy),
     )
     absolute = worst([*(cell.signal for cell in cells), *(Signal.HOLD for _ in holds[:1])])
-    signal = worst([absolute, assessment.signal])
+    # The stage's numbers do not get worse by themselves: where nothing arrived, nothing new is known of them.
+    signal = worst([absolute, assessment.signal]) if evidence.events else Signal.HOLD
     carry = _count_reds(state.carry, carry, signal, now)
     tripped = signal is Signal.RED and carry.reds >= policy.breaker_checks
     plan = (
@@ -397,7 +398,7 @@ def _reason(
     if signal is Signal.HOLD:
         blamed += holds
     if assessment.signal is signal and signal is not Signal.GREEN:
-        blamed += assessment.reasons
+        blamed += (reason.rstrip(".") for reason in assessment.reasons)
     return f"{signal}: {'; '.join(blamed) or 'nothing speaks against it'} ({says})"
 
 
