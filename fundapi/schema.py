@@ -32,6 +32,8 @@ from fundapi.problems import CATALOGUE, PROBLEM_JSON
 from fundapi.serializers import FundSerializer
 from fundapi.views import FundPagination
 from idempotency.keys import TOKEN_LENGTH_MAX
+from rollout.bucketing import FEATURE
+from rollout.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
 
 JSON = "application/json"
 EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart
@@ -431,6 +433,129 @@ class FundViewSchema(OpenApiViewExtension):
                     **COMMON,
                 },
                 examples=[OpenApiExample("fund", value=FUND, response_only=True, status_codes=["200"])],
+            )
+        )
+        class Documented(self.target):  # type: ignore[name-defined,misc]
+            pass
+
+        return Documented
+
+
+EVENT = {
+    "type": "object",
+    "required": ["id", "event"],
+    "properties": {
+        "id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": ID_MAX,
+            "description": "Makes sending again harmless.",
+        },
+        "event": {
+            "type": "string",
+            "pattern": f"^{NAME.pattern}$",
+            "description": "Such as `heartbeat`, `migration_failed`; unknown names are kept.",
+        },
+        "category": {"type": ["string", "null"], "maxLength": 32},
+        "ok": {"type": ["boolean", "null"], "description": "By the event's name when left out."},
+        "at": {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": "The browser's clock; for people.",
+        },
+        "flag": {
+            "type": ["string", "null"],
+            "pattern": f"^{FEATURE.pattern}$",
+            "description": "The feature it is about; none counts for every rollout.",
+        },
+        "variant": {"type": ["string", "null"], "maxLength": 32},
+        "detail": {"description": f"Anything; cut to {DETAIL_MAX} characters."},
+    },
+}
+TELEMETRY = {
+    "type": "object",
+    "required": ["clientId", "sessionId", "events"],
+    "properties": {
+        "clientId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
+        "sessionId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
+        "sentAt": {"type": ["string", "null"]},
+        "dropped": {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "description": "Events that this session has lost so far.",
+        },
+        # One bad event never loses the others, so the list as a whole takes anything.
+        "events": {"type": "array", "maxItems": EVENTS_MAX, "items": {"anyOf": [EVENT, {}]}},
+    },
+}
+TAKEN = {
+    "type": "object",
+    "required": ["accepted", "duplicates", "rejected"],
+    "properties": {
+        "accepted": {"type": "integer", "minimum": 0},
+        "duplicates": {"type": "integer", "minimum": 0, "description": "Known already."},
+        "rejected": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["index", "code"],
+                "properties": {"index": {"type": "integer", "minimum": 0}, "code": {"type": "string"}},
+            },
+        },
+    },
+}
+TELEMETRY_STATUSES = ["202", "400", "405", "406", "413", "415", "429", "500", "503"]
+
+
+class TelemetrySchema(OpenApiViewExtension):
+    target_class = "rollout.telemetry.TelemetryView"
+
+    def view_replacement(self) -> Any:
+        sent = {
+            "clientId": "0b0e7b5e-6d0f-4b3f-9a55-7c9d2f7f3a10",
+            "sessionId": "6f1d0a3e-52b7-4f8e-8c6d-2b9b8f1c4d21",
+            "sentAt": "2025-11-23T09:30:10Z",
+            "dropped": 0,
+            "events": [
+                {"id": "1", "event": "heartbeat", "category": "usage", "ok": True, "flag": "USE_FUND_STORE"},
+                {
+                    "id": "2",
+                    "event": "migration_failed",
+                    "category": "error",
+                    "ok": False,
+                    "detail": "QuotaExceeded",
+                },
+            ],
+        }
+        taken = {"accepted": 2, "duplicates": 0, "rejected": []}
+
+        @extend_schema_view(
+            post=extend_schema(
+                operation_id="sendTelemetry",
+                summary="Report what went well and what went wrong",
+                description=(
+                    f"Up to {EVENTS_MAX} events of one browser. Public, and fit for `navigator.sendBeacon`. Sending "
+                    "events again is harmless. A bad event is named in `rejected` and loses no other."
+                ),
+                parameters=[
+                    *_common_headers(TELEMETRY_STATUSES),
+                    _answer_header("Retry-After", ["429", "503"], "Seconds to wait.", type=int),
+                ],
+                request={JSON: TELEMETRY, "text/plain": TELEMETRY},
+                responses={
+                    (202, JSON): OpenApiResponse(TAKEN, "What became of the events."),
+                    **_problem(
+                        "validation_error", "parse_error", "bad_request", description="Nothing was kept."
+                    ),
+                    **_problem("body_too_large", description="The body has more than 256 KiB."),
+                    **_problem("unsupported_media_type", description="Neither JSON nor plain text."),
+                    **_problem("throttled", description="Too many requests from this address."),
+                    **{key: answer for key, answer in COMMON.items() if key[0] != 401},
+                },
+                examples=[
+                    OpenApiExample("batch", value=sent, request_only=True),
+                    OpenApiExample("taken", value=taken, response_only=True, status_codes=["202"]),
+                ],
             )
         )
         class Documented(self.target):  # type: ignore[name-defined,misc]

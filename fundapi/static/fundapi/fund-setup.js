@@ -38,7 +38,7 @@ const inputs = /** @type {Record<keyof Fields, HTMLInputElement>} */ (
 );
 const createButton = /** @type {HTMLButtonElement} */ (element("create"));
 const editButton = /** @type {HTMLButtonElement} */ (element("edit"));
-const { environment = "", owner = "", funds = "", signIn = "" } = page.dataset;
+const { environment = "", owner = "", funds = "", signIn = "", telemetry: intake = "" } = page.dataset;
 const defaults = /** @type {Fields} */ (
   Object.fromEntries(FIELDS.map((field) => [field, inputs[field].defaultValue]))
 );
@@ -49,6 +49,7 @@ const session = /** @type {DraftStorage} */ (browserStorage("sessionStorage"));
 const rollouts = createRollouts();
 rollouts.install(window);
 const telemetry = createTelemetry({
+  endpoint: intake,
   flag: FEATURE,
   variant: () => (rollouts.isOn(FEATURE) ? "fund-store" : "legacy"),
   consoleHooks: true,

@@ -1,0 +1,234 @@
+"""``POST /api/telemetry``, as browsers and worse clients use it."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from rollout import configuration, operations
+from rollout.models import Rollout, TelemetryEvent
+from rollout.telemetry import as_uuid
+from tests.answers import assert_problem
+from tests.servers import Server, running_server
+
+Body = dict[str, Any]
+
+
+@pytest.fixture
+def browser(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def feature(database: None) -> str:
+    rollout = Rollout.objects.create(feature=f"SEEN_{uuid.uuid4().hex[:12].upper()}", percentage=10)
+    configuration.forget()
+    return rollout.feature
+
+
+def event(name: str = "heartbeat", **fields: Any) -> Body:
+    return {"id": uuid.uuid4().hex, "event": name, "category": "usage", "ok": True, **fields}
+
+
+def batch(*events: Any, **fields: Any) -> Body:
+    return {"clientId": str(uuid.uuid4()), "sessionId": str(uuid.uuid4()), "events": list(events), **fields}
+
+
+def stored(body: Body) -> list[TelemetryEvent]:
+    return list(TelemetryEvent.objects.filter(client=as_uuid(body["clientId"])).order_by("seq"))
+
+
+def test_events_are_kept_as_they_were_sent(browser: httpx.Client, feature: str) -> None:
+    sent = event(
+        "migration_failed",
+        category="migration",
+        ok=False,
+        flag=feature,
+        variant="fund-store",
+        at="2031-01-02T03:04:05.678+02:00",
+        detail="QuotaExceededError",
+    )
+    body = batch(event(), sent, dropped=0, sentAt="2031-01-02T03:04:06Z")
+    answer = browser.post("/api/telemetry", json=body)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 2, "duplicates": 0, "rejected": []})
+    heartbeat, failure = stored(body)
+    assert heartbeat.event == "heartbeat"
+    assert (failure.event, failure.category, failure.ok) == ("migration_failed", "migration", False)
+    assert (failure.flag, failure.variant, failure.detail) == (feature, "fund-store", "QuotaExceededError")
+    assert failure.at is not None
+    assert failure.at.isoformat() == "2031-01-02T01:04:05.678000+00:00"
+    assert failure.arrived_at.year < 2031  # a browser's clock decides nothing
+    assert failure.seq > heartbeat.seq
+
+
+def test_sending_again_is_harmless(browser: httpx.Client) -> None:
+    body = batch(event(), event("error", ok=False))
+    first = browser.post("/api/telemetry", json=body).json()
+    second = browser.post("/api/telemetry", json=body).json()
+    assert (first["accepted"], first["duplicates"]) == (2, 0)
+    assert (second["accepted"], second["duplicates"]) == (0, 2)
+    assert len(stored(body)) == 2
+
+
+def test_a_batch_sent_many_times_at_once_is_stored_once(server: Server) -> None:
+    body = batch(*(event("error", ok=False) for _ in range(200)))
+
+    def send(_: int) -> int:
+        accepted: int = httpx.post(f"{server.url}/api/telemetry", json=body, timeout=30).json()["accepted"]
+        return accepted
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(send, range(16))) == 200
+    assert len(stored(body)) == 200
+
+
+def test_another_client_s_event_of_the_same_id_is_another_event(browser: httpx.Client) -> None:
+    same = event()
+    for _ in range(2):
+        assert browser.post("/api/telemetry", json=batch(same)).json()["accepted"] == 1
+
+
+def test_a_beacon_needs_no_preflight(browser: httpx.Client) -> None:
+    body = batch(event())
+    headers = {"Content-Type": "text/plain;charset=UTF-8"}
+    answer = browser.post("/api/telemetry", content=json.dumps(body), headers=headers)
+    assert answer.status_code == 202
+    assert len(stored(body)) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ("heartbeat", "not_an_object"),
+        (event(id=None), "invalid_id"),
+        (event(id=""), "invalid_id"),
+        (event(id="x" * 101), "invalid_id"),
+        (event(id=7), "invalid_id"),
+        (event(""), "invalid_event"),
+        (event("<script>"), "invalid_event"),
+        (event("x" * 65), "invalid_event"),
+        (event(ok="false"), "invalid_ok"),
+        (event(flag="use_fund_store"), "invalid_flag"),
+        (event(flag=["A"]), "invalid_flag"),
+        (event(variant="x" * 33), "invalid_variant"),
+        (event(variant="a\0b"), "invalid_variant"),
+        (event(category={"a": 1}), "invalid_category"),
+        (event(at="yesterday"), "invalid_at"),
+        (event(at=1_754_900_000), "invalid_at"),
+        (event(at="9999-12-31T23:59:59-14:00"), "invalid_at"),
+        (event(at="0001-01-01T00:00:00+14:00"), "invalid_at"),
+    ],
+)
+def test_one_bad_event_is_named_and_loses_no_other(browser: httpx.Client, wrong: Any, code: str) -> None:
+    body = batch(event(), wrong, event("error", ok=False))
+    answer = browser.post("/api/telemetry", json=body)
+    assert answer.status_code == 202
+    assert answer.json() == {"accepted": 2, "duplicates": 0, "rejected": [{"index": 1, "code": code}]}
+    assert [each.event for each in stored(body)] == ["heartbeat", "error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ok"), [("migration_succeeded", True), ("migration_failed", False), ("console_warning", False)]
+)
+def test_an_event_that_does_not_say_whether_it_is_ok_is_judged_by_its_name(
+    browser: httpx.Client, feature: str, name: str, ok: bool
+) -> None:
+    body = batch({"id": "1", "event": name, "flag": feature})
+    browser.post("/api/telemetry", json=body)
+    assert [each.ok for each in stored(body)] == [ok]
+
+
+@pytest.mark.parametrize(
+    ("detail", "kept"),
+    [
+        ("x" * 5000, "x" * 499 + "…"),
+        ("a\0b", "ab"),
+        ("half \ud800 a pair", "half ? a pair"),
+        ({"reason": "quota", "é": 1}, '{"reason": "quota", "é": 1}'),
+        ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),
+        (None, None),
+    ],
+)
+def test_a_detail_is_cut_and_cleaned_never_refused(browser: httpx.Client, detail: Any, kept: Any) -> None:
+    body = batch(event("error", ok=False, detail=detail))
+    assert browser.post("/api/telemetry", content=json.dumps(body), headers=JSON).json()["accepted"] == 1
+    assert [each.detail for each in stored(body)] == [kept]
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "parse_error"),
+        (b"{", 400, "parse_error"),
+        (b"\xff", 400, "parse_error"),
+        (b"[" * 100_000, 400, "parse_error"),
+        (b"1" * 5000, 400, "parse_error"),
+        (b"[]", 400, "validation_error"),
+        (b'{"clientId": "a", "sessionId": "b"}', 400, "validation_error"),
+        (b'{"clientId": 1, "sessionId": "b", "events": []}', 400, "validation_error"),
+        (b'{"clientId": "a", "sessionId": "", "events": []}', 400, "validation_error"),
+        (b'{"clientId": "a", "sessionId": "b", "events": [], "dropped": -1}', 400, "validation_error"),
+        (b'{"clientId": "a", "sessionId": "b", "events": [], "dropped": 1.5}', 400, "validation_error"),
+        (b'{"clientId": "a", "sessionId": "b", "events": [' + b"1," * 200 + b"1]}", 400, "validation_error"),
+        (b" " * (256 * 1024 + 1), 413, "body_too_large"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_body_that_cannot_be_used_is_a_problem_that_says_what_to_do(
+    browser: httpx.Client, content: bytes, status: int, code: str
+) -> None:
+    assert_problem(browser.post("/api/telemetry", content=content, headers=JSON), status, code)
+
+
+def test_a_form_is_no_telemetry(browser: httpx.Client) -> None:
+    answer = browser.post("/api/telemetry", data={"events": "[]"})
+    assert_problem(answer, 415, "unsupported_media_type")
+
+
+def test_losses_are_kept_once_however_often_they_are_reported(browser: httpx.Client) -> None:
+    body = batch(event(), dropped=7)
+    for dropped in (7, 7, 9):
+        answer = browser.post("/api/telemetry", json=body | {"dropped": dropped}).json()
+        assert answer["accepted"] + answer["duplicates"] == 1
+    assert [each.lost for each in stored(body) if each.lost] == [7, 9]
+
+
+def test_migration_events_are_kept_only_while_they_are_tracked(browser: httpx.Client, feature: str) -> None:
+    with_flag = {"flag": feature, "variant": "fund-store"}
+    body = batch(event("migration_succeeded", **with_flag), event("error", ok=False, **with_flag))
+    operations.configure(feature, {"track_migrations": False}, reason="a test")
+    assert browser.post("/api/telemetry", json=body).json() == {
+        "accepted": 1,
+        "duplicates": 0,
+        "rejected": [{"index": 0, "code": "migrations_not_tracked"}],
+    }
+    operations.configure(feature, {"track_migrations": True}, reason="a test")
+    assert browser.post("/api/telemetry", json=body).json() == {
+        "accepted": 1,
+        "duplicates": 1,
+        "rejected": [],
+    }
+
+
+def test_each_address_has_its_own_throttle(database: None) -> None:
+    with running_server(
+        TELEMETRY_RATE="3/minute", TRUSTED_PROXIES="1", ENVIRONMENT=uuid.uuid4().hex
+    ) as server:
+
+        def send(address: str) -> httpx.Response:
+            headers = {"X-Forwarded-For": f"10.9.9.9, {address}"}  # the first is the client's own word
+            return httpx.post(f"{server.url}/api/telemetry", json=batch(event()), headers=headers, timeout=30)
+
+        assert [send("192.0.2.1").status_code for _ in range(4)] == [202, 202, 202, 429]
+        refused = send("192.0.2.1")
+        assert_problem(refused, 429, "throttled")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert send("192.0.2.2").status_code == 202
