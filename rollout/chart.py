@@ -1,15 +1,24 @@
-"""A rollout's percentage over time, as shapes of an SVG without a viewBox: positions are percent of its box.
+"""A rollout over time, as shapes of an SVG without a viewBox: positions are percent of its box.
 
 Pure. The page needs no script for it, and its text keeps its size on a phone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import groupby, pairwise
+from statistics import median
+
+from django.template.loader import render_to_string
+
+from rollout.scoring import Signal, worst
 
 SHORTEST = timedelta(minutes=10)  # a rollout made a second ago still gets an axis
 LABELS = 4  # times on the axis; more do not fit a phone
+CELLS = 120  # of the signal strip; a narrower one cannot be seen on a phone
+GAP = 3  # intervals without a check: the judge was away, and the strip shows it
+HEADROOM = 4 / 3  # of the threshold: its line is seen under the top of the chart
+SCORE_MAX = 4  # times the threshold; a higher bar is cut, or one bad minute would flatten all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +125,161 @@ def summary(moments: Iterable[Moment]) -> str:
     if len(climbed) > 8:
         climbed = [climbed[0], "…", *climbed[-6:]]
     return f"Percentage over time: {', '.join(climbed)}"
+
+
+# --- What the judge said over time ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A check. One without a signal says only what the percentage was, such as where a rollback left it."""
+
+    at: datetime
+    signal: str  # rollout.scoring.Signal, or ""
+    score: int
+    percentage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One check, or several neighbours: the worst signal and the highest score of them."""
+
+    x: str
+    width: str
+    signal: str
+    y: str  # of the bar of the score
+    height: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A stretch of time with one percentage."""
+
+    x: str
+    width: str
+    end: str
+    y: str
+    height: str
+    next_y: str  # empty for the last
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckChart:
+    cells: list[Cell]
+    levels: list[Level]
+    times: list[tuple[str, str, str]]  # position, label, anchor
+    signals: list[str]  # that occur, the best first
+    threshold: int
+    threshold_y: str
+    top: str  # of the scale of scores
+    words: str
+
+
+def draw_checks(
+    points: Sequence[Point], *, threshold: int, start: datetime | None = None, end: datetime | None = None
+) -> CheckChart:
+    """Draw checks (oldest first, at least one point) from ``start`` until ``end``, else from the first to the last."""
+    interval = _interval(points)
+    last = end or points[-1].at
+    first = min(start or points[0].at - interval, last - SHORTEST)
+    span = (last - first).total_seconds()
+    seen = [point for point in points if first <= point.at <= last]
+    highest = max((point.score for point in seen), default=0)
+    scale = min(max(highest, threshold * HEADROOM), threshold * SCORE_MAX)
+
+    def x(at: datetime) -> float:
+        return min(max((at - first).total_seconds() / span * 100, 0), 100)
+
+    cells = []
+    for begins, group in _cells([point for point in seen if point.signal], interval, (last - first) / CELLS):
+        signal = worst(Signal(point.signal) for point in group)
+        score = max(point.score for point in group)
+        left, right, height = x(begins), x(group[-1].at), min(score / scale, 1) * 100
+        cells.append(
+            Cell(
+                x=_percent(left),
+                width=_percent(right - left),
+                signal=signal.value,
+                y=_percent(100 - height),
+                height=_percent(height),
+                note=_note(group, signal, score),
+            )
+        )
+    return CheckChart(
+        cells=cells,
+        levels=list(_levels(points, points[0].at - interval, last, x)),
+        times=_times(first, span),
+        signals=[signal.value for signal in Signal if any(cell.signal == signal for cell in cells)],
+        threshold=threshold,
+        threshold_y=_percent(100 - threshold / scale * 100),
+        top=f"{scale:.0f}" + ("+" if highest > scale else ""),
+        words=summary_of_checks(seen),
+    )
+
+
+def chart_svg(points: Sequence[Point], *, threshold: int, title: str) -> str:
+    """Return a whole SVG file of checks (oldest first, at least one), in light and dark as its reader prefers."""
+    return render_to_string(
+        "rollout/checks.svg", {"checks": draw_checks(points, threshold=threshold), "title": title}
+    )
+
+
+def summary_of_checks(points: Sequence[Point]) -> str:
+    """Say in words what a chart of checks shows: ``Signals of 24 checks: 20 green, 4 red. Highest score: 50``."""
+    judged = [point for point in points if point.signal]
+    if not judged:
+        return "No checks in this time"
+    counts = [(sum(point.signal == signal for point in judged), signal.value) for signal in Signal]
+    found = ", ".join(f"{count} {signal}" for count, signal in counts if count)
+    many = "1 check" if len(judged) == 1 else f"{len(judged)} checks"
+    return f"Signals of {many}: {found}. Highest score: {max(point.score for point in judged)}"
+
+
+def _interval(points: Sequence[Point]) -> timedelta:
+    """Return how long it usually is from check to check."""
+    gaps = [later.at - earlier.at for earlier, later in pairwise(points) if later.at > earlier.at]
+    return timedelta(seconds=median(gap.total_seconds() for gap in gaps)) if gaps else timedelta(minutes=1)
+
+
+def _cells(
+    points: Sequence[Point], interval: timedelta, width: timedelta
+) -> Iterator[tuple[datetime, list[Point]]]:
+    """Put checks together that are too close to be told apart; each group begins where the one before has ended."""
+    before: datetime | None = None
+    for _, neighbours in groupby(points, key=lambda point: int(point.at.timestamp() / width.total_seconds())):
+        group = list(neighbours)
+        away = before is None or group[0].at - before > GAP * interval
+        yield group[0].at - interval if away or before is None else before, group
+        before = group[-1].at
+
+
+def _levels(
+    points: Sequence[Point], first: datetime, last: datetime, x: Callable[[datetime], float]
+) -> Iterator[Level]:
+    """Yield a level for each stretch of points with one percentage. It ends where the next begins."""
+    stretches = [next(stretch) for _, stretch in groupby(points, key=lambda point: point.percentage)]
+    begins = [first, *(point.at for point in stretches[1:])]
+    for (here, there), begin in zip(pairwise([*stretches, None]), begins, strict=True):
+        if here is None:
+            break
+        left, right = x(begin), x(there.at if there else last)
+        yield Level(
+            x=_percent(left),
+            width=_percent(right - left),
+            end=_percent(right),
+            y=_percent(100 - here.percentage),
+            height=_percent(here.percentage),
+            next_y=_percent(100 - there.percentage) if there else "",
+            label=f"{here.percentage:g} %",
+        )
+
+
+def _note(group: Sequence[Point], signal: Signal, score: int) -> str:
+    times = f"{group[0].at:%Y-%m-%d %H:%M}"
+    if len(group) == 1:
+        return f"{times}: {signal.value}, score {score}, at {group[0].percentage:g} %"
+    return (
+        f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.value}, highest score {score}"
+    )
