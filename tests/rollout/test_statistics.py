@@ -1,0 +1,540 @@
+"""The statistical judge: by hand where a hand suffices, in properties for any data, and by simulated rollouts."""
+
+import json
+from dataclasses import asdict, fields, replace
+from decimal import Decimal
+from fractions import Fraction
+from math import exp, isfinite, log
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import beta, binom, hypergeom
+
+from docs import judge_statistics as simulation
+from docs.judge_statistics import Bets, Break, traffic
+from rollout.scoring import Signal
+from rollout.statistics import (
+    E_MAX,
+    Assessment,
+    Limits,
+    Memory,
+    Totals,
+    Window,
+    advance,
+    assess,
+    log_certificate_e,
+    log_ratio_e,
+    success_interval,
+)
+
+LIMITS = Limits()
+NO_NEWS = Window(treatment=40, control=360)
+COUNT = st.integers(0, 10**7)
+FEW = st.integers(0, 40)
+WINDOWS = st.builds(
+    Window,
+    succeeded=FEW,
+    failed=FEW,
+    treatment=FEW,
+    control=FEW,
+    treatment_errors=FEW,
+    control_errors=FEW,
+)
+ANY_WINDOWS = st.builds(
+    Window,
+    succeeded=COUNT,
+    failed=COUNT,
+    treatment=COUNT,
+    control=COUNT,
+    treatment_errors=st.integers(-3, 10**7),
+    control_errors=st.integers(-3, 10**7),
+)
+ANY_TOTALS = st.builds(Totals, succeeded=COUNT, failed=COUNT, treatment=COUNT, control=COUNT)
+SHARES = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0001, 0.9999))
+
+
+def remember(*windows: Window, limits: Limits = LIMITS) -> Memory:
+    memory = Memory()
+    for window in windows:
+        memory = advance(memory, window, limits)
+    return memory
+
+
+def judge(
+    *windows: Window,
+    totals: Totals | None = None,
+    share: Decimal | float = 0.1,
+    limits: Limits = LIMITS,
+) -> Assessment:
+    """Assess a stage of these windows; its totals are those of the migrations, unless given."""
+    if totals is None:
+        totals = Totals(
+            succeeded=sum(window.succeeded for window in windows),
+            failed=sum(window.failed for window in windows),
+        )
+    return assess(remember(*windows, limits=limits), totals, share, limits)
+
+
+# Migration failures
+
+
+def test_a_stage_without_data_is_green_and_claims_nothing() -> None:
+    assert assess(Memory(), Totals(), Decimal("0.1"), LIMITS) == Assessment(
+        signal=Signal.GREEN,
+        reasons=(),
+        failures_e=1.0,
+        comparison_e=1.0,
+        ratio_e=1.0,
+        red_at=120.0,
+        rate=None,
+        interval=None,
+        certified=False,
+        certificate_e=1.0,
+        compared=False,
+    )
+
+
+def test_alpha_is_shared_by_two_tests_in_each_stage() -> None:
+    assert LIMITS.red_at == pytest.approx(2 * 3 / 0.05)
+    assert Limits(alpha=0.01, stages=5).red_at == pytest.approx(2 * 5 / 0.01)
+
+
+def test_failures_by_hand() -> None:
+    """With p0 = 1/100 and p1 = 1/10, a failure pays 10 and a success (9/10)/(99/100) = 10/11.
+
+    Of the starting 1, 1/2 is bet on the first window, 1/6 from the second on, 1/12 from the third on.
+    """
+    limits = Limits(p0=0.01, p1=0.1)
+    failure, success = Window(failed=1), Window(succeeded=1)
+    assert judge(failure, limits=limits).failures_e == pytest.approx(1 / 2 * 10 + 1 / 2)
+    assert judge(success, limits=limits).failures_e == pytest.approx(1 / 2 * 10 / 11 + 1 / 2)
+    first = Fraction(1, 2) * Fraction(10, 11)
+    second = (first + Fraction(1, 6)) * 10
+    third = (second + Fraction(1, 12)) * Fraction(10, 11) ** 2 * 10
+    windows = (success, failure, Window(succeeded=2, failed=1))
+    assert judge(*windows, limits=limits).failures_e == pytest.approx(float(third + Fraction(1, 4)))
+
+
+def test_five_failures_of_twenty_are_red_and_say_so() -> None:
+    said = judge(Window(succeeded=15, failed=5))
+    assert said.signal is Signal.RED
+    assert said.failures_e == pytest.approx((0.95 / 0.995) ** 15 * 10**5 / 2 + 1 / 2)
+    assert said.reasons[0] == (
+        "Migrations fail too often, in the whole stage or lately: 5 of 20 clients failed. "
+        "If no more than 0.5 % fail, chance brings this about in at most 1 of 24,974 stages."
+    )
+
+
+def test_two_failures_alone_are_not_red_yet_and_three_are() -> None:
+    """They are worth 10 * 10 / 2 + 1/2 and 10 * 10 * 10 / 2 + 1/2, where 120 is red."""
+    assert judge(Window(failed=2), totals=Totals(succeeded=400)).signal is Signal.GREEN
+    assert judge(Window(failed=3), totals=Totals(succeeded=400)).signal is Signal.RED
+
+
+@pytest.mark.parametrize(("above", "signal"), [(-1e-6, Signal.RED), (1e-6, Signal.YELLOW)])
+def test_evidence_at_the_threshold_is_red_and_just_below_is_not(above: float, signal: Signal) -> None:
+    evidence = judge(Window(failed=2)).failures_e
+    limits = Limits(stages=1, alpha=2 / (evidence + above))
+    assert limits.red_at == pytest.approx(evidence + above)
+    assert judge(Window(failed=2), limits=limits).signal is signal
+
+
+def test_a_break_after_a_long_healthy_time_is_found() -> None:
+    """The healthy hours are no credit: what was held back for later is bet on the break."""
+    healthy = [Window(succeeded=20)] * 600
+    broken = [Window(succeeded=9, failed=3)] * 5
+    assert judge(*healthy).signal is Signal.GREEN
+    assert judge(*healthy, *broken).signal is Signal.RED
+    without_later_bets = 12_045 * log(0.95 / 0.995) + 15 * log(10)
+    assert without_later_bets < -500
+
+
+def test_red_ends_when_much_that_succeeds_outweighs_it() -> None:
+    assert judge(Window(failed=3), totals=Totals(3000, 3)).signal is Signal.RED
+    assert (
+        judge(Window(failed=3), *[Window(succeeded=10)] * 300, totals=Totals(3000, 3)).signal is Signal.GREEN
+    )
+
+
+# Treatment against control
+
+
+def test_the_comparison_by_hand() -> None:
+    """Half of the clients are in treatment, so with a rate ratio of 3 its share of the errors would be 3/4.
+
+    An error in treatment pays (3/4)/(1/2) = 3/2, one in control (1/4)/(1/2) = 1/2.
+    """
+    limits = Limits(rate_ratios=(3,))
+    totals = Totals(treatment=20, control=20)
+
+    def evidence(*windows: Window) -> float:
+        return judge(*windows, totals=totals, share=0.5, limits=limits).comparison_e
+
+    ours = Window(treatment=10, control=10, treatment_errors=1)
+    theirs = Window(treatment=10, control=10, control_errors=1)
+    assert evidence(ours) == pytest.approx(1 / 2 * 3 / 2 + 1 / 2)
+    assert evidence(theirs) == pytest.approx(1 / 2 * 1 / 2 + 1 / 2)
+    assert evidence(ours, theirs) == pytest.approx((3 / 4 + 1 / 6) * 1 / 2 + 1 / 3)
+
+
+def test_several_rate_ratios_are_averaged() -> None:
+    windows = [Window(treatment=10, control=90, treatment_errors=2, control_errors=1)] * 4
+    totals = Totals(treatment=10, control=90)
+
+    def evidence(*ratios: float) -> float:
+        return judge(*windows, totals=totals, limits=Limits(rate_ratios=ratios)).comparison_e
+
+    assert evidence(2, 5) == pytest.approx((evidence(2) + evidence(5)) / 2)
+
+
+def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
+    totals = Totals(treatment=100, control=900)
+    more = judge(*[Window(treatment=30, control=270, treatment_errors=1)] * 8, totals=totals)
+    assert more.signal is Signal.RED
+    assert more.reasons[0].startswith(
+        "Clients with the feature have errors more often than clients without it."
+    )
+    alike = [Window(treatment=30, control=270, treatment_errors=1, control_errors=9)] * 100
+    assert judge(*alike, totals=totals).signal is Signal.GREEN
+    assert (
+        judge(*[Window(treatment=30, control=270, control_errors=5)] * 100, totals=totals).signal
+        is Signal.GREEN
+    )
+
+
+@pytest.mark.parametrize(
+    ("totals", "share"),
+    [
+        (Totals(treatment=5000), 0.5),  # nobody in control has reported
+        (Totals(treatment=5000, control=20), 1),  # those without the feature opted out: no control group
+        (Totals(treatment=20, control=5000), 0),
+    ],
+)
+def test_without_a_control_group_nothing_is_compared(totals: Totals, share: float) -> None:
+    windows = [Window(treatment=100, control=totals.control, treatment_errors=20)] * 100
+    said = judge(*windows, totals=totals, share=share)
+    assert (said.signal, said.reasons, said.compared) == (Signal.GREEN, (), False)
+    assert (said.comparison_e, said.ratio_e) == (1.0, 1.0)
+
+
+def test_errors_of_clients_whose_heartbeat_is_missing_are_no_surprise() -> None:
+    """Clients with errors are there: five of them are at least five clients."""
+    missing = Window(treatment=0, control=20, treatment_errors=5)
+    assert remember(missing) == remember(replace(missing, treatment=5))
+
+
+def test_a_window_without_control_clients_or_errors_leaves_the_comparison_alone() -> None:
+    memory = remember(Window(treatment=10, control=10, treatment_errors=3))
+    for window in (NO_NEWS, Window(treatment=10, treatment_errors=3), Window(control=5, control_errors=-1)):
+        assert advance(memory, window, LIMITS) == memory
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(1, 20),
+    st.sampled_from([1.5, 2, 10]),
+)
+def test_one_fair_window_pays_at_most_what_is_bet(
+    treatment: int, control: int, errors: int, ratio: float
+) -> None:
+    """The exact mean over which clients have the errors, drawn without replacement: Hoeffding's inequality holds."""
+    errors = min(errors, treatment + control)
+    limits = Limits(rate_ratios=(ratio,))
+    with_feature = np.arange(max(0, errors - control), min(errors, treatment) + 1)
+    chances = hypergeom.pmf(with_feature, treatment + control, treatment, errors)
+    mean = sum(
+        chance
+        * judge(
+            Window(treatment=treatment, control=control, treatment_errors=ours, control_errors=errors - ours),
+            totals=Totals(treatment=treatment, control=control),
+            limits=limits,
+        ).comparison_e
+        for ours, chance in zip(with_feature.tolist(), chances.tolist(), strict=True)
+    )
+    assert sum(chances) == pytest.approx(1)
+    assert mean <= 1 + 1e-9
+
+
+# Sample ratio
+
+
+def test_the_ratio_by_hand() -> None:
+    """Beta(15, 15) before, for 30 clients at 50 %. One client with the feature: B(16, 15)/B(15, 15) / (1/2) = 1."""
+    assert log_ratio_e(1, 0, 0.5) == pytest.approx(0)
+    assert exp(log_ratio_e(2, 0, 0.5)) == pytest.approx(15 * 16 / (30 * 31) * 4)
+    assert exp(log_ratio_e(1, 1, 0.1)) == pytest.approx(3 * 27 / (30 * 31) / (0.1 * 0.9))
+
+
+def test_a_wrong_share_holds_and_says_so() -> None:
+    said = judge(totals=Totals(treatment=250, control=750), share=Decimal("0.1"))
+    assert said.signal is Signal.HOLD
+    assert said.reasons == (
+        "250 of 1,000 clients have the feature, and 10 % should: assignment or telemetry is broken.",
+    )
+
+
+def test_nobody_with_the_feature_holds() -> None:
+    assert judge(totals=Totals(control=300), share=0.1).signal is Signal.HOLD
+
+
+def test_the_right_share_does_not_hold() -> None:
+    said = judge(totals=Totals(treatment=104, control=896), share=Decimal("0.1"))
+    assert (said.signal, said.compared) == (Signal.GREEN, True)
+    assert said.ratio_e < 1
+
+
+def test_red_is_worse_than_hold_and_both_are_said() -> None:
+    said = judge(Window(failed=9, succeeded=1), totals=Totals(1, 9, 250, 750))
+    assert said.signal is Signal.RED
+    assert len(said.reasons) == 3
+
+
+# Success rate
+
+
+def test_the_certificate_is_the_mean_over_all_better_rates() -> None:
+    goal, succeeded, failed = 0.995, 1500, 3
+
+    def weighted(rate: float) -> float:
+        ratio = succeeded * log(rate / goal) + failed * log((1 - rate) / (1 - goal))
+        return float(beta.pdf(rate, 0.5, 0.5) / beta.sf(goal, 0.5, 0.5) * exp(ratio))
+
+    # All but the last millionth, where the prior's density grows without limit.
+    assert exp(log_certificate_e(succeeded, failed, goal)) == pytest.approx(
+        quad(weighted, goal, 1 - 1e-6, points=[0.998, 0.9995])[0], rel=1e-3
+    )
+
+
+def test_the_certificate_takes_hundreds_of_clients_without_a_failure() -> None:
+    assert not judge(Window(succeeded=755)).certified
+    certified = judge(Window(succeeded=756))
+    assert certified.certified
+    assert certified.certificate_e == pytest.approx(20, rel=0.01)
+
+
+def test_a_certificate_is_no_colour_and_its_absence_neither() -> None:
+    for count in (0, 10, 5000):
+        assert judge(Window(succeeded=count)).signal is Signal.GREEN
+
+
+def test_yellow_when_the_whole_interval_lies_below_the_goal() -> None:
+    said = judge(totals=Totals(succeeded=980, failed=20))
+    assert said.signal is Signal.YELLOW
+    assert said.rate == 0.98
+    assert said.interval is not None
+    low, high = said.interval
+    assert low < 0.98 < high < 0.995
+    assert said.reasons == ("Migration success is from 95.936 % to 99.218 %: the goal is 99.5 %.",)
+    assert judge(totals=Totals(succeeded=990, failed=10)).signal is Signal.GREEN
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "failed"), [(1, 0), (0, 1), (3, 2), (980, 20), (10**7, 3), (10**7, 10**7)]
+)
+def test_the_ends_of_the_interval_are_where_the_mixture_is_1_over_alpha(succeeded: int, failed: int) -> None:
+    low, high = success_interval(succeeded, failed, 0.05)
+    assert 0 <= low <= succeeded / (succeeded + failed) <= high <= 1
+    counts = np.array([succeeded]), np.array([failed])
+    for end in (low, high):
+        if 1e-9 < end < 1 - 1e-9:
+            assert simulation.log_rate_e(*counts, end)[0] == pytest.approx(log(20), abs=1e-3)
+
+
+# Any data
+
+
+@settings(deadline=None)
+@given(st.lists(ANY_WINDOWS, max_size=6), ANY_TOTALS, SHARES)
+def test_any_counts_are_judged_and_stored(windows: list[Window], totals: Totals, share: float) -> None:
+    memory = remember(*windows)
+    said = assess(memory, totals, share, LIMITS)
+    for e_value in (said.failures_e, said.comparison_e, said.ratio_e, said.certificate_e):
+        assert 0 <= e_value <= E_MAX
+    stored = json.loads(json.dumps(memory.as_dict(), allow_nan=False))
+    assert Memory.from_dict(stored) == memory
+    json.dumps(asdict(said), allow_nan=False)
+    assert said.interval is None or 0 <= said.interval[0] <= said.interval[1] <= 1
+    assert (said.signal is Signal.GREEN) == (not said.reasons)
+
+
+@given(st.lists(ANY_WINDOWS, max_size=6))
+def test_a_replay_through_json_remembers_exactly_the_same(windows: list[Window]) -> None:
+    memory = Memory.from_dict({})
+    for window in windows:
+        memory = advance(Memory.from_dict(json.loads(json.dumps(memory.as_dict()))), window, LIMITS)
+    assert memory == remember(*windows)
+
+
+@settings(deadline=None)
+@given(st.lists(WINDOWS, min_size=1, max_size=8), st.data())
+def test_another_failure_never_makes_anything_look_better(windows: list[Window], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(windows) - 1))
+    window = windows[index]
+    worse = windows.copy()
+    worse[index] = replace(window, succeeded=max(window.succeeded - 1, 0), failed=window.failed + 1)
+    before, after = judge(*windows), judge(*worse)
+    assert after.failures_e >= before.failures_e
+    assert after.certificate_e <= before.certificate_e * (1 + 1e-9)
+
+
+@settings(deadline=None)
+@given(st.lists(WINDOWS, min_size=1, max_size=8), st.data())
+def test_an_error_that_moves_to_treatment_never_makes_it_look_better(
+    windows: list[Window], data: st.DataObject
+) -> None:
+    index = data.draw(st.integers(0, len(windows) - 1))
+    window = replace(
+        windows[index], treatment=100, control=100, control_errors=windows[index].control_errors + 1
+    )
+    moved = replace(
+        window, treatment_errors=window.treatment_errors + 1, control_errors=window.control_errors - 1
+    )
+    before, after = ([*windows[:index], either, *windows[index + 1 :]] for either in (window, moved))
+    totals = Totals(treatment=200, control=200)
+    assert judge(*after, totals=totals).comparison_e >= judge(*before, totals=totals).comparison_e
+
+
+@given(st.lists(WINDOWS, max_size=8), st.integers(0, 8))
+def test_a_check_without_news_changes_nothing(windows: list[Window], index: int) -> None:
+    assert remember(*windows[:index], NO_NEWS, *windows[index:]) == remember(*windows)
+
+
+def test_other_rate_ratios_in_the_middle_of_a_stage_begin_small() -> None:
+    """Another number of them drops the old bets; the new ones get what was held back for later, and no more."""
+    window = Window(treatment=10, control=90, treatment_errors=3)
+    totals = Totals(treatment=10, control=90)
+    memory = remember(window, window)
+    fewer = Limits(rate_ratios=(2, 4))
+    assert assess(memory, totals, 0.1, fewer).comparison_e == pytest.approx(1 / 12 + 1 / 4)
+    assert len(advance(memory, window, fewer).comparison) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"p0": 0.0},
+        {"p0": 0.05},
+        {"p1": 1.0},
+        {"goal": 1.0},
+        {"alpha": 0.0},
+        {"ratio_alpha": 1e-9},
+        {"stages": 0},
+        {"rate_ratios": ()},
+        {"rate_ratios": (0.5, 2)},
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not"):
+        replace(LIMITS, **wrong)
+
+
+# Simulated rollouts
+
+
+@pytest.fixture(scope="module")
+def results() -> simulation.Results:
+    return simulation.simulate()
+
+
+def test_the_simulation_bets_as_the_judge_does() -> None:
+    """A stage of three rollouts that breaks in both ways, window by window, through both codes."""
+    runs = 3
+    rng = np.random.default_rng(7)
+    broken = Break(at=60, failures=0.04, ratio=2.5)
+    bets = Bets(runs)
+    memories = [Memory()] * runs
+    totals = np.zeros((2, runs), np.int64)
+    for minute in traffic(rng, runs, 0.1, 120, broken=broken):
+        bets.advance(minute)
+        totals += np.stack([minute.succeeded, minute.failed])
+        together = bets.failures_e(), bets.comparison_e()
+        for run in range(runs):
+            window = Window(*(int(getattr(minute, field.name)[run]) for field in fields(Window)))
+            memories[run] = advance(memories[run], window, LIMITS)
+            said = assess(memories[run], Totals(treatment=1, control=9), 0.1, LIMITS)
+            assert (said.failures_e, said.comparison_e) == pytest.approx(
+                [min(e_values[run], E_MAX) for e_values in together], rel=1e-9
+            )
+    assert isfinite(bets.failures.sum())
+    for succeeded, failed in totals.T.tolist():
+        counts = np.array([succeeded]), np.array([failed])
+        assert simulation.log_ratio_e(*counts, 0.9)[0] == pytest.approx(log_ratio_e(succeeded, failed, 0.9))
+        assert simulation.log_certificate_e(*counts, 0.9)[0] == pytest.approx(
+            log_certificate_e(succeeded, failed, 0.9)
+        )
+
+
+def surely_below(count: int, runs: int, promised: float) -> bool:
+    """Whether so few of the runs prove, with 99.9 % confidence, that the chance is below what is promised."""
+    return bool(binom.cdf(count, runs, promised) < 0.001)
+
+
+def not_above(count: int, runs: int, promised: float) -> bool:
+    """Whether the count is one that, if the promise just holds, is exceeded in fewer than 1 of 1,000 simulations."""
+    return count <= int(binom.ppf(0.999, runs, promised))
+
+
+def test_healthy_rollouts_are_rarely_red(results: simulation.Results) -> None:
+    alarms = results.alarms
+    assert surely_below(alarms.red, simulation.ROLLOUTS, LIMITS.alpha)
+    assert surely_below(alarms.red_failures, simulation.ROLLOUTS, LIMITS.alpha / 2)
+    assert surely_below(alarms.red_comparison, simulation.ROLLOUTS, LIMITS.alpha / 2)
+
+
+def test_few_clients_of_whom_many_err_are_no_false_alarm(results: simulation.Results) -> None:
+    """Here the clients that could still have a first error are far fewer than the active ones."""
+    assert not_above(results.cohort, simulation.ROLLOUTS, 1 / LIMITS.red_at)
+
+
+def test_healthy_rollouts_are_rarely_held(results: simulation.Results) -> None:
+    assert surely_below(results.holds, simulation.HOLDS, 2 * LIMITS.ratio_alpha)
+
+
+def test_the_interval_has_the_true_rate_all_day(results: simulation.Results) -> None:
+    assert surely_below(results.alarms.uncovered, simulation.ROLLOUTS, LIMITS.alpha)
+
+
+def test_a_rate_at_the_goal_is_rarely_certified_as_above(results: simulation.Results) -> None:
+    """It comes close to its promise, so that few runs cannot prove it to be below: they may only not contradict it."""
+    assert not_above(results.alarms.certified, simulation.CERTIFIED, LIMITS.alpha)
+
+
+@pytest.mark.parametrize(
+    ("rate", "clients", "clients_late"), [(0.02, 600, 2200), (0.05, 100, 250), (0.1, 50, 110), (0.2, 25, 60)]
+)
+def test_failing_migrations_are_found(
+    results: simulation.Results, rate: float, clients: int, clients_late: int
+) -> None:
+    early, late = (results.failures[rate, at] for at in (0, simulation.LATE))
+    assert early.clients is not None
+    assert late.clients is not None
+    assert early.clients <= clients
+    assert late.clients <= clients_late
+    assert min(early.power, late.power) >= (0.85 if rate < LIMITS.p1 else 1)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "clients", "clients_late", "power"),
+    [(2, 3200, 5000, 0.6), (3, 1200, 2000, 0.98), (5, 520, 850, 1)],
+)
+def test_more_errors_in_treatment_are_found(
+    results: simulation.Results, ratio: int, clients: int, clients_late: int, power: float
+) -> None:
+    early, late = (results.ratios[ratio, at] for at in (0, simulation.LATE))
+    assert early.clients is not None
+    assert late.clients is not None
+    assert early.clients <= clients
+    assert late.clients <= clients_late
+    assert min(early.power, late.power) >= power
+
+
+def test_the_tables_of_the_page_are_what_the_code_does(results: simulation.Results) -> None:
+    """Otherwise: ``.venv/bin/python -m docs.judge_statistics``."""
+    written = simulation.PAGE.read_text().partition(simulation.BEGIN)[2].partition(simulation.END)[0]
+    assert written.strip() == simulation.tables(results)
