@@ -14,7 +14,7 @@ from django.db import connection
 from django.test.utils import setup_databases
 from knox.models import AuthToken
 
-from tests.servers import Server, running_server
+from tests.servers import UNHURRIED, Server, running_server
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}
 
@@ -70,7 +70,7 @@ class Api(httpx.Client):
 @pytest.fixture(scope="session")
 def server(database: None) -> Iterator[Server]:
     """One running web server for all tests of this worker: two processes, four threads each."""
-    with running_server(FUND_CREATE_RATE="100000/minute") as running:
+    with running_server(FUND_CREATE_RATE="100000/minute", **UNHURRIED) as running:
         yield running
 
 

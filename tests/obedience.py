@@ -50,7 +50,7 @@ def query(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def eventually(condition: Callable[[], Any], *, seconds: float = 15) -> Any:
+def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
     """Return the first truth that ``condition`` gives; fail when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

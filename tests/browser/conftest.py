@@ -33,6 +33,7 @@ ARGUMENTS = [  # nothing that a headless browser would do on its own
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 30_000  # ms for what comes by itself
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PASSWORD = "correct horse battery staple"
 
@@ -56,6 +57,7 @@ def browser() -> Iterator[Browser]:
             if os.environ.get("REQUIRE_BROWSER") == "1":
                 pytest.fail(message)
             pytest.skip(message)
+        expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
         browser.close()
@@ -94,12 +96,11 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
 
     def open_page(**options: object) -> Page:
         context = browser.new_context(**{"base_url": server.url, "viewport": DESKTOP, **options})  # type: ignore[arg-type]
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         guard.watch(context)
         return context.new_page()
 
-    expect.set_options(timeout=10_000)
     yield open_page
     for context in contexts:
         context.close()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, e
 from fundapi.models import Fund
 from rollout import configuration, operations
 from rollout.models import Rollout
-from tests.browser.conftest import DESKTOP, Guard
+from tests.browser.conftest import DESKTOP, PATIENCE, Guard
 from tests.servers import Server
 
 FEATURE = "USE_FUND_STORE"
@@ -145,7 +145,7 @@ class Visits:
         context = self.browser.new_context(
             **{"base_url": (server or self.server).url, "viewport": DESKTOP, **options}
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE)
         self.contexts.append(context)
         if server is None:
             self.guard.watch(context)
@@ -170,7 +170,6 @@ class Visits:
 def visit(
     browser: Browser, server: Server, make_user: Callable[..., User], operator: Operator
 ) -> Iterator[Visits]:
-    expect.set_options(timeout=10_000)
     visits = Visits(browser, server, make_user)
     yield visits
     for context in visits.contexts:
@@ -189,12 +188,21 @@ class Requests:
     def __init__(self, context: BrowserContext) -> None:
         self.keys: list[str] = []
         self.bodies: list[str] = []
+        self.answered = 0
         context.on("request", self._note)
+        context.on("requestfinished", self._answer)
 
     def _note(self, request: Any) -> None:
-        if request.method == "POST" and request.url.endswith("/api/funds"):
+        if self._is_ours(request):
             self.keys.append(request.headers["idempotency-key"])
             self.bodies.append(request.post_data)
+
+    def _answer(self, request: Any) -> None:
+        self.answered += self._is_ours(request)
+
+    @staticmethod
+    def _is_ours(request: Any) -> bool:
+        return bool(request.method == "POST" and request.url.endswith("/api/funds"))
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -174,7 +174,8 @@ def test_a_page_that_alone_has_the_draft_asks_before_it_is_left(visit: Visits) -
         dialog.dismiss()
 
     manager.page.on("dialog", stay)
-    manager.page.close(run_before_unload=True)
+    with manager.page.expect_event("dialog"):
+        manager.page.close(run_before_unload=True)
     manager.sees_typed(**DRAFT)
     assert asked == ["beforeunload"]
 

@@ -62,7 +62,7 @@ def test_an_open_page_follows_an_operator_at_a_shell_within_its_poll_interval(
         for _ in range(3):  # a poll may be under way already, with the answer from before
             manager.page.clock.run_for(POLL_INTERVAL_MAX)
             with suppress(AssertionError):
-                expect(page).to_have_attribute("data-store", store, timeout=3000)
+                expect(page).to_have_attribute("data-store", store, timeout=10_000)
                 break
         manager.ready(store).sees_typed(**DRAFT)
 
@@ -188,6 +188,7 @@ def test_a_configuration_that_does_not_come_keeps_nobody_waiting(manager: Manage
     manager.page.route(CONFIGURATION, lambda _route: None)  # never answered
     manager.page.goto("/fund-setup")
     manager.type(**DRAFT)  # typed before the page is ready
+    expect(manager.page.locator("#fund-setup")).to_have_attribute("data-store", "legacy", timeout=10_000)
     manager.ready("legacy").sees_typed(**DRAFT)
     manager.create()
     manager.sees_outcome("Fund created")

@@ -221,7 +221,8 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off_on_a_phone(
     operations.hold(rollout.feature, reason="a word that is too long for any phone: " + "x" * 80)
 
     def check() -> None:
-        page.wait_for_timeout(200)  # Unfold fades its colours in
+        page.wait_for_timeout(200)  # Unfold fades its colours in, however long that takes
+        page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
         assert serious(page) == []
         assert overflow(page) <= 0
 

@@ -15,7 +15,7 @@ from idempotency.models import IdempotencyKey
 from tests.answers import assert_problem, errors_of, funds_of, keys_of
 from tests.conftest import FUND, Api
 from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT, Hold, query
-from tests.servers import Server, running_server
+from tests.servers import UNHURRIED, Server, running_server
 
 CONFLICT = {"Idempotency-Status": "conflict"}
 
@@ -28,8 +28,9 @@ def at_once() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def narrow_server(database: None) -> Iterator[Server]:
-    """One process in which one request at most may wait, for at most a second."""
-    with running_server(workers=1, IDEMPOTENCY_WAITERS_MAX="1", IDEMPOTENCY_WAIT_MAX="1") as running:
+    """One process in which one request at most may wait, for at most three seconds."""
+    narrow = UNHURRIED | {"IDEMPOTENCY_WAITERS_MAX": "1", "IDEMPOTENCY_WAIT_MAX": "3"}
+    with running_server(workers=1, **narrow) as running:
         yield running
 
 
@@ -382,12 +383,12 @@ def test_prefer_wait_replays_as_soon_as_the_first_ends(
 ) -> None:
     first = at_once.submit(api.create, key, hold.body)
     hold.running()
-    patient = at_once.submit(api.create, key, hold.body, Prefer="wait=2")
+    patient = at_once.submit(api.create, key, hold.body, Prefer="wait=20")
     hold.waiting()
     hold.release()
     assert_created(first.result())
     assert_replays(patient.result(), first.result())
-    assert patient.result().headers["Preference-Applied"] == "wait=2"
+    assert patient.result().headers["Preference-Applied"] == "wait=20"
     assert funds_of(user) == 1
 
 
@@ -396,7 +397,7 @@ def test_prefer_wait_with_another_body_is_a_conflict_once_the_first_ends(
 ) -> None:
     first = at_once.submit(api.create, key, hold.body)
     hold.running()
-    patient = at_once.submit(api.create, key, FUND, Prefer="wait=2")
+    patient = at_once.submit(api.create, key, FUND, Prefer="wait=20")
     hold.waiting()
     hold.release()
     assert_created(first.result())
@@ -408,14 +409,14 @@ def test_the_waiter_becomes_the_first_when_the_first_fails(
 ) -> None:
     first = at_once.submit(api.create, key, hold.body)
     (backend,) = hold.running()
-    patient = at_once.submit(api.create, key, hold.body, Prefer="wait=2")
+    patient = at_once.submit(api.create, key, hold.body, Prefer="wait=20")
     hold.waiting()
     query("SELECT pg_cancel_backend(%s)", backend)
     assert_problem(first.result(), 503, "database_unavailable")
     hold.running()  # now the waiter is
     hold.release()
     assert_created(patient.result())
-    assert patient.result().headers["Preference-Applied"] == "wait=2"
+    assert patient.result().headers["Preference-Applied"] == "wait=20"
     assert funds_of(user) == 1
 
 
@@ -427,7 +428,7 @@ def test_waiting_is_capped_and_ends_in_a_conflict(
         hold.running()
         gave_up = api.create(key, hold.body, Prefer="wait=60")
         assert_in_progress(gave_up)
-        assert gave_up.headers["Preference-Applied"] == "wait=1"
+        assert gave_up.headers["Preference-Applied"] == "wait=3"
         assert not first.done()
         hold.release()
         assert_created(first.result())
@@ -439,9 +440,9 @@ def test_past_the_bound_of_waiters_the_conflict_comes_at_once(
     with Api(narrow_server, user) as api:
         first: Future[httpx.Response] = at_once.submit(api.create, key, hold.body)
         hold.running()
-        patient = at_once.submit(api.create, key, hold.body, Prefer="wait=1")
+        patient = at_once.submit(api.create, key, hold.body, Prefer="wait=3")
         hold.waiting()
-        turned_away = api.create(key, hold.body, Prefer="wait=1")
+        turned_away = api.create(key, hold.body, Prefer="wait=3")
         assert not patient.done()
         assert_in_progress(turned_away)
         assert "Preference-Applied" not in turned_away.headers
@@ -476,12 +477,12 @@ def test_a_waiter_that_becomes_the_first_has_the_usual_time_for_its_locks(
     with Api(narrow_server, user) as api:
         first = at_once.submit(api.create, key, hold.body)
         (backend,) = hold.running()
-        patient = at_once.submit(api.create, key, hold.body, Prefer="wait=1")
+        patient = at_once.submit(api.create, key, hold.body, Prefer="wait=3")
         hold.waiting()
         query("SELECT pg_cancel_backend(%s)", backend)
         assert_problem(first.result(), 503, "database_unavailable")
         hold.running()  # now the waiter is, for longer than it was ready to wait
-        query("SELECT pg_sleep(1.2)")
+        query("SELECT pg_sleep(3.2)")
         hold.release()
         assert_created(patient.result())
 

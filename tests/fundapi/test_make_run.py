@@ -53,14 +53,14 @@ class Run:
             )
 
     def ready(self) -> "Run":
-        self.until(lambda: "fundapi is ready" in self.printed, within=60)
+        self.until(lambda: "fundapi is ready" in self.printed, within=90)
         return self
 
     @property
     def printed(self) -> str:
         return self.log.read_text()
 
-    def until(self, true: Callable[[], object], within: float = 20) -> None:
+    def until(self, true: Callable[[], object], within: float = 60) -> None:
         deadline = time.monotonic() + within
         while not true():
             assert self.process.poll() is None, f"it ended:\n{self.printed}"

@@ -110,7 +110,7 @@ def test_a_wait_that_ends_well_counts_as_a_replay_alone(api: Api, watch: Watch, 
     with ThreadPoolExecutor(2) as pool:
         pool.submit(api.create, key, hold.body)
         hold.running()
-        patient = pool.submit(api.create, key, hold.body, Prefer="wait=2")
+        patient = pool.submit(api.create, key, hold.body, Prefer="wait=20")
         hold.waiting()
         hold.release()
         assert patient.result().status_code == 200

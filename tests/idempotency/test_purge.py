@@ -132,6 +132,7 @@ def test_two_purges_at_once_share_the_work(owner: str) -> None:
     start = threading.Barrier(2)
 
     def one() -> int:
+        connection.ensure_connection()  # before the start, or one would be done when the other comes
         start.wait()
         try:
             return purge.purge_expired()

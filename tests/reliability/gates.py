@@ -93,7 +93,7 @@ def pass_gate(session: psycopg.Connection[Any], number: int) -> None:
     session.execute("SELECT pg_advisory_xact_lock_shared(%s::integer, %s::integer)", (SPACE, number))
 
 
-def eventually(look: Callable[[], T], good: Callable[[T], object] = bool, timeout: float = 30) -> T:
+def eventually(look: Callable[[], T], good: Callable[[T], object] = bool, timeout: float = 60) -> T:
     """Call ``look`` until what it returns is ``good``, and return that; for what happens soon, but not at once."""
     deadline = time.monotonic() + timeout
     while not good(seen := look()):

@@ -22,8 +22,11 @@ pytestmark = pytest.mark.xdist_group("reliability-races")
 
 @pytest.fixture
 def lab(triggers: None) -> Iterator[Server]:
-    """A server for each test: Granian gives up when a worker that it has just put in place dies too."""
-    with running_server(**LAB, **PATIENT) as running:
+    """A server for each test: Granian gives up when a worker that it has just put in place dies too.
+
+    With many threads, for the kernel hands connections out as it likes: four in a row to one worker is nothing rare.
+    """
+    with running_server(threads=16, **LAB, **PATIENT) as running:
         yield running
         eventually(
             running.started, lambda count: count == 3
@@ -98,7 +101,7 @@ def test_a_killed_worker_takes_no_request_of_another_worker_along(
 ) -> None:
     """Requests stop one by one, each over a connection of its own, until both workers have some."""
     requests: dict[int | None, list[tuple[Gate, Future[httpx.Response]]]] = {}
-    with ExitStack() as stack, ThreadPoolExecutor(16) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(32) as pool:
         while len(requests) < 2:
             gate, client = make_gate(), stack.enter_context(Api(lab, user))
             request = pool.submit(client.create, None, fund(name=gate.marker("inserted")))

@@ -23,7 +23,7 @@ from idempotency.models import IdempotencyKey
 from tests.conftest import Api
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import SPACE, Gate, eventually
-from tests.servers import Server, database_url, running_server
+from tests.servers import UNHURRIED, Server, database_url, running_server
 
 pytestmark = pytest.mark.xdist_group("reliability-races")
 
@@ -247,15 +247,13 @@ def test_a_role_that_defaults_to_long_snapshots_changes_nothing(
     url = database_url().replace("fundapi@", f"{role}@", 1)
     body = fund(name=gate.marker("inserted"))
     with (
-        running_server(
-            workers=1, DATABASE_URL=url, IDEMPOTENCY_WAIT_MAX="4", DATABASE_LOCK_TIMEOUT="60"
-        ) as strict,
+        running_server(workers=1, DATABASE_URL=url, **UNHURRIED) as strict,
         Api(strict, user) as api,
         ThreadPoolExecutor(2) as pool,
     ):
         first = pool.submit(api.create, key, body)
         (holder,) = gate.wait_for()
-        second = pool.submit(api.create, key, body, Prefer="wait=4")
+        second = pool.submit(api.create, key, body, Prefer="wait=20")
         blocked_by(holder.backend)
         gate.open()
         assert first.result(30).status_code == 201

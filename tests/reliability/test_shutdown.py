@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from tests.conftest import Api
 from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate, eventually
-from tests.servers import PROJECT, database_url, free_port
+from tests.servers import PROJECT, UNHURRIED, database_url, free_port
 
 pytestmark = pytest.mark.xdist_group("reliability-views")
 
@@ -37,7 +37,7 @@ class Served:
             "PORT": str(self.port),
             "WEB_CONCURRENCY": "2",
             "WEB_THREADS": "2",
-            "DATABASE_LOCK_TIMEOUT": "60",
+            **UNHURRIED,
             "GRANIAN_LOG_LEVEL": "info",
         }
         command = [sys.executable, "-m", "fundapi.serve"]

@@ -21,7 +21,7 @@ from fundapi.embedded.processes import service_account
 from tests.conftest import Api
 from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate, eventually
-from tests.servers import Server, database_url, running_server
+from tests.servers import UNHURRIED, Server, database_url, running_server
 
 pytestmark = pytest.mark.xdist_group("reliability-storm")
 
@@ -97,7 +97,7 @@ def test_waiters_replay_the_first_and_leave_threads_for_others(
     """One process with four threads: the first runs, two wait, the rest is refused at once, and one thread works."""
     body = fund(name=gate.marker("inserted"))
     with (
-        running_server(workers=1, threads=4, DATABASE_LOCK_TIMEOUT="60", IDEMPOTENCY_WAIT_MAX="4") as alone,
+        running_server(workers=1, threads=4, **UNHURRIED) as alone,
         Api(alone, user, limits=WIDE) as api,
         Api(alone, make_user()) as somebody_else,
         ThreadPoolExecutor(10) as pool,
@@ -116,7 +116,7 @@ def test_waiters_replay_the_first_and_leave_threads_for_others(
         assert kind(first.result()) == (201, "created", None)
         waited = [future.result() for future in others if future not in refused]
     assert [kind(answer) for answer in waited] == [(200, "replayed", None)] * 2
-    assert {answer.headers["Preference-Applied"] for answer in waited} == {"wait=4"}
+    assert {answer.headers["Preference-Applied"] for answer in waited} == {"wait=20"}
     assert funds_of(user) == 1
 
 

@@ -18,10 +18,10 @@ pytestmark = pytest.mark.xdist_group("reliability-views")
 
 @pytest.fixture(scope="module")
 def impatient(triggers: None) -> Iterator[Server]:
-    """The lab with time-outs of a second or less."""
+    """The lab with time-outs that a test can wait for, and that a busy machine does not reach by itself."""
     with psycopg.connect(database_url()) as session:
         session.execute("CREATE TABLE IF NOT EXISTS lab_locked ()")
-    short = {"LAB_STATEMENT_TIMEOUT": "1", "LAB_IDLE_TIMEOUT": "0.5", "DATABASE_LOCK_TIMEOUT": "1"}
+    short = {"LAB_STATEMENT_TIMEOUT": "3", "LAB_IDLE_TIMEOUT": "2", "DATABASE_LOCK_TIMEOUT": "2"}
     with running_server(workers=1, threads=2, **LAB, **short) as running:
         yield running
 
