@@ -22,9 +22,10 @@ class Did(IntFlag):
     MIGRATED = 8
     FAILED = 16  # to migrate
     KILLED = 32  # used a kill switch
-    ERRED = 64  # a failed event other than a migration
+    ERRED_WITH = 64  # a failed event other than a migration, while it had the feature
     SESSION_BEAT = 128
     SESSION_ERRED = 256
+    ERRED_WITHOUT = 512
 
 
 class Row(Protocol):
@@ -55,16 +56,19 @@ def deeds(rows: Collection[Row], variants_with: frozenset[str]) -> dict[UUID, Di
         if row.event == "heartbeat":
             did[row.client] |= Did.BEAT
             did[row.session] |= Did.SESSION_BEAT
-        if row.variant is not None:
-            did[row.client] |= Did.HAS if row.variant in variants_with else Did.HAS_NOT
+        has = None if row.variant is None else row.variant in variants_with
+        if has is not None:
+            did[row.client] |= Did.HAS if has else Did.HAS_NOT
         if row.event == "migration_succeeded" and row.ok:
             did[row.client] |= Did.MIGRATED
         if row.event == "kill_switch_used":
             did[row.client] |= Did.KILLED
         if not row.ok:
             did[row.session] |= Did.SESSION_ERRED
-            migration = classify(row.event, row.category) is ErrorClass.MIGRATION
-            did[row.client] |= Did.FAILED if migration else Did.ERRED
+            if classify(row.event, row.category) is ErrorClass.MIGRATION:
+                did[row.client] |= Did.FAILED
+            elif has is not None:
+                did[row.client] |= Did.ERRED_WITH if has else Did.ERRED_WITHOUT
     return dict(did)
 
 
@@ -138,8 +142,8 @@ def _standing(flags: Did) -> dict[str, int]:
         "sample": Did.BEAT in flags and not _control(flags),
         "treatment": Did.BEAT in flags and Did.HAS in flags,
         "control": Did.BEAT in flags and _control(flags),
-        "treatment_errors": Did.ERRED in flags and Did.HAS in flags,
-        "control_errors": Did.ERRED in flags and _control(flags),
+        "treatment_errors": Did.ERRED_WITH in flags,
+        "control_errors": Did.ERRED_WITHOUT in flags,
         "sessions": Did.SESSION_BEAT in flags,
         "error_sessions": Did.SESSION_ERRED in flags,
     }

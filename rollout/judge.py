@@ -43,8 +43,10 @@ class Counts:
     sample: int = 0  # clients with a heartbeat that have the feature, or do not say
     treatment: int = 0  # clients that said they have the feature
     control: int = 0  # clients that said only that they do not
-    treatment_errors: int = 0  # clients with a failed event other than a migration
-    control_errors: int = 0
+    treatment_errors: int = (
+        0  # clients with a failed event other than a migration, while they had the feature
+    )
+    control_errors: int = 0  # while they had not
     sessions: int = 0  # sessions with a heartbeat
     error_sessions: int = 0  # sessions with a failed event
 
@@ -208,7 +210,7 @@ def _remember(state: State, evidence: Evidence, now: datetime, policy: Policy) -
         treatment=evidence.treatment,
         control=evidence.control,
         treatment_errors=evidence.new.treatment_errors,
-        control_errors=max(evidence.new.control_errors, 0),  # nor, with the feature, to those without
+        control_errors=evidence.new.control_errors,
     )
     return replace(
         before,
