@@ -1,81 +1,31 @@
 """The judge on a real database: telemetry goes in by HTTP, checks come out."""
 
+import dataclasses
+import json
 import uuid
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from io import StringIO
 from typing import Any
 
-import httpx
 import msgspec
+import psycopg
 import pytest
-from django.utils import timezone
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import override_settings
 
 from rollout import operations, store
 from rollout.judge import Decision
-from rollout.models import Check, Incident, Rollout
+from rollout.models import Check, Incident
 from rollout.tick import check, replay
-from tests.servers import Server
-
-Make = Callable[..., Rollout]
-
-
-class Traffic:
-    """Browsers that report about one rollout, and the clock of the judge."""
-
-    def __init__(self, server: Server, rollout: Rollout) -> None:
-        self.http = httpx.Client(base_url=server.url, timeout=30)
-        self.feature = rollout.feature
-        self.began = self.now = timezone.now()
-
-    def send(
-        self, *events: str, clients: int = 1, variant: str | None = "fund-store", client: str = ""
-    ) -> None:
-        """Let so many new browsers (or the one named) send a heartbeat and these events."""
-        for _ in range(clients):
-            body = {
-                "clientId": client or str(uuid.uuid4()),
-                "sessionId": str(uuid.uuid4()),
-                "events": [
-                    {"id": str(uuid.uuid4()), "event": name, "flag": self.feature, "variant": variant}
-                    for name in ("heartbeat", *events)
-                ],
-            }
-            answer = self.http.post("/api/telemetry", json=body)
-            assert answer.status_code == 202, answer.text
-            assert answer.json() == {"accepted": len(events) + 1, "duplicates": 0, "rejected": []}
-
-    def look(self, minutes: float = 1) -> Check | None:
-        """Let time pass, and the judge look."""
-        self.now += timedelta(minutes=minutes)
-        return check(self.feature, upto=store.fence()[0], now=self.now)
-
-    def check(self, minutes: float = 1) -> Check:
-        """Look, where there is something to judge."""
-        made = self.look(minutes)
-        assert made is not None
-        return made
-
-    @property
-    def rollout(self) -> Rollout:
-        return Rollout.objects.get(feature=self.feature)
+from tests.reliability.gates import eventually
+from tests.servers import database_url
+from tests.traffic import Judged
 
 
-@pytest.fixture
-def traffic(server: Server) -> Iterator[Callable[..., Traffic]]:
-    def make(percentage: str = "10", **fields: Any) -> Traffic:
-        rollout = Rollout.objects.create(feature=f"JUDGED_{uuid.uuid4().hex[:12].upper()}", **fields)
-        operations.set_percentage(rollout.feature, Decimal(percentage), reason="a test")
-        made.append(Traffic(server, rollout))
-        return made[-1]
-
-    made: list[Traffic] = []
-    yield make
-    for each in made:
-        each.http.close()
-
-
-def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Callable[..., Traffic]) -> None:
+def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Judged) -> None:
     canary = traffic()
     for expected in (10, 10, 0):
         canary.send("migration_failed", clients=5)
@@ -93,7 +43,7 @@ def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Callable[...,
     assert canary.look() is None  # nothing left to judge
 
 
-def test_healthy_traffic_climbs_by_itself(traffic: Callable[..., Traffic]) -> None:
+def test_healthy_traffic_climbs_by_itself(traffic: Judged) -> None:
     canary = traffic(timeline="accelerated")
     for _ in range(30):
         canary.send("migration_succeeded", clients=2)
@@ -102,7 +52,7 @@ def test_healthy_traffic_climbs_by_itself(traffic: Callable[..., Traffic]) -> No
     assert canary.rollout.percentage == 50
 
 
-def test_any_past_decision_can_be_replayed(traffic: Callable[..., Traffic]) -> None:
+def test_any_past_decision_can_be_replayed(traffic: Judged) -> None:
     canary = traffic()
     canary.send("console_warning", "migration_succeeded", clients=30)
     canary.send(clients=10, variant="legacy")
@@ -115,3 +65,174 @@ def test_any_past_decision_can_be_replayed(traffic: Callable[..., Traffic]) -> N
     assert [made.signal for made in checks] == ["red", "hold", "red", "red"]
     for made in checks:
         assert replay(made) == msgspec.convert(made.decision, Decision, strict=False)
+
+
+# --- Re-entrant ---------------------------------------------------------------------------------------------------
+
+
+def looks(canary: Any, count: int, *, patient: bool = True) -> list[Check]:
+    """Let the judge look so many times at once, and return the checks made."""
+    upto, _ = store.fence()
+
+    def look(_: int) -> Check | None:
+        try:
+            return check(canary.feature, upto=upto, now=canary.now, patient=patient)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(count) as pool:
+        return [made for made in pool.map(look, range(count)) if made]
+
+
+def test_two_beats_at_once_check_once(traffic: Judged) -> None:
+    canary = traffic()
+    for _ in range(3):
+        canary.send("migration_failed", clients=3)
+        canary.now += timedelta(minutes=1)
+        assert len(looks(canary, 4)) == 1
+    assert Check.objects.filter(rollout=canary.rollout).count() == 3
+    assert canary.rollout.percentage == 0
+    assert Incident.objects.filter(rollout=canary.rollout).count() == 1
+    assert canary.rollout.history.filter(percentage=0, history_change_reason__startswith="judge").count() == 1
+
+
+def test_beats_half_a_minute_apart_check_once_a_minute(traffic: Judged) -> None:
+    canary = traffic()
+    made = []
+    for _ in range(12):
+        canary.send("migration_failed", clients=1)
+        made.append(canary.look(0.5))
+    assert [check is not None for check in made[:6]] == [True, False, True, False, True, False]
+
+
+def test_a_person_gets_a_check_when_something_has_arrived_and_only_then(traffic: Judged) -> None:
+    canary = traffic()
+    for _ in range(2):
+        canary.send()
+        assert len(looks(canary, 1, patient=False)) == 1
+        assert looks(canary, 3, patient=False) == []
+
+
+def test_a_beat_that_was_away_for_an_hour_makes_one_check_of_it(traffic: Judged) -> None:
+    canary = traffic()
+    for _ in range(10):
+        canary.send("error", clients=2)
+    made = canary.check(minutes=60)
+    assert (made.signal, made.evidence["errors"], made.decision["carry"]["reds"]) == (
+        "red",
+        {"default": 20},
+        1,
+    )
+    assert canary.rollout.percentage == 10
+    canary.send()
+    assert canary.check().evidence["errors"] == {}
+
+
+def test_nothing_is_judged_twice_and_nothing_left_out(traffic: Judged) -> None:
+    """Whatever is on its way while the judge looks: rows become visible in another order than they were numbered."""
+    canary = traffic()
+    arrival = store.Arrival(
+        *(
+            uuid.uuid4(),
+            uuid.uuid4(),
+            uuid.uuid4(),
+            "error",
+            "",
+            False,
+            canary.feature,
+            "fund-store",
+            None,
+            None,
+        )
+    )
+    with psycopg.connect(database_url()) as slow, ThreadPoolExecutor(1) as pool:
+        columns = [[getattr(arrival, field.name)] for field in dataclasses.fields(arrival)]
+        slow.execute(store.ARRIVE, (store.FENCE, *columns))  # has its number, and is not committed
+
+        def look() -> Check:
+            try:
+                return canary.check()
+            finally:
+                connection.close()
+
+        looking = pool.submit(look)
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        with psycopg.connect(database_url(), autocommit=True) as observer:
+            eventually(lambda: observer.execute(waiting).fetchone())
+        assert not looking.done()
+        slow.commit()
+        assert looking.result(30).evidence["errors"] == {"default": 1}
+
+
+def test_a_new_stage_knows_nothing_of_the_last_one(traffic: Judged) -> None:
+    canary = traffic()
+    for _ in range(2):
+        canary.send("migration_failed", clients=3)
+        canary.check()
+    canary.send("migration_failed", clients=30)  # not judged yet
+    operations.set_percentage(canary.feature, Decimal(20), reason="a person wants to see")
+    canary.send(clients=20)
+    made = canary.check()
+    assert (made.signal, made.decision["carry"]["reds"], made.score) == ("green", 0, 0)
+
+
+def test_other_rollouts_errors_are_theirs_and_nobody_s_are_everybody_s(traffic: Judged) -> None:
+    ours, theirs = traffic(), traffic()
+    theirs.send("migration_failed", clients=5)
+    ours.send()
+    assert ours.check().score == 0
+    ours.http.post(
+        "/api/telemetry",
+        json={"clientId": "a", "sessionId": "b", "events": [{"id": uuid.uuid4().hex, "event": "error"}]},
+    )
+    assert ours.check().score == 3
+    assert theirs.check().score == 53
+
+
+def test_what_is_not_under_way_is_not_judged_and_its_past_not_held_against_it(traffic: Judged) -> None:
+    canary = traffic()
+    operations.stop(canary.feature, reason="fire")
+    canary.send("migration_failed", clients=5)
+    assert canary.look() is None
+    operations.release(canary.feature, reason="out")
+    canary.send(clients=20)
+    assert canary.check().signal == "green"
+    operations.set_percentage(canary.feature, Decimal(100), reason="all")
+    operations.complete(canary.feature, reason="done")
+    assert not canary.rollout.track_migrations
+    canary.send("error", clients=10)
+    assert canary.look() is None
+
+
+# --- The command --------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> Any:
+    out = StringIO()
+    call_command("check_rollouts", *arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def of(canary: Any, checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [made for made in checks if made["feature"] == canary.feature]
+
+
+def test_a_rehearsal_by_the_clock_of_the_command(traffic: Judged) -> None:
+    canary = traffic(timeline="accelerated")
+    canary.send(clients=25)
+    at = canary.began + timedelta(minutes=31)
+    (made,) = of(canary, command("--at", at.isoformat()))
+    assert (made["signal"], made["action"], made["percentage"]) == ("green", "promote", 10.0)
+    assert canary.rollout.percentage == 50
+    assert canary.rollout.stage_started_at == at
+
+
+@pytest.mark.parametrize("at", ["tomorrow", "2026-13-01", "31"])
+def test_a_time_that_is_none_is_refused(database: None, at: str) -> None:
+    with pytest.raises(CommandError, match="is not a time"):
+        command("--at", at)
+
+
+def test_production_judges_by_the_real_time_only(database: None) -> None:
+    with override_settings(ROLLOUT_CONFIRM=True), pytest.raises(CommandError, match="--at is for rehearsals"):
+        command("--at", "2026-01-01T00:00:00Z")

@@ -1,0 +1,77 @@
+"""Browsers that report to a real intake, for tests of the judge."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+from django.utils import timezone
+
+from rollout import operations, store
+from rollout.models import Check, Rollout
+from rollout.tick import check
+from tests.servers import Server
+
+Judged = Callable[..., "Traffic"]
+
+
+class Traffic:
+    """Browsers that report about one rollout, and the clock of the judge."""
+
+    def __init__(self, server: Server, rollout: Rollout) -> None:
+        self.http = httpx.Client(base_url=server.url, timeout=30)
+        self.feature = rollout.feature
+        self.began = self.now = timezone.now()
+
+    def send(
+        self, *events: str, clients: int = 1, variant: str | None = "fund-store", client: str = ""
+    ) -> None:
+        """Let so many new browsers (or the one named) send a heartbeat and these events."""
+        for _ in range(clients):
+            body = {
+                "clientId": client or str(uuid.uuid4()),
+                "sessionId": str(uuid.uuid4()),
+                "events": [
+                    {"id": str(uuid.uuid4()), "event": name, "flag": self.feature, "variant": variant}
+                    for name in ("heartbeat", *events)
+                ],
+            }
+            answer = self.http.post("/api/telemetry", json=body)
+            assert answer.status_code == 202, answer.text
+            assert answer.json() == {"accepted": len(events) + 1, "duplicates": 0, "rejected": []}
+
+    def look(self, minutes: float = 1) -> Check | None:
+        """Let time pass, and the judge look."""
+        self.now += timedelta(minutes=minutes)
+        return check(self.feature, upto=store.fence()[0], now=self.now)
+
+    def check(self, minutes: float = 1) -> Check:
+        """Look, where there is something to judge."""
+        made = self.look(minutes)
+        assert made is not None
+        return made
+
+    @property
+    def rollout(self) -> Rollout:
+        return Rollout.objects.get(feature=self.feature)
+
+
+@contextmanager
+def judged_rollouts(server: Server) -> Iterator[Judged]:
+    """Make rollouts of the test's own, each with its browsers."""
+
+    def make(percentage: str = "10", **fields: Any) -> Traffic:
+        rollout = Rollout.objects.create(feature=f"JUDGED_{uuid.uuid4().hex[:12].upper()}", **fields)
+        operations.set_percentage(rollout.feature, Decimal(percentage), reason="a test")
+        made.append(Traffic(server, rollout))
+        return made[-1]
+
+    made: list[Traffic] = []
+    try:
+        yield make
+    finally:
+        for each in made:
+            each.http.close()
