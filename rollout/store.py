@@ -15,6 +15,9 @@ from uuid import UUID
 from django.db import connection, transaction
 
 FENCE = 0x726F6C6C6F757400  # "rollout\0": key of the advisory lock between intake and judge
+# A rehearsal is one long transaction. Were it to hold the intake's lock, the judge would wait for its end, and every
+# intake behind the judge.
+REHEARSAL_FENCE = FENCE + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def arrive(events: Sequence[Arrival]) -> int:
         [event.detail for event in events],
         [event.lost for event in events],
     )
-    new: int = _execute(ARRIVE, (FENCE, *columns)).fetchone()[0]
+    new: int = _execute(ARRIVE, (fence, *columns)).fetchone()[0]
     return new
 
 
@@ -112,6 +115,14 @@ def last_seq() -> int:
     return seq
 
 
+def isolate() -> None:
+    """Let this transaction see the database as it is now, to its end; to be called first in it.
+
+    So no telemetry that arrives meanwhile gets into a rehearsal.
+    """
+    _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
 WINDOW = """
 SELECT client, session, event, category, ok, variant, count(*), max(lost)
 FROM rollout_telemetry
@@ -126,17 +137,18 @@ def window(feature: str, *, after: int, upto: int) -> list[Row]:
 
 
 # Serialised by the lock on the rollout's row, which the caller holds: nobody writes between `known` and `written`.
+# LIMIT makes it a look-up by the primary key for each of them: where a stage has only just begun, the planner takes
+# it for empty, and would read all of its members every minute.
 REMEMBER = """
-WITH seen AS (SELECT * FROM unnest(%(who)s::uuid[], %(flags)s::smallint[]) AS s (who, flags)),
-known AS (
-    SELECT m.who, m.flags FROM seen JOIN rollout_stage_member AS m USING (who)
-    WHERE m.rollout_id = %(rollout)s AND m.stage = %(stage)s
-),
-changed AS (
+WITH changed AS (
     SELECT who, before, before | now AS after
     FROM (
         SELECT seen.who, coalesce(known.flags, 0::smallint) AS before, seen.flags AS now
-        FROM seen LEFT JOIN known USING (who)
+        FROM unnest(%(who)s::uuid[], %(flags)s::smallint[]) AS seen (who, flags) LEFT JOIN LATERAL (
+            SELECT m.flags FROM rollout_stage_member AS m
+            WHERE m.rollout_id = %(rollout)s AND m.stage = %(stage)s AND m.who = seen.who
+            LIMIT 1
+        ) AS known ON true
     ) AS both_flags
     WHERE now & ~before <> 0
 ),

@@ -33,19 +33,26 @@ def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
     """
     settle_all()
     upto, now = store.fence()
-    made = []
+    made: list[Check] = []
     for feature in Rollout.objects.values_list("feature", flat=True):
         try:
-            made.append(check(feature, upto=upto, now=at or now, patient=patient))
+            with metrics.check_duration.time():
+                checked = check(feature, upto=upto, now=at or now, patient=patient)
         except Exception:  # one rollout's fault must not leave the others unwatched
             metrics.check_failures.labels(feature).inc()
             logger.exception("rollout_check_failed", extra={"feature": feature})
-    return [check for check in made if check]
+            continue
+        if checked:
+            _report(feature, checked)
+            made.append(checked)
+    return made
 
 
-@metrics.check_duration.time()
 def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Check | None:
-    """Judge one rollout by what arrived up to a sequence number, and do what follows. ``None``: nothing to judge."""
+    """Judge one rollout by what arrived up to a sequence number, and do what follows. ``None``: nothing to judge.
+
+    Counts and logs nothing, which :func:`tick` does: a rehearsal must not show in the metrics.
+    """
     policy = conf.policy
     with transaction.atomic():
         rollout = Rollout.objects.select_for_update().get(feature=feature)
@@ -73,14 +80,17 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
         )
         watch.save()
         act(rollout, decision, now)  # a new stage begins with an empty watch
-        metrics.checks.labels(feature, decision.signal).inc()
-        if decision.action is not Action.NONE:
-            metrics.actions.labels(feature, decision.action).inc()
-    logger.info(
-        "rollout_check", extra={"feature": feature, "signal": decision.signal, "reason": decision.reason}
-    )
     settle(made)
     return made
+
+
+def _report(feature: str, check: Check) -> None:
+    """Count a check, and log it."""
+    metrics.checks.labels(feature, check.signal).inc()
+    if check.action != Action.NONE:
+        metrics.actions.labels(feature, check.action).inc()
+    reason = check.decision["reason"]
+    logger.info("rollout_check", extra={"feature": feature, "signal": check.signal, "reason": reason})
 
 
 def is_judged(rollout: Rollout) -> bool:
