@@ -76,7 +76,7 @@ SELECT count(*) FILTER (WHERE lost = 0) FROM arrived
 """
 
 
-def arrive(events: Sequence[Arrival]) -> int:
+def arrive(events: Sequence[Arrival], *, fence: int = FENCE) -> int:
     """Store events in one statement, and return how many were new; reports of losses do not count."""
     if not events:
         return 0
