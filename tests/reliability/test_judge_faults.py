@@ -19,7 +19,10 @@ from tests.reliability.valkey import private_valkey
 from tests.servers import PROJECT, UNHURRIED, Server, database_url
 from tests.traffic import Judged, Traffic, judged_rollouts
 
-BLOCKED = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+# In this database: other test workers have waiters of their own.
+BLOCKED = (
+    "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE %s"
+)
 
 
 @pytest.fixture
@@ -38,16 +41,17 @@ def start_tick() -> "subprocess.Popen[bytes]":
 
 def kill_a_tick_that_writes_to(table: str) -> None:
     """Start a tick, let it come as far as a write to ``table``, and kill -9 it there."""
+    write = f'INSERT INTO "{table}"%'
     with psycopg.connect(database_url()) as session, psycopg.connect(database_url(), autocommit=True) as look:
         session.execute(f"LOCK TABLE {table} IN SHARE MODE")
         tick = start_tick()
         try:
-            eventually(lambda: look.execute(BLOCKED, (f'INSERT INTO "{table}"%',)).fetchone())
+            eventually(lambda: look.execute(f"SELECT pid {BLOCKED}", (write,)).fetchone())
         finally:
             tick.kill()
             tick.wait()
         # The server notices that its client is gone when it next talks to it; the test must not wait for that.
-        look.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        look.execute(f"SELECT pg_terminate_backend(pid) {BLOCKED}", (write,))
 
 
 def red_but_for_one(canary: Traffic) -> None:

@@ -156,7 +156,10 @@ def test_nothing_is_judged_twice_and_nothing_left_out(traffic: Judged) -> None:
                 connection.close()
 
         looking = pool.submit(look)
-        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        waiting = (  # in this database: other test workers have waiters of their own
+            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         with psycopg.connect(database_url(), autocommit=True) as observer:
             eventually(lambda: observer.execute(waiting).fetchone())
         assert not looking.done()
