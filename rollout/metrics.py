@@ -30,6 +30,9 @@ purged = Counter("rollout_purged_rows", "Rows deleted because they were too old.
 
 for _outcome in ("accepted", "duplicate", "rejected"):
     telemetry_events.labels(_outcome)  # exists at zero, so that a first increase is seen as one
+for _channel in ("webhook", "email"):
+    for _outcome in ("sent", "failed", "given_up"):
+        alerts.labels(_channel, _outcome)
 
 
 def observe_telemetry(*, accepted: int, duplicates: int, rejected: int) -> None:
@@ -57,6 +60,7 @@ class RolloutCollector:
         stopped = gauge("rollout_emergency_stop", "1 while stopped in an emergency.")
         checked = gauge("rollout_last_check_timestamp_seconds", "When the judge last checked this stage.")
         signal = gauge("rollout_signal", "1 for the signal of the latest check of this stage.", "signal")
+        score = gauge("rollout_score", "Points of the latest check of this stage.")
         reds = gauge("rollout_consecutive_red_checks", "Red checks in a row; three roll back.")
         success = gauge(
             "rollout_migration_success_ratio", "Clients whose migration succeeded, in this stage."
@@ -72,9 +76,10 @@ class RolloutCollector:
             checked.add_metric([feature], standing.checked_at.timestamp())
             for each in Signal:
                 signal.add_metric([feature, each.value], standing.carry["signal"] == each.value)
+            score.add_metric([feature], standing.score or 0)
             reds.add_metric([feature], standing.carry["reds"])
             totals = standing.carry["totals"]
             if migrations := totals["succeeded"] + totals["failed"]:
                 success.add_metric([feature], totals["succeeded"] / migrations)
             switches.add_metric([feature], totals["kill_switch"])
-        yield from (percentage, live, stopped, checked, signal, reds, success, switches)
+        yield from (percentage, live, stopped, checked, signal, score, reds, success, switches)

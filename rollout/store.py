@@ -7,7 +7,7 @@ check ended with, up to :func:`fence`. No clock is asked, so none can lie.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -175,7 +175,7 @@ def remember(rollout: int, stage: int, flags: Mapping[UUID, int]) -> list[tuple[
 
 STANDINGS = """
 SELECT r.feature, r.percentage, r.enabled AND NOT r.emergency_stop AND r.percentage > 0, r.emergency_stop,
-       w.checked_at, w.carry
+       w.checked_at, w.carry, (SELECT score FROM rollout_check WHERE rollout_id = r.id ORDER BY id DESC LIMIT 1)
 FROM rollout_rollout AS r LEFT JOIN rollout_watch AS w ON w.rollout_id = r.id
 ORDER BY r.feature
 """
@@ -191,14 +191,48 @@ class Standing:
     emergency_stop: bool
     checked_at: datetime | None  # of this stage
     carry: dict[str, Any]  # rollout.judge.Carry
+    score: int | None  # of the latest check
 
 
 def standings() -> list[Standing]:
     """Return where every rollout stands."""
     return [
-        Standing(feature, percentage, live, stopped, checked_at, json.loads(carry or "{}"))
-        for feature, percentage, live, stopped, checked_at, carry in _execute(STANDINGS)
+        Standing(feature, percentage, live, stopped, checked_at, json.loads(carry or "{}"), score)
+        for feature, percentage, live, stopped, checked_at, carry, score in _execute(STANDINGS)
     ]
+
+
+# Two that claim at once: the second waits for the first, looks again, and finds that it is not due.
+CLAIM_ALERT = """
+UPDATE rollout_alert SET attempts = attempts + 1, due_at = clock_timestamp() + %s
+WHERE id = %s AND sent_at IS NULL AND due_at <= clock_timestamp()
+    AND attempts < %s AND created_at > clock_timestamp() - %s
+RETURNING channel, attempts, payload
+"""
+ALERT_FAILED = """
+UPDATE rollout_alert SET error = %s, due_at = clock_timestamp() + %s
+WHERE id = %s AND sent_at IS NULL AND attempts = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An alert that is ours to send."""
+
+    channel: str
+    attempt: int  # 1 is the first
+    payload: dict[str, Any]  # rollout.messages.Message
+
+
+def claim_alert(alert_id: int, *, lease: timedelta, attempts_max: int, age_max: timedelta) -> Claim | None:
+    """Take an alert to send it, for as long as the lease. ``None``: it is sent, not due, given up, or taken."""
+    row = _execute(CLAIM_ALERT, (lease, alert_id, attempts_max, age_max)).fetchone()
+    return Claim(row[0], row[1], json.loads(row[2])) if row else None
+
+
+def alert_failed(alert_id: int, *, attempt: int, error: str, pause: timedelta) -> None:
+    """Give an alert back until its next attempt, unless a later one has it already."""
+    _execute(ALERT_FAILED, (error, pause, alert_id, attempt))
 
 
 # Oldest first by order of arrival, which has an index. SKIP LOCKED: two purges share the work.
