@@ -288,7 +288,7 @@ for _field in fields(Policy):
     else:
         globals()[_name] = env.get_value(_name, cast=type(_field.default))
 ROLLOUT_EVENT_RETENTION = timedelta(days=env.int("ROLLOUT_EVENT_RETENTION_DAYS", default=7))
-ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=90))
+ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=30))
 
 # --- Admin --------------------------------------------------------------------------------------------------
 

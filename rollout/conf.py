@@ -47,7 +47,7 @@ class Settings:
     @property
     def check_retention(self) -> timedelta:
         """How long the judge's checks are kept, each with its evidence."""
-        return getattr(settings, "ROLLOUT_CHECK_RETENTION", timedelta(days=90))
+        return getattr(settings, "ROLLOUT_CHECK_RETENTION", timedelta(days=30))
 
     @property
     def purge_batch_size(self) -> int:

@@ -31,7 +31,6 @@ def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
         patient: leave alone what was checked less than 3/4 of an interval ago, as the beat must. A person who asks
             for a check gets one, provided that something has arrived.
     """
-    settle_all()
     upto, now = store.fence()
     made: list[Check] = []
     for feature in Rollout.objects.values_list("feature", flat=True):
@@ -45,6 +44,7 @@ def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
         if checked:
             _report(feature, checked)
             made.append(checked)
+    settle_all()  # last: what is to be told must not hold up what is to be done
     return made
 
 
@@ -62,7 +62,8 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
             return None
         since = now - watch.checked_at if watch.checked_at else None
         early = since is not None and since < EARLY * policy.check_interval
-        if (early and patient) or (early and upto <= watch.watermark) or (since and since < timedelta(0)):
+        overtaken = upto < watch.watermark or (since is not None and since < timedelta(0))
+        if overtaken or (early and patient):
             return None
         rows = store.window(feature, after=watch.watermark, upto=upto)
         if early and not rows:
@@ -73,11 +74,7 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
         state = state_of(rollout, watch)
         decision = decide(state, evidence, now, policy)
         made = _record(rollout, watch, upto, now, (state, evidence, policy, decision))
-        watch.watermark, watch.checked_at, watch.carry = (
-            max(upto, watch.watermark),
-            now,
-            plain(decision.carry),
-        )
+        watch.watermark, watch.checked_at, watch.carry = upto, now, plain(decision.carry)
         watch.save()
         act(rollout, decision, now)  # a new stage begins with an empty watch
     settle(made)
@@ -169,9 +166,13 @@ def replay(check: Check) -> Decision:
 
 
 def settle_all() -> None:
-    """Finish what an earlier tick could not."""
+    """Finish what a tick could not; one check's fault must not hold up the others."""
     for unsettled in Check.objects.filter(settled=False).order_by("id"):
-        settle(unsettled)
+        try:
+            settle(unsettled)
+        except Exception:
+            metrics.check_failures.labels(unsettled.rollout.feature).inc()
+            logger.exception("rollout_settle_failed", extra={"feature": unsettled.rollout.feature})
     alerts.resend()
 
 

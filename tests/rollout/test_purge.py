@@ -79,7 +79,7 @@ def test_a_check_goes_when_it_is_old_and_settled(traffic: Judged) -> None:
         canary.send()
         canary.check()
     old, open_ = Check.objects.filter(rollout=canary.rollout).order_by("id")
-    Check.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=91))
+    Check.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=31))
     Check.objects.filter(pk=open_.pk).update(at=timezone.now() - timedelta(days=91), settled=False)
     purge()
     assert [check.pk for check in Check.objects.filter(rollout=canary.rollout)] == [open_.pk]
