@@ -36,7 +36,8 @@ from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 from rollout.admin import RolloutAdmin
-from rollout.models import Rollout
+from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
+from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
 
 FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
 CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, but told by two clocks
@@ -44,7 +45,10 @@ EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remember
 REFERENCE_LENGTH = 32  # characters of a digest in an address
 PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use to anybody else
 
-for model in (AuthToken, Group, IdempotencyKey, Rollout, User):
+for model in (
+    *(AuthToken, Group, IdempotencyKey, User),
+    *(Alert, Check, Incident, Rollout, TelemetryEvent),
+):
     admin.site.unregister(model)
 del knox.admin.AuthTokenAdmin  # it puts a new token into a message, hence into a cookie
 
@@ -247,6 +251,26 @@ class KeyAdmin(IdempotencyKeyAdmin, LongList):  # type: ignore[misc]  # Unfold's
 
 @admin.register(Rollout)
 class RolloutScreen(RolloutAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """The app's own admin, on Unfold."""
+
+
+@admin.register(Check)
+class CheckList(CheckAdmin, LongList):  # type: ignore[misc]
+    """The app's own admin, on Unfold."""
+
+
+@admin.register(Incident)
+class IncidentList(IncidentAdmin, LongList):  # type: ignore[misc]
+    """The app's own admin, on Unfold."""
+
+
+@admin.register(Alert)
+class AlertList(AlertAdmin, LongList):  # type: ignore[misc]
+    """The app's own admin, on Unfold."""
+
+
+@admin.register(TelemetryEvent)
+class TelemetryList(TelemetryEventAdmin, LongList):  # type: ignore[misc]
     """The app's own admin, on Unfold."""
 
 

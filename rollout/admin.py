@@ -4,34 +4,68 @@ Nothing here decides or writes: the buttons call :mod:`rollout.operations` with 
 version that the operator saw. The emergency stop carries no version, and no form can be wrong enough to refuse it.
 """
 
+import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import OperationalError, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import (
+    Case,
+    Count,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    Max,
+    Model,
+    OuterRef,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Extract, Floor
 from django.forms import Script
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.timesince import timesince
 
 from rollout import chart, configuration, operations
 from rollout.conf import conf
 from rollout.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
-from rollout.models import Rollout, Stage, Timeline
+from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
+from rollout.models import Alert, Check, Incident, Rollout, Stage, TelemetryEvent, Timeline
+from rollout.reading import read
+from rollout.scoring import Signal
+from rollout.words import (
+    Difference,
+    climbed,
+    how_long,
+    is_late,
+    last_look,
+    lines,
+    next_step,
+    not_judged,
+    outcome,
+    poll,
+    records,
+    share,
+    since,
+    states,
+    told,
+    what_next,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,19 +73,14 @@ PRESETS = (0, 10, 50, 100)  # the runbook's
 LATEST = 8  # lines of history on the screen; the rest is a click away
 HISTORY_PAGE = 50
 CHARTED_MAX = 500  # changes in the chart; beyond that it is a smear
-DAYS = {"1": 1, "7": 7, "all": None}  # what the chart can show
+SPANS = {  # what the charts can show
+    "6h": timedelta(hours=6),
+    "1": timedelta(days=1),
+    "7": timedelta(days=7),
+    "all": None,
+}
 NOT_KEPT = {"csrfmiddlewaretoken", "preset", "confirmed"}  # of a form that waits for confirmation
 STOP_ATTEMPTS = 3  # each waits DATABASE_LOCK_TIMEOUT for whoever holds the row
-FIELDS = {
-    "percentage": "percentage",
-    "enabled": "enabled",
-    "emergency_stop": "emergency stop",
-    "on_hold": "on hold",
-    "timeline": "timeline",
-    "auto_rollback": "auto-rollback",
-    "track_migrations": "migration tracking",
-    "description": "description",
-}
 
 
 # --- What the buttons do ------------------------------------------------------------------------------------------
@@ -88,6 +117,10 @@ ACTIONS = {
         operations.roll_back, "operate_rollout", Change,
         lambda rollout, *_: rollout.on_hold and rollout.percentage == 0,
     ),
+    "complete": Action(
+        operations.complete, "operate_rollout", Change,
+        lambda rollout, *_: rollout.stage == Stage.COMPLETE,
+    ),
     "release": Action(
         operations.release, "stop_rollout", Change,
         lambda rollout, *_: not rollout.emergency_stop,
@@ -118,176 +151,45 @@ def done_twice(
     return bool(mine and action.done(stale.rollout, asked, change["fields"]))
 
 
-# --- In words -----------------------------------------------------------------------------------------------------
+# --- What the judge has seen --------------------------------------------------------------------------------------
 
 
-def share(rollout: Any) -> str:
-    """``10.00`` → ``10 %``."""
-    return f"{rollout.percentage.normalize():f} %"
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """The judge's latest look at a rollout, and the same if it was at this stage."""
+
+    latest: Check | None = None
+    current: Check | None = None
 
 
-def states(rollout: Rollout) -> list[tuple[str, str]]:
-    """Return what is not as usual, the gravest first: a name for style sheets and one for people."""
-    found = {
-        ("stopped", "Stopped"): rollout.emergency_stop,
-        ("disabled", "Disabled"): not rollout.enabled,
-        ("hold", "On hold"): rollout.on_hold,
+def looks(rollouts: Iterable[Rollout]) -> dict[int, Looks]:
+    """Return the latest looks at rollouts by their keys, in one query."""
+    newest = Check.objects.filter(rollout=OuterRef("pk")).order_by("-id").values("pk")[:1]
+    watched = Rollout.objects.filter(pk__in=[rollout.pk for rollout in rollouts])
+    found = (
+        Check.objects.filter(pk__in=watched.annotate(latest=Subquery(newest)).values("latest"))
+        .select_related("incident")
+        .annotate(stage_now=F("rollout__watch__stage"))
+    )
+    return {
+        check.rollout_id: Looks(check, check if check.stage == check.stage_now else None) for check in found
     }
-    return [state for state, holds in found.items() if holds]
 
 
-def next_step(percentage: Decimal) -> int | None:
-    """Return the percentage that *promote* climbs to from ``percentage``, if there is one."""
-    return next((step for step in conf.policy.steps if step > percentage), None)
+def look(rollout: Rollout) -> Looks:
+    return looks([rollout]).get(rollout.pk, Looks())
 
 
-def climbed(before: Decimal, after: Decimal) -> bool:
-    return after == next_step(before)
+def etag(rollout: Rollout, seen: Looks) -> str:
+    """Return what is new with every change of what the screen shows; the minutes that pass are the browser's work."""
+    check = seen.latest
+    late = is_late(rollout, seen.current, now=timezone.now())
+    parts = (rollout.pk, rollout.version, check and (check.pk, check.settled), late)
+    return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
 
 
-def what_next(rollout: Rollout) -> list[str]:
-    """Say what happens next, and who has to do it."""
-    if rollout.emergency_stop:
-        return [
-            "Everybody gets legacy until somebody releases it.",
-            f"Release brings it back at {share(rollout)}"
-            + (", on hold." if rollout.on_hold else ".")
-            + ("" if rollout.enabled else " It is disabled as well: nobody gets it until it is enabled."),
-        ]
-    if not rollout.enabled:
-        return [f"Nobody gets the feature until it is enabled; then {share(rollout)} of browsers get it."]
-    step = next_step(rollout.percentage)
-    if step is None:
-        return ["Every browser gets the feature. There is no higher step."]
-    if rollout.on_hold:
-        return [
-            f"It stays at {share(rollout)} until somebody resumes it. After that, promote takes it to {step} %."
-        ]
-    if rollout.percentage == 0:
-        return [f"Nobody gets the feature yet. Promote starts it at {step} %."]
-    return [f"It stays at {share(rollout)} until somebody moves it. Promote takes it to {step} %."]
-
-
-def outcome(name: str, rollout: Rollout) -> str:
-    """Say what a button has done."""
-    feature = rollout.feature
-    said = {
-        "hold": f"{feature} is on hold at {share(rollout)}: nothing climbs until it is resumed.",
-        "resume": f"{feature} is no longer on hold, at {share(rollout)}.",
-        "roll-back": f"{feature} is rolled back to 0 % and on hold: browsers go back to legacy.",
-        "release": f"{feature} is released, at {share(rollout)}" + (", on hold." if rollout.on_hold else "."),
-        "configure": f"The configuration of {feature} is changed.",
-    }.get(name, f"{feature} is at {share(rollout)}.")
-    if rollout.emergency_stop:
-        return f"{said} It is still stopped: everybody gets legacy."
-    if not rollout.enabled:
-        return f"{said} It is disabled: nobody gets it."
-    return said if name in {"hold", "resume"} else f"{said} {poll()}"
-
-
-def poll() -> str:
-    return f"Open pages follow when they next ask, which they do every {conf.poll_interval} s."
-
-
-def worded(field: str, value: Any) -> str:
-    """Return a field's value as people say it."""
-    match field:
-        case "percentage":
-            return f"{value.normalize():f} %"
-        case "timeline":
-            return str(Timeline(value).label).partition(":")[0].lower()
-        case "description":
-            return f"“{value}”" if value else "empty"
-    return {True: "on", False: "off"}.get(value, str(value))
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A field, before and after, in words."""
-
-    field: str
-    before: str
-    after: str
-
-    @classmethod
-    def between(cls, before: Any, after: Any) -> "list[Difference]":
-        """Compare two states of a rollout, be they rows or records of its history."""
-        return [
-            cls(label, worded(field, getattr(before, field)), worded(field, getattr(after, field)))
-            for field, label in FIELDS.items()
-            if getattr(before, field) != getattr(after, field)
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.field} {self.before} → {self.after}"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the history."""
-
-    version: int
-    when: datetime
-    who: str
-    why: str
-    differences: list[Difference]
-    made: bool
-    at: str
-
-    @classmethod
-    def of(cls, record: Any, before: Any) -> "Line":
-        return cls(
-            version=record.version,
-            when=record.history_date,
-            who=str(record.history_user) if record.history_user else "the system",
-            why=record.history_change_reason or "",
-            differences=Difference.between(before, record) if before else [],
-            made=record.history_type == "+",
-            at=share(record),
-        )
-
-
-def told(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put what changed meanwhile into words."""
-    return [
-        {
-            **change,
-            "differences": [
-                Difference(label, *(worded(field, value) for value in change["fields"][field]))
-                for field, label in FIELDS.items()
-                if field in change["fields"]
-            ],
-        }
-        for change in changes
-    ]
-
-
-def records(rollout: Rollout) -> QuerySet[Any]:
-    """Return the history of a rollout, newest first."""
-    found: QuerySet[Any] = rollout.history.order_by("-version", "-history_id").select_related("history_user")
-    return found
-
-
-def lines(newest_first: list[Any]) -> list[Line]:
-    """Return a line for each record; the last one's changes are unknown if it has a predecessor not given here."""
-    return [Line.of(record, before) for record, before in pairwise([*newest_first, None])]
-
-
-def since(rollout: Rollout, **state: bool) -> Line | None:
-    """Return the change by which ``rollout`` came into ``state``."""
-    other = records(rollout).exclude(**state).first()
-    first = records(rollout).filter(version__gt=other.version if other else 0, **state).last()
-    return Line.of(first, None) if first else None
-
-
-def how_long(moment: datetime) -> str:
-    if timezone.now() - moment < timedelta(minutes=1):
-        return "less than a minute"
-    return timesince(moment)
-
-
-def drawing(rollout: Rollout, days: int | None) -> tuple[chart.Chart, str]:
-    """Return the chart of the percentage, and the same in words."""
+def drawing(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
+    """Return the charts of the percentage and of the judge's checks, and what they show in words."""
     moments = [
         chart.Moment(
             at=line.history_date,
@@ -303,8 +205,36 @@ def drawing(rollout: Rollout, days: int | None) -> tuple[chart.Chart, str]:
     moments = moments or [
         chart.Moment(now, float(rollout.percentage), rollout.enabled, rollout.on_hold, rollout.emergency_stop)
     ]
-    start = now - timedelta(days=days) if days else None
-    return chart.draw(moments, now=now, since=start), chart.summary(moments)
+    drawn = chart.draw(moments, now=now, since=now - span if span else None)
+    points = judged(rollout, drawn.start, now)
+    threshold = conf.policy.error_threshold
+    return {
+        "chart": drawn,
+        "chart_words": chart.summary(moments),
+        "checks": chart.draw_checks(points, threshold=threshold, start=drawn.start, end=now)
+        if points
+        else None,
+    }
+
+
+def judged(rollout: Rollout, start: datetime, end: datetime) -> list[chart.Point]:
+    """Return the checks of a stretch of time, summed up as finely as they can be drawn."""
+    width = (end - start).total_seconds() / chart.CELLS
+    severity = Case(*(When(signal=signal, then=Value(place)) for place, signal in enumerate(Signal)))
+    bucket = Floor(ExpressionWrapper(Extract("at", "epoch") / Value(width), output_field=FloatField()))
+    rows = (
+        Check.objects.filter(rollout=rollout, at__range=(start, end))
+        .annotate(bucket=bucket)
+        .values("bucket", "percentage")
+        .annotate(last=Max("at"), worst=Max(severity), highest=Max("score"), checks=Count("*"))
+        .order_by("last")
+    )
+    return [
+        chart.Point(
+            row["last"], list(Signal)[row["worst"]], row["highest"], float(row["percentage"]), row["checks"]
+        )
+        for row in rows
+    ]
 
 
 # --- The pages ----------------------------------------------------------------------------------------------------
@@ -314,7 +244,7 @@ def drawing(rollout: Rollout, days: int | None) -> tuple[chart.Chart, str]:
 class RolloutAdmin(admin.ModelAdmin):
     form = NewRollout
     fields = [*NewRollout.Meta.fields, "reason"]
-    list_display = ["feature", "share", "state", "store", "stage", "in_stage", "timeline_name"]
+    list_display = ["feature", "share", "signal", "state", "next", "in_stage"]
     sortable_by = ["feature"]
     search_fields = ["feature", "description"]
     actions = None
@@ -332,7 +262,8 @@ class RolloutAdmin(admin.ModelAdmin):
         buttons = [
             page(name, partial(self.action_view, name=name), name.replace("-", "_")) for name in ACTIONS
         ]
-        return [page("stop", self.stop_view, "stop"), *buttons, *super().get_urls()]
+        others = [page("stop", self.stop_view, "stop"), page("live", self.live_view, "live")]
+        return [*others, *buttons, *super().get_urls()]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Refuse: browsers still ask for it, and its history is worth keeping. It can be disabled."""
@@ -342,6 +273,29 @@ class RolloutAdmin(admin.ModelAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*self.list_display, *(["stop_button"] if may(request, "stop_rollout") else [])]
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = list(changelist.result_list)
+        seen = looks(changelist.result_list)
+        for rollout in changelist.result_list:
+            rollout.seen = seen.get(rollout.pk, Looks())
+        return changelist
+
+    @admin.display(description="signal")
+    def signal(self, rollout: Any) -> str:
+        """Show the signal of this stage: an earlier stage's says nothing about what browsers get now."""
+        current = rollout.seen.current
+        if current is None or not_judged(rollout):
+            return "not judged" if not_judged(rollout) else "not checked yet"
+        if is_late(rollout, current, now=timezone.now()):
+            return format_html('<span class="rollout-late">{}</span>', "judge is away")
+        return render_to_string("admin/rollout/rollout/signal.html", {"signal": current.signal})
+
+    @admin.display(description="what happens next")
+    def next(self, rollout: Any) -> str:
+        outlook = what_next(rollout, rollout.seen.current, now=timezone.now())
+        return render_to_string("admin/rollout/rollout/outlook.html", {"outlook": outlook, "brief": True})
 
     @admin.display(description="percentage", ordering="percentage")
     def share(self, rollout: Rollout) -> str:
@@ -356,17 +310,9 @@ class RolloutAdmin(admin.ModelAdmin):
             else "normal"
         )
 
-    @admin.display(description="store type")
-    def store(self, rollout: Rollout) -> str:
-        return format_html('<span class="rollout-nowrap">{}</span>', rollout.store_type)
-
     @admin.display(description="in stage for")
     def in_stage(self, rollout: Rollout) -> str:
         return how_long(rollout.stage_started_at)
-
-    @admin.display(description="timeline")
-    def timeline_name(self, rollout: Rollout) -> str:
-        return worded("timeline", rollout.timeline)
 
     @admin.display(description="stop")
     def stop_button(self, rollout: Rollout) -> str:
@@ -425,6 +371,18 @@ class RolloutAdmin(admin.ModelAdmin):
             if request.method in {"GET", "HEAD"}
             else self._unasked(request, rollout)
         )
+
+    def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return what changes by itself on the screen, for the open page; 304 while nothing has."""
+        rollout = self._rollout(request, object_id)
+        seen = look(rollout)
+        tag = etag(rollout, seen)
+        if request.headers.get("If-None-Match") == tag:
+            answer: HttpResponse = HttpResponseNotModified()
+        else:
+            answer = self._page(request, "live", rollout, self._now(request, rollout, seen))
+        answer.headers["ETag"] = tag
+        return answer
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -537,16 +495,32 @@ class RolloutAdmin(admin.ModelAdmin):
     def _screen(
         self, request: HttpRequest, rollout: Rollout, *, form: Reasoned | None = None, status: int = 200
     ) -> HttpResponse:
-        days = request.GET.get("days", "7")
-        days = days if days in DAYS else "7"
-        drawn, in_words = drawing(rollout, DAYS[days])
-        newest = list(records(rollout)[: LATEST + 1])
         seen = form.cleaned_data.get("version") if form else None
         stale = isinstance(seen, int) and seen != rollout.version
         context = {
+            **self._now(request, rollout, look(rollout)),
             "title": rollout.feature,
             "subtitle": share(rollout),
             "can": self._buttons(request, rollout),
+            "step": next_step(rollout.percentage),
+            "presets": PRESETS,
+            "move": form if form and not isinstance(form, Configuration) else None,
+            "configure": form if isinstance(form, Configuration) else Configuration(rollout=rollout),
+            "refused": form,
+            "is_stale": stale,
+            "meanwhile": told(operations.changes_since(rollout, seen or 0)) if stale else [],
+        }
+        return self._page(request, "screen", rollout, context, status=status)
+
+    def _now(self, request: HttpRequest, rollout: Rollout, seen: Looks) -> dict[str, Any]:
+        """Return what the screen shows that changes by itself."""
+        now = timezone.now()
+        days = request.GET.get("days")
+        days = days if days in SPANS else _span(rollout, now)
+        newest = list(records(rollout)[: LATEST + 1])
+        return {
+            "etag": etag(rollout, seen),
+            "now_at": now,
             "states": states(rollout),
             "stopped": since(rollout, emergency_stop=True) if rollout.emergency_stop else None,
             "disabled": since(rollout, enabled=False) if not rollout.enabled else None,
@@ -555,22 +529,19 @@ class RolloutAdmin(admin.ModelAdmin):
             "stage": Stage(rollout.stage).label,
             "in_stage": how_long(rollout.stage_started_at),
             "timeline": Timeline(rollout.timeline).label,
-            "next": what_next(rollout),
-            "step": next_step(rollout.percentage),
-            "presets": PRESETS,
-            "chart": drawn,
-            "chart_words": in_words,
+            "outlook": what_next(rollout, seen.current, now=now),
+            "not_judged": not_judged(rollout),
+            "last_look": last_look(rollout, seen.current),
+            "check": seen.latest,
+            "judged_share": share(seen.latest) if seen.latest else "",
+            "is_current": seen.current is not None,
+            "reading": read(seen.latest) if seen.latest else None,
+            **drawing(rollout, SPANS[days]),
             "days": days,
-            "spans": {"1": "24 hours", "7": "7 days", "all": "All"},
+            "spans": {"6h": "6 hours", "1": "24 hours", "7": "7 days", "all": "All"},
             "lines": lines(newest)[:LATEST],
             "more": len(newest) > LATEST,
-            "move": form if form and not isinstance(form, Configuration) else None,
-            "configure": form if isinstance(form, Configuration) else Configuration(rollout=rollout),
-            "refused": form,
-            "is_stale": stale,
-            "meanwhile": told(operations.changes_since(rollout, seen or 0)) if stale else [],
         }
-        return self._page(request, "screen", rollout, context, status=status)
 
     def _buttons(self, request: HttpRequest, rollout: Rollout) -> dict[str, bool]:
         """Tell which buttons this person may press now."""
@@ -582,6 +553,7 @@ class RolloutAdmin(admin.ModelAdmin):
             "hold": operate and not rollout.on_hold,
             "resume": operate and rollout.on_hold,
             "roll_back": operate,
+            "complete": operate and completable(rollout),
             "release": may(request, "stop_rollout") and rollout.emergency_stop,
         }
         return {
@@ -606,6 +578,28 @@ class RolloutAdmin(admin.ModelAdmin):
             **context,
         }
         return TemplateResponse(request, f"admin/rollout/rollout/{name}.html", context, status=status)
+
+
+for model, page in {
+    Check: CheckAdmin,
+    Incident: IncidentAdmin,
+    Alert: AlertAdmin,
+    TelemetryEvent: TelemetryEventAdmin,
+}.items():
+    admin.site.register(model, page)
+
+
+def completable(rollout: Rollout) -> bool:
+    """Tell whether :func:`~rollout.operations.complete` would not refuse."""
+    return rollout.percentage == 100 and not not_judged(rollout)
+
+
+def _span(rollout: Rollout, now: datetime) -> str:
+    """Return the shortest stretch of time that shows the whole stage; a week where nothing is judged."""
+    if not_judged(rollout):
+        return "7"
+    age = now - rollout.stage_started_at
+    return next((name for name, span in SPANS.items() if span is None or age < span), "all")
 
 
 def may(request: HttpRequest, permission: str) -> bool:

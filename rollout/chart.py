@@ -62,6 +62,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
+    start: datetime
     steps: list[Step]
     times: list[tuple[str, str, str]]  # position, label, anchor
     states: list[str]
@@ -89,7 +90,7 @@ def draw(moments: Sequence[Moment], *, now: datetime, since: datetime | None = N
         )
         for moment, until in pairwise([*seen, _ending(seen[-1], now)])
     ]
-    return Chart(steps, _times(start, span), sorted({step.state for step in steps} - {"open"}))
+    return Chart(start, steps, _times(start, span), sorted({step.state for step in steps} - {"open"}))
 
 
 def _visible(moments: Sequence[Moment], start: datetime) -> list[Moment]:
@@ -132,12 +133,16 @@ def summary(moments: Iterable[Moment]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A check. One without a signal says only what the percentage was, such as where a rollback left it."""
+    """A check, or several summed up: the latest time, the worst signal, the highest score.
+
+    One without a signal says only what the percentage was, such as where a rollback left it.
+    """
 
     at: datetime
     signal: str  # rollout.scoring.Signal, or ""
     score: int
     percentage: float
+    checks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +232,14 @@ def chart_svg(points: Sequence[Point], *, threshold: int, title: str) -> str:
 
 
 def summary_of_checks(points: Sequence[Point]) -> str:
-    """Say in words what a chart of checks shows: ``Signals of 24 checks: 20 green, 4 red. Highest score: 50``."""
+    """Say in words what a chart of checks shows: ``24 checks: worst signal red, highest score 50``."""
     judged = [point for point in points if point.signal]
     if not judged:
         return "No checks in this time"
-    counts = [(sum(point.signal == signal for point in judged), signal.value) for signal in Signal]
-    found = ", ".join(f"{count} {signal}" for count, signal in counts if count)
-    many = "1 check" if len(judged) == 1 else f"{len(judged)} checks"
-    return f"Signals of {many}: {found}. Highest score: {max(point.score for point in judged)}"
+    total = sum(point.checks for point in judged)
+    many = "1 check" if total == 1 else f"{total:,} checks"
+    signal = worst(Signal(point.signal) for point in judged)
+    return f"{many}: worst signal {signal.value}, highest score {max(point.score for point in judged)}"
 
 
 def _interval(points: Sequence[Point]) -> timedelta:

@@ -379,8 +379,9 @@ def _next(state: State, plan: Plan, reds_left: int | None, *, allowed: bool) -> 
         case Plan(action=Action.ROLL_BACK):
             return f"Roll it back: {plan.says}, and auto-rollback is off."
         case _ if reds_left is not None:
-            then = "roll it back" if state.auto_rollback else "trip the breaker; auto-rollback is off"
-            return f"{reds_left} more red checks in a row {then}."
+            many = "1 more red check" if reds_left == 1 else f"{reds_left} more red checks in a row"
+            then = "it is rolled back" if state.auto_rollback else "the breaker trips; auto-rollback is off"
+            return f"{many}, and {then}."
         case _ if allowed:
             return f"{plan.says[0].upper()}{plan.says[1:]}."
         case Plan(due=True):

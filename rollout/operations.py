@@ -146,7 +146,7 @@ def complete(
     version: int | None = None,
     at: datetime | None = None,
 ) -> Rollout:
-    """Done: on for everybody, no longer judged, migrations no longer tracked (runbook, "Phase 6: Stabilization")."""
+    """Declare it done: no longer judged, migrations no longer tracked (runbook, "Phase 6: Stabilization")."""
 
     def apply(rollout: Rollout) -> None:
         if rollout.percentage < 100 or not rollout.enabled or rollout.emergency_stop:

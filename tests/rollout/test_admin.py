@@ -21,11 +21,11 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import strip_tags
 
-from rollout import admin, chart, configuration, operations
+from rollout import admin, chart, configuration, operations, words
 from rollout.models import Rollout
 
 LIST = "/admin/rollout/rollout/"
-MOVES = ("set", "promote", "hold", "resume", "roll-back")
+MOVES = ("set", "promote", "hold", "resume", "roll-back", "complete")
 BUTTONS = (*MOVES, "release", "configure", "stop")
 
 
@@ -110,6 +110,7 @@ def configured(rollout: Rollout, **changed: Any) -> dict[str, Any]:
         ("resume", {"on_hold": True}, {}, {"on_hold": False}, "no longer on hold"),
         ("roll-back", {"percentage": 50}, {}, {"percentage": 0, "on_hold": True}, "rolled back to 0 %"),
         ("release", {"emergency_stop": True, "percentage": 10}, {}, {"emergency_stop": False}, "released, at 10 %"),
+        ("complete", {"percentage": 100}, {}, {"stage": "complete", "track_migrations": False}, "is complete"),
     ],
 )  # fmt: skip
 def test_a_button_does_one_thing_and_the_history_says_who_and_why(
@@ -532,7 +533,7 @@ def test_production_asks_before_it_acts(
     changed = now(rollout)
     assert changed.version == rollout.version + 1
     assert rollout.history.latest().history_change_reason == "because"
-    done = [f"{change.before} → {change.after}" for change in admin.Difference.between(rollout, changed)]
+    done = [f"{change.before} → {change.after}" for change in words.Difference.between(rollout, changed)]
     assert done
     assert all(change in page for change in done)
 
@@ -591,7 +592,9 @@ def test_a_role_may_do_what_it_may_and_nothing_else(sign_in: Sign, make_rollout:
     client = sign_in(role)
     for button in BUTTONS:
         rollout = make_rollout(
-            percentage=10, emergency_stop=button == "release", on_hold=button in {"release", "resume"}
+            percentage=100 if button == "complete" else 10,
+            emergency_stop=button == "release",
+            on_hold=button in {"release", "resume"},
         )
         fields = configured(rollout, percentage="50", timeline="manual", version=1, reason="x")
         status = client.post(f"{LIST}{rollout.pk}/{button}/", fields).status_code
@@ -612,7 +615,7 @@ def test_buttons_that_a_person_may_not_press_are_not_shown(
 ) -> None:
     client = sign_in(role)
     shown = set()
-    for state in ({"percentage": 10}, {"emergency_stop": True, "on_hold": True}):
+    for state in ({"percentage": 10}, {"percentage": 100}, {"emergency_stop": True, "on_hold": True}):
         rollout = make_rollout(**state)
         text = client.get(screen(rollout)).text + client.get(LIST, {"q": rollout.feature}).text
         shown |= {button for button in BUTTONS if f"{LIST}{rollout.pk}/{button}/" in text}
@@ -623,10 +626,14 @@ def test_buttons_that_would_be_refused_now_are_not_shown(operator: Person, make_
     def shown(**state: Any) -> set[str]:
         rollout = make_rollout(**state)
         text = operator.get(screen(rollout)).text
-        return {button for button in ("promote", "hold", "resume", "release") if f"/{button}/" in text}
+        moves = ("promote", "hold", "resume", "release", "complete")
+        return {button for button in moves if f"/{button}/" in text}
 
     assert shown(percentage=10) == {"promote", "hold"}
-    assert shown(percentage=100) == {"hold"}
+    assert shown(percentage=100) == {"hold", "complete"}
+    assert shown(percentage=100, stage="complete") == {"hold"}
+    assert shown(percentage=100, enabled=False) == {"hold"}
+    assert shown(percentage=100, emergency_stop=True) == {"hold", "release"}
     assert shown(percentage=10, on_hold=True) == {"resume"}
     assert shown(percentage=10, on_hold=True, emergency_stop=True) == {"resume", "release"}
 
@@ -674,6 +681,7 @@ VIEWER = {
     "idempotency.view_idempotencykey",
     "rollout.view_rollout",
     "rollout.view_historicalrollout",
+    *(f"rollout.view_{model}" for model in ("check", "incident", "telemetryevent", "alert")),
 }
 OPERATOR = VIEWER | {"rollout.operate_rollout", "rollout.stop_rollout"}
 ADMINISTRATOR = OPERATOR | {
@@ -693,13 +701,15 @@ def test_the_migration_makes_the_roles(database: None, role: str, permissions: s
 
 
 def test_a_role_that_is_there_already_keeps_what_it_has(database: None) -> None:
-    migration = importlib.import_module("fundapi.migrations.0002_roles")
+    roles = importlib.import_module("fundapi.migrations.0002_roles")
+    views = importlib.import_module("fundapi.migrations.0003_judge_roles")
     group, extra = Group.objects.get(name="Viewer"), Permission.objects.get(codename="view_logentry")
     permissions = Permission.objects.count()
     with transaction.atomic():
         group.permissions.set([extra])
         with connection.schema_editor(atomic=False) as editor:
-            migration.make_roles(apps, editor)
+            roles.make_roles(apps, editor)
+            views.let_see(apps, editor)
         kept = set(group.permissions.values_list("codename", flat=True))
         assert kept == {name.partition(".")[2] for name in VIEWER} | {"view_logentry"}
         assert Permission.objects.count() == permissions
@@ -759,13 +769,9 @@ def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(sign_in: Sign, m
     ("state", "said"),
     [
         ({}, "Nobody gets the feature yet. Promote starts it at 10 %."),
-        ({"percentage": 10}, "It stays at 10 % until somebody moves it. Promote takes it to 50 %."),
-        ({"percentage": Decimal("99.5")}, "Promote takes it to 100 %."),
-        ({"percentage": 100}, "Every browser gets the feature. There is no higher step."),
-        (
-            {"percentage": 10, "on_hold": True},
-            "until somebody resumes it. After that, promote takes it to 50 %.",
-        ),
+        ({"on_hold": True}, "until somebody resumes it. After that, promote starts it at 10 %."),
+        ({"percentage": 10}, "Not checked yet. The judge looks every minute."),
+        ({"percentage": 100, "stage": "complete"}, "Complete: every browser gets the feature."),
         ({"percentage": 10, "enabled": False}, "Nobody gets the feature until it is enabled; then 10 %"),
         ({"percentage": 10, "emergency_stop": True}, "Release brings it back at 10 %."),
         (
@@ -896,8 +902,9 @@ def test_the_chart_in_words() -> None:
     )
 
 
-@pytest.mark.parametrize("days", ["1", "7", "all", "x", ""])
+@pytest.mark.parametrize("days", ["6h", "1", "7", "all", "x", ""])
 def test_the_chart_s_stretch_of_time_can_be_chosen(operator: Person, make_rollout: Make, days: str) -> None:
-    answer = operator.get(screen(make_rollout()), {"days": days})
-    chosen = days if days in {"1", "7", "all"} else "7"
-    assert f'href="?days={chosen}" aria-current="true"' in answer.text
+    rollout = make_rollout()
+    answer = operator.get(screen(rollout), {"days": days})
+    chosen = days if days in {"6h", "1", "7", "all"} else "7"
+    assert f'href="{screen(rollout)}?days={chosen}" aria-current="true"' in answer.text

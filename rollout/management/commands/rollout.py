@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rollout import operations
-from rollout.models import Rollout
+from rollout.models import Rollout, Stage
 
 ACTIONS = {
     "set": operations.set_percentage,
@@ -18,6 +18,7 @@ ACTIONS = {
     "rollback": operations.roll_back,
     "stop": operations.stop,
     "release": operations.release,
+    "complete": operations.complete,
 }
 
 
@@ -99,6 +100,8 @@ def as_table(rollouts: list[Rollout]) -> str:
             if not rollout.enabled
             else "on hold"
             if rollout.on_hold
+            else "complete"
+            if rollout.stage == Stage.COMPLETE
             else "moving"
         )
         table.add_row(

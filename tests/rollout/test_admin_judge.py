@@ -1,0 +1,706 @@
+"""What operators see of the judge: signals and why, what happens next, incidents, checks, alerts, telemetry."""
+
+import html
+import json
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from rollout import chart, operations, store
+from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
+from rollout.reading import evidence_words, read
+from rollout.telemetry import as_uuid
+from rollout.tick import check
+from rollout.words import what_next
+
+LIST = "/admin/rollout/rollout/"
+PAGES = ("check", "incident", "alert", "telemetryevent")
+Sign = Callable[[str], Client]
+
+
+class Canary:
+    """A rollout, its browsers, and the clock of its judge: it begins in the past and comes up to now."""
+
+    def __init__(self, minutes: int, percentage: str = "10", **fields: Any) -> None:
+        self.now = timezone.now() - timedelta(minutes=minutes)
+        self.feature = f"FEATURE_{uuid.uuid4().hex[:12].upper()}"
+        Rollout.objects.create(feature=self.feature, **fields)
+        operations.set_percentage(self.feature, Decimal(percentage), reason="first canary", at=self.now)
+
+    def send(self, *events: str, clients: int = 1, detail: str | None = None, lost: int = 0) -> uuid.UUID:
+        """Let so many new browsers send a heartbeat and these events; return the last one's id."""
+        for _ in range(clients):
+            client, session = uuid.uuid4(), uuid.uuid4()
+            store.arrive(
+                [
+                    store.Arrival(
+                        id=uuid.uuid4(),
+                        client=client,
+                        session=session,
+                        event=event,
+                        category="",
+                        ok=not event.endswith(("failed", "error", "warning")),
+                        flag=self.feature,
+                        variant="fund-store",
+                        at=None,
+                        detail=detail,
+                        lost=lost if event == "telemetry_dropped" else 0,
+                    )
+                    for event in ("heartbeat", *events)
+                ]
+            )
+        return client
+
+    def check(self, minutes: float = 1) -> Check:
+        """Let time pass, and the judge look."""
+        self.now += timedelta(minutes=minutes)
+        made = check(self.feature, upto=store.fence()[0], now=self.now)
+        assert made is not None
+        return made
+
+    def roll_back(self) -> Incident:
+        """Let everything fail for three checks."""
+        for _ in range(3):
+            self.send("migration_failed", clients=5)
+            self.check()
+        return Incident.objects.get(rollout=self.rollout)
+
+    @property
+    def rollout(self) -> Rollout:
+        return Rollout.objects.get(feature=self.feature)
+
+    @property
+    def screen(self) -> str:
+        return f"{LIST}{self.rollout.pk}/change/"
+
+    @property
+    def live(self) -> str:
+        return f"{LIST}{self.rollout.pk}/live/"
+
+
+@pytest.fixture
+def canary(database: None) -> Callable[..., Canary]:
+    return Canary
+
+
+@pytest.fixture
+def sign_in(make_user: Callable[..., User]) -> Sign:
+    """A browser of somebody of staff with a role, ``""`` for none."""
+
+    def sign_in(role: str) -> Client:
+        user = make_user(may_create=False, is_staff=True)
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return sign_in
+
+
+@pytest.fixture
+def viewer(sign_in: Sign) -> Client:
+    return sign_in("Viewer")
+
+
+def words(answer: Any) -> str:
+    """What a person reads on a page."""
+    return text_of(answer.text)
+
+
+def text_of(markup: str) -> str:
+    shown = re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", markup, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(shown))
+
+
+def part(answer: Any, name: str) -> str:
+    """What a person reads in the part of a live answer with that name."""
+    (found,) = re.findall(rf'data-live="{name}">(.*?)(?=\n  <div data-live|\Z)', answer.text, re.DOTALL)
+    return text_of(found)
+
+
+# --- The signal ---------------------------------------------------------------------------------------------------
+
+
+def test_green_is_said_with_its_numbers_and_what_comes(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(5)
+    for _ in range(3):
+        stage.send("migration_succeeded", clients=10)
+        made = stage.check()
+    assert made.signal == "green"
+    answer = viewer.get(stage.live)
+    page = part(answer, "judge")
+    for text in (
+        "Green Nothing speaks against it.",
+        "0 of 3",
+        "30 of 20 clients needed",
+        "100 % of 30 clients",
+        "not certified yet: at least 99.5 %",
+        "Lost telemetry none",
+        "Thresholds Green",
+        "Statistics Green",
+        "nobody without it to compare with",
+    ):
+        assert text in page
+    assert "To 50 % after 1 h" in part(answer, "story")
+    due = stage.rollout.stage_started_at + timedelta(hours=1)
+    assert f'<time datetime="{due.isoformat()}" data-relative>' in answer.text
+
+
+def test_red_is_said_with_all_its_reasons(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(3)
+    stage.send("migration_succeeded", clients=20)
+    stage.check()
+    stage.send("migration_failed", "console_error", clients=4)
+    assert stage.check().signal == "red"
+    page = part(viewer.get(stage.live), "judge")
+    for text in (
+        "Red Something is wrong.",
+        "40 points in this check, of 52 before the cap per client.",
+        "4 of 24 clients' migrations failed in this stage.",
+        "Clients with console errors: 4, with warnings: 0.",
+        "Migrations fail too often",
+        "1 of 3",
+        "4 migration, 4 default in this check",
+        "console_error 4",
+        "Thresholds Red",
+        "Statistics Red",
+        "Yellow Migration success, whatever chance did",
+    ):
+        assert text in page
+    assert "2 more red checks in a row, and it is rolled back." in words(viewer.get(stage.screen))
+
+
+def test_a_hold_says_why_nobody_can_tell(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(5)
+    stage.send("telemetry_dropped", clients=4, lost=7)
+    assert stage.check().signal == "hold"
+    page = part(viewer.get(stage.live), "judge")
+    assert "Hold Nobody can tell: too little is known." in page
+    assert "Too few samples: 4 of 20 clients with the feature." in page
+    assert "Lost telemetry 4 clients of 4 lost 28 events" in page
+
+
+def test_a_signal_is_never_told_by_colour_alone(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(5)
+    stage.send("migration_failed", "console_warning", clients=4)
+    stage.check()
+    text = viewer.get(stage.screen).text
+    shapes = dict(re.findall(r'rollout-signal is-(\w+)[^>]*><svg.*?<(\w+ class="shape"[^>]*)/>', text))
+    assert {"green", "yellow", "red"} <= shapes.keys()
+    assert len(set(shapes.values())) == len(shapes)
+    for signal, after in re.findall(r"rollout-signal is-(\w+)[^>]*><svg.*?</svg>(\w*)", text):
+        assert after == signal.capitalize()
+
+
+def test_evidence_is_said_in_words() -> None:
+    assert evidence_words(0.4) == "no sign of it"
+    assert evidence_words(1000) == "chance does this in 1 of 1,000 healthy stages"
+    assert "over 1,000,000" in evidence_words(1e12)
+
+
+def test_a_certificate_is_said(canary: Callable[..., Canary]) -> None:
+    stage = canary(5)
+    stage.send("migration_succeeded", clients=2)
+    made = stage.check()
+    assert read(made).certified.startswith("not certified yet: at least 99.5 %, evidence ")
+    made.decision["assessment"]["certified"] = True
+    assert read(made).certified == "certified: at least 99.5 %"
+
+
+# --- What happens next --------------------------------------------------------------------------------------------
+
+
+def test_after_a_rollback_the_screen_says_who_did_it_and_why(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(5)
+    incident = stage.roll_back()
+    answer = viewer.get(stage.live)
+    page = part(answer, "judge")
+    assert "The judge does not look at it: nobody gets the feature." in page
+    assert "at 10 %: Red Rolled back." in page
+    assert f"/admin/rollout/incident/{incident.pk}/" in answer.text
+    assert "Put on hold by the judge" in part(answer, "banners")
+    assert "until somebody resumes it" in part(answer, "story")
+
+
+def test_a_judge_that_is_away_is_missed(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(10)
+    stage.send("migration_succeeded", clients=30)
+    made = stage.check()
+    for path in (stage.screen, f"{LIST}?q={stage.feature}"):
+        page = words(viewer.get(path))
+        assert f"The judge has not looked since {made.at:%Y-%m-%d %H:%M} UTC: is Celery beat running?" in page
+    never = canary(10)
+    page = words(viewer.get(never.screen))
+    assert f"not looked since {never.rollout.stage_started_at:%Y-%m-%d %H:%M} UTC: is Celery" in page
+
+
+def test_what_an_earlier_stage_came_to_says_nothing_about_this_one(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    stage.send("migration_failed", clients=30)
+    stage.check()
+    operations.set_percentage(stage.feature, Decimal(20), reason="on")
+    page = words(viewer.get(stage.screen))
+    assert "Not checked yet. The judge looks every minute." in page
+    assert "Not checked yet in this stage." in page
+    assert "not checked yet" in words(viewer.get(LIST, {"q": stage.feature}))
+
+
+def test_the_future_that_a_check_foretold_ends_when_somebody_changes_the_rollout(
+    canary: Callable[..., Canary],
+) -> None:
+    stage = canary(2)
+    stage.send("migration_succeeded", clients=30)
+    made = stage.check()
+    assert what_next(stage.rollout, made, now=stage.now).due_at
+    operations.hold(stage.feature, reason="wait")
+    held = what_next(stage.rollout, made, now=stage.now)
+    assert (held.due_at, held.sentences[0][:35]) == (None, "It stays at 10 % until somebody res")
+    made = stage.check()
+    assert what_next(stage.rollout, made, now=stage.now).sentences == [made.decision["next"]]
+
+
+def test_the_list_shows_the_signal_and_what_happens_next(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(3)
+    for _ in range(2):
+        stage.send("migration_succeeded", clients=10)
+        stage.check()
+    row = words(viewer.get(LIST, {"q": stage.feature}))
+    assert re.search(rf"{stage.feature} 10 % Green normal To 50 % after 1 h", row)
+
+
+def test_a_list_of_many_rollouts_takes_no_more_queries(canary: Callable[..., Canary], viewer: Client) -> None:
+    stages = [canary(2) for _ in range(3)]
+    for stage in stages:
+        stage.check()
+    viewer.get(LIST)
+
+    def queries(**query: str) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            viewer.get(LIST, query)
+        return len(captured)
+
+    assert queries(q="FEATURE_") == queries(q=stages[0].feature) <= 8
+
+
+# --- Complete -----------------------------------------------------------------------------------------------------
+
+
+def test_only_what_is_on_for_everybody_can_be_completed(canary: Callable[..., Canary], sign_in: Sign) -> None:
+    operator = sign_in("Operator")
+    stage = canary(2, percentage="50")
+    url = f"{LIST}{stage.rollout.pk}/complete/"
+    refused = operator.post(url, {"version": stage.rollout.version, "reason": "done"})
+    assert "only a rollout at 100 % can be completed" in words(refused)
+    operations.set_percentage(stage.feature, Decimal(100), reason="all")
+    answer = operator.post(url, {"version": stage.rollout.version, "reason": "a quiet day"}, follow=True)
+    assert (stage.rollout.stage, stage.rollout.track_migrations) == ("complete", False)
+    page = words(answer)
+    assert "is complete: on for everybody, no longer judged" in page
+    assert "Stage full → complete" in page
+    assert "Complete: every browser gets the feature." in page
+    assert f'formaction="{url}"' not in answer.text
+
+
+def test_a_rollout_is_completed_at_a_shell(canary: Callable[..., Canary]) -> None:
+    stage = canary(2)
+    with pytest.raises(CommandError, match="only a rollout at 100 %"):
+        call_command("rollout", "complete", stage.feature, reason="x")
+    operations.set_percentage(stage.feature, Decimal(100), reason="all")
+    out = StringIO()
+    call_command("rollout", "complete", stage.feature, reason="a quiet day", json=True, stdout=out)
+    assert json.loads(out.getvalue())["stage"] == "complete"
+
+
+# --- Live ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_screen_asks_cheaply_and_hears_of_every_change(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(4)
+    stage.send("migration_succeeded", clients=30)
+    stage.check()
+    (tag,) = re.findall(r"data-etag=\"([^ ]*?)\"", viewer.get(stage.screen).text.replace("&quot;", ""))
+    first = viewer.get(stage.live)
+    assert first.headers["ETag"] == f'"{tag}"'
+
+    live = stage.live
+
+    def ask() -> Any:
+        return viewer.get(live, headers={"If-None-Match": first.headers["ETag"]})
+
+    assert ask().status_code == 304
+    with CaptureQueriesContext(connection) as captured:
+        unchanged = ask()
+    ours = [query["sql"] for query in captured if "rollout_" in query["sql"]]
+    assert (unchanged.status_code, unchanged.content, unchanged.headers["ETag"]) == (304, b"", f'"{tag}"')
+    assert len(ours) == 2, ours
+    assert len(captured) <= 6  # with the session, the user and the permissions
+    stage.check()
+    assert ask().status_code == 200
+    first = viewer.get(stage.live)
+    assert ask().status_code == 304
+    operations.hold(stage.feature, reason="wait")
+    second = ask()
+    assert f'data-version="{stage.rollout.version}"' in second.text
+    assert "On hold" in part(second, "banners")
+
+
+def test_a_screen_hears_that_the_judge_is_away(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(2)
+    stage.send("migration_succeeded", clients=30)
+    stage.check()
+    tag = viewer.get(stage.live).headers["ETag"]
+    Check.objects.filter(rollout=stage.rollout).update(at=timezone.now() - timedelta(minutes=4))
+    Rollout.objects.filter(feature=stage.feature).update(
+        stage_started_at=timezone.now() - timedelta(minutes=9)
+    )
+    answer = viewer.get(stage.live, headers={"If-None-Match": tag})
+    assert answer.status_code == 200
+    assert "is Celery beat running?" in part(answer, "story")
+
+
+def test_what_follows_by_itself_holds_no_form(canary: Callable[..., Canary], sign_in: Sign) -> None:
+    """What somebody types, and the version that a button acts on, must outlast every update."""
+    stage = canary(2)
+    text = sign_in("Administrator").get(stage.live).text
+    assert not re.search(r"<(form|input|textarea|button|select)\b", text)
+
+
+def test_the_live_part_is_for_those_who_may_look(canary: Callable[..., Canary], sign_in: Sign) -> None:
+    stage = canary(2)
+    assert Client().get(stage.live).status_code == 302
+    assert sign_in("").get(stage.live).status_code == 403
+    assert sign_in("Viewer").get(stage.live).status_code == 200
+    assert sign_in("Viewer").get(f"{LIST}0/live/").status_code == 404
+
+
+# --- Records ------------------------------------------------------------------------------------------------------
+
+
+def test_an_incident_is_told_from_the_first_red_check_to_what_people_did(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(5)
+    stage.send("migration_succeeded", clients=30)
+    stage.check()
+    incident = stage.roll_back()
+    alert = Alert.objects.create(
+        key=uuid.uuid4().hex,
+        rollout=stage.rollout,
+        kind="rolled_back",
+        channel="email",
+        payload={},
+        attempts=2,
+    )
+    operations.resume(stage.feature, reason="fixed by PR 52")
+    answer = viewer.get(f"/admin/rollout/incident/{incident.pk}/change/")
+    page = words(answer)
+    order = [
+        "Red Check: score 50",
+        "Red Check: score 50",
+        "Red Check: score 50. Rolled back",
+        "the judge: percentage 10 % → 0 %, on hold off → on",
+        "Alert by e-mail: rolled back not sent after 2 attempts",
+        ": on hold on → off fixed by PR 52",
+    ]
+    places = []
+    for text in order:
+        places.append(page.index(text, places[-1] + 1 if places else 0))
+    assert page.count("Red Check") == 3
+    assert f"/admin/rollout/alert/{alert.pk}/" in answer.text
+    row = words(viewer.get("/admin/rollout/incident/", {"rollout__id__exact": stage.rollout.pk}))
+    assert f"{stage.feature} 10 % rolled back" in row
+
+
+def test_an_incident_whose_checks_are_purged_is_still_told(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    incident = canary(5).roll_back()
+    Check.objects.filter(rollout=incident.rollout).delete()
+    page = words(viewer.get(f"/admin/rollout/incident/{incident.pk}/change/"))
+    assert incident.reason[:30] in page
+
+
+def test_a_check_is_shown_with_all_that_it_knew(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(5)
+    stage.send("validation_error", clients=4)
+    made = stage.check()
+    later = stage.check()
+    path = f"/admin/rollout/check/{made.pk}/change/"
+    answer = viewer.get(path)
+    page = words(answer)
+    for text in ("Error threshold 15", "Check interval 0:01:00 h", "Steps 10, 50, 100", "8 from 4 clients"):
+        assert text in page
+    assert f"/admin/rollout/check/{later.pk}/" in answer.text
+    listed = words(
+        viewer.get("/admin/rollout/check/", {"rollout__id__exact": stage.rollout.pk, "signal__exact": "red"})
+    )
+    assert made.signal == "red"
+    assert "1 check" in listed
+    assert viewer.post(path, {"signal": "green"}).status_code == 403
+    assert Check.objects.get(pk=made.pk).signal == "red"
+
+
+def test_telemetry_is_found_by_client_event_and_flag(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(2)
+    client = stage.send("migration_failed", detail="QuotaExceeded")
+    other = stage.send("console_error")
+
+    def found(**query: str) -> str:
+        return words(viewer.get("/admin/rollout/telemetryevent/", query))
+
+    mine = found(q=f" {str(client).upper()} ")
+    assert "QuotaExceeded" in mine
+    assert str(other) not in mine
+    event, name = f"event_{uuid.uuid4().hex[:8]}", "a browser's own name"
+    store.arrive(
+        [
+            store.Arrival(
+                uuid.uuid4(), as_uuid(name), uuid.uuid4(), event, "", True, stage.feature, None, None, None
+            )
+        ]
+    )
+    assert event in found(q=name)
+    assert "1 telemetry event" in found(q=f"event:{event}")
+    flagged = found(q=f"flag: {stage.feature}")
+    assert str(client) in flagged
+    assert str(other) in flagged
+    assert "5 telemetry events" in flagged
+    filtered = found(flag=stage.feature, event="console_error")
+    assert str(other) in filtered
+    assert str(client) not in filtered
+
+
+def test_what_browsers_send_is_shown_as_text_and_never_run(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    evil = '<img src=x onerror=alert(1)>"><script>alert(1)</script>'
+    client = stage.send("migration_failed", detail=evil)
+    event = TelemetryEvent.objects.get(client=client, event="migration_failed")
+    for path in (
+        f"/admin/rollout/telemetryevent/?q={client}",
+        f"/admin/rollout/telemetryevent/{event.pk}/change/",
+    ):
+        text = viewer.get(path).text
+        assert "<img src=x" not in text
+        assert "<script>alert" not in text
+        assert "&lt;img src=x" in text
+    stage.check()
+    Check.objects.filter(rollout=stage.rollout).update(
+        evidence={**stage.check().evidence, "names": {evil: 3}}
+    )
+    text = viewer.get(stage.live).text
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+
+
+def test_lists_of_millions_are_read_by_an_index(canary: Callable[..., Canary], viewer: Client) -> None:
+    client = canary(2).send("migration_failed")
+    viewer.get("/admin/rollout/telemetryevent/")
+    for query in ({}, {"q": str(client)}, {"event": "migration_failed"}):
+        with CaptureQueriesContext(connection) as captured:
+            viewer.get("/admin/rollout/telemetryevent/", query)
+        ours = [sql["sql"] for sql in captured if '"rollout_telemetry"' in sql["sql"]]
+        assert len(ours) == 2
+        assert "LIMIT" in ours[0], "rows are counted to a limit; a list of one page needs no other"
+        with connection.cursor() as cursor:
+            cursor.execute("SET enable_seqscan = off")
+            for sql in ours:
+                cursor.execute(f"EXPLAIN {sql}")
+                plan = "\n".join(row[0] for row in cursor.fetchall())
+                assert "Index" in plan, plan
+                assert "Seq Scan" not in plan, plan
+            cursor.execute("RESET enable_seqscan")
+
+
+@pytest.mark.parametrize("model", PAGES)
+def test_records_are_for_reading(
+    canary: Callable[..., Canary], sign_in: Sign, viewer: Client, model: str
+) -> None:
+    stage = canary(5)
+    incident = stage.roll_back()
+    alert = Alert.objects.create(
+        key=uuid.uuid4().hex, rollout=stage.rollout, kind="red", channel="webhook", payload={"text": "<b>"}
+    )
+    rows = {
+        "check": incident.check_made,
+        "incident": incident,
+        "alert": alert,
+        "telemetryevent": TelemetryEvent.objects.filter(flag=stage.feature).first(),
+    }
+    row = rows[model]
+    assert row
+    base = f"/admin/rollout/{model}/"
+    for path in (base, f"{base}{row.pk}/change/"):
+        assert viewer.get(path).status_code == 200
+        assert Client().get(path).status_code == 302
+        assert sign_in("").get(path).status_code == 403
+    administrator = sign_in("Administrator")
+    assert administrator.get(f"{base}add/").status_code == 403
+    for method in (administrator.get, administrator.post):
+        assert method(f"{base}{row.pk}/delete/").status_code == 403
+    assert administrator.post(f"{base}{row.pk}/change/", {}).status_code == 403
+    assert (
+        viewer.get(f"{base}{uuid.UUID(int=0) if model == 'telemetryevent' else 0}/change/").status_code == 302
+    )
+    assert f'href="{base}"' in viewer.get("/admin/").text
+    assert f'href="{base}"' not in sign_in("").get("/admin/").text
+
+
+def test_alerts_are_found_by_what_became_of_them(canary: Callable[..., Canary], viewer: Client) -> None:
+    rollout = canary(2).rollout
+    states: dict[str, dict[str, Any]] = {
+        "sent": {"sent_at": timezone.now(), "attempts": 1},
+        "failed": {"attempts": 3, "error": "connection refused"},
+        "waiting": {},
+    }
+    for fields in states.values():
+        Alert.objects.create(
+            key=uuid.uuid4().hex, rollout=rollout, kind="red", channel="email", payload={}, **fields
+        )
+    said = {
+        "sent": "sent 20",
+        "failed": "after 3 attempts: connection refused",
+        "waiting": "waiting to be sent",
+    }
+    for state, text in said.items():
+        page = words(
+            viewer.get("/admin/rollout/alert/", {"delivery": state, "rollout__id__exact": str(rollout.pk)})
+        )
+        assert text in page
+        assert "1 alert" in page
+
+
+# --- The charts ---------------------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 8, 11, 12, tzinfo=UTC)
+
+
+def points(*signals: str, every: int = 1, percentage: float = 10) -> list[chart.Point]:
+    scores = {"green": 0, "yellow": 9, "hold": 0, "red": 30}
+    return [
+        chart.Point(NOON + timedelta(minutes=every * number), signal, scores[signal], percentage)
+        for number, signal in enumerate(signals, 1)
+    ]
+
+
+def left(cell: Any) -> float:
+    return float(cell.x.rstrip("%"))
+
+
+def right(cell: Any) -> float:
+    return left(cell) + float(cell.width.rstrip("%"))
+
+
+def test_each_check_is_a_cell_and_cells_follow_without_a_gap() -> None:
+    drawn = chart.draw_checks(points(*["green"] * 10, "red", "hold"), threshold=15)
+    assert [cell.signal for cell in drawn.cells] == ["green"] * 10 + ["red", "hold"]
+    for cell, following in zip(drawn.cells, drawn.cells[1:], strict=False):
+        assert right(cell) == pytest.approx(left(following), abs=0.01)
+    assert left(drawn.cells[0]) == 0
+    assert right(drawn.cells[-1]) == pytest.approx(100, abs=0.01)
+    assert drawn.words == "12 checks: worst signal red, highest score 30"
+    assert drawn.threshold_y == "50.000%"
+    assert drawn.cells[10].height == "100.000%"
+
+
+def test_many_checks_share_a_cell_and_the_worst_signal_wins() -> None:
+    signals = ["green"] * 2000
+    signals[1000] = "red"
+    drawn = chart.draw_checks(points(*signals), threshold=15)
+    assert 100 <= len(drawn.cells) <= chart.CELLS + 1
+    assert [cell.signal for cell in drawn.cells].count("red") == 1
+    assert sum(int(re.findall(r"(\d+) checks", cell.note)[0]) for cell in drawn.cells) == 2000
+
+
+def test_a_judge_that_was_away_leaves_a_gap() -> None:
+    seen = points(*["green"] * 40)
+    drawn = chart.draw_checks(seen[:10] + seen[20:], threshold=15)
+    gaps = [left(after) - right(cell) for cell, after in zip(drawn.cells, drawn.cells[1:], strict=False)]
+    assert sum(gap > 20 for gap in gaps) == 1
+    assert max(gaps) == pytest.approx(25, abs=3)
+
+
+def test_one_very_bad_check_does_not_flatten_the_others() -> None:
+    drawn = chart.draw_checks(
+        [*points("yellow", "yellow"), chart.Point(NOON + timedelta(minutes=3), "red", 900, 10)], threshold=15
+    )
+    assert drawn.top == "60+"
+    assert [cell.height for cell in drawn.cells] == ["15.000%", "15.000%", "100.000%"]
+
+
+def test_percentages_step_where_they_changed() -> None:
+    climbed = [*points(*["green"] * 10), *points(*["green"] * 20, percentage=50)[10:]]
+    end = chart.Point(NOON + timedelta(minutes=20), "", 0, 0)
+    drawn = chart.draw_checks([*climbed, end], threshold=15)
+    assert [level.label for level in drawn.levels] == ["10 %", "50 %", "0 %"]
+    assert left(drawn.levels[0]) == 0
+    assert right(drawn.levels[1]) == pytest.approx(100, abs=0.01)
+    assert right(drawn.levels[0]) == pytest.approx(55, abs=0.1)
+    assert len(drawn.cells) == 20
+
+
+def test_a_picture_stands_by_itself_and_runs_nothing(database: None) -> None:
+    text = chart.chart_svg(points("green", "hold", "red"), threshold=15, title="<script>alert(1)</script>")
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "prefers-color-scheme: dark" in text
+    tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert tags <= {"svg", "title", "style", "rect", "text", "defs", "pattern", "g", "line"}
+    assert not re.search(r"(href|src)=", text)
+
+
+def test_the_charts_of_long_times_sum_checks_up(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(600)
+    stage.rollout.history.update(history_date=stage.now)
+    rows = [
+        Check(
+            rollout=stage.rollout,
+            stage=1,
+            at=stage.now + timedelta(minutes=minute),
+            after_seq=0,
+            upto_seq=0,
+            signal="red" if minute == 300 else "green",
+            action="none",
+            percentage=10,
+            score=minute == 300 and 50,
+            state={},
+            evidence={},
+            policy={},
+            decision={},
+        )
+        for minute in range(1, 599)
+    ]
+    Check.objects.bulk_create(rows)
+    stage.send("migration_succeeded", clients=30)
+    stage.now = timezone.now() - timedelta(seconds=5)
+    stage.check(0)
+    text = viewer.get(stage.screen, {"days": "1"}).text
+    assert "599 checks: worst signal red, highest score 50" in text
+    strip = re.findall(
+        r'<g class="cell is-(\w+)"><title>[^<]*</title><rect class="whole" [^>]*/><rect class="bar"', text
+    )
+    assert len(strip) <= chart.CELLS + 2
+    assert strip.count("red") == 1
