@@ -290,6 +290,13 @@ for _field in fields(Policy):
 ROLLOUT_EVENT_RETENTION = timedelta(days=env.int("ROLLOUT_EVENT_RETENTION_DAYS", default=7))
 ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=30))
 
+# --- Release commands ---------------------------------------------------------------------------------------
+ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
+ROLLOUT_GITHUB_TOKEN = env.str("GITHUB_TOKEN", default="")
+ROLLOUT_GITHUB_REPOSITORY = env.str("GITHUB_REPOSITORY", default="")
+ROLLOUT_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
+ROLLOUT_E2E_WORKFLOW = env.str("GITHUB_E2E_WORKFLOW", default="ci.yml")
+
 # --- Admin --------------------------------------------------------------------------------------------------
 
 

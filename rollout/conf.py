@@ -6,6 +6,7 @@ Each is an ordinary Django setting named ``ROLLOUT_<PROPERTY>``.
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -73,6 +74,52 @@ class Settings:
     def cache_seconds(self) -> int:
         """How long the configuration may be served from the cache, should a change fail to clear it."""
         return getattr(settings, "ROLLOUT_CACHE_SECONDS", 5)
+
+    # --- The release commands ---
+
+    @property
+    def project_directory(self) -> Path:
+        """The git checkout that is released: where ``manage.py`` and ``.github`` are."""
+        return Path(getattr(settings, "ROLLOUT_PROJECT_DIRECTORY", getattr(settings, "BASE_DIR", ".")))
+
+    @property
+    def git_remote(self) -> str:
+        """Where the checkout fetches from, and pushes reverts to."""
+        return getattr(settings, "ROLLOUT_GIT_REMOTE", "origin")
+
+    @property
+    def github_token(self) -> str:
+        return getattr(settings, "ROLLOUT_GITHUB_TOKEN", "")
+
+    @property
+    def github_repository(self) -> str:
+        """``owner/name``."""
+        return getattr(settings, "ROLLOUT_GITHUB_REPOSITORY", "")
+
+    @property
+    def github_api_url(self) -> str:
+        """GitHub Enterprise has its own: ``https://github.example.com/api/v3``."""
+        return getattr(settings, "ROLLOUT_GITHUB_API_URL", "https://api.github.com")
+
+    @property
+    def github_retries(self) -> int:
+        """How often a request is tried again, after 0, 1, 2, 4, ... seconds."""
+        return getattr(settings, "ROLLOUT_GITHUB_RETRIES", 4)
+
+    @property
+    def e2e_workflow(self) -> str:
+        """The workflow of GitHub Actions with the end-to-end tests: a file name; it needs ``workflow_dispatch``."""
+        return getattr(settings, "ROLLOUT_E2E_WORKFLOW", "ci.yml")
+
+    @property
+    def github_poll(self) -> timedelta:
+        """How often the checks of a pull request are looked at."""
+        return getattr(settings, "ROLLOUT_GITHUB_POLL", timedelta(seconds=15))
+
+    @property
+    def checks_start(self) -> timedelta:
+        """How long no check need have started, before nobody expects one any more."""
+        return getattr(settings, "ROLLOUT_CHECKS_START", timedelta(minutes=5))
 
 
 conf = Settings()

@@ -1,4 +1,4 @@
-"""Rollouts and their history; what browsers report; what the judge makes of it."""
+"""Rollouts and their history; what browsers report; what the judge makes of it; what was deployed."""
 
 from decimal import Decimal
 
@@ -243,3 +243,50 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class DeploymentState(models.TextChoices):
+    """What became of a deployment."""
+
+    DEPLOYED = "deployed", "Deployed: nobody can tell yet"
+    HEALTHY = "healthy", "Healthy"
+    UNHEALTHY = "unhealthy", "Unhealthy"
+    ROLLED_BACK = "rolled_back", "Rolled back"
+
+
+class Deployment(models.Model):
+    """A merged pull request, as it was recorded: what a revert takes back, whatever has come to main since."""
+
+    pull_request = models.PositiveIntegerField()
+    title = models.TextField()
+    branch = models.CharField(max_length=255, help_text="What it was merged into.")
+    commit = models.CharField(max_length=40, help_text="What the merge put on the branch.")
+    commits = models.PositiveIntegerField(
+        default=1, help_text="How many it put there, this one last; more than one: it was rebased."
+    )
+    environment = models.CharField(max_length=100)
+    deployed_by = models.CharField(max_length=150)
+    deployed_at = models.DateTimeField(help_text="When it was merged.")
+    state = models.CharField(max_length=11, choices=DeploymentState, default=DeploymentState.DEPLOYED)
+    says = models.TextField(blank=True, help_text="Why its state is what it is.")
+    monitored_since = models.DateTimeField(
+        null=True, help_text="Begin of a monitoring that has not ended; a second run goes on with it."
+    )
+    revert_branch = models.CharField(max_length=255, blank=True)
+    revert_pull_request = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "pull_request"], name="rollout_deployment_recorded_once"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(commit__regex=r"^[0-9a-f]{40}$"),
+                name="rollout_deployment_commit_is_a_hash",
+            ),
+            models.CheckConstraint(condition=models.Q(commits__gte=1), name="rollout_deployment_has_commits"),
+        ]
+        indexes = [models.Index(fields=["environment", "-deployed_at"], name="rollout_deployment_latest")]
+
+    def __str__(self) -> str:
+        return f"#{self.pull_request} in {self.environment}"

@@ -1,0 +1,36 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from rollout.conf import conf
+from rollout.release.finalize import finalize
+from rollout.release.github import GitHub
+from rollout.release.screen import Result, Screen
+from rollout.release.shell import ReleaseCommand
+
+
+class Command(ReleaseCommand):
+    help = (
+        "Prepare a pull request (runbook, phase 1): warn when it is long, label it by the paths that it changes "
+        "(.github/labeler.yml), start the end-to-end tests; then squash-merge it, or let GitHub do so when its checks "
+        "have passed."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("pr", type=int, help="number of the pull request")
+        parser.add_argument("--no-merge", action="store_true", help="only prepare it")
+        parser.add_argument(
+            "--run-e2e",
+            action="store_true",
+            help="start the end-to-end tests, unless they run or have passed",
+        )
+
+    def release(self, screen: Screen, **options: Any) -> Result:
+        return finalize(
+            options["pr"],
+            merge=not options["no_merge"],
+            run_e2e=options["run_e2e"],
+            github=GitHub.from_settings(conf),
+            screen=screen,
+        )

@@ -1,0 +1,91 @@
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from rollout.conf import conf
+from rollout.models import Rollout
+from rollout.operations import NoSuchRollout
+from rollout.release import records
+from rollout.release.deploy import record
+from rollout.release.errors import Missing
+from rollout.release.git import Git
+from rollout.release.github import GitHub
+from rollout.release.monitor import Monitor, Watching
+from rollout.release.screen import Result, Screen
+from rollout.release.shell import ReleaseCommand
+
+
+class Command(ReleaseCommand):
+    help = (
+        "Watch a deployment for a while, by the judge's own checks (runbook, phase 3). Three consecutive red checks "
+        "trip the breaker. Without telemetry, GitHub issues labelled 'production-issue' opened since the deployment "
+        "count 5 points each. A second run goes on with a monitoring that was interrupted."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--pr", type=int, help="the deployment of this pull request; the latest by default"
+        )
+        add_watching(parser)
+        parser.add_argument(
+            "--restart", action="store_true", help="begin anew, although a monitoring was interrupted"
+        )
+
+    def release(self, screen: Screen, **options: Any) -> Result:
+        github = GitHub.from_settings(conf) if conf.github_token and conf.github_repository else None
+        deployment = records.deployment_of(options["pr"]) if options["pr"] else records.latest()
+        if options["pr"] and deployment is None:
+            github = github or GitHub.from_settings(conf)
+            deployment = record(github.pull_request(options["pr"]), github=github, screen=screen)
+        screen.say(f"Deployment: {deployment or 'none is recorded'}.")
+        return Monitor(
+            watching(options, restart=options["restart"]),
+            deployment,
+            github,
+            Git(conf.project_directory, conf.git_remote),
+            screen,
+        ).run()
+
+
+def add_watching(parser: CommandParser) -> None:
+    """Add the options of a monitoring."""
+    parser.add_argument("--minutes", type=float, default=60, help="how long to watch; 60 by default")
+    parser.add_argument(
+        "--error-threshold",
+        type=int,
+        default=conf.policy.error_threshold,
+        help="points in one check that make it red; ROLLOUT_ERROR_THRESHOLD (15) by default",
+    )
+    parser.add_argument(
+        "--auto-revert",
+        action="store_true",
+        help="when the breaker trips: roll the flag back, then open a pull request that reverts the recorded commit",
+    )
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        help="a rollout to watch, more than once for several; every one under way by default",
+    )
+
+
+def watching(options: dict[str, Any], *, restart: bool = False) -> Watching:
+    """Return what the options of a monitoring say."""
+    require_features(options["feature"])
+    return Watching(
+        duration=timedelta(minutes=options["minutes"]),
+        error_threshold=options["error_threshold"],
+        auto_revert=options["auto_revert"],
+        features=tuple(options["feature"]),
+        restart=restart,
+    )
+
+
+def require_features(features: Sequence[str]) -> None:
+    """Refuse the names of rollouts that are none."""
+    for feature in features:
+        if not Rollout.objects.filter(feature=feature).exists():
+            raise Missing(str(NoSuchRollout(feature)))

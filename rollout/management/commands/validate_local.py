@@ -1,0 +1,27 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from rollout.conf import conf
+from rollout.release.screen import Result, Screen
+from rollout.release.shell import ReleaseCommand
+from rollout.release.validate import validate
+
+
+class Command(ReleaseCommand):
+    help = (
+        "Run everything that has to pass before a deployment, and stop at the first failure (runbook, 'Local "
+        "Validation'): lint, format, types, import directions, deployment settings, missing migrations, the build of "
+        "the static files, an audit of the dependencies, tests. Where the audit cannot ask its database, it could "
+        "not tell."
+    )
+    requires_system_checks = ()  # they are one of the steps
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--skip-tests", action="store_true", help="everything but the tests, which take longest"
+        )
+
+    def release(self, screen: Screen, **options: Any) -> Result:
+        return validate(conf.project_directory, tests=not options["skip_tests"], screen=screen)

@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from rollout.management.commands.monitor_deployment import require_features
+from rollout.release.screen import Result, Screen
+from rollout.release.shell import ReleaseCommand
+from rollout.release.verify import verify
+
+
+class Command(ReleaseCommand):
+    help = (
+        "Check that a rollback has arrived (runbook, 'Rollback Verification'): every rollout that is stopped, "
+        "disabled or at 0 % is legacy in the database, in what --url tells browsers, and in its /health, unless "
+        "another rollout is live. Changes nothing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--url", default="", help="the site, such as https://funds.example.com")
+        parser.add_argument(
+            "--feature",
+            action="append",
+            default=[],
+            help="a rollout that must be legacy, more than once for several",
+        )
+
+    def release(self, screen: Screen, **options: Any) -> Result:
+        require_features(options["feature"])
+        return verify(options["feature"], options["url"], screen)

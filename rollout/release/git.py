@@ -1,0 +1,174 @@
+"""All git of the release commands, by fixed argument lists.
+
+A revert is made in a worktree of its own, which is gone afterwards: neither the checkout that somebody works in nor
+its branches are touched.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rollout.release.errors import Missing, RevertConflict, Unavailable
+
+TIMEOUT = 120  # s; of one command, so that a dead network does not hold up a night
+HASH = re.compile(r"[0-9a-f]{40}")
+# Nobody is there to answer a prompt. A hook may run a whole test suite, or refuse what has to go out now.
+QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "LC_ALL": "C"}
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a merge put on a branch: ``commits`` of them, ``commit`` the last."""
+
+    commit: str
+    commits: int
+    branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """A checkout, and the remote that it fetches from."""
+
+    directory: Path
+    remote: str = "origin"
+
+    def remote_branch(self, branch: str) -> str | None:
+        """Return the commit that a branch has on the remote, or ``None`` when there is no such branch."""
+        line = self.run("ls-remote", "--heads", self.remote, f"refs/heads/{branch}")
+        return line.split()[0] if line else None
+
+    def holds_revert(self, branch: str, deployed: Deployed) -> bool:
+        """Tell whether a branch of the remote has a commit that says that it reverts this deployment."""
+        with self.worktree() as tree:
+            tip, base = tree.fetch(branch), tree.fetch(deployed.branch)
+            says = f"--grep=This reverts commit {deployed.commit}"
+            return bool(tree.run("log", "--format=%H", "--fixed-strings", says, f"{base}..{tip}"))
+
+    @contextmanager
+    def revert(self, deployed: Deployed, *, title: str, why: str) -> Iterator["Git | None"]:
+        """Make a commit on top of the remote's branch that takes a deployment back.
+
+        Yields the worktree whose HEAD it is, to be pushed from; ``None`` when nothing is left to take back.
+
+        Raises:
+            RevertConflict: later changes build on it.
+            Missing: the commit is not on the branch.
+        """
+        with self.worktree() as tree:
+            tip = tree.fetch(deployed.branch)
+            _require(tree, deployed, tip)
+            tree.run("reset", "--quiet", "--hard", tip)
+            _stage_revert(tree, deployed)
+            if tree.succeeds("diff", "--cached", "--quiet"):
+                yield None
+                return
+            message = f"{title}\n\nThis reverts commit {deployed.commit}.\n\n{why}"
+            tree.run(*NO_HOOKS, *_author(tree), "commit", "--quiet", "--message", message)
+            yield tree
+
+    def push_new(self, branch: str) -> bool:
+        """Push HEAD to a new branch of the remote. ``False``: there is one already, which is left as it is."""
+        ref = f"refs/heads/{branch}"
+        try:
+            self.run(*NO_HOOKS, "push", "--quiet", f"--force-with-lease={ref}:", self.remote, f"HEAD:{ref}")
+        except Unavailable:
+            if self.remote_branch(branch):
+                return False
+            raise
+        return True
+
+    # --- Steps ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def worktree(self) -> Iterator["Git"]:
+        """Make a worktree without files, and remove it whatever happens. Those of runs that were killed go too."""
+        self.run("worktree", "prune")
+        with TemporaryDirectory(prefix="release-") as parent:
+            tree = Git(Path(parent) / "tree", self.remote)
+            self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(tree.directory))
+            try:
+                yield tree
+            finally:
+                self.run("worktree", "remove", "--force", str(tree.directory))
+
+    def fetch(self, branch: str) -> str:
+        """Fetch a branch with all of its history, and return its commit.
+
+        A shallow clone's oldest commit looks like one without a parent, and its revert would delete every file.
+        """
+        shallow = self.run("rev-parse", "--is-shallow-repository") == "true"
+        depth = ("--unshallow",) if shallow else ()
+        self.run("fetch", "--quiet", "--no-tags", *depth, self.remote, f"refs/heads/{branch}")
+        return self.run("rev-parse", "FETCH_HEAD")  # a worktree has its own
+
+    def run(self, *arguments: str) -> str:
+        """Run a git command, and return what it printed."""
+        done = self._start(*arguments)
+        if done.returncode:
+            lines = [line for line in done.stderr.strip().splitlines() if line]
+            raise Unavailable(
+                f"git {_command(arguments)} failed in {self.directory}: {' '.join(lines[:3]) or 'no word why'}"
+            )
+        return done.stdout.strip()
+
+    def succeeds(self, *arguments: str) -> bool:
+        """Run a git command whose exit code is its answer."""
+        return self._start(*arguments).returncode == 0
+
+    def _start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        try:
+            return subprocess.run(
+                ["git", "-C", str(self.directory), *arguments],  # noqa: S607 - the one of this machine's PATH
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TIMEOUT,
+                env=os.environ | QUIET,
+            )
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"git {_command(arguments)} took longer than {TIMEOUT} s.") from None
+        except FileNotFoundError:
+            raise Unavailable("There is no git on this machine.") from None
+
+
+def _require(tree: Git, deployed: Deployed, tip: str) -> None:
+    if not HASH.fullmatch(deployed.commit):
+        raise Missing(f"'{deployed.commit}' is not a commit.")
+    if not tree.succeeds("merge-base", "--is-ancestor", deployed.commit, tip):
+        raise Missing(
+            f"The recorded commit {deployed.commit[:12]} is not on {deployed.branch}: was its history rewritten?"
+        )
+
+
+def _stage_revert(tree: Git, deployed: Deployed) -> None:
+    """Stage the opposite of a deployment: of a merge commit, against its first parent."""
+    parents = tree.run("rev-list", "--parents", "--max-count=1", deployed.commit).split()[1:]
+    mainline = ("--mainline", "1") if len(parents) > 1 else ()
+    rebased = f"{deployed.commit}~{deployed.commits}..{deployed.commit}"
+    commits = deployed.commit if deployed.commits == 1 else rebased
+    try:
+        tree.run(*NO_HOOKS, *_author(tree), "revert", "--no-commit", *mainline, commits)
+    except Unavailable:
+        files = tree.run("diff", "--name-only", "--diff-filter=U", "-z").split("\0")
+        if conflicting := [file for file in files if file]:
+            raise RevertConflict(deployed.commit, conflicting) from None
+        raise
+
+
+def _author(git: Git) -> tuple[str, ...]:
+    """A machine without a git identity must not fail at the last step."""
+    if git.succeeds("config", "user.email"):
+        return ()
+    return ("-c", "user.name=release commands", "-c", "user.email=release@localhost")
+
+
+def _command(arguments: tuple[str, ...]) -> str:
+    """Return the command among arguments: the first that is neither ``-c`` nor its value."""
+    return next(word for word in arguments if word != "-c" and "=" not in word)

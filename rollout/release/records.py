@@ -1,0 +1,82 @@
+"""What was deployed, as the database remembers it."""
+
+import os
+from datetime import datetime
+
+from django.utils import timezone
+
+from rollout.conf import conf
+from rollout.models import Deployment, DeploymentState
+from rollout.release.decisions import PullRequest
+from rollout.release.errors import Missing
+from rollout.release.git import Deployed
+
+
+def deployment_of(pull_request: int) -> Deployment | None:
+    """Return the deployment of a pull request to this environment, if it was recorded."""
+    return Deployment.objects.filter(environment=conf.environment, pull_request=pull_request).first()
+
+
+def latest() -> Deployment | None:
+    """Return the latest deployment to this environment."""
+    return Deployment.objects.filter(environment=conf.environment).order_by("-deployed_at", "-id").first()
+
+
+def record(pull: PullRequest, commits: int) -> Deployment:
+    """Remember a merged pull request; a second time finds the first."""
+    if not pull.merged or pull.merge_commit is None:
+        raise Missing(f"#{pull.number} is not merged, so there is nothing to record.")
+    deployment, _ = Deployment.objects.get_or_create(
+        environment=conf.environment,
+        pull_request=pull.number,
+        defaults={
+            "title": pull.title,
+            "branch": pull.base_branch,
+            "commit": pull.merge_commit,
+            "commits": commits,
+            "deployed_by": shell_user(),
+            "deployed_at": pull.merged_at or timezone.now(),
+        },
+    )
+    return deployment
+
+
+def deployed(deployment: Deployment) -> Deployed:
+    """Return a deployment as git needs it."""
+    return Deployed(commit=deployment.commit, commits=deployment.commits, branch=deployment.branch)
+
+
+def conclude(deployment: Deployment, state: DeploymentState, says: str) -> None:
+    """Write down what became of a deployment; its monitoring has ended."""
+    deployment.state, deployment.says, deployment.monitored_since = state, says, None
+    deployment.save(update_fields=["state", "says", "monitored_since"])
+
+
+def monitor_since(deployment: Deployment, now: datetime, *, restart: bool) -> datetime:
+    """Return when the monitoring of a deployment began: now, unless one was interrupted, or another is running."""
+    if restart:
+        Deployment.objects.filter(pk=deployment.pk).update(monitored_since=now)
+    else:  # one statement: of two monitors that start at once, the second finds the first's
+        Deployment.objects.filter(pk=deployment.pk, monitored_since=None).update(monitored_since=now)
+    deployment.refresh_from_db()
+    return deployment.monitored_since or now
+
+
+def shell_user() -> str:
+    """Return who is at the shell."""
+    return os.environ.get("USER", "unknown")
+
+
+def as_dict(deployment: Deployment | None) -> dict[str, object] | None:
+    """Return a deployment for scripts."""
+    if deployment is None:
+        return None
+    return {
+        "pull_request": deployment.pull_request,
+        "commit": deployment.commit,
+        "environment": deployment.environment,
+        "deployed_by": deployment.deployed_by,
+        "deployed_at": deployment.deployed_at,
+        "state": deployment.state,
+        "revert_pull_request": deployment.revert_pull_request,
+    }

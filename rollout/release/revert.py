@@ -1,0 +1,135 @@
+"""The way back: the flag first, for that is what users feel; then a pull request that takes the commit back."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from rollout import operations
+from rollout.models import Deployment, DeploymentState, Rollout
+from rollout.release import records
+from rollout.release.decisions import revert_branch
+from rollout.release.errors import Rejected, ReleaseError
+from rollout.release.git import Git
+from rollout.release.github import GitHub, Revert
+from rollout.release.screen import Screen
+
+
+def roll_back(features: Sequence[str], why: str, screen: Screen) -> None:
+    """Take features back to 0 %, unless somebody has."""
+    for feature in features:
+        if not _is_back(Rollout.objects.get(feature=feature)):
+            screen.outside(f"roll {feature} back to 0 %", partial(_roll_back, feature, why))
+
+
+def _roll_back(feature: str, why: str) -> None:
+    """Of two that roll back at once, one does."""
+    while True:
+        rollout = Rollout.objects.get(feature=feature)
+        if _is_back(rollout):
+            return
+        try:
+            operations.roll_back(feature, reason=f"monitor: {why}", version=rollout.version)
+        except operations.StaleEdit:
+            continue
+
+
+def _is_back(rollout: Rollout) -> bool:
+    return rollout.percentage == 0 and rollout.on_hold
+
+
+def open_revert(
+    deployment: Deployment, why: str, *, github: GitHub, git: Git, screen: Screen
+) -> Revert | None:
+    """Open the pull request that takes a deployment back, or find the one that is there.
+
+    ``None``: in a dry run, and when there is nothing left to take back.
+
+    Raises:
+        RevertConflict: only a person can; nothing was pushed.
+        ReleaseError: GitHub or git did not answer. A second run goes on where this one was.
+    """
+    branch = revert_branch(deployment.pull_request, deployment.commit)
+    if screen.dry_run:
+        screen.outside(f"push {branch}, which reverts {deployment.commit[:12]}", lambda: None)
+        screen.outside(f"open a pull request of {branch} against {deployment.branch}", lambda: None)
+        return None
+    found = github.pull_request_of(branch, deployment.branch)
+    if found is None:
+        if not _push(deployment, branch, why, git=git, screen=screen):
+            return None
+        found = _open(deployment, branch, why, github=github, screen=screen)
+    else:
+        screen.say(f"The revert of #{deployment.pull_request} is #{found.number} already: {found.url}")
+    if not found.is_open and not found.merged:
+        screen.warn(f"Revert #{found.number} was closed without a merge: reopen it to take the code back.")
+    deployment.revert_branch, deployment.revert_pull_request = branch, found.number
+    deployment.save(update_fields=["revert_branch", "revert_pull_request"])
+    return found
+
+
+def _push(deployment: Deployment, branch: str, why: str, *, git: Git, screen: Screen) -> bool:
+    """Make sure that the branch is on the remote; ``False``: there is nothing to revert."""
+    deployed = records.deployed(deployment)
+    if git.remote_branch(branch):
+        if not git.holds_revert(branch, deployed):
+            raise Rejected(f"There is a branch {branch}, but it does not revert {deployment.commit[:12]}.")
+        screen.say(f"{branch} is there already.")
+        return True
+    with git.revert(deployed, title=_title(deployment), why=why) as tree:
+        if tree is None:
+            screen.say(
+                f"Nothing of {deployment.commit[:12]} is left on {deployment.branch}: it was reverted before."
+            )
+            return False
+        what = f"push {branch}, which reverts {deployment.commit[:12]}"
+        if screen.outside(what, lambda: tree.push_new(branch)) is False:
+            screen.say("Another run pushed it first.")
+    return True
+
+
+def _open(deployment: Deployment, branch: str, why: str, *, github: GitHub, screen: Screen) -> Revert:
+    body = (
+        f"Reverts #{deployment.pull_request} ({deployment.commit}), deployed to {deployment.environment} by "
+        f"{deployment.deployed_by} at {deployment.deployed_at:%Y-%m-%d %H:%M} UTC.\n\n{why}\n\n"
+        f"The flag was rolled back before this was opened."
+    )
+    found = screen.outside(
+        f"open a pull request of {branch} against {deployment.branch}",
+        lambda: github.create_pull_request(
+            branch=branch, base=deployment.branch, title=_title(deployment), body=body
+        ),
+    )
+    assert found is not None  # noqa: S101 - not a dry run
+    screen.say(f"Revert #{found.number}: {found.url}")
+    return found
+
+
+def _title(deployment: Deployment) -> str:
+    return f'Revert "{deployment.title}" (#{deployment.pull_request})'
+
+
+def take_back(
+    deployment: Deployment | None,
+    features: Sequence[str],
+    why: str,
+    *,
+    github: GitHub | None,
+    git: Git,
+    screen: Screen,
+) -> str:
+    """Roll the flag back, then open the revert; return what became of the latter, in words.
+
+    A revert that fails takes nothing back of the rollback.
+    """
+    roll_back(features, why, screen)
+    if deployment is None:
+        return "No deployment is recorded, so there is no commit to revert."
+    if not screen.dry_run:
+        records.conclude(deployment, DeploymentState.ROLLED_BACK, why)
+    if github is None:
+        return "GitHub is not configured, so no revert was opened: set GITHUB_TOKEN and GITHUB_REPOSITORY, run again."
+    try:
+        found = open_revert(deployment, why, github=github, git=git, screen=screen)
+    except ReleaseError as error:
+        screen.warn(f"No revert was opened. {error}")
+        return f"No revert was opened: {error}"
+    return f"Revert: #{found.number} {found.url}" if found else "No revert was needed."

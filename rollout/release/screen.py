@@ -1,0 +1,115 @@
+"""What a release command tells the person at the shell, or the script, and what it does to the outside."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rollout.release.decisions import Outcome
+
+T = TypeVar("T")
+
+COLOURS = {Outcome.HEALTHY: "green", Outcome.UNHEALTHY: "red", Outcome.UNKNOWN: "yellow"}
+MARKS = {Outcome.HEALTHY: "✓", Outcome.UNHEALTHY: "✗", Outcome.UNKNOWN: "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended, why, and what a script wants to know beside."""
+
+    outcome: Outcome
+    says: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Screen:
+    """Progress for people, on ``stream``; everything outside effects go through :meth:`outside`.
+
+    Args:
+        stream: where progress goes: stdout, or stderr when stdout is for JSON.
+        dry_run: say what would be done to the outside, and do nothing.
+    """
+
+    def __init__(self, stream: TextIO, *, dry_run: bool = False) -> None:
+        self.dry_run = dry_run
+        self.effects: list[str] = []
+        self.warnings: list[str] = []
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def say(self, text: str, style: str = "") -> None:
+        self._console.print(text, style=style, markup=False)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self.say(f"! {text}", "yellow")
+
+    def outside(self, what: str, do: Callable[[], T]) -> T | None:
+        """Do something that others see, and say so; in a dry run only say so, and return ``None``.
+
+        Args:
+            what: in the imperative, such as ``merge #48``.
+        """
+        self.effects.append(what)
+        if self.dry_run:
+            self.say(f"would {what}", "cyan")
+            return None
+        self.say(f"→ {what}", "cyan")
+        return do()
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[Callable[[Outcome], None]]:
+        """Show that something is under way; the function takes how it ended, to say it with how long it took."""
+        began = time.monotonic()
+        with self._console.status(what):
+
+            def ended(outcome: Outcome) -> None:
+                took = f"{what} ({time.monotonic() - began:.1f} s)"
+                self.say(f"{MARKS[outcome]} {took}", COLOURS[outcome])
+
+            yield ended
+
+    @contextmanager
+    def progress(self, what: str, total: float) -> Iterator[Callable[[float, str], None]]:
+        """Show a bar of ``total`` seconds; the function takes how many have passed, and the latest news.
+
+        Where nobody watches (a log), each piece of news is a line.
+        """
+        columns = (
+            TextColumn(what),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[news]}", markup=False),
+        )
+        with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bar:
+            task = bar.add_task("", total=total, news="")
+            latest = ""
+
+            def show(passed: float, news: str) -> None:
+                nonlocal latest
+                bar.update(task, completed=passed, news=news)
+                if news != latest and not self._console.is_terminal:
+                    self.say(news)
+                latest = news
+
+            yield show
+
+    def result(self, result: Result) -> None:
+        self.say(result.says, COLOURS[result.outcome])
+
+    def as_json(self, result: Result) -> str:
+        """Return all of it for scripts."""
+        document = {
+            "outcome": result.outcome.name.lower(),
+            "exit_code": int(result.outcome),
+            "says": result.says,
+            "dry_run": self.dry_run,
+            "effects": self.effects,
+            "warnings": self.warnings,
+            **result.details,
+        }
+        return json.dumps(document, indent=2, default=str)

@@ -1,0 +1,60 @@
+"""What all release commands share: options, output, and honest exit codes."""
+
+import traceback
+from abc import abstractmethod
+from typing import Any, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
+
+from rollout.release.decisions import Outcome
+from rollout.release.errors import ReleaseError
+from rollout.release.screen import Result, Screen
+
+EXIT_CODES = "Exit codes: 0 healthy, 1 rolled back or unhealthy, 2 could not tell."
+
+
+class ReleaseCommand(BaseCommand):
+    """A command that ends with an :class:`~rollout.release.decisions.Outcome`, whatever happens."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.epilog = EXIT_CODES
+        parser.add_argument(
+            "--json", action="store_true", help="print the result as JSON; progress goes to stderr"
+        )
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="print everything that would be done to the outside, and do nothing",
+        )
+
+    @abstractmethod
+    def release(self, screen: Screen, **options: Any) -> Result:
+        """Do what the command is for."""
+
+    def handle(self, *_args: Any, json: bool, dry_run: bool, **options: Any) -> None:
+        self.stdout.ending = self.stderr.ending = ""  # rich writes its own
+        stream = self.stderr if json else self.stdout
+        screen = Screen(cast("TextIO", stream), dry_run=dry_run)  # it passes everything on to one
+        result = self._result(screen, options)
+        if json:
+            self.stdout.write(screen.as_json(result) + "\n")
+        elif result.outcome is Outcome.HEALTHY:  # else Django says it
+            screen.result(result)
+        if result.outcome is not Outcome.HEALTHY:
+            self.stderr.ending = "\n"
+            raise CommandError(result.says, returncode=int(result.outcome))
+
+    def _result(self, screen: Screen, options: dict[str, Any]) -> Result:
+        try:
+            return self.release(screen, **options)
+        except ReleaseError as error:
+            return Result(error.outcome, str(error))
+        except (DatabaseError, InterfaceError) as error:
+            return Result(Outcome.UNKNOWN, f"The database did not answer: {str(error).partition(chr(10))[0]}")
+        except KeyboardInterrupt:
+            screen.say("Interrupted. Run it again: it goes on where it was.", "yellow")
+            raise
+        except Exception as error:  # noqa: BLE001 - Python's exit code of a crash would say "unhealthy"
+            traceback.print_exc()
+            return Result(Outcome.UNKNOWN, f"A fault of the command itself: {error!r}")

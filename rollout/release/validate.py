@@ -1,0 +1,158 @@
+"""Everything that `make check` and `make test` run, the build of the static files, and an audit of dependencies.
+
+One list of steps, each a child process of this Python: what it says is what the tool says.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rollout.release.decisions import Outcome
+from rollout.release.screen import Result, Screen
+
+TAIL = 40  # lines of a failed step that are shown
+# As in a deployment, for settings that want to know; nothing is served with them.
+DEPLOYMENT = {
+    "SECRET_KEY": "only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz",
+    "ALLOWED_HOSTS": "fundapi.example",
+    "HTTPS": "on",
+}
+SERVICES = {"DATABASE_URL", "REDIS_URL"}  # tests make their own, and never use those of whoever validates
+AUDIT = "dependency audit"
+PINS = ("--requirement", "requirements/base.txt", "--disable-pip")  # complete and hashed: nothing to resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command that has to succeed."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a step."""
+
+    name: str
+    outcome: Outcome
+    seconds: float
+    output: str
+
+
+def steps(*, tests: bool, static_root: str) -> list[Step]:
+    """Return the steps in order: what is quick and fails often first.
+
+    Args:
+        static_root: where the static files are built, to be thrown away.
+    """
+    python, tool = sys.executable, Path(sys.executable).with_name
+    manage = (python, "manage.py")
+    found = [
+        Step("lint", (python, "-m", "ruff", "check", "--quiet", ".")),
+        Step("format", (python, "-m", "ruff", "format", "--quiet", "--check", ".")),
+        Step("types", (python, "-m", "mypy"), DEPLOYMENT),
+        Step("import directions", (str(tool("lint-imports")),)),  # it has no module to run
+        Step("deployment settings", (*manage, "check", "--deploy", "--fail-level", "WARNING"), DEPLOYMENT),
+        Step("missing migrations", (*manage, "makemigrations", "--check", "--dry-run"), DEPLOYMENT),
+        Step(
+            "static files",
+            (*manage, "collectstatic", "--no-input", "--verbosity", "0"),
+            {**DEPLOYMENT, "STATIC_ROOT": static_root},
+        ),
+    ]
+    if shutil.which("npm"):
+        found.append(Step("types of the browser modules", ("node_modules/.bin/tsc",)))
+    found.append(
+        Step(AUDIT, (python, "-m", "pip_audit", *PINS, "--format", "json", "--progress-spinner", "off"))
+    )
+    if tests:
+        found.append(Step("tests", (python, "-m", "pytest", "-n", "logical", "-q")))
+    return found
+
+
+def validate(directory: Path, *, tests: bool, screen: Screen) -> Result:
+    """Run every step in the project's directory, until one fails."""
+    made: list[Done] = []
+    with TemporaryDirectory(prefix="static-") as static_root:
+        for step in steps(tests=tests, static_root=static_root):
+            if screen.dry_run:
+                screen.outside(f"run {' '.join(step.command)}", lambda: None)
+                continue
+            with screen.step(step.name) as say:
+                made.append(run(step, directory))
+                say(made[-1].outcome)
+            if made[-1].outcome is Outcome.UNHEALTHY:
+                screen.say(made[-1].output)
+                break
+    return conclusion(made)
+
+
+def run(step: Step, directory: Path) -> Done:
+    """Run one step."""
+    began = time.monotonic()
+    inherited = {name: value for name, value in os.environ.items() if name not in SERVICES}
+    try:
+        done = subprocess.run(
+            step.command,
+            cwd=directory,
+            env={**inherited, **step.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        outcome, output = outcome_of(step, done), done.stdout + done.stderr
+    except FileNotFoundError as error:
+        outcome, output = Outcome.UNHEALTHY, f"{error.filename} is not there: run `make check` once."
+    lines = output.strip().splitlines()
+    return Done(step.name, outcome, time.monotonic() - began, "\n".join(lines[-TAIL:]))
+
+
+def outcome_of(step: Step, done: "subprocess.CompletedProcess[str]") -> Outcome:
+    """Judge a step by its exit code; the audit by what it found, for it exits alike where it cannot ask."""
+    if done.returncode == 0:
+        return Outcome.HEALTHY
+    if step.name == AUDIT and not vulnerable(done.stdout):
+        return Outcome.UNKNOWN
+    return Outcome.UNHEALTHY
+
+
+def vulnerable(report: str) -> list[str]:
+    """Return ``name version: ids`` of the vulnerable packages in a JSON report of pip-audit; none in what is none."""
+    try:
+        found = json.loads(report)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [
+        f"{each['name']} {each['version']}: {', '.join(one['id'] for one in each['vulns'])}"
+        for each in found
+        if each.get("vulns")
+    ]
+
+
+def conclusion(made: Sequence[Done]) -> Result:
+    """Sum the steps up: a failure is worse than not knowing."""
+    seconds = sum(done.seconds for done in made)
+    details = {
+        "steps": [
+            {"name": done.name, "outcome": done.outcome.name.lower(), "seconds": round(done.seconds, 1)}
+            for done in made
+        ]
+    }
+    if failed := [done for done in made if done.outcome is Outcome.UNHEALTHY]:
+        says = f"{failed[0].name} failed, after {seconds:.0f} s in all."
+        return Result(Outcome.UNHEALTHY, says, {**details, "output": failed[0].output})
+    if unknown := [done for done in made if done.outcome is Outcome.UNKNOWN]:
+        why = (unknown[0].output.splitlines() or ["no word why"])[-1]
+        says = f"Nothing failed in {seconds:.0f} s, but {unknown[0].name} could not tell: {why}"
+        return Result(Outcome.UNKNOWN, says, {**details, "output": unknown[0].output})
+    return Result(Outcome.HEALTHY, f"All {len(made)} steps passed in {seconds:.0f} s.", details)

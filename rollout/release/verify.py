@@ -1,0 +1,101 @@
+"""Did a rollback arrive? Asks the database, and what a server tells the world (runbook, "Rollback Verification")."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from rollout.evaluation import Config, is_live
+from rollout.models import Rollout
+from rollout.release.decisions import Outcome
+from rollout.release.errors import ReleaseError, Unavailable
+from rollout.release.screen import Result, Screen
+
+TIMEOUT = 10  # s
+
+
+def verify(features: Sequence[str], url: str, screen: Screen) -> Result:
+    """Check that what was taken back is legacy everywhere.
+
+    Args:
+        features: rollouts that must be legacy; none: whichever are stopped, disabled or at 0 %, of which there must
+            be one.
+        url: where the site is; "" to ask the database alone.
+    """
+    rollouts = list(Rollout.objects.filter(feature__in=features) if features else Rollout.objects.all())
+    wrong = []
+    for rollout in rollouts:
+        screen.say(f"{rollout.feature} in the database: {rollout.store_type} ({_why(rollout)})")
+        if features and rollout.store_type != "legacy":
+            wrong.append(f"{rollout.feature} is {rollout.store_type} in the database: {_why(rollout)}")
+    back = [rollout for rollout in rollouts if rollout.store_type == "legacy"]
+    if not back:
+        says = "; ".join(wrong) or "Nothing is rolled back: no rollout is stopped, disabled or at 0 %"
+        return Result(Outcome.UNHEALTHY, f"{says}.", {"legacy": []})
+    details: dict[str, Any] = {"legacy": [rollout.feature for rollout in back]}
+    if url:
+        try:
+            wrong += _served(url.rstrip("/"), back, screen, details)
+        except ReleaseError as error:
+            if not wrong:
+                return Result(error.outcome, str(error), details)
+    if wrong:
+        return Result(Outcome.UNHEALTHY, f"{'; '.join(wrong)}.", details)
+    names = ", ".join(details["legacy"])
+    where = f"in the database and at {url}" if url else "in the database; no --url was given to look at"
+    return Result(Outcome.HEALTHY, f"Legacy for everybody {where}: {names}.", details)
+
+
+def _why(rollout: Rollout) -> str:
+    if rollout.emergency_stop:
+        return "stopped"
+    if not rollout.enabled:
+        return "disabled"
+    return f"at {rollout.percentage.normalize():f} %"
+
+
+def _served(url: str, back: Sequence[Rollout], screen: Screen, details: dict[str, Any]) -> list[str]:
+    """Return what a server says against it: in ``/health``, and in what browsers are told.
+
+    ``/health`` speaks of one rollout; it has to say ``legacy`` where no rollout is live.
+    """
+    wrong = []
+    health = _get(f"{url}/health")
+    store_type = details["store_type"] = health.get("store_type")
+    screen.say(f"{url}/health: store_type {store_type}")
+    live = [each.feature for each in Rollout.objects.all() if each.store_type != "legacy"]
+    if store_type != "legacy" and not live:
+        wrong.append(f"{url}/health says store_type {store_type}")
+    told = {each.get("feature"): each for each in _get(f"{url}/api/rollouts").get("rollouts", [])}
+    for rollout in back:
+        says = told.get(rollout.feature)
+        served = "nothing" if says is None else "fund-store" if _live(says) else "legacy"
+        screen.say(f"{url}/api/rollouts: {rollout.feature} is {served}")
+        if served != "legacy":
+            wrong.append(f"{url} tells browsers {served} of {rollout.feature}")
+    return wrong
+
+
+def _live(told: dict[str, Any]) -> bool:
+    return is_live(
+        Config(
+            feature=told["feature"],
+            enabled=told["enabled"],
+            percentage=told["percentage"],
+            emergency_stop=told["emergencyStop"],
+            hash_version=told["hashVersion"],
+        )
+    )
+
+
+def _get(url: str) -> dict[str, Any]:
+    """Return a JSON object; /health is one too where the database is gone."""
+    try:
+        document = httpx.get(url, timeout=TIMEOUT, follow_redirects=True).json()
+    except httpx.HTTPError as error:
+        raise Unavailable(f"{url} did not answer: {type(error).__name__}.") from None
+    except ValueError:
+        raise Unavailable(f"{url} did not answer in JSON.") from None
+    if not isinstance(document, dict):
+        raise Unavailable(f"{url} did not answer with an object.")
+    return document

@@ -1,0 +1,143 @@
+"""A release to try the commands on: a GitHub, its repository, a checkout, and an environment of the test's own."""
+
+import json
+import random
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from rollout.conf import conf
+from rollout.models import Deployment, Rollout
+from rollout.release.git import Git
+from rollout.release.github import GitHub
+from rollout.release.screen import Screen
+from tests.rollout.release.repository import FUND, Remote, git
+from tests.rollout.release.stub import REPOSITORY, GitHubStub, Pull, github_stub
+from tests.servers import PROJECT
+
+
+@dataclass
+class Ended:
+    """How a command ended, and what it printed."""
+
+    code: int
+    document: dict[str, Any]
+    shown: str
+
+    @property
+    def says(self) -> str:
+        says: str = self.document["says"]
+        return says
+
+
+@dataclass
+class Release:
+    stub: GitHubStub
+    remote: Remote
+    checkout: Path
+    environment: str
+
+    def pull(self, **fields: Any) -> Pull:
+        """Open a pull request that changes the third line of ``fund.py``."""
+        number = random.randrange(1000, 2**31 - 2000)
+        branch = f"feature-{number}"
+        head = self.remote.branch(
+            branch, *fields.pop("content", [{"fund.py": FUND.replace("three", "drei")}])
+        )
+        self.stub.pulls[number] = Pull(number, "Count in German", branch, head, **fields)
+        return self.stub.pulls[number]
+
+    def deployed(self, **fields: Any) -> Deployment:
+        """Merge a pull request, and record it."""
+        pull = self.pull(**{key: fields.pop(key) for key in ("content", "commits") if key in fields})
+        self.stub.merge_now(pull, fields.pop("how", "squash"))
+        assert pull.merge_commit
+        assert pull.merged_at
+        deployment = Deployment.objects.create(
+            pull_request=pull.number,
+            title=pull.title,
+            branch=pull.base,
+            commit=pull.merge_commit,
+            environment=self.environment,
+            deployed_by="ada",
+            deployed_at=datetime.fromisoformat(pull.merged_at),
+            **fields,
+        )
+        return deployment
+
+    def run(self, command: str, *arguments: object) -> Ended:
+        """Run a command with ``--json``."""
+        out, err = StringIO(), StringIO()
+        code = 0
+        try:
+            call_command(command, *map(str, arguments), "--json", stdout=out, stderr=err)
+        except CommandError as error:
+            code = error.returncode
+        document = json.loads(out.getvalue())
+        assert document["exit_code"] == code
+        return Ended(code, document, err.getvalue())
+
+    def deploy(self, pull: Pull, *arguments: object) -> Ended:
+        """Deploy while nothing is judged, so that it ends with the merge (exit code 2: nobody can tell)."""
+        return self.run("deploy_with_confidence", pull.number, "--feature", idle().feature, *arguments)
+
+    @property
+    def github(self) -> GitHub:
+        return GitHub.from_settings(conf)
+
+    @property
+    def git(self) -> Git:
+        return Git(self.checkout)
+
+    def is_clean(self) -> bool:
+        """Tell whether the checkout is as it was made: no change, no branch, no worktree left over."""
+        return (
+            git(self.checkout, "status", "--porcelain") == ""
+            and git(self.checkout, "branch", "--format=%(refname:short)") == "main"
+            and len(git(self.checkout, "worktree", "list").splitlines()) == 1
+        )
+
+
+def idle() -> Rollout:
+    """A rollout that nobody gets."""
+    return Rollout.objects.create(feature=f"IDLE_{uuid.uuid4().hex[:12].upper()}")
+
+
+def screen(*, dry_run: bool = False) -> Screen:
+    return Screen(StringIO(), dry_run=dry_run)
+
+
+@pytest.fixture
+def release(database: None, tmp_path: Path) -> Iterator[Release]:
+    remote = Remote(tmp_path)
+    checkout = tmp_path / "checkout"
+    (remote.desk / ".github").mkdir()
+    shutil.copy(PROJECT / ".github" / "labeler.yml", remote.desk / ".github")
+    remote.write({".github/labeler.yml": (PROJECT / ".github" / "labeler.yml").read_text()}, "labels")
+    git(remote.desk, "push", "--quiet", "origin", "main")
+    git(tmp_path, "clone", "--quiet", str(remote.bare), str(checkout))
+    environment = f"test-{uuid.uuid4().hex[:12]}"
+    with (
+        github_stub(remote) as stub,
+        override_settings(
+            ROLLOUT_ENVIRONMENT=environment,
+            ROLLOUT_PROJECT_DIRECTORY=checkout,
+            ROLLOUT_GITHUB_TOKEN="secret-token",
+            ROLLOUT_GITHUB_REPOSITORY=REPOSITORY,
+            ROLLOUT_GITHUB_API_URL=stub.url,
+            ROLLOUT_GITHUB_RETRIES=2,
+            ROLLOUT_GITHUB_POLL=timedelta(milliseconds=100),
+            ROLLOUT_CHECKS_START=timedelta(milliseconds=300),
+            ROLLOUT_CHECK_INTERVAL=timedelta(seconds=1),
+        ),
+    ):
+        yield Release(stub, remote, checkout, environment)

@@ -1,0 +1,51 @@
+"""``verify_rollback``: in the database, and at a running server."""
+
+import httpx
+
+from rollout import operations
+from rollout.models import Rollout
+from tests.rollout.release.conftest import Release, idle
+from tests.servers import Server, free_port
+from tests.traffic import Judged
+
+
+def test_a_rollback_is_seen_in_the_database_and_at_the_server(
+    release: Release, server: Server, traffic: Judged
+) -> None:
+    canary = traffic()
+    operations.roll_back(canary.feature, reason="a test")
+    ended = release.run("verify_rollback", "--feature", canary.feature, "--url", f"{server.url}/")
+    assert ended.code == 0, ended
+    assert ended.document["legacy"] == [canary.feature]
+    assert f"{canary.feature} in the database: legacy (at 0 %)" in ended.shown
+    assert f"{server.url}/health: store_type" in ended.shown
+    assert f"{server.url}/api/rollouts: {canary.feature} is legacy" in ended.shown
+
+
+def test_a_stop_is_a_rollback(release: Release, server: Server, traffic: Judged) -> None:
+    canary = traffic()
+    operations.stop(canary.feature, reason="a test")
+    ended = release.run("verify_rollback", "--feature", canary.feature, "--url", server.url)
+    assert (ended.code, "legacy (stopped)" in ended.shown) == (0, True)
+
+
+def test_what_is_still_live_is_said(release: Release, traffic: Judged) -> None:
+    canary = traffic()
+    ended = release.run("verify_rollback", "--feature", canary.feature)
+    assert (ended.code, ended.says) == (1, f"{canary.feature} is fund-store in the database: at 10 %.")
+
+
+def test_a_server_that_has_not_heard_of_it_is_said(release: Release, server: Server, traffic: Judged) -> None:
+    canary = traffic()
+    httpx.get(
+        f"{server.url}/api/rollouts"
+    )  # kept for some seconds, and cleared by every change but this one:
+    Rollout.objects.filter(feature=canary.feature).update(percentage=0)
+    ended = release.run("verify_rollback", "--feature", canary.feature, "--url", server.url)
+    assert (ended.code, ended.says) == (1, f"{server.url} tells browsers fund-store of {canary.feature}.")
+
+
+def test_a_server_that_does_not_answer_could_not_be_told(release: Release) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    ended = release.run("verify_rollback", "--feature", idle().feature, "--url", url)
+    assert (ended.code, ended.says) == (2, f"{url}/health did not answer: ConnectError.")
