@@ -235,6 +235,9 @@ class Alert(models.Model):
     payload = models.JSONField()
     created_at = models.DateTimeField(db_default=Now())
     attempts = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField(
+        db_default=Now(), help_text="Nobody tries before; while somebody tries, until when it is theirs."
+    )
     sent_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True, help_text="Of the latest attempt.")
 
