@@ -372,7 +372,13 @@ UNFOLD = {
         "navigation": [
             {
                 "title": "Releases",
-                "items": [_page("Rollouts", "rocket_launch", "rollout.view_rollout")],
+                "items": [
+                    _page("Rollouts", "rocket_launch", "rollout.view_rollout"),
+                    _page("Incidents", "crisis_alert", "rollout.view_incident"),
+                    _page("Checks", "monitoring", "rollout.view_check"),
+                    _page("Alerts", "notifications", "rollout.view_alert"),
+                    _page("Telemetry events", "sensors", "rollout.view_telemetryevent"),
+                ],
             },
             {
                 "title": "Funds",
