@@ -411,7 +411,7 @@ def _alerts(before: Carry, carry: Carry, action: Action, now: datetime, policy: 
         yield Alert.ROLLED_BACK
     elif red and carry.reds == policy.breaker_checks:
         yield Alert.TRIPPED
-    elif red and before.signal is not Signal.RED:
+    elif red and carry.reds == 1:  # the first of a row, which holds do not end
         yield Alert.RED
     if carry.hold_since and before.checked_at:
         long_before = before.hold_since and before.checked_at - before.hold_since >= policy.hold_alert
