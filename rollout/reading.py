@@ -54,7 +54,7 @@ class Reading:
     statistics: Verdict
     reds: int  # consecutive
     reds_max: int
-    samples: int
+    samples: str
     samples_min: int
     success: str
     interval: str
@@ -88,7 +88,7 @@ def read(check: Check) -> Reading:
         statistics=Verdict("Statistics", Signal(decision["statistical"]), list(_statistics(check))),
         reds=carry["reds"],
         reds_max=policy["breaker_checks"],
-        samples=totals["sample"],
+        samples=f"{totals['sample']:,}",
         samples_min=policy["sample_min"],
         success=f"{percent(assessment['rate'])} of {clients(migrations)}"
         if migrations
