@@ -185,7 +185,7 @@ def test_red_is_said_with_all_its_reasons(canary: Callable[..., Canary], viewer:
 
 
 def test_a_hold_says_why_nobody_can_tell(canary: Callable[..., Canary], viewer: Client) -> None:
-    stage = canary(5)
+    stage = canary(2)
     stage.send("telemetry_dropped", clients=4, lost=7)
     assert stage.check().signal == "hold"
     page = part(viewer.get(stage.live), "judge")
