@@ -396,11 +396,14 @@ def _reason(
     holds: tuple[str, ...],
     assessment: statistics.Assessment,
 ) -> str:
-    """Say why the signal is what it is, and what that leads to."""
+    """Say why the signal is what it is, and what that leads to: in one line, for the history and for messages.
+
+    The statistics speak where the runbook's thresholds do not; the check has all of them.
+    """
     blamed: list[str] = [cell.says for cell in cells if cell.signal is signal and signal is not Signal.GREEN]
     if signal is Signal.HOLD:
         blamed += holds
-    if assessment.signal is signal and signal is not Signal.GREEN:
+    if assessment.signal is signal and signal is not Signal.GREEN and not blamed:
         blamed += (reason.rstrip(".") for reason in assessment.reasons)
     return f"{signal}: {'; '.join(blamed) or 'nothing speaks against it'} ({says})"
 
