@@ -340,7 +340,7 @@ def test_a_rollout_is_completed_at_a_shell(canary: Callable[..., Canary]) -> Non
 def test_an_open_screen_asks_cheaply_and_hears_of_every_change(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
-    stage = canary(4)
+    stage = canary(2)
     stage.send("migration_succeeded", clients=30)
     stage.check()
     (tag,) = re.findall(r"data-etag=\"([^ ]*?)\"", viewer.get(stage.screen).text.replace("&quot;", ""))
