@@ -115,22 +115,22 @@ def test_a_hidden_page_asks_nothing_until_it_is_seen_again(
     page: Page, operator: User, canary: Canary
 ) -> None:
     page.clock.install()
-    asked: list[int] = []
-    page.on("response", lambda answer: asked.append(answer.status) if "/live/" in answer.url else None)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)
     enter(page, operator, canary.screen)
     expect(page.locator("[data-live-state]")).to_have_text("Live")
-    assert asked == [304]  # the page was up to date
+    assert len(asked) == 1
     hide = "hidden => { Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden}); \
             document.dispatchEvent(new Event('visibilitychange')); }"
     page.evaluate(hide, True)
     for _ in range(3):
         later(page)
-    page.wait_for_timeout(300)
-    assert asked == [304]
+    page.wait_for_timeout(1000)
+    assert len(asked) == 1
     operations.hold(canary.feature, reason="wait")
     page.evaluate(hide, False)
     expect(page.get_by_role("heading", name="On hold")).to_be_visible()
-    assert asked == [304, 200]
+    assert len(asked) == 2
 
 
 def test_a_page_that_hears_nothing_says_since_when(
