@@ -12,7 +12,7 @@ RUN /opt/venv/bin/pip install --quiet --require-hashes --requirement /tmp/base.t
 WORKDIR /app
 COPY . .
 RUN /opt/venv/bin/python manage.py collectstatic --no-input
-RUN /opt/venv/bin/python -m compileall -q fundapi idempotency
+RUN /opt/venv/bin/python -m compileall -q fundapi idempotency rollout
 
 FROM python:${PYTHON}-slim
 # PROMETHEUS_MULTIPROC_DIR: what the processes of a container count. Mount a tmpfs on it and on /tmp, and the

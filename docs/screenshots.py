@@ -6,6 +6,7 @@ On throw-away services and a web server of its own; it needs Chromium, and touch
 
 import os
 import secrets
+import uuid
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +37,7 @@ def main() -> None:
 
         call_command("migrate", verbosity=0)
         tell_a_story()
+        let_the_judge_look()
         with running_server(workers=1) as server:
             take_pictures(server.url)
 
@@ -75,6 +77,51 @@ def tell_a_story() -> None:
     Rollout.objects.update(stage_started_at=now - timedelta(hours=5))
 
 
+def let_the_judge_look() -> None:
+    """Let browsers report for the five hours of the stage, and the judge look every minute."""
+    from django.utils import timezone  # noqa: PLC0415
+
+    from rollout import store  # noqa: PLC0415
+    from rollout.tick import check  # noqa: PLC0415
+
+    def report(*events: str, clients: int, variant: str = "fund-store") -> None:
+        store.arrive(
+            [
+                store.Arrival(
+                    id=uuid.uuid4(),
+                    client=client,
+                    session=session,
+                    event=event,
+                    category="",
+                    ok=not event.endswith(("failed", "error", "warning")),
+                    flag=FEATURE,
+                    variant=variant,
+                    at=None,
+                    detail=None,
+                )
+                for client, session in [(uuid.uuid4(), uuid.uuid4()) for _ in range(clients)]
+                for event in ("heartbeat", *events)
+            ]
+        )
+
+    hours = 5
+    trouble = {  # by minute of the stage
+        40: ("console_warning",),
+        95: ("validation_error", "console_warning"),
+        180: ("error", "validation_error"),
+        181: ("error",),
+        250: ("validation_error",),
+        300: ("validation_error", "console_warning"),
+    }
+    now = timezone.now()
+    for minute in range(1, hours * 60 + 1):
+        report("migration_succeeded", clients=4)
+        report(clients=4, variant="legacy")
+        report(*trouble.get(minute, ()), clients=1)
+        report(*trouble.get(minute, ()), clients=1, variant="legacy")
+        check(FEATURE, upto=store.fence()[0], now=now - timedelta(minutes=hours * 60 - minute))
+
+
 def take_pictures(url: str) -> None:
     from django.contrib.auth.models import User  # noqa: PLC0415
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
@@ -95,6 +142,8 @@ def take_pictures(url: str) -> None:
         screen = page.url
         page.set_viewport_size({"width": 1180, "height": 1180})
         page.screenshot(path=IMAGES / "rollout.png")
+        page.get_by_role("region", name="Signal").screenshot(path=IMAGES / "rollout-signal.png")
+        page.get_by_role("region", name="Over time").screenshot(path=IMAGES / "rollout-charts.png")
         page.set_viewport_size({"width": 1180, "height": 620})
         page.locator("#move_reason").fill("Clean for five hours")
         operations.hold(FEATURE, reason="The auditors ask for a pause", actor=joe)

@@ -69,5 +69,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             "django": {"handlers": [], "propagate": True},
             "django.request": {"level": "ERROR"},  # 4xx have their own line: see RequestLogMiddleware
             "django.server": {"handlers": [], "propagate": True},
+            "httpcore": {"level": "WARNING"},
+            "httpx": {"level": "WARNING"},  # below, it logs whole URLs: a webhook's is a secret
         },
     }

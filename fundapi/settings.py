@@ -7,6 +7,7 @@ from typing import Any
 
 import environ
 from corsheaders.defaults import default_headers
+from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 from psycopg import IsolationLevel
@@ -17,6 +18,33 @@ from fundapi.logs import logging_config
 from rollout.policy import Policy
 
 env = environ.Env()
+
+
+def _threshold(name: str, default: Any) -> Any:
+    """Return a threshold of the judge from the environment, of the same type as its default."""
+    if name not in env:
+        return default
+    text = env.str(name)
+    try:
+        match default:
+            case timedelta():
+                return timedelta(seconds=float(text))  # env.float would take "90 min" for 90
+            case tuple():
+                return tuple(int(part) for part in text.split(","))
+        return type(default)(text)
+    except (ValueError, OverflowError):
+        kinds = {timedelta: "seconds", tuple: "whole numbers with commas between", int: "a whole number"}
+        raise ImproperlyConfigured(
+            f"{name} is '{text}', and should be {kinds.get(type(default), 'a number')}, "
+            f"such as {_as_written(default)}."
+        ) from None
+
+
+def _as_written(default: Any) -> str:
+    if isinstance(default, timedelta):
+        return f"{default.total_seconds():g}"
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = env.str("ENVIRONMENT", default="dev")  # namespace of keys and rollouts, and nothing else
@@ -184,7 +212,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 WORKER_METRICS_PORT = env.int(
     "WORKER_METRICS_PORT", default=0
 )  # 0: the web's /metrics shows the worker's too
-ROLLOUT_CHECK_INTERVAL = timedelta(seconds=env.int("ROLLOUT_CHECK_INTERVAL", default=60))  # s
+ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)
 CELERY_BEAT_SCHEDULE = {
     "purge-expired-idempotency-keys": {
         "task": "idempotency.purge_expired",
@@ -279,16 +307,25 @@ ROLLOUT_SEED = [  # for the first migration; afterwards the admin is the truth. 
 # Thresholds of the judge: ROLLOUT_<FIELD> for each field of rollout.policy.Policy; durations in seconds.
 for _field in fields(Policy):
     _name = f"ROLLOUT_{_field.name.upper()}"
-    if _name not in env or _name in globals():
-        continue
-    if isinstance(_field.default, timedelta):
-        globals()[_name] = timedelta(seconds=env.float(_name))
-    elif isinstance(_field.default, tuple):
-        globals()[_name] = tuple(env.list(_name, cast=int))
-    else:
-        globals()[_name] = env.get_value(_name, cast=type(_field.default))
+    if _name in env:
+        globals()[_name] = _threshold(_name, _field.default)
 ROLLOUT_EVENT_RETENTION = timedelta(days=env.int("ROLLOUT_EVENT_RETENTION_DAYS", default=7))
 ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=30))
+
+# --- Alerts -------------------------------------------------------------------------------------------------
+ROLLOUT_WEBHOOK_URL = env.str("ROLLOUT_WEBHOOK_URL", default="")
+ROLLOUT_WEBHOOK_SECRET = env.str("ROLLOUT_WEBHOOK_SECRET", default="")
+ROLLOUT_ALERT_EMAILS = env.list("ROLLOUT_ALERT_EMAILS", default=[])
+ROLLOUT_ADMIN_URL = env.str("ROLLOUT_ADMIN_URL", default="")
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="fundapi@localhost")
+EMAIL_TIMEOUT = 5  # s for each answer of the mail server
+globals().update(  # EMAIL_BACKEND, EMAIL_HOST, ...; what the URL does not say stays as Django has it
+    {
+        name: value
+        for name, value in env.email_url("EMAIL_URL", default="consolemail://").items()
+        if name.startswith("EMAIL_") and value is not None
+    }
+)
 
 # --- Release commands ---------------------------------------------------------------------------------------
 ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
@@ -342,7 +379,13 @@ UNFOLD = {
         "navigation": [
             {
                 "title": "Releases",
-                "items": [_page("Rollouts", "rocket_launch", "rollout.view_rollout")],
+                "items": [
+                    _page("Rollouts", "rocket_launch", "rollout.view_rollout"),
+                    _page("Incidents", "crisis_alert", "rollout.view_incident"),
+                    _page("Checks", "monitoring", "rollout.view_check"),
+                    _page("Alerts", "notifications", "rollout.view_alert"),
+                    _page("Telemetry events", "sensors", "rollout.view_telemetryevent"),
+                ],
             },
             {
                 "title": "Funds",

@@ -1,12 +1,186 @@
-"""Tells people what the judge saw and did: an outbox in the database, sent through Celery."""
+"""Tells people what the judge saw and did: an outbox in the database, sent through Celery.
 
+A message is a row before it is anything else, written by the transaction that settles its check. Whoever sends it
+claims it, sends it and marks it as sent, with no transaction open meanwhile. Should that be cut off anywhere, the row's
+time comes again: people are told at least once, and a receiver knows by the id what it has been told already.
+"""
+
+import hashlib
+import logging
+from collections.abc import Collection
+from datetime import UTC, timedelta
+from functools import partial
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import current_app
+from celery.utils.time import get_exponential_backoff_interval
+from django.db import transaction
+from django.db.models.functions import Now
+from django.urls import NoReverseMatch, reverse
+from kombu.exceptions import OperationalError
+
+from rollout import channels, messages, metrics, store
+from rollout.conf import conf
+from rollout.judge import Alert as Kind
 from rollout.judge import Decision
-from rollout.models import Check
+from rollout.messages import Message
+from rollout.models import Alert, Check, Rollout
+
+logger = logging.getLogger(__name__)
+
+TASK = "rollout.deliver_alert"
+SEND_LIMIT = 20  # s that one attempt may take, whatever time-outs of single steps add up to
+LEASE = timedelta(seconds=60)  # an attempt is over by then, or dead: then somebody else may try
+ATTEMPTS_MAX = 16  # with the pauses below, about two hours, and four at most
+AGE_MAX = timedelta(hours=24)  # what is older is no news
+PAUSE_MIN = 2  # s
+PAUSE_FACTOR = 5  # s, doubled with every attempt
+PAUSE_MAX = 1800  # s; well under the hour after which Redis as a broker hands out again what waits
+OVERDUE = timedelta(minutes=2)  # late enough for a message to Celery to be lost, not slow
+RESEND_MAX = 100  # a tick; the rest by the next one
+# Of the broker, which is asked in the middle of a tick: other rollouts are waiting. s
+BROKER = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 2,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+}
+
+
+class NotDelivered(Exception):
+    """An attempt failed; the next one is due in ``pause``."""
+
+    def __init__(self, why: str, pause: timedelta) -> None:
+        self.pause = pause
+        super().__init__(why)
 
 
 def create(check: Check, decision: Decision) -> None:
-    """Put the alerts of a check into the outbox, one for each channel that is configured."""
+    """Put the alerts of a check into the outbox, one for each channel that is set up, and send them on commit."""
+    rows = [
+        Alert(
+            key=f"{event}:{channel}",
+            rollout=check.rollout,
+            kind=kind,
+            channel=channel,
+            payload=messages.plain(_message(kind, event, check, decision)),
+        )
+        for kind in decision.alerts
+        for event in [_event(kind, check, decision)]
+        for channel in channels.configured()
+    ]
+    Alert.objects.bulk_create(rows, ignore_conflicts=True)
+    transaction.on_commit(partial(_queue_keys, [row.key for row in rows]))
 
 
 def resend() -> None:
-    """Send again what should have been sent by now: the broker was away, or a worker died."""
+    """Send what should have been sent by now: the broker was away, or a worker died."""
+    _queue(
+        Alert.objects.filter(
+            sent_at=None,
+            attempts__lt=ATTEMPTS_MAX,
+            created_at__gt=Now() - AGE_MAX,
+            due_at__lt=Now() - OVERDUE,
+        )
+        .order_by("id")
+        .values_list("pk", flat=True)[:RESEND_MAX]
+    )
+
+
+def deliver(alert_id: int) -> None:
+    """Make one attempt to send an alert, unless it is sent, not due, or somebody else's.
+
+    Raises:
+        NotDelivered: try again later.
+    """
+    claim = store.claim_alert(alert_id, lease=LEASE, attempts_max=ATTEMPTS_MAX, age_max=AGE_MAX)
+    if claim is None:
+        return
+    context = {"channel": claim.channel, "attempt": claim.attempt}
+    try:
+        channels.send(claim.channel, messages.restore(claim.payload))
+    except (channels.NotSent, SoftTimeLimitExceeded) as error:
+        why = str(error) if isinstance(error, channels.NotSent) else f"took longer than {SEND_LIMIT} s"
+        last = claim.attempt == ATTEMPTS_MAX
+        pause = pause_after(claim.attempt)
+        store.alert_failed(alert_id, attempt=claim.attempt, error=why, pause=pause)
+        metrics.alerts.labels(claim.channel, "given_up" if last else "failed").inc()
+        logger.log(
+            logging.ERROR if last else logging.WARNING,
+            "rollout_alert_given_up" if last else "rollout_alert_failed",
+            extra={**context, "reason": why},
+        )
+        if not last:
+            raise NotDelivered(why, pause) from None
+        return
+    Alert.objects.filter(pk=alert_id).update(sent_at=Now(), error="")
+    metrics.alerts.labels(claim.channel, "sent").inc()
+    logger.info("rollout_alert_sent", extra=context)
+
+
+def pause_after(attempt: int) -> timedelta:
+    """Return how long to wait after a failed attempt (1 is the first): exponential, with full jitter."""
+    seconds = get_exponential_backoff_interval(PAUSE_FACTOR, attempt - 1, PAUSE_MAX, full_jitter=True)
+    return timedelta(seconds=PAUSE_MIN + seconds)
+
+
+def admin_url(rollout: Rollout | None = None) -> str:
+    """Return where the operator's screen is (the list, without a rollout); "" where nobody has said or it is not."""
+    try:
+        page = (
+            reverse("admin:rollout_rollout_change", args=[rollout.pk])
+            if rollout
+            else reverse("admin:rollout_rollout_changelist")
+        )
+    except NoReverseMatch:
+        return ""
+    return conf.admin_url.rstrip("/") + page if conf.admin_url else ""
+
+
+def message_id(event: str, moment: str) -> str:
+    """Return what tells an event from any other, of this site and of others."""
+    text = f"{conf.environment}\0{event}\0{moment}"
+    return f"msg_{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
+
+
+def _event(kind: Kind, check: Check, decision: Decision) -> str:
+    """Name what happened. A hold is one event from its beginning to its end, whichever check tells of it."""
+    since = decision.carry.hold_since
+    which = since.isoformat() if kind is Kind.HOLD and since else check.pk
+    return f"{check.rollout.feature}:{kind}:{which}"
+
+
+def _message(kind: Kind, event: str, check: Check, decision: Decision) -> Message:
+    since = decision.carry.hold_since
+    return Message(
+        id=message_id(event, check.at.isoformat()),
+        kind=kind,
+        feature=check.rollout.feature,
+        environment=conf.environment,
+        percentage=float(check.percentage),
+        signal=decision.signal,
+        reason=decision.reason,
+        evidence=tuple(f"{cell.name}: {cell.says} ({cell.signal})" for cell in decision.cells),
+        next=messages.NEXT.get(kind, decision.next),
+        at=check.at.astimezone(UTC),
+        since=since.astimezone(UTC) if since else None,
+        url=admin_url(check.rollout),
+    )
+
+
+def _queue_keys(keys: Collection[str]) -> None:
+    _queue(Alert.objects.filter(key__in=keys, sent_at=None).values_list("pk", flat=True))
+
+
+def _queue(alert_ids: Collection[int]) -> None:
+    """Hand alerts to Celery. A broker that is away is no fault of the judge: a later tick hands them over."""
+    if not alert_ids:
+        return
+    try:
+        with current_app.connection_for_write(transport_options=BROKER) as connection:
+            for alert_id in alert_ids:
+                # By name: the tasks know this module. Once: trying again is what :func:`resend` does.
+                current_app.send_task(TASK, (alert_id,), connection=connection, retry=False)
+    except OperationalError as error:
+        logger.warning("rollout_alerts_not_queued", extra={"reason": type(error).__name__})

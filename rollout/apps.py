@@ -1,7 +1,16 @@
 from django.apps import AppConfig
+from django.core.checks import register
+
+from rollout import checks
 
 
 class RolloutConfig(AppConfig):
     name = "rollout"
     verbose_name = "Rollouts"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        register(checks.check_policy)
+        register(checks.check_retention)
+        register(checks.check_webhook)
+        register(checks.check_email)

@@ -51,6 +51,26 @@ class Settings:
         return getattr(settings, "ROLLOUT_CHECK_RETENTION", timedelta(days=30))
 
     @property
+    def webhook_url(self) -> str:
+        """Where alerts are POSTed to; "" for nowhere. A secret: whoever has it can speak in our name."""
+        return getattr(settings, "ROLLOUT_WEBHOOK_URL", "")
+
+    @property
+    def webhook_secret(self) -> str:
+        """What they are signed with: 24 to 64 bytes as base64, ``whsec_`` before it or not."""
+        return getattr(settings, "ROLLOUT_WEBHOOK_SECRET", "")
+
+    @property
+    def alert_emails(self) -> Sequence[str]:
+        """Who gets alerts by e-mail."""
+        return getattr(settings, "ROLLOUT_ALERT_EMAILS", ())
+
+    @property
+    def admin_url(self) -> str:
+        """Where the site is, for links in alerts, such as ``https://funds.example.com``; "" for no links."""
+        return getattr(settings, "ROLLOUT_ADMIN_URL", "")
+
+    @property
     def purge_batch_size(self) -> int:
         """Rows one purge transaction deletes."""
         return getattr(settings, "ROLLOUT_PURGE_BATCH_SIZE", 5000)

@@ -396,11 +396,14 @@ def _reason(
     holds: tuple[str, ...],
     assessment: statistics.Assessment,
 ) -> str:
-    """Say why the signal is what it is, and what that leads to."""
+    """Say why the signal is what it is, and what that leads to: in one line, for the history and for messages.
+
+    The statistics speak where the runbook's thresholds do not; the check has all of them.
+    """
     blamed: list[str] = [cell.says for cell in cells if cell.signal is signal and signal is not Signal.GREEN]
     if signal is Signal.HOLD:
         blamed += holds
-    if assessment.signal is signal and signal is not Signal.GREEN:
+    if assessment.signal is signal and signal is not Signal.GREEN and not blamed:
         blamed += (reason.rstrip(".") for reason in assessment.reasons)
     return f"{signal}: {'; '.join(blamed) or 'nothing speaks against it'} ({says})"
 
@@ -411,7 +414,7 @@ def _alerts(before: Carry, carry: Carry, action: Action, now: datetime, policy: 
         yield Alert.ROLLED_BACK
     elif red and carry.reds == policy.breaker_checks:
         yield Alert.TRIPPED
-    elif red and before.signal is not Signal.RED:
+    elif red and carry.reds == 1:  # the first of a row, which holds do not end
         yield Alert.RED
     if carry.hold_since and before.checked_at:
         long_before = before.hold_since and before.checked_at - before.hold_since >= policy.hold_alert

@@ -156,7 +156,10 @@ class TelemetryEvent(models.Model):
     class Meta:
         db_table = "rollout_telemetry"
         verbose_name = "telemetry event"
-        indexes = [models.Index(fields=["seq"], name="rollout_telemetry_arrival")]
+        indexes = [
+            models.Index(fields=["seq"], name="rollout_telemetry_arrival"),
+            models.Index(fields=["client", "seq"], name="rollout_telemetry_client"),  # for support
+        ]
 
     def __str__(self) -> str:
         return f"{self.event} {self.seq}"
@@ -200,6 +203,11 @@ class Check(models.Model):
         indexes = [
             models.Index(fields=["rollout", "-id"], name="rollout_check_latest"),
             models.Index(fields=["id"], condition=models.Q(settled=False), name="rollout_check_unsettled"),
+            models.Index(  # a chart reads months of them; this spares it the evidence beside
+                fields=["rollout", "at"],
+                include=["signal", "score", "percentage"],
+                name="rollout_check_charted",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -235,6 +243,9 @@ class Alert(models.Model):
     payload = models.JSONField()
     created_at = models.DateTimeField(db_default=Now())
     attempts = models.PositiveIntegerField(default=0)
+    due_at = models.DateTimeField(
+        db_default=Now(), help_text="Nobody tries before; while somebody tries, until when it is theirs."
+    )
     sent_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True, help_text="Of the latest attempt.")
 

@@ -4,8 +4,10 @@ Each field is a Django setting ``ROLLOUT_<FIELD>`` (durations as ``timedelta``),
 of the same name (durations in seconds). A check stores the policy that it was decided by.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import timedelta
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,35 @@ class Policy:
     failure_rate_good: float = 0.005
     failure_rate_bad: float = 0.05
     ratio_alpha: float = 0.001
+
+
+AT_LEAST_ONE = {"error_threshold", "red_clients_min", "breaker_checks", "points_client_max"}
+TESTED = {"alpha", "ratio_alpha", "failure_rate_good", "failure_rate_bad", "migration_success_green"}
+ASCENDING = [  # pairs with room for a colour, or a test, between them
+    ("score_green_max", "error_threshold"),
+    ("kill_switch_green_max", "kill_switch_yellow_max"),
+    ("migration_success_red", "migration_success_green"),
+    ("failure_rate_good", "failure_rate_bad"),
+]
+
+
+def faults(policy: Policy) -> Iterator[str]:
+    """Say what makes no sense in a policy, by the names of its fields."""
+    for field in fields(Policy):
+        value = getattr(policy, field.name)
+        if isinstance(field.default, timedelta) and value <= timedelta(0):
+            yield f"{field.name} must be longer than nothing"
+        elif isinstance(field.default, float) and not 0 <= value <= 1:
+            yield f"{field.name} is a share: it must lie between 0 and 1"
+        elif field.name in TESTED and not 1e-6 <= value < 1:
+            yield f"{field.name} is a parameter of a test: it must be at least 0.000001, and less than 1"
+        elif isinstance(field.default, int) and value < (field.name in AT_LEAST_ONE):
+            yield f"{field.name} must be at least {int(field.name in AT_LEAST_ONE)}"
+    for low, high in ASCENDING:
+        if not getattr(policy, low) < getattr(policy, high):
+            yield f"{low} must be less than {high}"
+    if policy.conservative_canary_green > policy.conservative_canary:
+        yield "conservative_canary_green must not be longer than conservative_canary"
+    climbs = all(low < high for low, high in pairwise((0, *policy.steps)))
+    if not climbs or policy.steps[-1:] != (100,):
+        yield "steps must be whole percents that climb to 100"

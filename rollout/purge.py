@@ -1,4 +1,4 @@
-"""Deletes telemetry, checks and finished stages in small batches, so that intake never waits."""
+"""Deletes telemetry, checks, alerts and finished stages in small batches, so that intake never waits."""
 
 import time
 from datetime import datetime
@@ -16,6 +16,7 @@ def purge(*, now: datetime | None = None) -> dict[str, int]:
     return {
         "telemetry": _all(store.PURGE_EVENTS, "telemetry", now - conf.event_retention),
         "checks": _all(store.PURGE_CHECKS, "checks", now - conf.check_retention),
+        "alerts": _all(store.PURGE_ALERTS, "alerts", now - conf.check_retention),
         "stage members": _all(store.PURGE_MEMBERS, "stage members"),
     }
 

@@ -54,7 +54,7 @@ class Reading:
     statistics: Verdict
     reds: int  # consecutive
     reds_max: int
-    samples: int
+    samples: str
     samples_min: int
     success: str
     interval: str
@@ -88,7 +88,7 @@ def read(check: Check) -> Reading:
         statistics=Verdict("Statistics", Signal(decision["statistical"]), list(_statistics(check))),
         reds=carry["reds"],
         reds_max=policy["breaker_checks"],
-        samples=totals["sample"],
+        samples=f"{totals['sample']:,}",
         samples_min=policy["sample_min"],
         success=f"{percent(assessment['rate'])} of {clients(migrations)}"
         if migrations
@@ -174,22 +174,22 @@ def _statistics(check: Check) -> Iterator[Row]:
         Signal.RED if seen["failures_e"] >= seen["red_at"] else Signal.GREEN,
     )
     yield Row(
-        "More errors with the feature than without",
+        "More errors with it than without",
         evidence_words(seen["comparison_e"]) if seen["compared"] else "nobody without it to compare with",
         red,
         Signal.RED if seen["comparison_e"] >= seen["red_at"] else Signal.GREEN,
     )
     yield Row(
-        "Another share of clients has it than should",
+        "The share of clients is off",
         evidence_words(seen["ratio_e"]) if seen["compared"] else "nobody without it to compare with",
         f"hold from 1 of {1 / policy['ratio_alpha']:,.0f}",
         Signal.HOLD if seen["ratio_e"] >= 1 / policy["ratio_alpha"] else Signal.GREEN,
     )
     interval, goal = seen["interval"], policy["migration_success_green"]
     yield Row(
-        "Migration success, whatever chance did",
+        "Success, whatever chance did",
         f"{percent(interval[0])} to {percent(interval[1])}" if interval else "no migrations yet",
-        f"yellow if all of it is under {percent(goal)}",
+        f"yellow if all under {percent(goal)}",
         Signal.YELLOW if interval and interval[1] < goal else Signal.GREEN,
     )
 

@@ -249,6 +249,12 @@ DELETE FROM rollout_check WHERE id IN (
     WHERE at < %s AND settled
 )
 """
+PURGE_ALERTS = """
+DELETE FROM rollout_alert WHERE id IN (
+    SELECT id FROM (SELECT id, created_at FROM rollout_alert ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS oldest
+    WHERE created_at < %s
+)
+"""
 # A stage that is over is not looked at again.
 PURGE_MEMBERS = """
 DELETE FROM rollout_stage_member WHERE (rollout_id, stage, who) IN (

@@ -181,7 +181,7 @@ def settle(check: Check) -> None:
     if check.settled:
         return
     with transaction.atomic():
-        check = Check.objects.select_for_update().select_related("rollout").get(pk=check.pk)
+        check = Check.objects.select_for_update(of=("self",)).select_related("rollout").get(pk=check.pk)
         if check.settled:
             return
         decision = msgspec.convert(check.decision, Decision, strict=False)

@@ -92,12 +92,10 @@ class Hold:
 
 
 @pytest.fixture(scope="session")
-def obedience(database: None) -> Iterator[None]:
-    """This worker's table of funds obeys names, until the run ends. Each directory's conftest has its own copy."""
+def obedience(database: None) -> None:
+    """This worker's table of funds obeys names from now on. Each directory's conftest has its own copy."""
     query(DROP)
     query(CREATE)
-    yield
-    query(DROP)
 
 
 @pytest.fixture

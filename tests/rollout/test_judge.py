@@ -190,7 +190,7 @@ def test_a_timeline_climbs_at_its_minute(
 
 @pytest.mark.parametrize("timeline", ["accelerated", "conservative"])
 @pytest.mark.parametrize("red", [{"score": 15, "points": 15}, {"score": 6, "points": 6, "console_errors": 2}])
-def test_a_stage_that_was_red_once_climbs_only_by_hand(timeline: str, red: dict[str, int]) -> None:
+def test_a_stage_that_was_red_once_climbs_only_by_hand(timeline: str, red: dict[str, Any]) -> None:
     stage = Stage(timeline=timeline)
     stage.check(replace(HEALTHY, **red, errors={"default": 5}))
     decisions = stage.run(HEALTHY, until=1000)
@@ -259,6 +259,14 @@ def test_each_event_is_told_once() -> None:
     stage.run(HEALTHY, until=125)
     stage.run(BROKEN, until=140)
     assert stage.alerts == [Alert.HOLD, Alert.RED, Alert.ROLLED_BACK]
+
+
+def test_a_hold_between_two_reds_is_no_news() -> None:
+    stage = Stage()
+    stage.check(BROKEN)
+    stage.check(SILENT)
+    stage.check(BROKEN)
+    assert stage.alerts == [Alert.RED]
 
 
 # --- Always -------------------------------------------------------------------------------------------------------

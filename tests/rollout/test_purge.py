@@ -9,7 +9,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from rollout import operations, store
-from rollout.models import Check, StageMember, TelemetryEvent
+from rollout.models import Alert, Check, StageMember, TelemetryEvent
 from rollout.purge import purge
 from rollout.tasks import purge_rollout_data
 from tests.traffic import Judged
@@ -97,3 +97,18 @@ def test_who_took_part_in_a_stage_is_forgotten_when_it_is_over(traffic: Judged) 
     operations.promote(canary.feature, reason="a test")
     purge()
     assert members.count() == 0
+
+
+def test_an_alert_goes_when_its_check_would(traffic: Judged) -> None:
+    rollout = traffic().rollout
+    for age in (31, 29):
+        Alert.objects.create(
+            key=uuid.uuid4().hex,
+            rollout=rollout,
+            kind="red",
+            channel="email",
+            payload={"age": age},
+            created_at=timezone.now() - timedelta(days=age),
+        )
+    purge()
+    assert [alert.payload["age"] for alert in Alert.objects.filter(rollout=rollout)] == [29]

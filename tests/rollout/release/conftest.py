@@ -62,7 +62,7 @@ class Release:
         self.stub.merge_now(pull, fields.pop("how", "squash"))
         assert pull.merge_commit
         assert pull.merged_at
-        deployment = Deployment.objects.create(
+        return Deployment.objects.create(
             pull_request=pull.number,
             title=pull.title,
             branch=pull.base,
@@ -72,7 +72,6 @@ class Release:
             deployed_at=datetime.fromisoformat(pull.merged_at),
             **fields,
         )
-        return deployment
 
     def run(self, command: str, *arguments: object) -> Ended:
         """Run a command with ``--json``."""

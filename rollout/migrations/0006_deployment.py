@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("rollout", "0003_judge"),
+        ("rollout", "0005_reading"),
     ]
 
     operations = [

@@ -1,0 +1,95 @@
+"""The ways out: a webhook, signed as Standard Webhooks say, and e-mail.
+
+What goes wrong is told without addresses: a webhook's URL is a secret, and so is what a mail server is logged in with.
+"""
+
+import smtplib
+import time
+from collections.abc import Callable
+from email.utils import parseaddr
+
+import httpx
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+
+from rollout import messages, signing
+from rollout.conf import conf
+from rollout.messages import Message
+
+TIMEOUT = 5  # s to connect, and for the answer; no receiver needs longer to take a message
+HEADERS = {"Content-Type": "application/json", "User-Agent": "rollout-alerts"}
+
+
+class NotSent(Exception):
+    """The channel did not take the message; the text says why, fit for a log and a row."""
+
+
+def configured() -> list[str]:
+    """Return the names of the channels that are set up."""
+    return [name for name, there in (("webhook", conf.webhook_url), ("email", conf.alert_emails)) if there]
+
+
+def send(channel: str, message: Message) -> str:
+    """Send a message, and return in a word or two what the other side said.
+
+    Raises:
+        NotSent: it was not taken.
+    """
+    if channel not in configured():
+        raise NotSent("the channel is not set up any more")
+    return CHANNELS[channel](message)
+
+
+def _webhook(message: Message) -> str:
+    body = messages.webhook(message)
+    signed = signing.headers(conf.webhook_secret, message.id, int(time.time()), body)
+    try:
+        with (
+            httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
+            # Streamed: the status is the answer, and no more of it is read.
+            client.stream("POST", conf.webhook_url, content=body, headers=HEADERS | signed) as answer,
+        ):
+            status = f"HTTP {answer.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise NotSent(describe(error)) from None  # what caused it may name the URL
+    if not answer.is_success:
+        raise NotSent(status)
+    return status
+
+
+def _email(message: Message) -> str:
+    sender = settings.DEFAULT_FROM_EMAIL
+    domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
+    headers = {
+        "Message-ID": f"<{message.id}@{domain}>",  # the same at every attempt: mail programs show it once
+        "Auto-Submitted": "auto-generated",  # RFC 3834: no absence notes, please
+    }
+    try:
+        with get_connection() as connection:  # by itself, Django leaves one open that was refused
+            EmailMessage(
+                messages.headline(message),
+                messages.email(message),
+                sender,
+                list(conf.alert_emails),
+                connection=connection,
+                headers=headers,
+            ).send()
+    except (smtplib.SMTPException, OSError) as error:
+        raise NotSent(describe(error)) from None  # what caused it may name the account
+    return "taken by the mail server"
+
+
+def describe(error: BaseException) -> str:
+    """Return what kind of error it was and what the system said, but nothing that a peer or a URL may have put in."""
+    name = type(error).__name__
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"{name}: SMTP {error.smtp_code}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{name}: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    return name
+
+
+CHANNELS: dict[str, Callable[[Message], str]] = {"webhook": _webhook, "email": _email}

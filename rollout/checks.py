@@ -1,0 +1,100 @@
+"""System checks: a senseless set-up is refused at start, not found at night. Ids are stable."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own name for it
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from rollout.conf import conf
+from rollout.policy import Policy, faults
+from rollout.signing import key_of
+
+KEY_BYTES = range(24, 65)  # what Standard Webhooks ask of a secret
+NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing
+A_URL = "Write it with https:// (or http://) and a host."
+
+
+def check_policy(**_: Any) -> list[CheckMessage]:
+    policy: Policy = conf.policy
+    found: list[CheckMessage] = [
+        Error(
+            f"A threshold of the judge makes no sense: {fault}",
+            hint="Each is ROLLOUT_<NAME>.",
+            id="rollout.E001",
+        )
+        for fault in faults(policy)
+    ]
+    if policy.points_client_max >= policy.error_threshold:
+        found.append(
+            Warning(
+                "ROLLOUT_POINTS_CLIENT_MAX is not below ROLLOUT_ERROR_THRESHOLD: one client alone makes a check red",
+                hint="Lower it, or one broken or hostile browser can roll back everybody.",
+                id="rollout.W002",
+            )
+        )
+    return found
+
+
+def check_retention(**_: Any) -> list[CheckMessage]:
+    return [
+        Error(f"{name} must be longer than nothing", hint="What is older is deleted.", id="rollout.E003")
+        for name, value in [
+            ("ROLLOUT_EVENT_RETENTION", conf.event_retention),
+            ("ROLLOUT_CHECK_RETENTION", conf.check_retention),
+        ]
+        if value <= timedelta(0)
+    ]
+
+
+def check_webhook(**_: Any) -> Iterator[CheckMessage]:
+    """Never with the URL or the secret in a message."""
+    if conf.webhook_url and not is_url(conf.webhook_url):
+        yield Error("ROLLOUT_WEBHOOK_URL is no address", hint=A_URL, id="rollout.E004")
+    if conf.webhook_url and not conf.webhook_secret:
+        yield Error(
+            "ROLLOUT_WEBHOOK_URL is set, and ROLLOUT_WEBHOOK_SECRET is not",
+            hint="Make one: echo whsec_$(openssl rand -base64 32). Without it, anybody could send alerts.",
+            id="rollout.E005",
+        )
+    if conf.webhook_secret and not is_secret(conf.webhook_secret):
+        yield Error(
+            "ROLLOUT_WEBHOOK_SECRET is not 24 to 64 bytes as base64, with whsec_ before it or not",
+            hint="Make one: echo whsec_$(openssl rand -base64 32)",
+            id="rollout.E006",
+        )
+    if conf.admin_url and not is_url(conf.admin_url):
+        yield Error("ROLLOUT_ADMIN_URL is no address", hint=A_URL, id="rollout.E007")
+
+
+def check_email(**_: Any) -> Iterator[CheckMessage]:
+    for address in conf.alert_emails:
+        try:
+            validate_email(address)
+        except ValidationError:
+            yield Error(f"ROLLOUT_ALERT_EMAILS: '{address}' is no address", id="rollout.E008")
+    if conf.alert_emails and settings.EMAIL_BACKEND.split(".")[-2] in NOWHERE:
+        yield Warning(
+            "ROLLOUT_ALERT_EMAILS is set, but EMAIL_BACKEND sends no e-mail",
+            hint="Set EMAIL_URL to a mail server.",
+            id="rollout.W009",
+        )
+
+
+def is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:  # of a port that is no number, or a bracket too few
+        return False
+
+
+def is_secret(text: str) -> bool:
+    try:
+        return len(key_of(text)) in KEY_BYTES
+    except ValueError:  # no base64, or not even ASCII
+        return False

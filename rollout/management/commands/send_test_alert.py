@@ -1,0 +1,55 @@
+import json
+from typing import Any
+from uuid import uuid4
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from rollout import alerts, channels, messages
+from rollout.conf import conf
+from rollout.messages import Message
+
+
+class Command(BaseCommand):
+    help = "Send a test message over each channel of alerts, at once, and say what became of it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--channel", choices=sorted(channels.CHANNELS), help="only this one")
+
+    def handle(self, *_args: Any, channel: str | None, **_options: Any) -> None:
+        chosen = [name for name in channels.configured() if channel in {None, name}]
+        if not chosen:
+            raise CommandError(
+                "No such channel is set up: set ROLLOUT_WEBHOOK_URL and ROLLOUT_WEBHOOK_SECRET, "
+                "or ROLLOUT_ALERT_EMAILS."
+            )
+        message = Message(
+            id=alerts.message_id(messages.TEST, uuid4().hex),
+            kind=messages.TEST,
+            feature="USE_FUND_STORE",
+            environment=conf.environment,
+            percentage=10,
+            signal="green",
+            reason="green: somebody tests this channel",
+            evidence=("score: 0 points in this check (green)",),
+            next="Nothing.",
+            at=timezone.now(),
+            since=None,
+            url=alerts.admin_url(),
+        )
+        failed = [name for name in chosen if not self._try(name, message)]
+        if failed:
+            raise CommandError(f"Not sent: {', '.join(failed)}.")
+
+    def _try(self, channel: str, message: Message) -> bool:
+        shown = {
+            "webhook": json.dumps(json.loads(messages.webhook(message)), indent=2),
+            "email": f"Subject: {messages.headline(message)}\n\n{messages.email(message)}",
+        }
+        self.stdout.write(f"{shown[channel]}\n")
+        try:
+            self.stdout.write(self.style.SUCCESS(f"{channel}: sent, {channels.send(channel, message)}"))
+        except channels.NotSent as error:
+            self.stdout.write(self.style.ERROR(f"{channel}: failed, {error}"))
+            return False
+        return True

@@ -1,0 +1,260 @@
+import json as jsonlib
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from rollout import scenario as scenarios
+from rollout.chart import chart_svg
+from rollout.conf import conf
+from rollout.judge import Action
+from rollout.scenario import Expected, Outcome, Scenario, ScenarioError
+from rollout.scoring import Signal
+from rollout.simulation import Look, Run, notable, points, rehearse, unmet
+
+Rehearsal = tuple[str, Scenario, Run]  # by its name
+
+HEALTHY, UNHEALTHY, CANNOT_TELL = 0, 1, 2  # exit codes, as of every release command
+LINES = 40  # of a table; --json has every check
+WIDTH = 140  # characters, where no terminal says how wide it is
+STYLES = {Signal.GREEN: "green", Signal.YELLOW: "yellow", Signal.HOLD: "bright_black", Signal.RED: "bold red"}
+WORDS = {
+    Outcome.COMPLETED: "complete",
+    Outcome.ROLLED_BACK: "rolled back",
+    Outcome.TRIPPED: "three reds in a row, and auto-rollback is off",
+    Outcome.HELD: "nobody can tell",
+    Outcome.UNDER_WAY: "under way",
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Rehearse a rollout on generated traffic: hours in seconds, through the judge that watches the real ones. "
+        "Leaves nothing behind and tells nobody. Exit codes: 0 as the scenario expects or, where nothing is "
+        "expected, healthy; 1 not as expected, or rolled back; 2 nobody could tell, or the scenario cannot be used."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument(
+            "--scenario",
+            metavar="NAME|FILE",
+            default="healthy",
+            help="one of --list, or a .toml file of your own; by default: healthy",
+        )
+        which.add_argument(
+            "--all", action="store_true", help="every scenario of --list, against what it expects"
+        )
+        which.add_argument("--list", action="store_true", help="what scenarios there are")
+        parser.add_argument("--seed", type=int, help="other clients, the same scenario")
+        parser.add_argument("--json", action="store_true", help="for scripts, with every check")
+        parser.add_argument(
+            "--plot", metavar="FILE.svg", type=Path, help="draw what the judge said over time"
+        )
+        over = parser.add_argument_group(
+            "in place of the scenario's own values",
+            "From end to end, whatever its segments say. Nothing is expected then.",
+        )
+        over.add_argument("--timeline", choices=["accelerated", "conservative", "manual"])
+        over.add_argument("--hours", type=number(1 / 60, scenarios.HOURS_MAX), help="at most so many")
+        over.add_argument(
+            "--sessions-per-minute", type=number(0, scenarios.PER_MINUTE_MAX), help="that begin"
+        )
+        share = number(0, 1)
+        over.add_argument("--error-rate", type=share, help="0-1, of the sessions with the feature")
+        over.add_argument("--migration-failure-rate", type=share, help="0-1, of the clients that migrate")
+        over.add_argument("--kill-switch-rate", type=share, help="0-1, of the sessions with the feature")
+        over.add_argument("--control-error-rate", type=share, help="0-1, of the sessions without it")
+        over.add_argument("--control-kill-switch-rate", type=share, help="0-1, of the sessions without it")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        if options["list"]:
+            self.stdout.write(as_list(json=options["json"]))
+            return
+        runs = list(rehearsals(options))
+        if plot := options["plot"]:
+            draw(plot, runs[0][0], runs[0][2])
+        if options["json"]:
+            documents = [as_dict(*each) for each in runs]
+            self.stdout.write(jsonlib.dumps(documents if options["all"] else documents[0], indent=2))
+        else:
+            self.stdout.write(as_overview(runs) if options["all"] else as_report(*runs[0]))
+        if code := max(exit_code(scenario, run) for _, scenario, run in runs):
+            sys.exit(code)
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return a reader of numbers in a range, for an option."""
+
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            if low <= float(text) <= high:
+                return float(text)
+        raise ArgumentTypeError(f"'{text}' is not a number from {low:.3g} to {high:,}")
+
+    return read
+
+
+def rehearsals(options: dict[str, Any]) -> Iterator[Rehearsal]:
+    """Rehearse what the options name."""
+    overrides = {name: value for name in scenarios.OVERRIDES if (value := options[name]) is not None}
+    if options["all"] and (overrides or options["plot"]):
+        raise CommandError(
+            "--all takes the scenarios as they are, and draws nothing.", returncode=CANNOT_TELL
+        )
+    for name in scenarios.names() if options["all"] else [options["scenario"]]:
+        try:
+            scenario = scenarios.override(scenarios.load(name), **overrides)
+        except ScenarioError as error:
+            raise CommandError(str(error), returncode=CANNOT_TELL) from None
+        with Console(stderr=True).status(f"Rehearsing {name} ..."):
+            yield name, scenario, rehearse(scenario, seed=options["seed"])
+
+
+def exit_code(scenario: Scenario, run: Run) -> int:
+    if scenario.expected:
+        return UNHEALTHY if unmet(run, scenario.expected) else HEALTHY
+    if run.outcome in {Outcome.ROLLED_BACK, Outcome.TRIPPED}:
+        return UNHEALTHY
+    return CANNOT_TELL if run.outcome is Outcome.HELD else HEALTHY
+
+
+def draw(path: Path, name: str, run: Run) -> None:
+    """Write the plot of a rehearsal."""
+    title = f"{Path(name).stem}: {WORDS[run.outcome]}, {clock(run.ended)}"
+    try:
+        path.write_text(chart_svg(points(run), threshold=conf.policy.error_threshold, title=title))
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}.", returncode=CANNOT_TELL) from None
+
+
+# --- In words -----------------------------------------------------------------------------------------------------
+
+
+def as_list(*, json: bool) -> str:
+    descriptions = {name: scenarios.load(name).description for name in scenarios.names()}
+    if json:
+        return jsonlib.dumps(descriptions, indent=2)
+    table = Table("scenario", "what happens", box=None)
+    for name, description in descriptions.items():
+        table.add_row(name, description)
+    return printed(table)
+
+
+def as_report(name: str, scenario: Scenario, run: Run) -> str:
+    """Say what the judge did and when, and what came of it."""
+    return "\n".join(
+        [
+            f"{name}: {scenario.description}",
+            f"{scenario.timeline}, from {scenario.percentage:g} %, seed {run.seed}",
+            printed(as_table(run)),
+            *summary(run),
+            *expectation(scenario.expected, run),
+        ]
+    )
+
+
+def as_table(run: Run) -> Table:
+    table = Table("time", Column("share", justify="right"), "signal", Column("score", justify="right"))
+    table.add_column("migrations")
+    table.add_column("what the judge did, and why", ratio=1)
+    told = notable(run.looks)
+    gap = len(told) - LINES
+    for index, look in enumerate(told):
+        if gap > 0 and LINES // 2 <= index < LINES // 2 + gap:
+            if index == LINES // 2:
+                table.add_row("…", "", "", "", "", f"{gap} more such changes; --json has them all")
+            continue
+        table.add_row(
+            *(clock(look.minute), f"{look.percentage:g} %", Text(look.signal, STYLES[look.signal])),
+            *(str(look.score), migrations(look), told_of(look)),
+        )
+    return table
+
+
+def told_of(look: Look) -> Text:
+    """Say what the judge did at a check, and why."""
+    done = {
+        Action.PROMOTE: f"Promoted to {look.target:g} %: " if look.target is not None else "",
+        Action.ROLL_BACK: "Rolled back: ",
+        Action.COMPLETE: "Completed: ",
+        Action.NONE: "",
+    }[look.action]
+    if look.advice is not look.action:
+        done = f"Advised to {look.advice.replace('_', ' ')}: "
+    return Text.assemble((done, "bold"), look.reason.removeprefix(f"{look.signal}: "))
+
+
+def migrations(look: Look) -> str:
+    success = look.migration_success
+    return "" if success is None else f"{success:.1%} of {look.succeeded + look.failed}"
+
+
+def summary(run: Run) -> Iterator[str]:
+    yield f"{clock(run.ended)}: {WORDS[run.outcome]}, at {run.percentage:g} %."
+    if run.full_at is not None:
+        yield f"Everybody had the feature at {clock(run.full_at)}."
+    if run.broke is not None:
+        took = "" if run.rolled_back_after is None else f"; rolled back {run.rolled_back_after} min later"
+        yield f"It broke at {clock(run.broke)}{took}. {run.exposed:,} clients had the feature meanwhile."
+    for trip in run.trips:
+        yield f"Incident from {clock(trip.began)} to {clock(trip.tripped)}."
+    if run.messages:
+        yield f"Alerts that the configured channels would have got: {run.messages}."
+    yield (
+        f"{run.events:,} events, {run.failures:,} of them failures, in {run.sessions:,} sessions of {run.clients:,} "
+        f"clients; {len(run.looks):,} checks in {run.took:.1f} s."
+    )
+
+
+def expectation(expected: Expected | None, run: Run) -> Iterator[str]:
+    if expected is None:
+        return
+    wrong = unmet(run, expected)
+    yield f"Not as expected: {'; '.join(wrong)}." if wrong else "As expected."
+
+
+def as_overview(runs: list[Rehearsal]) -> str:
+    table = Table("scenario", "ended", "after", "highest", Column("checks", justify="right"), "as expected")
+    for name, scenario, run in runs:
+        wrong = unmet(run, scenario.expected) if scenario.expected else []
+        verdict = Text("; ".join(wrong), "bold red") if wrong else Text("yes", "green")
+        table.add_row(
+            *(name, WORDS[run.outcome], clock(run.ended), f"{run.highest:g} %", str(len(run.looks)), verdict)
+        )
+    return printed(table)
+
+
+def as_dict(name: str, scenario: Scenario, run: Run) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(run)
+    return {
+        "scenario": name,
+        "description": scenario.description,
+        "timeline": scenario.timeline,
+        "expected": msgspec.to_builtins(scenario.expected),
+        "unmet": unmet(run, scenario.expected) if scenario.expected else [],
+        "highest": run.highest,
+        "full_at": run.full_at,
+        "rolled_back_after": run.rolled_back_after,
+        **document,
+    }
+
+
+def clock(minute: int) -> str:
+    """``+01:05``."""
+    return f"+{minute // 60:02}:{minute % 60:02}"
+
+
+def printed(table: Table) -> str:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()

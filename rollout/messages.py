@@ -1,0 +1,101 @@
+"""What an alert says: the JSON of the webhook, a line for chats, an e-mail. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from typing import Any
+
+import msgspec
+
+from rollout.judge import Alert
+
+TEST = "test"  # the kind of what `manage.py send_test_alert` sends
+SUBJECT_MAX = 60  # characters; what a telephone shows of a subject
+
+# Kind: what happened, in a few words and in a sentence.
+SAYINGS = {
+    Alert.RED: ("Red at {percentage}", "A check of {feature} at {percentage} was red."),
+    Alert.TRIPPED: (
+        "To be rolled back from {percentage}",
+        "{feature} at {percentage} should be rolled back: its breaker has tripped, and auto-rollback is off.",
+    ),
+    Alert.ROLLED_BACK: (
+        "Rolled back from {percentage}",
+        "{feature} was rolled back from {percentage} to 0 %.",
+    ),
+    Alert.HOLD: (
+        "No verdict at {percentage}",
+        "Nobody can tell how {feature} is doing at {percentage}, since {since:%Y-%m-%d %H:%M} UTC.",
+    ),
+    Alert.COMPLETED: ("Complete", "{feature} is complete: on for everybody, and no longer judged."),
+    TEST: ("A test", "This is a test of the alerts about {feature}. Nothing has happened."),
+}
+NEXT = {Alert.COMPLETED: "Nothing. The flag, and what it chose from, can leave the code."}  # else the judge's
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event, as the outbox keeps it. A field that comes later needs a default: old rows do not have it."""
+
+    id: str  # the same at every attempt, and over every channel
+    kind: str
+    feature: str
+    environment: str
+    percentage: float  # that was judged; after a rollback it is 0
+    signal: str
+    reason: str
+    evidence: tuple[str, ...]
+    next: str
+    at: datetime  # of the check
+    since: datetime | None  # when a hold began
+    url: str  # of the admin's screen; "" where the site does not know its address
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """Return a message as JSON has it; :func:`restore` is the way back."""
+    document: dict[str, Any] = msgspec.to_builtins(message)
+    return document
+
+
+def restore(document: dict[str, Any]) -> Message:
+    return msgspec.convert(document, Message, strict=False)
+
+
+def headline(message: Message) -> str:
+    """Return what happened, in a line of at most 60 characters."""
+    what = SAYINGS[message.kind][0].format(percentage=_percent(message))
+    line = " ".join(f"[{message.environment}] {what}: {message.feature}".split())
+    return line if len(line) <= SUBJECT_MAX else line[: SUBJECT_MAX - 1] + "…"
+
+
+def webhook(message: Message) -> bytes:
+    """Return the body of the webhook. ``text`` is what Slack and its likes show, with Slack's own escapes."""
+    lines = (headline(message), message.reason, f"Next: {message.next}", message.url)
+    text = "\n".join(escape(line, quote=False) for line in lines if line)
+    return msgspec.json.encode({**plain(message), "text": text})
+
+
+def email(message: Message) -> str:
+    """Return the body of the e-mail."""
+    happened = SAYINGS[message.kind][1].format(
+        feature=message.feature, percentage=_percent(message), since=message.since
+    )
+    lines = [
+        happened,
+        f"Environment {message.environment}, {message.at:%Y-%m-%d %H:%M:%S} UTC.",
+        "",
+        f"Why: {message.reason}",
+        "",
+        "Evidence:",
+        *(f"  {line}" for line in message.evidence),
+        "",
+        f"Next: {message.next}",
+        *(["", message.url] if message.url else []),
+        "",
+        f"-- \n{message.id}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(message: Message) -> str:
+    return f"{message.percentage:g} %"

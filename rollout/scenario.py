@@ -1,0 +1,218 @@
+"""What a rehearsal is made of: a scenario, read from a TOML file and checked. docs/simulation.md explains each field.
+
+Minutes are counted from the beginning of the rehearsal. A share is a number from 0 to 1.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+DIRECTORY = Path(__file__).parent / "scenarios"
+HOURS_MAX = 7 * 24  # of a rehearsal; it holds one transaction open, at some milliseconds a minute
+PER_MINUTE_MAX = 100_000  # sessions, bots, events of a flood
+
+# What a rehearsal can be told to do instead of what its file says: table and field.
+OVERRIDES = {
+    "timeline": ("", "timeline"),
+    "hours": ("", "hours"),
+    "sessions_per_minute": ("traffic", "sessions_per_minute"),
+    "error_rate": ("treatment", "error"),
+    "migration_failure_rate": ("treatment", "migration_failure"),
+    "kill_switch_rate": ("treatment", "kill_switch"),
+    "control_error_rate": ("control", "error"),
+    "control_kill_switch_rate": ("control", "kill_switch"),
+}
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Percentage = Annotated[float, Meta(gt=0, le=100)]
+Minute = Annotated[float, Meta(ge=0, le=HOURS_MAX * 60)]
+PerMinute = Annotated[float, Meta(ge=0, le=PER_MINUTE_MAX)]
+Table = TypeVar("Table", bound="Record")
+
+
+class ScenarioError(Exception):
+    """The scenario cannot be used; the message says why."""
+
+
+class Outcome(StrEnum):
+    """How a rehearsal ends."""
+
+    COMPLETED = "completed"
+    ROLLED_BACK = "rolled_back"
+    TRIPPED = "tripped"  # should have been rolled back, and auto-rollback is off
+    HELD = "held"  # nobody could tell
+    UNDER_WAY = "under_way"
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a scenario file: a field with a wrong name is an error, not a default."""
+
+
+class Traffic(Record, frozen=True):
+    sessions_per_minute: PerMinute = 20  # that begin
+    times: Annotated[float, Meta(ge=0, le=1000)] = 1  # so many times as many; for segments
+    session_minutes: Annotated[float, Meta(ge=1, le=1440)] = 3  # mean length; a heartbeat each
+    returning: Share = 0.3  # of the sessions: by clients that were there before
+    bots_per_minute: PerMinute = 0  # each posts a fund, and sends no heartbeat
+
+
+class Rates(Record, frozen=True):
+    """What goes wrong: shares of sessions, but for migrations, of which each client has one."""
+
+    migration_failure: Share = 0
+    validation_error: Share = 0
+    error: Share = 0
+    console_error: Share = 0
+    console_warning: Share = 0
+    kill_switch: Share = 0  # who uses it has legacy from then on
+
+
+class Flood(Record, frozen=True):
+    """Clients with the feature that report one failure again and again."""
+
+    clients: Annotated[int, Meta(ge=0, le=1000)] = 0
+    events_per_minute: Annotated[int, Meta(ge=0, le=100_000)] = 1000  # of each
+    event: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "migration_failed"
+
+
+class Conditions(Record, frozen=True):
+    """What holds in one minute."""
+
+    traffic: Traffic
+    treatment: Rates  # of clients with the feature
+    control: Rates  # of the others
+    flood: Flood
+    broken: bool = False
+
+
+class Segment(Record, frozen=True):
+    """A stretch of time, or of the climb, in which some things are different."""
+
+    from_minute: Minute = 0
+    until_minute: Minute | None = None
+    from_percentage: Annotated[float, Meta(ge=0, le=100)] = 0
+    broken: bool = False  # this is what the judge has to find: the rehearsal says how long it took
+    traffic: dict[str, Any] = {}
+    treatment: dict[str, Any] = {}
+    control: dict[str, Any] = {}
+    flood: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.until_minute is not None and self.until_minute <= self.from_minute:
+            raise ValueError("`until_minute` must be later than `from_minute`")
+
+    def covers(self, minute: float, percentage: float) -> bool:
+        until = self.until_minute
+        return (
+            self.from_minute <= minute
+            and (until is None or minute < until)
+            and self.from_percentage <= percentage
+        )
+
+
+class Expected(Record, frozen=True):
+    """How the scenario is to end. What is left out is not looked at."""
+
+    outcome: Outcome
+    highest: Percentage | None = None  # that was ever reached
+    by_minute: Minute | None = None  # the outcome's latest minute
+    within_minutes: Minute | None = None  # from the break to the rollback
+
+
+class Scenario(Record, frozen=True):
+    description: Annotated[str, Meta(min_length=1)]
+    timeline: Literal["accelerated", "conservative", "manual"] = "conservative"
+    percentage: Percentage = 10
+    hours: Annotated[float, Meta(gt=0, le=HOURS_MAX)] = 48  # at most; a rehearsal ends with the rollout
+    auto_rollback: bool = True
+    seed: int = 1
+    traffic: Traffic = Traffic()
+    treatment: Rates = Rates()
+    control: Rates = Rates()
+    flood: Flood = Flood()
+    segments: tuple[Segment, ...] = ()
+    expected: Expected | None = None
+
+    def __post_init__(self) -> None:
+        for number, segment in enumerate(self.segments, start=1):
+            try:
+                self._under([segment])
+            except msgspec.ValidationError as error:
+                raise ValueError(f"Segment {number}: {error}") from None
+
+    def conditions(self, minute: float, percentage: float) -> Conditions:
+        """Return what holds in a minute, at a percentage: the scenario, changed by each segment in turn."""
+        return self._under([segment for segment in self.segments if segment.covers(minute, percentage)])
+
+    def _under(self, segments: list[Segment]) -> Conditions:
+        return Conditions(
+            traffic=_changed(self.traffic, [segment.traffic for segment in segments]),
+            treatment=_changed(self.treatment, [segment.treatment for segment in segments]),
+            control=_changed(self.control, [segment.control for segment in segments]),
+            flood=_changed(self.flood, [segment.flood for segment in segments]),
+            broken=any(segment.broken for segment in segments),
+        )
+
+
+def _changed(table: Table, changes: list[dict[str, Any]]) -> Table:
+    fields = msgspec.structs.asdict(table)
+    for change in changes:
+        fields |= change
+    return msgspec.convert(fields, type(table))
+
+
+def names() -> list[str]:
+    """Return the names of the scenarios that come with the app."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.toml"))
+
+
+def load(name: str) -> Scenario:
+    """Return a scenario by its name, or by the path of a ``.toml`` file.
+
+    Raises:
+        ScenarioError: there is none, or it cannot be read, or makes no sense.
+    """
+    if name in names():
+        path = DIRECTORY / f"{name}.toml"
+    elif name.endswith(".toml"):
+        path = Path(name)
+    else:
+        raise ScenarioError(
+            f"There is no scenario '{name}'. Known: {', '.join(names())}; or the path of a .toml file."
+        )
+    try:
+        return parse(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ScenarioError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # neither TOML nor UTF-8, or a value that makes no sense
+        raise ScenarioError(f"{path}: {error}.") from None
+
+
+def parse(document: Mapping[str, Any]) -> Scenario:
+    """Return the scenario of a decoded file.
+
+    Raises:
+        ValueError: names the field that is wrong.
+    """
+    return msgspec.convert(document, Scenario)
+
+
+def override(scenario: Scenario, **values: Any) -> Scenario:
+    """Return a scenario in which these :data:`OVERRIDES` hold from end to end, whatever its segments say.
+
+    What is overridden is another scenario, so nothing is expected of it any more.
+    """
+    if not values:
+        return scenario
+    changes: dict[str, dict[str, Any]] = {"": {}, "traffic": {}, "treatment": {}, "control": {}}
+    for name, value in values.items():
+        table, field = OVERRIDES[name]
+        changes[table][field] = value
+    last = Segment(traffic=changes["traffic"], treatment=changes["treatment"], control=changes["control"])
+    segments = (*scenario.segments, last)
+    return msgspec.structs.replace(scenario, segments=segments, expected=None, **changes[""])

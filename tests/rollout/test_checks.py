@@ -1,0 +1,132 @@
+"""Each numbered system check fires on its fault alone; what cannot even be read is named at start."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from rollout.checks import check_email, check_policy, check_retention, check_webhook
+from tests.servers import PROJECT
+
+SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"  # 24 bytes
+HOOK = {"ROLLOUT_WEBHOOK_URL": "https://hooks.example.com/T0K3N", "ROLLOUT_WEBHOOK_SECRET": SECRET}
+SMTP = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
+
+
+def ids() -> list[str | None]:
+    checks = (check_policy, check_retention, check_webhook, check_email)
+    return [fault.id for check in checks for fault in check()]
+
+
+FAULTS: list[tuple[str, dict[str, Any]]] = [
+    ("rollout.E001", {"ROLLOUT_STEPS": ()}),
+    ("rollout.E001", {"ROLLOUT_STEPS": (10, 50)}),
+    ("rollout.E001", {"ROLLOUT_STEPS": (50, 10, 100)}),
+    ("rollout.E001", {"ROLLOUT_STEPS": (10, 10, 100)}),
+    ("rollout.E001", {"ROLLOUT_STEPS": (0, 100)}),
+    ("rollout.E001", {"ROLLOUT_STEPS": (-5, 100)}),
+    ("rollout.E001", {"ROLLOUT_WATCH": timedelta(0)}),
+    ("rollout.E001", {"ROLLOUT_CHECK_INTERVAL": timedelta(seconds=-1)}),
+    ("rollout.E001", {"ROLLOUT_BREAKER_CHECKS": 0}),
+    ("rollout.E001", {"ROLLOUT_SAMPLE_MIN": -1}),
+    ("rollout.E001", {"ROLLOUT_LOSS_MAX": 5.0}),
+    ("rollout.E001", {"ROLLOUT_WATCH_ERROR_RATE": float("nan")}),
+    ("rollout.E001", {"ROLLOUT_ALPHA": 0.0}),
+    ("rollout.E001", {"ROLLOUT_FAILURE_RATE_GOOD": 0.5}),
+    ("rollout.E001", {"ROLLOUT_SCORE_GREEN_MAX": 15}),
+    ("rollout.E001", {"ROLLOUT_KILL_SWITCH_GREEN_MAX": 20}),
+    ("rollout.E001", {"ROLLOUT_MIGRATION_SUCCESS_RED": 0.999}),
+    ("rollout.E001", {"ROLLOUT_CONSERVATIVE_CANARY": timedelta(minutes=59)}),
+    ("rollout.W002", {"ROLLOUT_POINTS_CLIENT_MAX": 15}),
+    ("rollout.E003", {"ROLLOUT_EVENT_RETENTION": timedelta(days=-1)}),
+    ("rollout.E003", {"ROLLOUT_CHECK_RETENTION": timedelta(0)}),
+    ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "hooks.example.com/T0K3N"}),
+    ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "ftp://hooks.example.com/T0K3N"}),
+    ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "https:///T0K3N"}),
+    ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "https://hooks.example.com:T0K3N/"}),
+    ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "https://[T0K3N/"}),
+    ("rollout.E005", HOOK | {"ROLLOUT_WEBHOOK_SECRET": ""}),
+    ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "whsec_T0K3N"}),
+    ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "whsec_not base64, T0K3N"}),
+    ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "whsec_T0K3N\N{SNOWMAN}"}),
+    ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "T0K3" * 30}),
+    ("rollout.E007", {"ROLLOUT_ADMIN_URL": "funds.example.com"}),
+    ("rollout.E008", SMTP | {"ROLLOUT_ALERT_EMAILS": ["ops@example.com", "ops"]}),
+    ("rollout.W009", {"ROLLOUT_ALERT_EMAILS": ["ops@example.com"]}),
+]
+
+
+@pytest.mark.parametrize(("number", "fault"), FAULTS, ids=str)
+def test_a_fault_is_told_by_its_number(number: str, fault: dict[str, Any]) -> None:
+    with override_settings(**fault):
+        assert ids() == [number]
+
+
+def test_the_checks_are_silent_when_all_is_well() -> None:
+    assert ids() == []
+    with override_settings(
+        **HOOK,
+        **SMTP,
+        ROLLOUT_ALERT_EMAILS=["ops@example.com"],
+        ROLLOUT_ADMIN_URL="https://funds.example.com",
+    ):
+        assert ids() == []
+
+
+def test_the_checks_are_registered_and_tell_no_secret(database: None) -> None:
+    with override_settings(
+        ROLLOUT_STEPS=(10,),
+        ROLLOUT_EVENT_RETENTION=timedelta(0),
+        ROLLOUT_WEBHOOK_URL="T0K3N",
+        ROLLOUT_WEBHOOK_SECRET="T0K3N",
+        ROLLOUT_ALERT_EMAILS=["ops"],
+    ):
+        found = [fault for fault in run_checks() if str(fault.id).startswith("rollout.")]
+    assert {"rollout.E001", "rollout.E003", "rollout.E004", "rollout.E006", "rollout.E008"} <= {
+        fault.id for fault in found
+    }
+    assert "T0K3N" not in "".join(map(str, found))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("ROLLOUT_STEPS", "abc", "ROLLOUT_STEPS is 'abc', and should be whole numbers with commas between"),
+        ("ROLLOUT_WATCH", "a day", "ROLLOUT_WATCH is 'a day', and should be seconds, such as 86400."),
+        ("ROLLOUT_CHECK_INTERVAL", "1e99", "ROLLOUT_CHECK_INTERVAL is '1e99', and should be seconds"),
+        ("ROLLOUT_BREAKER_CHECKS", "2.5", "ROLLOUT_BREAKER_CHECKS is '2.5', and should be a whole number"),
+        ("ROLLOUT_WATCH", "90 min", "ROLLOUT_WATCH is '90 min', and should be seconds"),
+        ("ROLLOUT_ALPHA", "1/20", "ROLLOUT_ALPHA is '1/20', and should be a number, such as 0.05."),
+        ("ROLLOUT_ALPHA", "nan", "alpha is a share"),
+        ("ROLLOUT_WATCH", "-60", "watch must be longer than nothing"),
+        ("ROLLOUT_CHECK_INTERVAL", "0", "check_interval must be longer than nothing"),
+        ("ROLLOUT_STEPS", "10,50,90", "steps must be whole percents that climb to 100"),
+    ],
+)
+def test_a_bad_variable_is_named_at_start(name: str, value: str, says: str) -> None:
+    command = [sys.executable, "manage.py", "check"]
+    run = subprocess.run(
+        command, cwd=PROJECT, env=os.environ | {name: value}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert says in run.stderr
+
+
+def test_every_threshold_can_be_set_from_the_environment() -> None:
+    code = (
+        "from rollout.conf import conf; p = conf.policy; print(p.steps, p.watch, p.alpha, p.breaker_checks)"
+    )
+    env = {
+        "ROLLOUT_STEPS": "5,25,100",
+        "ROLLOUT_WATCH": "3600",
+        "ROLLOUT_ALPHA": "0.01",
+        "ROLLOUT_BREAKER_CHECKS": "2",
+        "DJANGO_SETTINGS_MODULE": "fundapi.settings",
+    }
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, env=os.environ | env, text=True)
+    assert said == "(5, 25, 100) 1:00:00 0.01 2\n"
