@@ -332,7 +332,7 @@ ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
 ROLLOUT_GITHUB_TOKEN = env.str("GITHUB_TOKEN", default="")
 ROLLOUT_GITHUB_REPOSITORY = env.str("GITHUB_REPOSITORY", default="")
 ROLLOUT_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
-ROLLOUT_E2E_WORKFLOW = env.str("GITHUB_E2E_WORKFLOW", default="ci.yml")
+ROLLOUT_E2E_WORKFLOW = env.str("GITHUB_TEST_WORKFLOW", default="ci.yml")
 
 # --- Admin --------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from rollout.release.errors import Missing, RevertConflict, Unavailable
 
 TIMEOUT = 120  # s; of one command, so that a dead network does not hold up a night
+LEFT_OVER = "1.day.ago"  # a younger one may be another run's, half made
 HASH = re.compile(r"[0-9a-f]{40}")
 # Nobody is there to answer a prompt. A hook may run a whole test suite, or refuse what has to go out now.
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "LC_ALL": "C"}
@@ -88,9 +89,9 @@ class Git:
     @contextmanager
     def worktree(self) -> Iterator["Git"]:
         """Make a worktree without files, and remove it whatever happens. Those of runs that were killed go too."""
-        self.run("worktree", "prune")
+        self.run("worktree", "prune", f"--expire={LEFT_OVER}")
         with TemporaryDirectory(prefix="release-") as parent:
-            tree = Git(Path(parent) / "tree", self.remote)
+            tree = Git(Path(parent) / Path(parent).name, self.remote)  # git knows it by this name
             self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(tree.directory))
             try:
                 yield tree
