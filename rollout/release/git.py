@@ -105,7 +105,8 @@ class Git:
         """
         shallow = self.run("rev-parse", "--is-shallow-repository") == "true"
         depth = ("--unshallow",) if shallow else ()
-        self.run("fetch", "--quiet", "--no-tags", *depth, self.remote, f"refs/heads/{branch}")
+        # No refmap: two runs at once would fight for refs/remotes.
+        self.run("fetch", "--quiet", "--no-tags", "--refmap=", *depth, self.remote, f"refs/heads/{branch}")
         return self.run("rev-parse", "FETCH_HEAD")  # a worktree has its own
 
     def run(self, *arguments: str) -> str:

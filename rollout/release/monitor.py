@@ -129,7 +129,7 @@ class Monitor:
         with self.screen.progress("Monitoring", self.watching.duration.total_seconds()) as show:
             while True:
                 now = store.clock()
-                if now < until and not self.screen.dry_run:
+                if now < until:  # never in a dry run, which only looks back
                     self._tick_if_overdue(features, began, now, policy)
                 # Looked at first: where a check of the judge did it, that is there by then.
                 taken_back = self._taken_back(features)

@@ -51,7 +51,9 @@ class ReleaseCommand(BaseCommand):
         except ReleaseError as error:
             return Result(error.outcome, str(error))
         except (DatabaseError, InterfaceError) as error:
-            return Result(Outcome.UNKNOWN, f"The database did not answer: {str(error).partition(chr(10))[0]}")
+            return Result(
+                Outcome.UNKNOWN, f"The database could not be asked: {str(error).partition(chr(10))[0]}"
+            )
         except KeyboardInterrupt:
             screen.say("Interrupted. Run it again: it goes on where it was.", "yellow")
             raise

@@ -147,7 +147,7 @@ def test_a_commit_pushed_meanwhile_is_not_merged_unseen(release: Release) -> Non
     pull = release.pull()
 
     def push(request: Request) -> None:
-        if request.path.endswith("/merge"):
+        if request.path.endswith("check-runs"):
             pull.head = "f" * 40
 
     release.stub.fault = push

@@ -4,6 +4,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -12,10 +13,13 @@ from rollout.release import records
 from rollout.release.errors import Missing, Rejected, ReleaseError, RevertConflict, Unavailable
 from rollout.release.git import Git
 from rollout.release.github import Revert
-from rollout.release.revert import open_revert
+from rollout.release.revert import open_revert, roll_back
+from tests.reliability.gates import eventually
 from tests.rollout.release.conftest import Release, screen
 from tests.rollout.release.repository import FUND, git
 from tests.rollout.release.stub import Gone, Request
+from tests.servers import database_url
+from tests.traffic import Judged
 
 
 def revert(release: Release, deployment: Deployment) -> Revert | None:
@@ -100,6 +104,37 @@ def test_two_runs_at_once_open_one_pull_request(release: Release) -> None:
     assert release.remote.branches() == {"main", f"feature-{deployment.pull_request}", branch_of(deployment)}
     assert len(release.stub.pulls) == 2
     assert release.is_clean()
+
+
+def test_a_branch_that_another_run_pushed_first_is_left_as_it_is(release: Release) -> None:
+    deployment = release.deployed()
+    with release.git.revert(records.deployed(deployment), title="Revert", why="it was red") as tree:
+        assert tree is not None
+        first = release.remote.branch(branch_of(deployment), {"a.py": "the other run's\n"})
+        assert tree.push_new(branch_of(deployment)) is False
+    assert release.remote.tip(branch_of(deployment)) == first
+
+
+def test_of_many_that_roll_back_at_once_one_does(release: Release, traffic: Judged) -> None:
+    canary = traffic()
+
+    def run(_: int) -> None:
+        try:
+            roll_back([canary.feature], "it was red", screen())
+        finally:
+            connection.close()
+
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(3) as pool, psycopg.connect(database_url()) as session:
+        session.execute("SELECT FROM rollout_rollout WHERE feature = %s FOR UPDATE", (canary.feature,))
+        running = [pool.submit(run, number) for number in range(3)]
+        with psycopg.connect(database_url(), autocommit=True) as look:
+            eventually(lambda: look.execute(waiting).fetchone() == (3,))
+        session.commit()
+        for each in running:
+            each.result(30)
+    history = canary.rollout.history.filter(history_change_reason__startswith="monitor: ")
+    assert [record.percentage for record in history] == [0]
 
 
 def test_a_conflict_names_the_files_and_leaves_everything_clean(release: Release) -> None:
