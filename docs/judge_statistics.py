@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script beside the documentation, no package
 """Simulate rollouts, and write what the statistical judge made of them into docs/judge-statistics.md.
 
 ``.venv/bin/python -m docs.judge_statistics``; a test compares the page with a run of its own. Thousands of rollouts are

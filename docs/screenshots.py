@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script beside the documentation, no package
 """Make the screenshots of the documentation again: ``.venv/bin/python -m docs.screenshots``.
 
 On throw-away services and a web server of its own; it needs Chromium, and touches nothing but ``docs/images/``.

@@ -373,8 +373,8 @@ def test_a_second_run_goes_on_with_what_was_interrupted(release: Release, traffi
     with reports(canary, "migration_failed"):
         eventually(lambda: Check.objects.filter(rollout=canary.rollout, signal="red").first())
         first.send_signal(signal.SIGINT)
-        out, _ = first.communicate(timeout=30)
-    assert first.returncode == 130
+        out, errors = first.communicate(timeout=30)
+    assert first.returncode == 130, out + errors
     assert "Interrupted. Run it again" in out
     deployment.refresh_from_db()
     began = deployment.monitored_since
