@@ -116,6 +116,11 @@ class Rollout(models.Model):
         """What ``/health`` reports: ``fund-store`` while anybody can get the feature, else ``legacy``."""
         return "fund-store" if is_live(self.config) else "legacy"
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether there is anything to judge: somebody gets the feature, and it is not complete."""
+        return is_live(self.config) and self.stage != Stage.COMPLETE
+
 
 class Watch(models.Model):
     """What the judge remembers of a rollout between two checks. Starts anew with each stage."""
@@ -285,6 +290,10 @@ class Deployment(models.Model):
     )
     revert_branch = models.CharField(max_length=255, blank=True)
     revert_pull_request = models.PositiveIntegerField(null=True)
+    revert_says = models.TextField(blank=True, help_text="What became of the revert.")
+    revert_settled = models.BooleanField(
+        default=False, help_text="Nothing is left to try: it is open, was not needed, or conflicts."
+    )
 
     class Meta:
         constraints = [
