@@ -32,7 +32,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from fundapi.models import Fund
-from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin
+from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 from rollout.admin import RolloutAdmin
@@ -95,21 +95,8 @@ class LongList(ModelAdmin):
         return changelist
 
 
-class ReadOnly(LongList):
-    """Nothing here is made, changed or deleted by hand."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Fund)
-class FundAdmin(ReadOnly):
+class FundAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
     list_display = ["name", "id", "owner_link", "dollars", "fee", "carry", "vintage_year", "created_at"]
     sortable_by = ["id"]
     list_select_related = ["owner"]

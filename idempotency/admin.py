@@ -45,6 +45,19 @@ class CappedPaginator(Paginator):
         return rows[:COUNT_MAX].count()
 
 
+class ReadOnly(admin.ModelAdmin):
+    """Nothing here is made, changed or deleted by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class LifeFilter(admin.SimpleListFilter):
     title = "life"
     parameter_name = "life"
@@ -109,7 +122,7 @@ class Sought:
 
 
 @admin.register(IdempotencyKey)
-class IdempotencyKeyAdmin(admin.ModelAdmin):
+class IdempotencyKeyAdmin(ReadOnly):
     list_display = ["token", "operation", "user", "outcome", "conflicts", "created_at", "expires_at", "alive"]
     sortable_by = ["expires_at"]  # what has an index
     list_filter = [LifeFilter]
@@ -128,15 +141,6 @@ class IdempotencyKeyAdmin(admin.ModelAdmin):
         ("Later requests with other content", {"fields": ["conflicts", "last_conflict_at"]}),
         ("For comparing", {"fields": ["fingerprint", "digest"]}),
     ]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: IdempotencyKey | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: IdempotencyKey | None = None) -> bool:
-        return False
 
     # --- Finding ------------------------------------------------------------------------------------------------
 

@@ -286,8 +286,10 @@ class RolloutAdmin(admin.ModelAdmin):
     def signal(self, rollout: Any) -> str:
         """Show the signal of this stage: an earlier stage's says nothing about what browsers get now."""
         current = rollout.seen.current
-        if current is None or not_judged(rollout):
-            return "not judged" if not_judged(rollout) else "not checked yet"
+        if not rollout.is_judged:
+            return "not judged"
+        if current is None:
+            return "not checked yet"
         if is_late(rollout, current, now=timezone.now()):
             return format_html('<span class="rollout-late">{}</span>', "judge is away")
         return render_to_string("admin/rollout/rollout/signal.html", {"signal": current.signal})
@@ -591,12 +593,12 @@ for model, page in {
 
 def completable(rollout: Rollout) -> bool:
     """Tell whether :func:`~rollout.operations.complete` would not refuse."""
-    return rollout.percentage == 100 and not not_judged(rollout)
+    return rollout.percentage == 100 and rollout.is_judged
 
 
 def _span(rollout: Rollout, now: datetime) -> str:
     """Return the shortest stretch of time that shows the whole stage; a week where nothing is judged."""
-    if not_judged(rollout):
+    if not rollout.is_judged:
         return "7"
     age = now - rollout.stage_started_at
     return next((name for name, span in SPANS.items() if span is None or age < span), "all")

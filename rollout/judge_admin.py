@@ -69,6 +69,23 @@ class Record(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def readable(self, request: HttpRequest, object_id: str) -> Any:
+        """Return the record to show a page of; ``None`` where Django's own view has to refuse."""
+        record = self.get_object(request, object_id)
+        if request.method in {"GET", "HEAD"} and record and self.has_view_permission(request, record):
+            return record
+        return None
+
+
+class RolloutRecord(Record):
+    """A record of one rollout, named beside it."""
+
+    list_select_related = ["rollout"]
+
+    @admin.display(description="rollout")
+    def feature(self, record: Check | Incident | Alert) -> str:
+        return record.rollout.feature
+
 
 def page(owner: admin.ModelAdmin, request: HttpRequest, shown: Model, **extra: Any) -> TemplateResponse:
     """Return the page of one record, by the template of its model's name."""
@@ -101,19 +118,14 @@ def pretty(document: Any) -> str:
 # --- Checks -------------------------------------------------------------------------------------------------------
 
 
-class CheckAdmin(Record):
+class CheckAdmin(RolloutRecord):
     list_display = ["when", "feature", "signal_badge", "score", "share", "done", "why"]
     list_filter = ["signal", "rollout"]
-    list_select_related = ["rollout"]
     ordering = ["-id"]
 
     @admin.display(description="at (UTC)")
     def when(self, check: Check) -> str:
         return moment(check.at)
-
-    @admin.display(description="rollout")
-    def feature(self, check: Check) -> str:
-        return check.rollout.feature
 
     @admin.display(description="signal")
     def signal_badge(self, check: Check) -> str:
@@ -141,12 +153,8 @@ class CheckAdmin(Record):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        check: Check | None = self.get_object(request, object_id)
-        if (
-            check is None
-            or not self.has_view_permission(request, check)
-            or request.method not in {"GET", "HEAD"}
-        ):
+        check: Check | None = self.readable(request, object_id)
+        if check is None:
             return super().change_view(request, object_id, form_url, extra_context)  # which refuses
         others = Check.objects.filter(rollout=check.rollout_id)
         return page(
@@ -194,19 +202,14 @@ class Entry:
     link: str = ""
 
 
-class IncidentAdmin(Record):
+class IncidentAdmin(RolloutRecord):
     list_display = ["when", "feature", "share", "outcome", "reason"]
     list_filter = ["rolled_back", "rollout"]
-    list_select_related = ["rollout"]
     ordering = ["-tripped_at"]
 
     @admin.display(description="at (UTC)")
     def when(self, incident: Incident) -> str:
         return moment(incident.tripped_at)
-
-    @admin.display(description="rollout")
-    def feature(self, incident: Incident) -> str:
-        return incident.rollout.feature
 
     @admin.display(description="was at")
     def share(self, incident: Incident) -> str:
@@ -223,12 +226,8 @@ class IncidentAdmin(Record):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        incident: Incident | None = self.get_object(request, object_id)
-        if (
-            incident is None
-            or not self.has_view_permission(request, incident)
-            or request.method not in {"GET", "HEAD"}
-        ):
+        incident: Incident | None = self.readable(request, object_id)
+        if incident is None:
             return super().change_view(request, object_id, form_url, extra_context)  # which refuses
         return page(
             self,
@@ -337,20 +336,15 @@ class DeliveryFilter(admin.SimpleListFilter):
         return queryset
 
 
-class AlertAdmin(Record):
+class AlertAdmin(RolloutRecord):
     list_display = ["when", "feature", "told", "channel", "state"]
     list_filter = [DeliveryFilter, "channel", "rollout"]
-    list_select_related = ["rollout"]
     ordering = ["-id"]
     fields = ["when", "feature", "told", "channel", "state", "attempts", "error", "content", "key"]
 
     @admin.display(description="made at (UTC)")
     def when(self, alert: Alert) -> str:
         return moment(alert.created_at)
-
-    @admin.display(description="rollout")
-    def feature(self, alert: Alert) -> str:
-        return alert.rollout.feature
 
     @admin.display(description="about")
     def told(self, alert: Alert) -> str:

@@ -15,7 +15,7 @@ from rollout import alerts, metrics, operations, store
 from rollout.conf import conf
 from rollout.evidence import deeds, gather
 from rollout.judge import Action, Alert, Carry, Decision, Evidence, State, decide
-from rollout.models import Check, Incident, Rollout, Stage, Watch
+from rollout.models import Check, Incident, Rollout, Watch
 from rollout.policy import Policy
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
     with transaction.atomic():
         rollout = Rollout.objects.select_for_update().get(feature=feature)
         watch, _ = Watch.objects.get_or_create(rollout=rollout, defaults={"watermark": upto})
-        if not is_judged(rollout):
+        if not rollout.is_judged:
             Watch.objects.filter(pk=watch.pk, watermark__lt=upto).update(watermark=upto)
             return None
         since = now - watch.checked_at if watch.checked_at else None
@@ -88,11 +88,6 @@ def _report(feature: str, check: Check) -> None:
         metrics.actions.labels(feature, check.action).inc()
     reason = check.decision["reason"]
     logger.info("rollout_check", extra={"feature": feature, "signal": check.signal, "reason": reason})
-
-
-def is_judged(rollout: Rollout) -> bool:
-    """Tell whether there is anything to judge: somebody gets the feature, and it is not complete."""
-    return rollout.store_type == "fund-store" and rollout.stage != Stage.COMPLETE
 
 
 def state_of(rollout: Rollout, watch: Watch) -> State:

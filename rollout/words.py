@@ -63,7 +63,7 @@ class Outlook:
 
 def what_next(rollout: Rollout, check: Check | None, *, now: datetime) -> Outlook:
     """Say what happens next, and who has to do it. ``check`` is the latest of this stage, if there is one."""
-    if not_judged(rollout):
+    if not rollout.is_judged:
         return Outlook(_by_hand(rollout))
     if is_late(rollout, check, now=now):
         looked = f"{last_look(rollout, check):%Y-%m-%d %H:%M} UTC"
@@ -118,13 +118,13 @@ def _changed_since(rollout: Rollout, check: Check) -> str:
 
 def not_judged(rollout: Rollout) -> str:
     """Say why the judge does not look at a rollout; empty if it does."""
+    if rollout.is_judged:
+        return ""
     if rollout.emergency_stop:
         return "it is stopped"
     if not rollout.enabled:
         return "it is disabled"
-    if rollout.percentage == 0:
-        return "nobody gets the feature"
-    return "it is complete" if rollout.stage == Stage.COMPLETE else ""
+    return "it is complete" if rollout.percentage else "nobody gets the feature"
 
 
 def last_look(rollout: Rollout, check: Check | None) -> datetime:
@@ -134,7 +134,7 @@ def last_look(rollout: Rollout, check: Check | None) -> datetime:
 
 def is_late(rollout: Rollout, check: Check | None, *, now: datetime) -> bool:
     """Tell whether the judge has missed more than three checks. ``check`` is the latest of this stage."""
-    if not_judged(rollout):
+    if not rollout.is_judged:
         return False
     return now - last_look(rollout, check) > MISSED * conf.policy.check_interval
 

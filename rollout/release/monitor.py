@@ -32,7 +32,7 @@ from rollout.release.github import GitHub
 from rollout.release.revert import take_back
 from rollout.release.screen import Result, Screen
 from rollout.scoring import Signal
-from rollout.tick import is_judged, tick
+from rollout.tick import tick
 
 STATES = {
     Outcome.HEALTHY: DeploymentState.HEALTHY,
@@ -102,7 +102,7 @@ class Monitor:
         """Return what to watch: of the rollouts named, or else of all, those that are judged."""
         named = self.watching.features
         rollouts = Rollout.objects.filter(feature__in=named) if named else Rollout.objects.all()
-        return [rollout.feature for rollout in rollouts if is_judged(rollout)]
+        return [rollout.feature for rollout in rollouts if rollout.is_judged]
 
     def _already_back(self) -> Verdict | None:
         """Tell whether it was taken back before this monitoring began."""
@@ -167,7 +167,7 @@ class Monitor:
             judged_at = max(
                 watch.checked_at or watch.rollout.stage_started_at, watch.rollout.stage_started_at
             )
-            if is_judged(watch.rollout) and is_overdue(now, judged_at, policy.check_interval):
+            if watch.rollout.is_judged and is_overdue(now, judged_at, policy.check_interval):
                 tick()
                 return
         if not watches and is_overdue(now, began, policy.check_interval):
