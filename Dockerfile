@@ -24,6 +24,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PORT=8000 \
     STATIC_ROOT=/app/staticfiles \
     PROMETHEUS_MULTIPROC_DIR=/run/fundapi
+# git: for the worker, which opens reverts (ROLLOUT_AUTO_REVERT).
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fundapi \
     && install --directory --owner fundapi --mode 0700 /run/fundapi
 COPY --from=build /opt/venv /opt/venv

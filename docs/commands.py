@@ -8,7 +8,8 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parent / "reference" / "commands.md"
 COMMANDS = {
     "Releasing": [
-        *("validate_local", "finalize_pr", "deploy_with_confidence", "monitor_deployment", "verify_rollback"),
+        *("validate_local", "finalize_pr", "deploy_with_confidence", "monitor_deployment"),
+        *("verify_rollback", "revert_deployment"),
     ],
     "Rollouts": ["rollout", "check_rollouts", "simulate_rollout", "send_test_alert"],
     "Funds": ["create_token", "purge_idempotency_keys"],

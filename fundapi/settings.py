@@ -329,6 +329,14 @@ globals().update(  # EMAIL_BACKEND, EMAIL_HOST, ...; what the URL does not say s
 
 # --- Release commands ---------------------------------------------------------------------------------------
 ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
+ROLLOUT_GIT_REMOTE = env.str("GIT_REMOTE", default="origin")
+ROLLOUT_AUTO_REVERT = env.bool("ROLLOUT_AUTO_REVERT", default=False)
+if ROLLOUT_AUTO_REVERT:
+    CELERY_BEAT_SCHEDULE["open-reverts"] = {
+        "task": "rollout.revert",
+        "schedule": ROLLOUT_CHECK_INTERVAL,
+        "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},
+    }
 ROLLOUT_GITHUB_TOKEN = env.str("GITHUB_TOKEN", default="")
 ROLLOUT_GITHUB_REPOSITORY = env.str("GITHUB_REPOSITORY", default="")
 ROLLOUT_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")

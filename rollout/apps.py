@@ -14,3 +14,4 @@ class RolloutConfig(AppConfig):
         register(checks.check_retention)
         register(checks.check_webhook)
         register(checks.check_email)
+        register(checks.check_auto_revert)

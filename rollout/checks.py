@@ -85,6 +85,15 @@ def check_email(**_: Any) -> Iterator[CheckMessage]:
         )
 
 
+def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
+    if conf.auto_revert and not (conf.github_token and conf.github_repository):
+        yield Warning(
+            "ROLLOUT_AUTO_REVERT is on, and nobody may ask GitHub: no revert will be opened",
+            hint="Set GITHUB_TOKEN and GITHUB_REPOSITORY.",
+            id="rollout.W010",
+        )
+
+
 def is_url(text: str) -> bool:
     try:
         url = urlsplit(text)

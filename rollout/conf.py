@@ -108,6 +108,11 @@ class Settings:
         return getattr(settings, "ROLLOUT_GIT_REMOTE", "origin")
 
     @property
+    def auto_revert(self) -> bool:
+        """Whether Celery opens the revert of the latest deployment when the judge has rolled back."""
+        return getattr(settings, "ROLLOUT_AUTO_REVERT", False)
+
+    @property
     def github_token(self) -> str:
         return getattr(settings, "ROLLOUT_GITHUB_TOKEN", "")
 

@@ -26,6 +26,11 @@ check_duration = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
 alerts = Counter("rollout_alerts", "Attempts to send an alert.", ["channel", "outcome"])
+reverts = Counter(
+    "rollout_reverts",
+    "Attempts to open the revert of a deployment; unhealthy: conflicts, unknown: tried again.",
+    ["outcome"],
+)
 purged = Counter("rollout_purged_rows", "Rows deleted because they were too old.", ["table"])
 
 for _outcome in ("accepted", "duplicate", "rejected"):
@@ -33,6 +38,8 @@ for _outcome in ("accepted", "duplicate", "rejected"):
 for _channel in ("webhook", "email"):
     for _outcome in ("sent", "failed", "given_up"):
         alerts.labels(_channel, _outcome)
+for _outcome in ("healthy", "unhealthy", "unknown"):
+    reverts.labels(_outcome)
 
 
 def observe_telemetry(*, accepted: int, duplicates: int, rejected: int) -> None:

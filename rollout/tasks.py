@@ -1,8 +1,17 @@
+import logging
+from io import StringIO
+
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, shared_task
+from django.core.management import CommandError, call_command
 
 from rollout import alerts
 from rollout.purge import purge
 from rollout.tick import tick
+
+logger = logging.getLogger(__name__)
+
+REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker has rollouts to judge
 
 
 @shared_task(name="rollout.check", ignore_result=True)
@@ -27,3 +36,16 @@ def deliver_alert(task: Task, alert_id: int) -> None:
     except alerts.NotDelivered as error:
         # A second late rather than early: before it is due, nobody may have it.
         raise task.retry(exc=error, countdown=error.pause.total_seconds() + 1) from None
+
+
+@shared_task(name="rollout.revert", soft_time_limit=REVERT_LIMIT, ignore_result=True)
+def open_revert() -> None:
+    """Open the revert of the latest deployment if the judge has rolled back since; schedule it with the checks.
+
+    Does nothing once that is settled. May run twice, at once or again.
+    """
+    try:
+        # By name: only commands know GitHub and git.
+        call_command("revert_deployment", "--after-rollback", stdout=StringIO(), stderr=StringIO())
+    except (CommandError, SoftTimeLimitExceeded) as error:
+        logger.error("rollout_revert_failed", extra={"reason": str(error) or type(error).__name__})  # noqa: TRY400

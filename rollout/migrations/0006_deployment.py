@@ -55,6 +55,14 @@ class Migration(migrations.Migration):
                 ),
                 ("revert_branch", models.CharField(blank=True, max_length=255)),
                 ("revert_pull_request", models.PositiveIntegerField(null=True)),
+                ("revert_says", models.TextField(blank=True, help_text="What became of the revert.")),
+                (
+                    "revert_settled",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Nothing is left to try: it is open, was not needed, or conflicts.",
+                    ),
+                ),
             ],
             options={
                 "indexes": [

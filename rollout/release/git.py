@@ -4,15 +4,18 @@ A revert is made in a worktree of its own, which is gone afterwards: neither the
 its branches are touched.
 """
 
+import base64
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
+from rollout.conf import Settings
 from rollout.release.errors import Missing, RevertConflict, Unavailable
 
 TIMEOUT = 120  # s; of one command, so that a dead network does not hold up a night
@@ -34,10 +37,19 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """A checkout, and the remote that it fetches from."""
+    """A checkout, and the remote that it fetches from: its name, or an address, for which no checkout is needed.
+
+    ``token`` signs in at a remote whose address begins with https://, unless git knows how.
+    """
 
     directory: Path
     remote: str = "origin"
+    token: str = field(default="", repr=False)
+
+    @classmethod
+    def from_settings(cls, conf: Settings) -> "Git":
+        """Use the checkout, the remote and the token that the settings say."""
+        return cls(conf.project_directory, conf.git_remote, conf.github_token)
 
     def remote_branch(self, branch: str) -> str | None:
         """Return the commit that a branch has on the remote, or ``None`` when there is no such branch."""
@@ -88,10 +100,18 @@ class Git:
 
     @contextmanager
     def worktree(self) -> Iterator["Git"]:
-        """Make a worktree without files, and remove it whatever happens. Those of runs that were killed go too."""
-        self.run("worktree", "prune", f"--expire={LEFT_OVER}")
+        """Make a worktree without files, and remove it whatever happens. Those of runs that were killed go too.
+
+        Where there is no checkout (a container), it is an empty repository, which fetches all of the branch.
+        """
         with TemporaryDirectory(prefix="release-") as parent:
-            tree = Git(Path(parent) / Path(parent).name, self.remote)  # git knows it by this name
+            tree = replace(self, directory=Path(parent) / Path(parent).name)  # git knows it by this name
+            if not self.succeeds("rev-parse", "--git-dir"):
+                tree.directory.mkdir()
+                tree.run("init", "--quiet")
+                yield tree
+                return
+            self.run("worktree", "prune", f"--expire={LEFT_OVER}")
             self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(tree.directory))
             try:
                 yield tree
@@ -132,12 +152,24 @@ class Git:
                 text=True,
                 check=False,
                 timeout=TIMEOUT,
-                env=os.environ | QUIET,
+                env=os.environ | QUIET | self._sign_in(),
             )
         except subprocess.TimeoutExpired:
             raise Unavailable(f"git {_command(arguments)} took longer than {TIMEOUT} s.") from None
         except FileNotFoundError:
             raise Unavailable("There is no git on this machine.") from None
+
+    def _sign_in(self) -> dict[str, str]:
+        """Return the token as git takes it from the environment: not in an argument, which others on a machine see."""
+        address = urlsplit(self.remote)
+        if not self.token or address.scheme != "https":
+            return {}
+        basic = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
+        return {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"http.{address.scheme}://{address.netloc}/.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+        }
 
 
 def _require(tree: Git, deployed: Deployed, tip: str) -> None:

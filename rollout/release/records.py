@@ -1,12 +1,13 @@
 """What was deployed, as the database remembers it."""
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.utils import timezone
 
 from rollout.conf import conf
-from rollout.models import Deployment, DeploymentState
+from rollout.models import Deployment, DeploymentState, Incident
 from rollout.release.decisions import PullRequest
 from rollout.release.errors import Missing
 from rollout.release.git import Deployed
@@ -20,6 +21,14 @@ def deployment_of(pull_request: int) -> Deployment | None:
 def latest() -> Deployment | None:
     """Return the latest deployment to this environment."""
     return Deployment.objects.filter(environment=conf.environment).order_by("-deployed_at", "-id").first()
+
+
+def rolled_back_since(deployment: Deployment, features: Sequence[str] = ()) -> Incident | None:
+    """Return the latest rollback by the judge since a deployment, of the rollouts named or of any."""
+    incidents = Incident.objects.filter(rolled_back=True, tripped_at__gte=deployment.deployed_at)
+    if features:
+        incidents = incidents.filter(rollout__feature__in=features)
+    return incidents.select_related("rollout").first()
 
 
 def record(pull: PullRequest, commits: int) -> Deployment:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 
-from rollout import operations
+from rollout import metrics, operations
 from rollout.models import Deployment, DeploymentState, Rollout
 from rollout.release import records
-from rollout.release.decisions import revert_branch
-from rollout.release.errors import Rejected, ReleaseError
+from rollout.release.decisions import Outcome, revert_branch
+from rollout.release.errors import Rejected, ReleaseError, RevertConflict
 from rollout.release.git import Git
 from rollout.release.github import GitHub, Revert
 from rollout.release.screen import Screen
@@ -89,8 +89,7 @@ def _push(deployment: Deployment, branch: str, why: str, *, git: Git, screen: Sc
 def _open(deployment: Deployment, branch: str, why: str, *, github: GitHub, screen: Screen) -> Revert:
     body = (
         f"Reverts #{deployment.pull_request} ({deployment.commit}), deployed to {deployment.environment} by "
-        f"{deployment.deployed_by} at {deployment.deployed_at:%Y-%m-%d %H:%M} UTC.\n\n{why}\n\n"
-        f"The flag was rolled back before this was opened."
+        f"{deployment.deployed_by} at {deployment.deployed_at:%Y-%m-%d %H:%M} UTC.\n\n{why}"
     )
     found = screen.outside(
         f"open a pull request of {branch} against {deployment.branch}",
@@ -115,21 +114,37 @@ def take_back(
     github: GitHub | None,
     git: Git,
     screen: Screen,
-) -> str:
-    """Roll the flag back, then open the revert; return what became of the latter, in words.
+) -> tuple[Outcome, str]:
+    """Roll the flag back, then open the revert; return what became of the latter.
 
     A revert that fails takes nothing back of the rollback.
     """
     roll_back(features, why, screen)
     if deployment is None:
-        return "No deployment is recorded, so there is no commit to revert."
+        return Outcome.UNKNOWN, "No deployment is recorded, so there is no commit to revert."
     if not screen.dry_run:
         records.conclude(deployment, DeploymentState.ROLLED_BACK, why)
+    outcome, says = _attempt(deployment, why, github=github, git=git, screen=screen)
+    if outcome is not Outcome.HEALTHY:
+        screen.warn(says)
+    if not screen.dry_run:
+        metrics.reverts.labels(outcome.name.lower()).inc()
+        deployment.revert_says, deployment.revert_settled = says, outcome is not Outcome.UNKNOWN
+        deployment.save(update_fields=["revert_says", "revert_settled"])
+    return outcome, says
+
+
+def _attempt(
+    deployment: Deployment, why: str, *, github: GitHub | None, git: Git, screen: Screen
+) -> tuple[Outcome, str]:
+    """Open the revert: healthy, also when none was needed; unhealthy when only a person can; unknown: try again."""
     if github is None:
-        return "GitHub is not configured, so no revert was opened: set GITHUB_TOKEN and GITHUB_REPOSITORY, run again."
+        says = "GitHub is not configured, so no revert was opened: set GITHUB_TOKEN and GITHUB_REPOSITORY, run again."
+        return Outcome.UNKNOWN, says
     try:
         found = open_revert(deployment, why, github=github, git=git, screen=screen)
+    except RevertConflict as error:
+        return Outcome.UNHEALTHY, f"No revert was opened: {error}"
     except ReleaseError as error:
-        screen.warn(f"No revert was opened. {error}")
-        return f"No revert was opened: {error}"
-    return f"Revert: #{found.number} {found.url}" if found else "No revert was needed."
+        return Outcome.UNKNOWN, f"No revert was opened: {error}"
+    return Outcome.HEALTHY, f"Revert: #{found.number} {found.url}" if found else "No revert was needed."

@@ -4,6 +4,7 @@ import traceback
 from abc import abstractmethod
 from typing import Any, TextIO, cast
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
@@ -57,6 +58,8 @@ class ReleaseCommand(BaseCommand):
         except KeyboardInterrupt:
             screen.say("Interrupted. Run it again: it goes on where it was.", "yellow")
             raise
+        except SoftTimeLimitExceeded:
+            raise  # of the Celery task that this runs in
         except Exception as error:  # noqa: BLE001 - Python's exit code of a crash would say "unhealthy"
             traceback.print_exc()
             return Result(Outcome.UNKNOWN, f"A fault of the command itself: {error!r}")

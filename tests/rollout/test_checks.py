@@ -10,7 +10,7 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from rollout.checks import check_email, check_policy, check_retention, check_webhook
+from rollout.checks import check_auto_revert, check_email, check_policy, check_retention, check_webhook
 from tests.servers import PROJECT
 
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"  # 24 bytes
@@ -19,7 +19,7 @@ SMTP = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
 
 
 def ids() -> list[str | None]:
-    checks = (check_policy, check_retention, check_webhook, check_email)
+    checks = (check_policy, check_retention, check_webhook, check_email, check_auto_revert)
     return [fault.id for check in checks for fault in check()]
 
 
@@ -57,6 +57,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "T0K3" * 30}),
     ("rollout.E007", {"ROLLOUT_ADMIN_URL": "funds.example.com"}),
     ("rollout.E008", SMTP | {"ROLLOUT_ALERT_EMAILS": ["ops@example.com", "ops"]}),
+    ("rollout.W010", {"ROLLOUT_AUTO_REVERT": True, "ROLLOUT_GITHUB_TOKEN": "T0K3N"}),
     ("rollout.W009", {"ROLLOUT_ALERT_EMAILS": ["ops@example.com"]}),
 ]
 

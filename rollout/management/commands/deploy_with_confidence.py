@@ -38,6 +38,4 @@ class Command(ReleaseCommand):
             github=github,
             screen=screen,
         )
-        return Monitor(
-            watched, deployment, github, Git(conf.project_directory, conf.git_remote), screen
-        ).run()
+        return Monitor(watched, deployment, github, Git.from_settings(conf), screen).run()

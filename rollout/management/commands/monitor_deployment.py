@@ -45,7 +45,7 @@ class Command(ReleaseCommand):
             watching(options, restart=options["restart"]),
             deployment,
             github,
-            Git(conf.project_directory, conf.git_remote),
+            Git.from_settings(conf),
             screen,
         ).run()
 

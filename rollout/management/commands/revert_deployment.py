@@ -1,0 +1,62 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from rollout.conf import conf
+from rollout.management.commands.monitor_deployment import require_features
+from rollout.release import records
+from rollout.release.decisions import Outcome
+from rollout.release.errors import Missing
+from rollout.release.git import Git
+from rollout.release.github import GitHub
+from rollout.release.revert import take_back
+from rollout.release.screen import Result, Screen
+from rollout.release.shell import ReleaseCommand
+
+
+class Command(ReleaseCommand):
+    help = (
+        "Open the pull request that takes a deployment back: the commit that was recorded, whatever has come to main "
+        "since (runbook, 'Hard Rollback'). The rollouts named are rolled back first. A second run finds the first's."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--pr", type=int, help="the deployment of this pull request; the latest by default"
+        )
+        parser.add_argument(
+            "--feature",
+            action="append",
+            default=[],
+            help="a rollout to roll back first, more than once for several",
+        )
+        parser.add_argument("--reason", default="", help="for the pull request and the rollout's history")
+        parser.add_argument(
+            "--after-rollback",
+            action="store_true",
+            help="only if the judge has rolled back since the deployment, and no earlier run settled it",
+        )
+
+    def release(self, screen: Screen, **options: Any) -> Result:
+        require_features(options["feature"])
+        deployment = records.deployment_of(options["pr"]) if options["pr"] else records.latest()
+        why = options["reason"] or f"{records.shell_user()} took it back."
+        if options["after_rollback"]:
+            incident = records.rolled_back_since(deployment) if deployment else None
+            if deployment is None or incident is None or deployment.revert_settled:
+                return Result(Outcome.HEALTHY, "No deployment since has to be reverted.")
+            why = f"The judge rolled {incident.rollout.feature} back: {incident.reason}"
+        if deployment is None:
+            raise Missing(
+                "No such deployment is recorded: run monitor_deployment --pr NUMBER, which records it."
+            )
+        outcome, says = take_back(
+            deployment,
+            options["feature"],
+            why,
+            github=GitHub.from_settings(conf) if conf.github_token and conf.github_repository else None,
+            git=Git.from_settings(conf),
+            screen=screen,
+        )
+        return Result(outcome, says, {"deployment": records.as_dict(deployment)})
