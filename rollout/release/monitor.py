@@ -14,7 +14,7 @@ import msgspec
 from rollout import store
 from rollout.conf import conf
 from rollout.judge import Action, Evidence, State, decide
-from rollout.models import Check, Deployment, DeploymentState, Incident, Rollout, Watch
+from rollout.models import Check, Deployment, DeploymentState, Rollout, Watch
 from rollout.policy import Policy
 from rollout.release import records
 from rollout.release.decisions import (
@@ -112,10 +112,7 @@ class Monitor:
         if deployment.state in {DeploymentState.ROLLED_BACK, DeploymentState.UNHEALTHY}:
             back = deployment.state == DeploymentState.ROLLED_BACK
             return Verdict(Outcome.UNHEALTHY, deployment.says, rolled_back=back)
-        incidents = Incident.objects.filter(rolled_back=True, tripped_at__gte=deployment.deployed_at)
-        if self.watching.features:
-            incidents = incidents.filter(rollout__feature__in=self.watching.features)
-        if incident := incidents.select_related("rollout").first():
+        if incident := records.rolled_back_since(deployment, self.watching.features):
             says = f"The judge rolled {incident.rollout.feature} back: {incident.reason}"
             return Verdict(Outcome.UNHEALTHY, says, rolled_back=True)
         return None
@@ -213,7 +210,7 @@ class Monitor:
     def _conclude(self, reached: Verdict) -> Result:
         says, back = reached.says, reached.rolled_back
         if (reached.tripped or back) and self.watching.auto_revert:
-            became = take_back(
+            _, became = take_back(
                 self.deployment,
                 reached.features,
                 reached.says,
