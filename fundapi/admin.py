@@ -36,8 +36,9 @@ from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin, R
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 from rollout.admin import RolloutAdmin
+from rollout.deployment_admin import DeploymentAdmin
 from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
-from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
+from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 
 FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
 CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, but told by two clocks
@@ -47,7 +48,7 @@ PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use t
 
 for model in (
     *(AuthToken, Group, IdempotencyKey, User),
-    *(Alert, Check, Incident, Rollout, TelemetryEvent),
+    *(Alert, Check, Deployment, Incident, Rollout, TelemetryEvent),
 ):
     admin.site.unregister(model)
 del knox.admin.AuthTokenAdmin  # it puts a new token into a message, hence into a cookie
@@ -258,6 +259,11 @@ class AlertList(AlertAdmin, LongList):  # type: ignore[misc]
 
 @admin.register(TelemetryEvent)
 class TelemetryList(TelemetryEventAdmin, LongList):  # type: ignore[misc]
+    """The app's own admin, on Unfold."""
+
+
+@admin.register(Deployment)
+class DeploymentList(DeploymentAdmin, LongList):  # type: ignore[misc]
     """The app's own admin, on Unfold."""
 
 

@@ -390,6 +390,7 @@ UNFOLD = {
                 "items": [
                     _page("Rollouts", "rocket_launch", "rollout.view_rollout"),
                     _page("Incidents", "crisis_alert", "rollout.view_incident"),
+                    _page("Deployments", "deployed_code", "rollout.view_deployment"),
                     _page("Checks", "monitoring", "rollout.view_check"),
                     _page("Alerts", "notifications", "rollout.view_alert"),
                     _page("Telemetry events", "sensors", "rollout.view_telemetryevent"),

@@ -43,9 +43,10 @@ from django.utils.html import format_html, format_html_join
 
 from rollout import chart, configuration, operations
 from rollout.conf import conf
+from rollout.deployment_admin import DeploymentAdmin
 from rollout.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
 from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
-from rollout.models import Alert, Check, Incident, Rollout, Stage, TelemetryEvent, Timeline
+from rollout.models import Alert, Check, Deployment, Incident, Rollout, Stage, TelemetryEvent, Timeline
 from rollout.reading import read
 from rollout.scoring import Signal
 from rollout.words import (
@@ -587,6 +588,7 @@ for model, page in {
     Incident: IncidentAdmin,
     Alert: AlertAdmin,
     TelemetryEvent: TelemetryEventAdmin,
+    Deployment: DeploymentAdmin,
 }.items():
     admin.site.register(model, page)
 

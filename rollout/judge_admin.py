@@ -26,7 +26,7 @@ from rollout.words import Line, lines, records, share
 COUNT_MAX = 1000  # rows that a list counts; nobody turns to page 11, and counting millions takes seconds
 HORIZON = 500_000  # latest events that are searched by name or flag, which have no index; half a second
 TIMELINE_MAX = 200  # lines of each kind on the page of an incident
-DETAIL_SHOWN = 80  # characters in a list
+BRIEF = 80  # characters in a list
 EVENTS = (
     *("heartbeat", "migration_succeeded", "migration_failed", "validation_error", "console_warning"),
     *(
@@ -108,6 +108,11 @@ def signal_badge(signal: str) -> str:
 
 def moment(at: datetime) -> str:
     return format_html('<span class="rollout-when">{}</span>', f"{at:%Y-%m-%d %H:%M:%S}")
+
+
+def brief(text: str) -> str:
+    """Return as much of a text as a list has room for."""
+    return text if len(text) <= BRIEF else text[: BRIEF - 1] + "…"
 
 
 def pretty(document: Any) -> str:
@@ -422,8 +427,7 @@ class TelemetryEventAdmin(Record):
 
     @admin.display(description="detail")
     def detail_shown(self, event: TelemetryEvent) -> str:
-        detail = event.detail or ""
-        return detail if len(detail) <= DETAIL_SHOWN else detail[: DETAIL_SHOWN - 1] + "…"
+        return brief(event.detail or "")
 
     @admin.display(description="detail")
     def detail_whole(self, event: TelemetryEvent) -> str:

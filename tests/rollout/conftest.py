@@ -1,9 +1,42 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
 
 from tests.servers import Server
 from tests.traffic import Judged, judged_rollouts
+
+
+class Person(Client):
+    """A browser that somebody has signed in with."""
+
+    def __init__(self, user: User, **options: Any) -> None:
+        super().__init__(**options)
+        self.force_login(user)
+        self.user = user
+
+
+Sign = Callable[[str], Person]
+
+
+@pytest.fixture
+def sign_in(make_user: Callable[..., User]) -> Sign:
+    """A browser of somebody of staff with a role, ``""`` for none."""
+
+    def sign_in(role: str) -> Person:
+        user = make_user(may_create=False, is_staff=True)
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        return Person(user)
+
+    return sign_in
+
+
+@pytest.fixture
+def viewer(sign_in: Sign) -> Person:
+    return sign_in("Viewer")
 
 
 @pytest.fixture

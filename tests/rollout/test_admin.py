@@ -23,22 +23,13 @@ from django.utils.html import strip_tags
 
 from rollout import admin, chart, configuration, operations, words
 from rollout.models import Rollout
+from tests.rollout.conftest import Person, Sign
 
 LIST = "/admin/rollout/rollout/"
 MOVES = ("set", "promote", "hold", "resume", "roll-back", "complete")
 BUTTONS = (*MOVES, "release", "configure", "stop")
 
 
-class Person(Client):
-    """A browser that somebody has signed in with."""
-
-    def __init__(self, user: User, **options: Any) -> None:
-        super().__init__(**options)
-        self.force_login(user)
-        self.user = user
-
-
-Sign = Callable[[str], Person]
 Make = Callable[..., Rollout]
 
 
@@ -48,19 +39,6 @@ def make_rollout(database: None) -> Make:
         return now(Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields))
 
     return make
-
-
-@pytest.fixture
-def sign_in(make_user: Callable[..., User]) -> Sign:
-    """A browser of somebody of staff with a role, ``""`` for none."""
-
-    def sign_in(role: str) -> Person:
-        user = make_user(may_create=False, is_staff=True)
-        if role:
-            user.groups.add(Group.objects.get(name=role))
-        return Person(user)
-
-    return sign_in
 
 
 @pytest.fixture
@@ -681,7 +659,7 @@ VIEWER = {
     "idempotency.view_idempotencykey",
     "rollout.view_rollout",
     "rollout.view_historicalrollout",
-    *(f"rollout.view_{model}" for model in ("check", "incident", "telemetryevent", "alert")),
+    *(f"rollout.view_{model}" for model in ("check", "incident", "telemetryevent", "alert", "deployment")),
 }
 OPERATOR = VIEWER | {"rollout.operate_rollout", "rollout.stop_rollout"}
 ADMINISTRATOR = OPERATOR | {
@@ -702,14 +680,16 @@ def test_the_migration_makes_the_roles(database: None, role: str, permissions: s
 
 def test_a_role_that_is_there_already_keeps_what_it_has(database: None) -> None:
     roles = importlib.import_module("fundapi.migrations.0002_roles")
-    views = importlib.import_module("fundapi.migrations.0003_judge_roles")
+    later = ("0003_judge_roles", "0004_deployment_roles")
+    views = [importlib.import_module(f"fundapi.migrations.{name}") for name in later]
     group, extra = Group.objects.get(name="Viewer"), Permission.objects.get(codename="view_logentry")
     permissions = Permission.objects.count()
     with transaction.atomic():
         group.permissions.set([extra])
         with connection.schema_editor(atomic=False) as editor:
             roles.make_roles(apps, editor)
-            views.let_see(apps, editor)
+            for view in views:
+                view.let_see(apps, editor)
         kept = set(group.permissions.values_list("codename", flat=True))
         assert kept == {name.partition(".")[2] for name in VIEWER} | {"view_logentry"}
         assert Permission.objects.count() == permissions

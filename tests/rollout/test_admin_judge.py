@@ -12,7 +12,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
@@ -25,10 +24,10 @@ from rollout.reading import evidence_words, read
 from rollout.telemetry import as_uuid
 from rollout.tick import check
 from rollout.words import what_next
+from tests.rollout.conftest import Sign
 
 LIST = "/admin/rollout/rollout/"
 PAGES = ("check", "incident", "alert", "telemetryevent")
-Sign = Callable[[str], Client]
 
 
 class Canary:
@@ -94,26 +93,6 @@ class Canary:
 @pytest.fixture
 def canary(database: None) -> Callable[..., Canary]:
     return Canary
-
-
-@pytest.fixture
-def sign_in(make_user: Callable[..., User]) -> Sign:
-    """A browser of somebody of staff with a role, ``""`` for none."""
-
-    def sign_in(role: str) -> Client:
-        user = make_user(may_create=False, is_staff=True)
-        if role:
-            user.groups.add(Group.objects.get(name=role))
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return sign_in
-
-
-@pytest.fixture
-def viewer(sign_in: Sign) -> Client:
-    return sign_in("Viewer")
 
 
 def words(answer: Any) -> str:

@@ -1,0 +1,107 @@
+"""What was deployed, and what became of it, for reading. The release commands write it."""
+
+import re
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from rollout.conf import conf
+from rollout.github_links import page_of
+from rollout.judge_admin import Record, brief, moment
+from rollout.models import Deployment, DeploymentState
+
+SHORT = 8  # characters of a commit in a list
+PREFIX = re.compile(r"[0-9a-f]{6,40}")  # shorter is more often a number or a word
+NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def github(label: str, *path: str | int) -> str:
+    """Return a link to a page of the repository, or the label alone where the repository is not known."""
+    address = page_of(conf.github_api_url, conf.github_repository, *path)
+    return format_html('<a class="rollout-link" href="{}">{}</a>', address, label) if address else label
+
+
+class DeploymentAdmin(Record):
+    list_display = ["number", "name", "short", "environment", "deployed_by", "when", "badge", "revert"]
+    list_filter = ["state"]
+    search_fields = ["pull_request", "commit", "title"]
+    search_help_text = "A pull request's number, how a commit begins, or words of a title"
+    ordering = ["-deployed_at", "-id"]
+    fieldsets = [
+        (None, {"fields": ["pull", "title", "badge", "why", "monitoring"]}),
+        (
+            "What was deployed",
+            {"fields": ["whole", "commits", "branch", "environment", "deployed_by", "when"]},
+        ),
+        ("Revert", {"fields": ["revert_pull", "revert_branch", "revert_outcome"]}),
+    ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Deployment], search_term: str
+    ) -> tuple[QuerySet[Deployment], bool]:
+        """A number finds the pull request and what it reverts, a hash its commit; both also from GitHub's addresses."""
+        term = search_term.strip()
+        last = term.rstrip("/").rpartition("/")[2].removeprefix("#").lower()
+        found = Q(title__icontains=term)
+        if NUMBER.fullmatch(last):
+            found |= Q(pull_request=int(last)) | Q(revert_pull_request=int(last))
+        if PREFIX.fullmatch(last):
+            found |= Q(commit__startswith=last)
+        return (queryset.filter(found) if term else queryset), False
+
+    @admin.display(description="pull request")
+    def number(self, deployment: Deployment) -> str:
+        return f"#{deployment.pull_request}"
+
+    @admin.display(description="pull request")
+    def pull(self, deployment: Deployment) -> str:
+        return github(f"#{deployment.pull_request}", "pull", deployment.pull_request)
+
+    @admin.display(description="title")
+    def name(self, deployment: Deployment) -> str:
+        return format_html('<span class="rollout-why">{}</span>', brief(deployment.title))
+
+    @admin.display(description="commit")
+    def short(self, deployment: Deployment) -> str:
+        return github(deployment.commit[:SHORT], "commit", deployment.commit)
+
+    @admin.display(description="commit")
+    def whole(self, deployment: Deployment) -> str:
+        return github(deployment.commit, "commit", deployment.commit)
+
+    @admin.display(description="deployed at (UTC)")
+    def when(self, deployment: Deployment) -> str:
+        return moment(deployment.deployed_at)
+
+    @admin.display(description="state")
+    def badge(self, deployment: Deployment) -> str:
+        label = DeploymentState(deployment.state).label.partition(":")[0]
+        name = deployment.state.replace("_", "-")
+        return format_html('<span class="rollout-badge is-{}">{}</span>', name, label)
+
+    @admin.display(description="why")
+    def why(self, deployment: Deployment) -> str | None:
+        meaning = DeploymentState(deployment.state).label.partition(": ")[2]
+        return deployment.says or meaning.capitalize() or None
+
+    @admin.display(description="monitoring")
+    def monitoring(self, deployment: Deployment) -> str:
+        since = deployment.monitored_since
+        return f"under way since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "not under way"
+
+    @admin.display(description="revert")
+    def revert(self, deployment: Deployment) -> str | None:
+        number = deployment.revert_pull_request
+        return github(f"#{number}", "pull", number) if number else None
+
+    @admin.display(description="pull request")
+    def revert_pull(self, deployment: Deployment) -> str | None:
+        return self.revert(deployment)
+
+    @admin.display(description="what became of it")
+    def revert_outcome(self, deployment: Deployment) -> str | None:
+        if not deployment.revert_says:
+            return None
+        return deployment.revert_says + ("" if deployment.revert_settled else " It can be tried again.")
