@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.db import connection
 
+from idempotency.reads import read_one
+
 # What user.has_perm("fundapi.add_fund") says of an active user.
 _MAY_CREATE_FUNDS = """
 (
@@ -53,15 +55,11 @@ class Bearer:
 
 def bearer(digest: str) -> Bearer | None:
     """Return the active user whose unexpired token has this digest, by the database's clock."""
-    with connection.cursor() as cursor:
-        cursor.execute(_BEARER, (digest,))
-        row = cursor.fetchone()
+    row = read_one(connection, _BEARER, (digest,))
     return Bearer(User.from_db(connection.alias, _FIELDS, row[1:]), row[0]) if row else None
 
 
 def may_create_funds(user_id: int | None) -> bool:
     """Tell whether an active user holds the permission ``fundapi.add_fund``, directly or by a group, now."""
-    with connection.cursor() as cursor:
-        cursor.execute(_MAY, (user_id,))
-        row = cursor.fetchone()
+    row = read_one(connection, _MAY, (user_id,))
     return bool(row and row[0])

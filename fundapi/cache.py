@@ -1,17 +1,33 @@
 """Django's cache on Valkey, where a Valkey that is away is an empty cache and not an error."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import redis
 import structlog
-from django.core.cache.backends.redis import RedisCache
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 
 logger = structlog.get_logger(__name__)
 
 
+class LastingClient(RedisCacheClient):
+    """Django makes a client of redis-py for every command, which takes as long as the command."""
+
+    @cached_property
+    def _client_of_the_server(self) -> Any:
+        return super().get_client()
+
+    def get_client(self, key: Any = None, *, write: bool = False) -> Any:
+        return self._client_of_the_server
+
+
 class FailOpenCache(RedisCache):
     """What is not in it is asked of PostgreSQL; what cannot be put into it is asked again."""
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        super().__init__(server, params)
+        self._class = LastingClient
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         return self._or(default, super().get, key, default, version)

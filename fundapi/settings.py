@@ -181,7 +181,10 @@ if DATABASE_POOL_SIZE:
     DATABASE["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}  # s; then 503
 if DATABASE_TRANSACTION_POOLING:
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
-else:  # a transaction pooler refuses start-up options: there, set these on the role (docs/idempotency.md)
+else:
+    # A transaction pooler may mix prepared statements up, and refuses start-up options: there, set these on the role
+    # (docs/idempotency.md).
+    DATABASE["OPTIONS"]["prepare_threshold"] = 5  # of reads with parameters beside them; the ORM's have none
     DATABASE["OPTIONS"]["options"] = (
         f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT}s -c lock_timeout={DATABASE_LOCK_TIMEOUT}s"
     )

@@ -88,6 +88,8 @@ def _claim_or_first(
     view: View, guarded: Guarded, *, digest: UUID, fingerprint: UUID, wait: int
 ) -> store.StoredResponse | HttpResponse:
     """The one transaction. Return what the key already has, or the view's answer, whose effect is committed."""
+    if stored := store.find(digest):  # what is committed stays so: no transaction is needed to read it
+        return stored
     response = None
     try:
         with transaction.atomic(using=conf.database, durable=True):

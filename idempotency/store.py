@@ -1,6 +1,6 @@
 """All SQL of the app: one function a statement, frozen dataclasses out.
 
-The protocol is one transaction: :func:`claim`, the view's own writes, :func:`save`, COMMIT. The claim holds a
+The protocol is one transaction: :func:`claim` begins it, the view writes, :func:`save` commits it. The claim holds a
 transaction-scoped advisory lock, so "still running" needs no row, and ends with its connection.
 """
 
@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from idempotency.conf import conf
 from idempotency.keys import lock_id
 from idempotency.problems import RequestInProgress
+from idempotency.reads import read_one
 
 COUNT_EXACT_MAX = 100_000  # rows; an index-only count of so many takes about 10 ms, more is estimated
 
@@ -43,6 +44,10 @@ def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
 
 
+# In the same message as the claim, and not by the driver in one of its own: a round trip less. The isolation is the one
+# that the claim needs, whatever the server's default is.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED;"
+
 # idempotency_claim() is made by migration 0001. It is VOLATILE PL/pgSQL, so each of its statements takes a
 # new snapshot: it locks first and then looks. A look-up in the statement that takes the lock can be stale.
 CLAIM = """
@@ -52,17 +57,19 @@ FROM idempotency_claim(%s, %s, %s, %s, %s)
 
 
 def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
-    """Take the key for the current transaction. One round trip.
+    """Begin the transaction of the ``atomic`` block that this is the first statement of, and take the key for it.
 
     Returns the stored response if the key has been used and is alive by the database's clock; ``None`` if the
     key is now held, until COMMIT or ROLLBACK. From then on, statement and idle time-outs bound the transaction.
-    ``wait`` is how many seconds to wait for another holder.
+    ``wait`` is for a second try in the same transaction: how many seconds to wait for another holder.
 
     Raises:
         RequestInProgress: another transaction holds the key (and still held it after ``wait``).
     """
-    row = _execute(
-        CLAIM,
+    if not wait:
+        connections[conf.database].connection.autocommit = True  # of the driver, which then sends no BEGIN
+    cursor = _execute(
+        CLAIM if wait else BEGIN + CLAIM,
         (
             digest,
             lock_id(digest),
@@ -70,57 +77,54 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
             _milliseconds(conf.statement_timeout),
             _milliseconds(conf.idle_timeout),
         ),
-    ).fetchone()
+    )
+    if not wait:
+        cursor.nextset()  # past the answer to BEGIN
+    row = cursor.fetchone()
     if row[0] == "running":
         raise RequestInProgress
     return StoredResponse(*row[1:]) if row[0] == "stored" else None
 
 
-# The WHERE of the conflict branch is the last fence: an expired row is replaced, a live one never is.
+# idempotency_save() is made by migration 0002, and refuses by an error, so that what follows it in the message is not
+# executed: a live row in the way, and there is no COMMIT.
 SAVE = """
-INSERT INTO idempotency_store AS stored (
-    digest, environment, operation, principal, token,
-    fingerprint, status, content_type, location, etag, body, created_at, expires_at
-)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now(), now() + %s)
-ON CONFLICT (digest) DO UPDATE SET
-    (fingerprint, status, content_type, location, etag, body, created_at, expires_at) = (
-        excluded.fingerprint, excluded.status, excluded.content_type, excluded.location, excluded.etag,
-        excluded.body, excluded.created_at, excluded.expires_at
-    ),
-    conflicts = 0,
-    last_conflict_at = NULL
-WHERE stored.expires_at <= now()
+SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s);
+COMMIT
 """
+REFUSED = "IK409"  # the SQLSTATE of that error
 
 
 def save(
     digest: UUID, *, operation: str, principal: str, token: str, status: int, response: StoredResponse
 ) -> None:
-    """Store the answer of a claimed key, to live for the TTL.
+    """Store the answer of a claimed key, to live for the TTL, and commit. One round trip.
 
     Raises:
-        AlreadyStored: a live row is there. The transaction is intact and must be rolled back.
+        AlreadyStored: a live row is there. The transaction is to be rolled back.
     """
-    cursor = _execute(
-        SAVE,
-        (
-            digest,
-            conf.environment,
-            operation,
-            principal,
-            token,
-            response.fingerprint,
-            status,
-            response.content_type,
-            response.location,
-            response.etag,
-            response.body,
-            conf.ttl,
-        ),
-    )
-    if cursor.rowcount == 0:
-        raise AlreadyStored
+    try:
+        _execute(
+            SAVE,
+            (
+                digest,
+                conf.environment,
+                operation,
+                principal,
+                token,
+                response.fingerprint,
+                status,
+                response.content_type,
+                response.location,
+                response.etag,
+                response.body,
+                conf.ttl,
+            ),
+        )
+    except DatabaseError as error:
+        if getattr(error.__cause__, "sqlstate", None) != REFUSED:
+            raise
+        raise AlreadyStored from None
 
 
 FIND = """
@@ -131,7 +135,7 @@ FROM idempotency_store WHERE digest = %s AND expires_at > now()
 
 def find(digest: UUID) -> StoredResponse | None:
     """Return the live stored response of a key, if any, without taking the key."""
-    row = _execute(FIND, (digest,)).fetchone()
+    row = read_one(connections[conf.database], FIND, (digest,))
     return StoredResponse(*row) if row else None
 
 
