@@ -66,9 +66,9 @@ class Settings:
         return getattr(settings, "IDEMPOTENCY_PURGE_BATCH_SIZE", 1000)
 
     @property
-    def purge_pause(self) -> timedelta:
-        """Rest between two purge batches, so that requests come first."""
-        return getattr(settings, "IDEMPOTENCY_PURGE_PAUSE", timedelta(milliseconds=20))
+    def purge_share(self) -> float:
+        """Share of the time, above 0 and up to 1, that a purge works; a busy server is slower, so it then rests longer."""
+        return getattr(settings, "IDEMPOTENCY_PURGE_SHARE", 0.1)
 
     @property
     def problem_type(self) -> str:

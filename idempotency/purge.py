@@ -14,11 +14,14 @@ def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> in
     """
     total = 0
     with metrics.purge_duration.time():
+        began = time.perf_counter()
         while deleted := store.purge_batch(conf.purge_batch_size):
+            took = time.perf_counter() - began
             total += deleted
             metrics.purged_keys.inc(deleted)
             progress(deleted)
             if deleted < conf.purge_batch_size:
                 break
-            time.sleep(conf.purge_pause.total_seconds())
+            time.sleep(took * (1 / conf.purge_share - 1))
+            began = time.perf_counter()
     return total

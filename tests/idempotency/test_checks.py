@@ -33,6 +33,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E004", {"IDEMPOTENCY_STATEMENT_TIMEOUT": timedelta(seconds=1)}),
     ("idempotency.E005", {"MIDDLEWARE": ["django.middleware.common.CommonMiddleware"]}),
     ("idempotency.E006", {"MIDDLEWARE": [MIDDLEWARE, "django.middleware.common.CommonMiddleware"]}),
+    *(("idempotency.E010", {"IDEMPOTENCY_PURGE_SHARE": share}) for share in (0, -0.1, 1.1, float("nan"))),
     ("idempotency.E007", {"IDEMPOTENCY_DATABASE": "nowhere"}),
 ]
 
