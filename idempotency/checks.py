@@ -33,9 +33,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             Error("IDEMPOTENCY_TTL and IDEMPOTENCY_PURGE_BATCH_SIZE must be positive", id="idempotency.E003")
         )
     if not 0 < conf.purge_share <= 1:
-        errors.append(
-            Error("IDEMPOTENCY_PURGE_SHARE must be above 0, and at most 1", id="idempotency.E010")
-        )
+        errors.append(Error("IDEMPOTENCY_PURGE_SHARE must be above 0, and at most 1", id="idempotency.E010"))
     if not 0 <= conf.wait_max < conf.statement_timeout.total_seconds():
         errors.append(
             Error(

@@ -67,7 +67,7 @@ class Settings:
 
     @property
     def purge_share(self) -> float:
-        """Share of the time, above 0 and up to 1, that a purge works; a busy server is slower, so it then rests longer."""
+        """Share of the time, above 0 and up to 1, that a purge works: the slower the server, the longer it rests."""
         return getattr(settings, "IDEMPOTENCY_PURGE_SHARE", 0.1)
 
     @property

@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, connections
+from django.db.backends.utils import CursorWrapper
+from psycopg import ClientCursor
 
 from idempotency.conf import conf
 from idempotency.keys import lock_id
@@ -40,6 +42,19 @@ def _execute(sql: str, parameters: tuple[Any, ...]) -> Any:
     return cursor
 
 
+def _send(sql: str, parameters: tuple[Any, ...]) -> Any:
+    """Execute statements in one message, which takes parameters that are written into the text."""
+    connection = connections[conf.database]
+    cursor = CursorWrapper(ClientCursor(connection.connection), connection)
+    cursor.execute(sql, parameters)
+    return cursor
+
+
+def _is_ours() -> bool:
+    """Tell whether the transaction is the protocol's own. A ``TestCase`` runs all of a test in one of its own."""
+    return len(connections[conf.database].atomic_blocks) == 1
+
+
 def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
 
@@ -66,10 +81,11 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     Raises:
         RequestInProgress: another transaction holds the key (and still held it after ``wait``).
     """
-    if not wait:
+    begin = not wait and _is_ours()
+    if begin:
         connections[conf.database].connection.autocommit = True  # of the driver, which then sends no BEGIN
-    cursor = _execute(
-        CLAIM if wait else BEGIN + CLAIM,
+    cursor = _send(
+        BEGIN + CLAIM if begin else CLAIM,
         (
             digest,
             lock_id(digest),
@@ -78,7 +94,7 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
             _milliseconds(conf.idle_timeout),
         ),
     )
-    if not wait:
+    if begin:
         cursor.nextset()  # past the answer to BEGIN
     row = cursor.fetchone()
     if row[0] == "running":
@@ -89,9 +105,9 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
 # idempotency_save() is made by migration 0002, and refuses by an error, so that what follows it in the message is not
 # executed: a live row in the way, and there is no COMMIT.
 SAVE = """
-SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s);
-COMMIT
+SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s)
 """
+COMMIT = "; COMMIT"
 REFUSED = "IK409"  # the SQLSTATE of that error
 
 
@@ -104,8 +120,8 @@ def save(
         AlreadyStored: a live row is there. The transaction is to be rolled back.
     """
     try:
-        _execute(
-            SAVE,
+        _send(
+            SAVE + COMMIT if _is_ours() else SAVE,
             (
                 digest,
                 conf.environment,

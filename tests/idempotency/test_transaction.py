@@ -1,0 +1,112 @@
+"""BEGIN travels with the claim and COMMIT with the answer, and only where the transaction is the protocol's own."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.test import Client
+
+from fundapi.models import Fund
+from idempotency import store
+from idempotency.models import IdempotencyKey
+from tests.servers import database_url
+
+FUND = {"name": "Harbor Growth I", "size": 250_000_000}
+ANSWER = store.StoredResponse(uuid.uuid4(), "text/plain", None, None, b"done")
+
+
+def save(digest: uuid.UUID) -> None:
+    store.save(digest, operation="test", principal="1", token="k", status=201, response=ANSWER)
+
+
+def others_see(digest: uuid.UUID) -> bool:
+    """Whether another session sees the key: it is committed."""
+    with psycopg.connect(database_url()) as session:
+        return (
+            session.execute("SELECT FROM idempotency_store WHERE digest = %s", (digest,)).fetchone()
+            is not None
+        )
+
+
+def post(client: Client, key: str, **fields: object) -> tuple[int, str, bytes]:
+    answer = client.post(
+        "/api/funds",
+        json.dumps(FUND | fields),
+        content_type="application/json",
+        headers={"Idempotency-Key": key},
+    )
+    return answer.status_code, answer.headers.get("Idempotency-Status", ""), answer.content
+
+
+@contextmanager
+def as_in_a_testcase() -> Iterator[None]:
+    """What Django's ``TestCase`` runs a test in: a transaction that is rolled back."""
+    outermost = transaction.atomic()
+    outermost._from_testcase = True  # type: ignore[attr-defined]
+    with outermost:
+        yield
+        transaction.set_rollback(True)
+
+
+def test_the_answer_is_committed_when_it_is_saved_and_hooks_run_after_that(database: None) -> None:
+    digest, seen = uuid.uuid4(), []
+    with transaction.atomic(durable=True):
+        assert store.claim(digest) is None
+        transaction.on_commit(lambda: seen.append(others_see(digest)))
+        with transaction.atomic():
+            IdempotencyKey.objects.count()
+        assert not others_see(digest)
+        save(digest)
+        assert (others_see(digest), seen) == (True, [])
+    assert seen == [True]
+    assert connection.get_autocommit()
+    assert store.find(digest) == ANSWER
+
+
+def test_what_was_done_for_a_refused_answer_is_not_committed(database: None, user: User) -> None:
+    digest = uuid.uuid4()
+    with transaction.atomic(durable=True):
+        store.claim(digest)
+        save(digest)
+
+    def again() -> None:
+        with transaction.atomic(durable=True):
+            store.claim(uuid.uuid4())
+            Fund.objects.create(owner=user, **FUND, management_fee=0, carry_percentage=0, vintage_year=2025)
+            save(digest)
+
+    with pytest.raises(store.AlreadyStored):
+        again()
+    assert not Fund.objects.filter(owner=user).exists()
+    assert connection.get_autocommit()
+
+
+def test_the_transaction_reads_what_is_committed_whatever_the_default_is(database: None) -> None:
+    connection.ensure_connection()
+    connection.connection.execute("SET default_transaction_isolation = 'serializable'")
+    try:
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            store.claim(uuid.uuid4())
+            cursor.execute("SHOW transaction_isolation")
+            assert cursor.fetchone() == ("read committed",)
+    finally:
+        connection.close()
+
+
+def test_a_testcase_of_a_project_leaves_nothing_behind(user: User) -> None:
+    client, key = Client(), uuid.uuid4().hex
+    with as_in_a_testcase():
+        client.force_login(user)
+        created = post(client, key)
+        assert created[:2] == (201, "created")
+        assert post(client, key) == (200, "replayed", created[2])
+        assert post(client, key, size=1)[:2] == (409, "conflict")
+        assert post(client, uuid.uuid4().hex, size="much")[0] == 400
+        assert Fund.objects.filter(owner=user).count() == 1
+    assert not Fund.objects.filter(owner=user).exists()
+    assert not IdempotencyKey.objects.filter(token=key).exists()
