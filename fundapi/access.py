@@ -6,7 +6,7 @@ It runs before every request; by way of the ORM and ``has_perm`` it took three q
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS
 
 from idempotency.reads import read_one
 
@@ -55,11 +55,11 @@ class Bearer:
 
 def bearer(digest: str) -> Bearer | None:
     """Return the active user whose unexpired token has this digest, by the database's clock."""
-    row = read_one(connection, _BEARER, (digest,))
-    return Bearer(User.from_db(connection.alias, _FIELDS, row[1:]), row[0]) if row else None
+    row = read_one(DEFAULT_DB_ALIAS, _BEARER, (digest,))
+    return Bearer(User.from_db(DEFAULT_DB_ALIAS, _FIELDS, row[1:]), row[0]) if row else None
 
 
 def may_create_funds(user_id: int | None) -> bool:
     """Tell whether an active user holds the permission ``fundapi.add_fund``, directly or by a group, now."""
-    row = read_one(connection, _MAY, (user_id,))
+    row = read_one(DEFAULT_DB_ALIAS, _MAY, (user_id,))
     return bool(row and row[0])

@@ -151,7 +151,7 @@ FROM idempotency_store WHERE digest = %s AND expires_at > now()
 
 def find(digest: UUID) -> StoredResponse | None:
     """Return the live stored response of a key, if any, without taking the key."""
-    row = read_one(connections[conf.database], FIND, (digest,))
+    row = read_one(conf.database, FIND, (digest,))
     return StoredResponse(*row) if row else None
 
 

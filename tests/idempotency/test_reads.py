@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, transaction
 
 from idempotency.reads import read_one
 from tests.servers import database_url
@@ -20,7 +20,7 @@ def session(database: None) -> Iterator[int]:
 
 
 def backend() -> int:
-    row = read_one(connection, "SELECT pg_backend_pid()", ())
+    row = read_one(DEFAULT_DB_ALIAS, "SELECT pg_backend_pid()", ())
     assert row is not None
     return int(row[0])
 
@@ -36,7 +36,7 @@ def test_a_row_comes_as_python_has_it_or_not_at_all(session: int) -> None:
         connection, "SELECT %s::uuid, %s::bytea, now() > %s::timestamptz", (digest, b"\0x", "1999-01-01")
     )
     assert row == (digest, b"\0x", True)
-    assert read_one(connection, "SELECT 1 WHERE %s::int = 2", (1,)) is None
+    assert read_one(DEFAULT_DB_ALIAS, "SELECT 1 WHERE %s::int = 2", (1,)) is None
 
 
 def test_a_lost_connection_is_replaced_and_asked_again(session: int) -> None:
@@ -47,9 +47,9 @@ def test_a_lost_connection_is_replaced_and_asked_again(session: int) -> None:
 def test_in_a_transaction_a_lost_connection_is_an_error(session: int) -> None:
     @transaction.atomic
     def lose_it() -> None:
-        read_one(connection, "SELECT 1", ())
+        read_one(DEFAULT_DB_ALIAS, "SELECT 1", ())
         kill(session)
-        read_one(connection, "SELECT 1", ())
+        read_one(DEFAULT_DB_ALIAS, "SELECT 1", ())
 
     with pytest.raises(OperationalError):
         lose_it()
@@ -59,13 +59,13 @@ def test_a_time_out_is_not_asked_again(session: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = '50ms'")
     with pytest.raises(OperationalError):
-        read_one(connection, "SELECT pg_sleep(%s)", (5,))
+        read_one(DEFAULT_DB_ALIAS, "SELECT pg_sleep(%s)", (5,))
     assert backend() == session
 
 
 def test_postgresql_plans_it_once_a_connection(session: int) -> None:
     mark = uuid.uuid4().hex
     for number in range(10):
-        assert read_one(connection, f"SELECT %s::int AS n_{mark}", (number,)) == (number,)
+        assert read_one(DEFAULT_DB_ALIAS, f"SELECT %s::int AS n_{mark}", (number,)) == (number,)
     sql = "SELECT generic_plans + custom_plans FROM pg_prepared_statements WHERE statement LIKE %s"
-    assert read_one(connection, sql, (f"%{mark}%",)) == (5,)  # what came before was not worth it
+    assert read_one(DEFAULT_DB_ALIAS, sql, (f"%{mark}%",)) == (5,)  # what came before was not worth it
