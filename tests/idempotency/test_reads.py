@@ -33,7 +33,9 @@ def kill(pid: int) -> None:
 def test_a_row_comes_as_python_has_it_or_not_at_all(session: int) -> None:
     digest = uuid.uuid4()
     row = read_one(
-        connection, "SELECT %s::uuid, %s::bytea, now() > %s::timestamptz", (digest, b"\0x", "1999-01-01")
+        DEFAULT_DB_ALIAS,
+        "SELECT %s::uuid, %s::bytea, now() > %s::timestamptz",
+        (digest, b"\0x", "1999-01-01"),
     )
     assert row == (digest, b"\0x", True)
     assert read_one(DEFAULT_DB_ALIAS, "SELECT 1 WHERE %s::int = 2", (1,)) is None
