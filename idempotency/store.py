@@ -43,9 +43,11 @@ def _execute(sql: str, parameters: tuple[Any, ...]) -> Any:
 
 
 def _send(sql: str, parameters: tuple[Any, ...]) -> Any:
-    """Execute statements in one message, which takes parameters that are written into the text."""
+    """Execute statements in one message, for which parameters must be written into the text."""
     connection = connections[conf.database]
-    cursor = CursorWrapper(ClientCursor(connection.connection), connection)
+    cursor = connection.cursor()
+    if not isinstance(cursor.cursor, ClientCursor):  # the project has set "server_side_binding"
+        cursor = CursorWrapper(ClientCursor(connection.connection), connection)
     cursor.execute(sql, parameters)
     return cursor
 

@@ -5,7 +5,9 @@ import threading
 from contextlib import suppress
 from typing import Self
 
-COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"  # a simple query in PostgreSQL's protocol, as psycopg sends it
+# In PostgreSQL's protocol: the end of a guarded request's last message, and what is answered to it.
+COMMIT = b"; COMMIT\x00"
+COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 
 
 class Proxy:
@@ -73,7 +75,7 @@ class Proxy:
 
     @staticmethod
     def _committing(server: socket.socket) -> bool:
-        return server.recv(65536, socket.MSG_PEEK).startswith(b"C\x00\x00\x00\x0bCOMMIT\x00")
+        return COMMITTED in server.recv(65536, socket.MSG_PEEK)
 
     def _cut_once(self, *pair: socket.socket) -> None:
         self.cut_at_commit = None
