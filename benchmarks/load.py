@@ -80,9 +80,7 @@ def keep_sending(port: int, streams: Sequence[Iterator[bytes]], *, seconds: floa
             while (began := time.perf_counter()) < deadline:
                 answer = connection.send(next(stream))
                 spent.append(time.perf_counter() - began)
-                if answer.status != expected:
-                    said = answer.body[:300].decode(errors="replace")
-                    raise UnexpectedAnswer(f"status {answer.status} instead of {expected}: {said}")
+                _check(answer, expected)
         except (OSError, UnexpectedAnswer) as error:
             errors.append(error)
 
@@ -102,6 +100,12 @@ def keep_sending(port: int, streams: Sequence[Iterator[bytes]], *, seconds: floa
     if errors:
         raise errors[0]
     return Sample.of([latency for spent in latencies for latency in spent], elapsed)
+
+
+def _check(answer: Answer, expected: int) -> None:
+    if answer.status != expected:
+        said = answer.body[:300].decode(errors="replace")
+        raise UnexpectedAnswer(f"status {answer.status} instead of {expected}: {said}")
 
 
 def ask(port: int, request: bytes, *, timeout: float = 30) -> Answer:

@@ -88,7 +88,10 @@ class Server:
     def stop(self) -> None:
         if self.process.poll() is not None:
             return
-        family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
+        family: list[subprocess.Popen[bytes] | psutil.Process] = [
+            self.process,
+            *psutil.Process(self.process.pid).children(recursive=True),
+        ]
         self.process.terminate()
         try:
             self.process.wait(STOP_TIMEOUT)

@@ -8,12 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
+from psycopg import sql
 
 from fundapi.embedded import services
 from fundapi.embedded.programs import postgres_directory, valkey_server
@@ -44,6 +46,22 @@ class Stack:
         """A new token of a user who may create funds."""
         return self.manage("create_token", username, "--create")
 
+    def copied(self, name: str) -> "Stack":
+        """The same services, with a copy of the database as it is now. Nobody may be using it."""
+        source = urlsplit(self.superuser_url).path[1:]
+        copy = sql.Identifier(name)
+        with psycopg.connect(_in_database(self.superuser_url, "postgres"), autocommit=True) as connection:
+            made = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER fundapi")
+            connection.execute(made.format(copy, sql.Identifier(source)))
+            connection.execute(sql.SQL("ALTER DATABASE {} SET pg_stat_statements.track = none").format(copy))
+        database_url = _in_database(self.database_url, name)
+        return replace(
+            self,
+            environ={**self.environ, "DATABASE_URL": database_url},
+            database_url=database_url,
+            superuser_url=_in_database(self.superuser_url, name),
+        )
+
     @contextmanager
     def superuser(self) -> Iterator[psycopg.Connection]:
         """A connection that may do everything, each statement a transaction of its own."""
@@ -62,12 +80,11 @@ def stack(settings: str = "benchmarks.settings") -> Iterator[Stack]:
         with services(home, environ={}) as found:
             _preload_statistics(str(found.superuser_url))
         with services(home, environ={}) as found:
-            superuser_url = str(found.superuser_url).replace("@/postgres?", "@/fundapi?")
             made = Stack(
                 home,
                 _environment(home, settings, found.database_url, found.redis_url),
                 found.database_url,
-                superuser_url,
+                _in_database(str(found.superuser_url), "fundapi"),
                 found.redis_url,
             )
             with made.superuser() as connection:
@@ -75,6 +92,10 @@ def stack(settings: str = "benchmarks.settings") -> Iterator[Stack]:
                 connection.execute("ALTER DATABASE fundapi SET pg_stat_statements.track = none")
             made.manage("migrate", "--verbosity", "0")
             yield made
+
+
+def _in_database(url: str, name: str) -> str:
+    return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 def _preload_statistics(superuser_url: str) -> None:

@@ -63,7 +63,9 @@ def measure(stack: Stack, token: str, *, rounds: int, seconds: float) -> StormFi
         with serving(Site("storm"), stack, **DEPLOYED) as server:
             for number in range(rounds + 1):
                 for name, keys in weathers.items():
-                    sample = _round(stack, server, token, keys, figures.storms.get(name), seconds)
+                    sample = _round(
+                        stack, server, token, keys=keys, storm=figures.storms.get(name), seconds=seconds
+                    )
                     if number:
                         figures.samples[name].append(sample)
     finally:
@@ -76,6 +78,7 @@ def _round(
     stack: Stack,
     server: Server,
     token: str,
+    *,
     keys: Callable[[], Sequence[str]] | None,
     storm: Storm | None,
     seconds: float,

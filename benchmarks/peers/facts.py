@@ -27,6 +27,11 @@ class Facts:
     other_user: str
     no_token: str
 
+    @property
+    def refuses_without_token(self) -> bool:
+        """Whether a stored key is answered to nobody unauthenticated."""
+        return self.no_token in {"401", "403"}
+
 
 @dataclass(frozen=True)
 class Probe:
