@@ -12,10 +12,11 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import compare, scale
+from benchmarks import compare, purge, scale
 from benchmarks.filling import TooLittleSpace
+from benchmarks.purge import PurgeEnded
 
-COMMANDS = {"compare": compare, "scale": scale}
+COMMANDS = {"compare": compare, "scale": scale, "purge": purge}
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and services stop on the way out
     try:
         COMMANDS[options.command].run(options, Console(stderr=True).log)
-    except TooLittleSpace as error:
+    except (PurgeEnded, TooLittleSpace) as error:
         sys.exit(str(error))
 
 
