@@ -12,11 +12,11 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import compare, purge, scale
+from benchmarks import compare, judge, purge, scale
 from benchmarks.filling import TooLittleSpace
 from benchmarks.purge import PurgeEnded
 
-COMMANDS = {"compare": compare, "scale": scale, "purge": purge}
+COMMANDS = {"compare": compare, "scale": scale, "purge": purge, "judge": judge}
 
 
 def main() -> None:
