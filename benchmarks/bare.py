@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.variables import fresh
+from benchmarks.variables import Message, fresh
 
 JSON = [("Content-Type", "application/json")]
 
@@ -20,19 +20,20 @@ def _connection() -> psycopg.Connection:
 
 
 @cache
-def _statements() -> list[str]:
-    recorded: list[str] = json.loads(Path(os.environ["BENCH_FLOOR"]).read_text())["statements"]
-    return recorded
+def _messages() -> list[Message]:
+    recorded = json.loads(Path(os.environ["BENCH_FLOOR"]).read_text())
+    return [Message(each["sql"], tuple(each["parameters"]), each["prepared"]) for each in recorded]
 
 
 def create(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Read a fund, run the recorded statements, answer with the fund."""
+    """Read a fund, send the recorded messages, answer with the fund."""
     if environ["REQUEST_METHOD"] != "POST":
         return nothing(environ, start_response)
     fund = json.loads(environ["wsgi.input"].read())
-    cursor = _connection().cursor()
-    for statement in fresh(_statements()):
-        cursor.execute(statement.encode())
+    cursor = psycopg.RawCursor(_connection())  # $1 is its own way to write a parameter
+    for message in fresh(_messages()):
+        # Without parameters psycopg sends one simple message, which may hold several statements.
+        cursor.execute(message.sql.encode(), message.parameters or None, prepare=message.prepared or None)
     body = json.dumps({"id": 1, **fund}).encode()
     start_response("201 Created", [*JSON, ("Content-Length", str(len(body)))])
     return [body]

@@ -4,7 +4,7 @@ import argparse
 import uuid
 from contextlib import ExitStack
 
-from benchmarks import floor, footprint, report, results, storm
+from benchmarks import floor, footprint, pgbench, report, results, storm
 from benchmarks.bodies import NAME, fund
 from benchmarks.comparison import Comparison
 from benchmarks.contestants import OURS, Contestant, contestants
@@ -35,7 +35,7 @@ def _compared(options: argparse.Namespace, say: Say) -> Comparison:
         tokens = running.token(), running.token("somebody-else")
         say("recording the SQL of a create")
         recording = floor.record(running, tokens[0])
-        found.create_sql, found.replay_sql = recording.create.statements, recording.replay
+        found.create_sql, found.replay_sql = recording.create, recording.replay
         found.contestants = contestants(running, tokens, say)
         with ExitStack() as servers:
             variants = _variants(found, running, servers, tokens[0], recording)
@@ -72,8 +72,7 @@ def _variants(
     bare, script = floor.write(recording, running.home)
     bare_server = start(Site("bare", "benchmarks.bare:create", environ=(("BENCH_FLOOR", str(bare)),)))
     nothing = start(Site("nothing", "benchmarks.bare:nothing"))
-    pgbench = floor.pgbench_command(running, script, 1)
-    found.commands["pgbench"] = shown(pgbench)
+    found.commands["pgbench"] = shown(pgbench.command(running, script, 1))
     made += [
         Variant(
             "floor: bare WSGI",
@@ -83,7 +82,7 @@ def _variants(
         Variant(
             "floor: pgbench",
             "the SQL of our create, by pgbench",
-            lambda seconds: floor.run_pgbench(floor.pgbench_command(running, script, seconds)),
+            lambda seconds: pgbench.run(pgbench.command(running, script, seconds)),
         ),
         Variant(
             "ceiling",

@@ -8,6 +8,7 @@ from benchmarks.figures import Sample
 from benchmarks.footprint import Memory
 from benchmarks.ratios import ratio_rounds
 from benchmarks.storm import StormFigures
+from benchmarks.variables import Message
 
 
 @dataclass
@@ -21,8 +22,8 @@ class Comparison:
     memory: dict[str, list[Memory]] = field(default_factory=dict)
     cold_starts: dict[str, list[float]] = field(default_factory=dict)
     weather: StormFigures | None = None
-    create_sql: tuple[str, ...] = ()
-    replay_sql: tuple[str, ...] = ()
+    create_sql: tuple[Message, ...] = ()
+    replay_sql: tuple[Message, ...] = ()
     commands: dict[str, str] = field(default_factory=dict)
     described: dict[str, str] = field(default_factory=dict)
 
@@ -47,5 +48,8 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "memory": {name: [asdict(each) for each in workers] for name, workers in found.memory.items()},
         "cold_starts": found.cold_starts,
         "storm": asdict(found.weather) if found.weather else None,
-        "sql": {"create": found.create_sql, "replay": found.replay_sql},
+        "sql": {
+            "create": [asdict(message) for message in found.create_sql],
+            "replay": [asdict(message) for message in found.replay_sql],
+        },
     }

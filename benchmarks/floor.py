@@ -6,50 +6,61 @@ what differs between the two (keys, digests, lock ids) becomes a variable.
 
 import json
 import re
-import subprocess
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmarks import pgbench
 from benchmarks.bodies import fund
-from benchmarks.figures import Sample
 from benchmarks.load import ask, request
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import Stack
-from benchmarks.variables import Template, pgbench_script, template
-from fundapi.embedded.programs import postgres_directory
+from benchmarks.variables import Message, template
 
-LOGGED = re.compile(
-    r"^(?P<time>\S+ \S+ \S+ \[\d+\]) (?:\S+ )?LOG:  (?:statement|execute [^:]*): (?P<sql>.*)$"
-)
+WARM_UP = 8  # creates: drivers prepare what they have sent five times, and the first ones look up more
+ATTEMPTS = 5  # two recordings may differ by what happens now and then
+PREFIX = r"^\S+ \S+ \S+ \[\d+\] (?:\S+ )?"
+LOGGED = re.compile(PREFIX + r"LOG:  (?:statement|execute (?P<name>[^: ]+)): (?P<sql>.*)$")
+PARAMETERS = re.compile(PREFIX + r"DETAIL:  [Pp]arameters: (?P<values>.*)$")
+PARAMETER = re.compile(r"\$\d+ = (?:NULL|'(?P<text>(?:[^']|'')*)')")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The statements that reached PostgreSQL for one create and for one replay, in their order."""
+    """The messages that reached PostgreSQL for one create and for one replay, in their order."""
 
-    create: Template
-    replay: tuple[str, ...]
+    create: tuple[Message, ...]
+    replay: tuple[Message, ...]
 
 
 def record(stack: Stack, token: str) -> Recording:
-    """Create two funds and replay one, with every statement logged."""
+    """Create funds and replay one, with every statement logged."""
     with stack.superuser() as connection:
         connection.execute("ALTER ROLE fundapi SET log_statement = 'all'")
     try:
         with serving(Site("recorded"), stack) as server:
-            _statements(stack, server, token, uuid.uuid4().hex)  # warms up: the first request looks up more
-            keys = [uuid.uuid4().hex, uuid.uuid4().hex]
-            first, second = (_statements(stack, server, token, key) for key in keys)
-            replay = _statements(stack, server, token, keys[0])
+            for _ in range(WARM_UP):
+                _messages(stack, server, token, uuid.uuid4().hex)
+            create = _create(stack, server, token)
+            key = uuid.uuid4().hex
+            _messages(stack, server, token, key)
+            replay = _messages(stack, server, token, key)
     finally:
         with stack.superuser() as connection:
             connection.execute("ALTER ROLE fundapi RESET log_statement")
-    return Recording(template(first, second), tuple(replay))
+    return Recording(create, tuple(replay))
 
 
-def _statements(stack: Stack, server: Server, token: str, key: str) -> list[str]:
+def _create(stack: Stack, server: Server, token: str) -> tuple[Message, ...]:
+    for _ in range(ATTEMPTS):
+        first, second = (_messages(stack, server, token, uuid.uuid4().hex) for _ in range(2))
+        with suppress(ValueError):
+            return template(first, second)
+    raise RuntimeError("no two creates send PostgreSQL the same statements")
+
+
+def _messages(stack: Stack, server: Server, token: str, key: str) -> list[Message]:
     log = stack.home / "logs" / "postgres.log"
     before = log.stat().st_size
     answer = ask(server.port, request("POST", "/api/funds", token=token, body=fund(), key=key))
@@ -57,46 +68,35 @@ def _statements(stack: Stack, server: Server, token: str, key: str) -> list[str]
         raise RuntimeError(f"a create was answered {answer.status}: {answer.body[:300]!r}")
     with log.open("rb") as lines:
         lines.seek(before)
-        return logged_statements(lines.read().decode(errors="replace"))
+        return logged_messages(lines.read().decode(errors="replace"))
 
 
-def logged_statements(log: str) -> list[str]:
-    """Return the statements in a piece of PostgreSQL's log; lines after the first begin with a tab there."""
-    found: list[str] = []
-    inside = False
-    for line in log.splitlines():
-        if match := LOGGED.match(line):
-            found.append(match["sql"])
-            inside = True
-        elif inside and line.startswith("\t"):
-            found[-1] += "\n" + line[1:]
-        else:
-            inside = False
-    return [statement.strip().rstrip(";") for statement in found]
+def logged_messages(log: str) -> list[Message]:
+    """Return the messages in a piece of PostgreSQL's log, with the values of their parameters. Pure.
+
+    An entry's lines after the first begin with a tab. ``execute NAME: …`` is the extended protocol.
+    """
+    found: list[Message] = []
+    for entry in log.replace("\n\t", "\0").splitlines():
+        text = entry.replace("\0", "\n")
+        first, _, rest = text.partition("\n")
+        if match := LOGGED.match(first):
+            sql = f"{match['sql']}\n{rest}".strip().rstrip(";")
+            found.append(Message(sql, prepared=match["name"] not in {None, "<unnamed>"}))
+        elif found and (match := PARAMETERS.match(first)):
+            values = PARAMETER.finditer(f"{match['values']}\n{rest}")
+            found[-1] = replace(found[-1], parameters=tuple(map(_text, values)))
+    return found
+
+
+def _text(parameter: re.Match[str]) -> str | None:
+    text = parameter["text"]
+    return None if text is None else text.replace("''", "'")
 
 
 def write(recording: Recording, directory: Path) -> tuple[Path, Path]:
     """Write the create for the bare WSGI function (JSON) and for pgbench (a script)."""
     bare, script = directory / "create.json", directory / "create.pgbench"
-    bare.write_text(json.dumps({"statements": recording.create.statements}))
-    script.write_text(pgbench_script(recording.create))
+    bare.write_text(json.dumps([asdict(message) for message in recording.create]))
+    script.write_text(pgbench.script(recording.create))
     return bare, script
-
-
-def pgbench_command(stack: Stack, script: Path, seconds: float) -> list[str]:
-    return [
-        str(postgres_directory() / "pgbench"),
-        *("--no-vacuum", "--protocol", "simple", "--client", "1", "--time", str(max(1, round(seconds)))),
-        *("--file", str(script), stack.database_url),
-    ]
-
-
-def run_pgbench(command: Sequence[str]) -> Sample:
-    """Run pgbench, which tells the average latency only: it stands for each quantile."""
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    rate = re.search(r"tps = ([\d.]+) \(without", done.stdout)
-    latency = re.search(r"latency average = ([\d.]+) ms", done.stdout)
-    count = re.search(r"number of transactions actually processed: (\d+)", done.stdout)
-    if not (rate and latency and count) or "number of failed transactions: 0 " not in done.stdout:
-        raise RuntimeError(done.stdout + done.stderr)
-    return Sample(int(count[1]), float(rate[1]), float(latency[1]), float(latency[1]))

@@ -1,6 +1,6 @@
 """The report of the comparison: results.md for people, results.json for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from benchmarks import report
 from benchmarks.comparison import Comparison, as_json
@@ -9,6 +9,7 @@ from benchmarks.figures import summary
 from benchmarks.goals import COLD_START_MAX, MEMORY_MAX, RATIO_MIN
 from benchmarks.ratios import MEANING, compared, ratio_rounds
 from benchmarks.report import SPEED_COLUMNS, described, speed_row, spread, table
+from benchmarks.variables import Message
 
 RATIO_COLUMNS = ("ratio", "median", "goal", "spread", "of")
 
@@ -165,10 +166,22 @@ def _sql(found: Comparison) -> list[str]:
     return [
         "## What reaches PostgreSQL",
         "",
-        f"For one create, {len(found.create_sql)} statements; for one replay, {len(found.replay_sql)}.",
+        f"For one create, {_counted(found.create_sql)}; for one replay, {_counted(found.replay_sql)}.",
         "",
         "```sql",
-        *(f"{statement};" for statement in found.create_sql),
+        *(line for message in found.create_sql for line in _shown(message)),
         "```",
         "",
     ]
+
+
+def _counted(messages: Sequence[Message]) -> str:
+    return f"{len(messages)} messages with {sum(each.statements for each in messages)} statements"
+
+
+def _shown(message: Message) -> list[str]:
+    lines = [f"{message.sql};"]
+    if message.prepared:
+        lines.append("-- prepared")
+    values = [f"${index} = {value}" for index, value in enumerate(message.parameters, start=1)]
+    return [*lines, f"-- {', '.join(values)}"] if values else lines

@@ -1,10 +1,9 @@
 """Turns the recorded SQL of two creates into one that can be run again and again: pure functions of text."""
 
 import re
-import secrets
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 LITERAL = re.compile(
     r"(?P<uuid>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
@@ -12,76 +11,89 @@ LITERAL = re.compile(
     r"|(?<![\w.'-])(?P<number>-?\d{10,19})(?![\w.])"
 )
 VARIABLE = re.compile(r"%%(?P<kind>uuid|hex|number)(?P<index>\d+)%%")
+# Skips what may hold a semicolon that ends nothing: strings, names and comments.
+SEPARATOR = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|(?P<end>;)""")
 
 
 @dataclass(frozen=True)
-class Template:
-    """Statements in which ``%%uuid0%%`` and the like stand for values that are new each time."""
+class Message:
+    """What is sent to PostgreSQL at once: one statement or several, ``;`` between them.
 
-    statements: tuple[str, ...]
-
-
-def template(first: Sequence[str], second: Sequence[str]) -> Template:
-    """Compare two recordings of the same request: a long literal that differs becomes a variable.
-
-    The same value is the same variable everywhere. Short differences, such as the id of the new fund in its stored
-    body, stay as they were in the first. Raises ValueError when the two are not alike.
+    ``parameters`` are the values of ``$1`` and so on, as text; ``prepared`` says that the statement has a name and is
+    planned once for a connection. Both belong to the extended protocol, which takes one statement at a time.
     """
-    names: dict[str, str] = {}
-    statements = []
-    for one, other in zip(first, second, strict=True):
-        literals = list(zip(LITERAL.finditer(one), LITERAL.finditer(other), strict=True))
-        pieces, end = [], 0
-        for ours, theirs in literals:
-            value = ours.group()
-            if value != theirs.group():
-                name = names.setdefault(value, f"%%{ours.lastgroup}{len(names)}%%")
-                pieces += [one[end : ours.start()], name]
-                end = ours.end()
-        statements.append("".join([*pieces, one[end:]]))
-    return Template(tuple(statements))
+
+    sql: str
+    parameters: tuple[str | None, ...] = ()
+    prepared: bool = False
+
+    @property
+    def statements(self) -> int:
+        """How many statements there are in it."""
+        return 1 + sum(match["end"] is not None for match in SEPARATOR.finditer(self.sql))
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.sql, *(value for value in self.parameters if value is not None)]
 
 
-def fresh(statements: Sequence[str]) -> list[str]:
+def template(first: Sequence[Message], second: Sequence[Message]) -> tuple[Message, ...]:
+    """Compare two recordings of the same request: a long literal that differs becomes ``%%uuid0%%`` and the like.
+
+    The same value is the same variable everywhere, as a UUID with dashes and without. Short differences, such as the
+    id of the new fund in its stored body, stay as they were in the first. Raises ValueError when the two are not
+    alike.
+    """
+    numbers: dict[str, int] = {}
+
+    def compared(one: str | None, other: str | None) -> str | None:
+        if one is None or other is None:
+            if one is not other:
+                raise ValueError("a value is NULL in one recording only")
+            return None
+        return _template(one, other, numbers)
+
+    return tuple(
+        Message(
+            _template(one.sql, other.sql, numbers),
+            tuple(compared(*pair) for pair in zip(one.parameters, other.parameters, strict=True)),
+            one.prepared,
+        )
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def _template(one: str, other: str, numbers: dict[str, int]) -> str:
+    pieces, end = [], 0
+    for ours, theirs in zip(LITERAL.finditer(one), LITERAL.finditer(other), strict=True):
+        value = ours.group()
+        if value != theirs.group():
+            index = numbers.setdefault(value.replace("-", ""), len(numbers))
+            pieces += [one[end : ours.start()], f"%%{ours.lastgroup}{index}%%"]
+            end = ours.end()
+    return "".join([*pieces, one[end:]])
+
+
+def fresh(messages: Sequence[Message]) -> list[Message]:
     """Fill in new values for one more run."""
-    values: dict[str, str] = {}
+    values: dict[str, uuid.UUID] = {}
 
     def value(match: re.Match[str]) -> str:
-        return values.setdefault(match.group(), _new(match["kind"]))
+        made = values.setdefault(match["index"], uuid.uuid4())
+        match match["kind"]:
+            case "uuid":
+                return str(made)
+            case "hex":
+                return made.hex
+            case _:
+                return str(made.int >> 65)  # 63 bits: a positive bigint
 
-    return [VARIABLE.sub(value, statement) for statement in statements]
-
-
-def _new(kind: str) -> str:
-    match kind:
-        case "uuid":
-            return str(uuid.uuid4())
-        case "hex":
-            return uuid.uuid4().hex
-        case _:
-            return str(secrets.randbelow(2**63))
+    return [filled(message, value) for message in messages]
 
 
-def pgbench_script(recorded: Template) -> str:
-    """The same as a script for pgbench, whose variables are numbers: a UUID is put together from several."""
-    found = {
-        match.group(): match for statement in recorded.statements for match in VARIABLE.finditer(statement)
-    }
-    lines = []
-    written = {}
-    for index, match in enumerate(found.values()):
-        eight, four, twelve, long = (f"{letter}{index}" for letter in "abcn")
-        if match["kind"] == "number":
-            lines.append(f"\\set {long} random(1, 9223372036854775806)")
-            written[match.group()] = f":{long}"
-            continue
-        lines += [
-            f"\\set {eight} random(10000000, 99999999)",
-            f"\\set {four} random(1000, 9999)",
-            f"\\set {twelve} random(100000000000, 999999999999)",
-        ]
-        dash = "-" if match["kind"] == "uuid" else ""
-        written[match.group()] = dash.join([f":{eight}", *[f":{four}"] * 3, f":{twelve}"])
-    for statement in recorded.statements:
-        lines.append(VARIABLE.sub(lambda match: written[match.group()], statement) + ";")
-    return "\n".join(lines) + "\n"
+def filled(message: Message, value: Callable[[re.Match[str]], str]) -> Message:
+    """The same message, with the variables replaced."""
+    parameters = tuple(
+        None if parameter is None else VARIABLE.sub(value, parameter) for parameter in message.parameters
+    )
+    return replace(message, sql=VARIABLE.sub(value, message.sql), parameters=parameters)
