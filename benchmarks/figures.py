@@ -37,7 +37,9 @@ def quantile(values: Sequence[float], percent: int) -> float:
     """The value that ``percent`` of all values do not exceed. Raises ValueError when there are none."""
     if not values:
         raise ValueError("no values")
-    return statistics.quantiles(values, n=100)[percent - 1] if len(values) > 1 else values[0]
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]  # never beyond the slowest
 
 
 def summary(values: Sequence[float]) -> Summary:
