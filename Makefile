@@ -32,7 +32,7 @@ check: $(VENV)/dev.stamp ## lint, format, types, import directions, deployment s
 	@$(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
-bench: $(VENV)/dev.stamp ## measure create, replay and plain requests against each other
+bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and the bare SQL (ARGS="scale --keys 1000000")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgrade)

@@ -1,4 +1,4 @@
-"""The product's own settings, with the variants to compare beside its addresses."""
+"""The product's own settings, with P1 beside its addresses."""
 
 from fundapi.settings import *  # noqa: F403
 

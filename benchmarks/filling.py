@@ -1,0 +1,88 @@
+"""Fills idempotency_store by SQL: by requests, millions of keys would take hours.
+
+A row is what the product writes for a fund: a random digest, token and fingerprint, a body of 350 bytes, and expiries
+in the order of creation. They go in through all of the table's indexes, so these have grown as in production.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+
+from benchmarks.stack import Stack
+
+BODY = 350  # bytes
+USERS = 10_000  # principals, each with as many keys as the next
+BATCH = 250_000  # rows of a transaction
+SAY_EVERY = 4 * BATCH  # rows
+BYTES_PER_KEY = 1000  # of disk, at most: about 800 with all indexes, and dead pages
+BYTES_BESIDE = 4 * 2**30  # write-ahead log between two checkpoints, and the services themselves
+HOUR = 3600.0  # s
+DAY = 24 * HOUR
+
+INSERT = """
+INSERT INTO idempotency_store (
+    digest, environment, operation, principal, token, fingerprint, status, content_type, location, body,
+    created_at, expires_at
+)
+SELECT gen_random_uuid(), 'dev', 'fund-create', (1000 + n %% %(users)s)::text, gen_random_uuid()::text,
+       gen_random_uuid(), 201, 'application/json', '/api/funds/' || n,
+       convert_to(rpad('{"id":' || n || ',"name":"', %(body)s - 2, 'Harbor Growth ') || '"}', 'UTF8'),
+       expires - interval '1 day', expires
+FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n,
+     LATERAL (SELECT now() + %(earliest)s * interval '1 second'
+                     + n * (%(latest)s - %(earliest)s) / %(keys)s * interval '1 second') AS expiry (expires)
+ORDER BY n
+"""
+# Nothing here has to survive a crash, and a page image after each checkpoint would double what is written.
+FASTER = (
+    "ALTER SYSTEM SET full_page_writes = off",
+    "SELECT pg_reload_conf()",
+    "SET synchronous_commit = off",
+    "ALTER TABLE idempotency_store SET (autovacuum_enabled = off)",
+)
+AS_BEFORE = (
+    "VACUUM (ANALYZE) idempotency_store",
+    "ALTER TABLE idempotency_store RESET (autovacuum_enabled)",
+    "ALTER SYSTEM RESET full_page_writes",
+    "SELECT pg_reload_conf()",
+    "CHECKPOINT",
+)
+
+
+class TooLittleSpace(Exception):
+    """The disk cannot hold so many keys."""
+
+
+def check_space(keys: int) -> None:
+    """Raises TooLittleSpace when the temporary directory's disk has not enough room."""
+    directory = tempfile.gettempdir()
+    needed, free = keys * BYTES_PER_KEY + BYTES_BESIDE, shutil.disk_usage(directory).free
+    if free < needed:
+        raise TooLittleSpace(
+            f"{keys:,} keys need {needed / 2**30:.1f} GiB in {directory}, and {free / 2**30:.1f} GiB are free: "
+            "give fewer --keys, or set TMPDIR to a directory on a larger disk"
+        )
+
+
+def fill_live(stack: Stack, keys: int, say: Callable[[str], None]) -> None:
+    """Add keys that expire from in an hour to in a day: none of them within the run."""
+    _fill(stack, keys, earliest=HOUR, latest=DAY, say=say)
+
+
+def fill_expired(stack: Stack, keys: int, say: Callable[[str], None]) -> None:
+    """Add keys that expired in the course of the last day."""
+    _fill(stack, keys, earliest=-DAY, latest=0.0, say=say)
+
+
+def _fill(stack: Stack, keys: int, *, earliest: float, latest: float, say: Callable[[str], None]) -> None:
+    same = {"keys": keys, "earliest": earliest, "latest": latest, "users": USERS, "body": BODY}
+    with stack.superuser() as connection:
+        for statement in FASTER:
+            connection.execute(statement)
+        for first in range(1, keys + 1, BATCH):
+            last = min(first + BATCH - 1, keys)
+            connection.execute(INSERT, {**same, "first": first, "last": last})
+            if last % SAY_EVERY == 0:
+                say(f"  {last:,} of {keys:,} keys")
+        for statement in AS_BEFORE:
+            connection.execute(statement)

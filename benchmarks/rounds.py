@@ -1,0 +1,72 @@
+"""Measures variants in turn, round after round, so that a slow moment of the machine hits all of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from benchmarks.figures import Sample, rotated
+from benchmarks.load import UnexpectedAnswer, keep_sending, posts_with_new_keys
+from benchmarks.servers import Server
+
+CONNECTIONS = 2  # for one worker with one thread: the next request always waits
+WARM_UP_MAX = 1.0  # s of each variant in round 0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing to measure, and how to measure it for so many seconds."""
+
+    name: str
+    what: str
+    run: Callable[[float], Sample]
+
+
+@dataclass
+class Measured:
+    """Each variant's sample of each round; who failed in the middle is in ``failures`` only."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def measure(variants: Sequence[Variant], *, rounds: int, seconds: float, say: Say) -> Measured:
+    """Measure all in turn, each round begun with another one. Round 0 warms up and does not count."""
+    found = Measured({variant.name: [] for variant in variants})
+    for number in range(rounds + 1):
+        say(f"round {number} of {rounds}")
+        for variant in rotated(variants, number):
+            if variant.name in found.failures:
+                continue
+            try:
+                sample = variant.run(seconds if number else min(seconds, WARM_UP_MAX))
+            except (OSError, UnexpectedAnswer) as error:
+                found.failures[variant.name] = repr(error)
+                del found.samples[variant.name]
+                continue
+            if number:
+                found.samples[variant.name].append(sample)
+    return found
+
+
+def creating(server: Server, path: str, *, token: str, body: bytes) -> Callable[[float], Sample]:
+    """The same POST, each time under a new key."""
+    streams = [posts_with_new_keys(path, token=token, body=body) for _ in range(CONNECTIONS)]
+    return sending(server, streams, expected=201)
+
+
+def repeating(server: Server, sent: bytes, *, expected: int) -> Callable[[float], Sample]:
+    """The very same request."""
+    return sending(server, [repeat(sent) for _ in range(CONNECTIONS)], expected=expected)
+
+
+def sending(
+    server: Server, streams: Sequence[Iterator[bytes]], *, expected: int
+) -> Callable[[float], Sample]:
+    """These requests, a connection for each stream."""
+
+    def run(seconds: float) -> Sample:
+        return keep_sending(server.port, streams, seconds=seconds, expected=expected)
+
+    return run

@@ -1,0 +1,138 @@
+"""Web servers to measure: Granian with the options of ``fundapi.serve``, on a port of 127.0.0.1."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.load import Connection, request
+from benchmarks.stack import PROJECT, Stack
+from fundapi.embedded.processes import dying_with_parent
+from fundapi.serve import command as product_command
+
+READY_TIMEOUT = 60  # s; a busy machine imports slowly
+READY_POLL = 0.01  # s; the error of a measured cold start
+STOP_TIMEOUT = 10  # s
+
+
+@dataclass(frozen=True)
+class Site:
+    """Something to serve: which application, by which Python, in which environment."""
+
+    name: str
+    application: str = "fundapi.wsgi:application"
+    interface: str = "wsgi"
+    python: str = sys.executable
+    settings: str = "benchmarks.settings"
+    environ: tuple[tuple[str, str], ...] = ()
+
+    def command(self, port: int, *, workers: int, threads: int) -> list[str]:
+        """The server's command line: the product's own, with this application, interface and Python."""
+        options = {"PORT": str(port), "WEB_CONCURRENCY": str(workers), "WEB_THREADS": str(threads)}
+        ours = {
+            sys.executable: self.python,
+            "fundapi.wsgi:application": self.application,
+            "wsgi": self.interface,
+        }
+        return [ours.get(part, part) for part in product_command(options)]
+
+
+class Server:
+    """A running web server on ``port``; ``seconds_to_ready`` from its start to its first good answer."""
+
+    def __init__(self, site: Site, stack: Stack, *, workers: int, threads: int) -> None:
+        self.site = site
+        self.port = free_port()
+        threads = threads if site.interface == "wsgi" else 1  # an event loop has one
+        self.command = site.command(self.port, workers=workers, threads=threads)
+        self.log = stack.home / f"{site.name}-{self.port}.log"
+        metrics = stack.home / f"{site.name}-{self.port}.metrics"
+        metrics.mkdir()
+        environ = {
+            **stack.environ,
+            "DJANGO_SETTINGS_MODULE": site.settings,
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),  # as `make run` sets it
+            "WEB_THREADS": str(threads),
+            **dict(site.environ),
+        }
+        began = time.perf_counter()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=PROJECT,
+                env=environ,
+                stdout=log,
+                stderr=log,
+                preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - started before any thread
+            )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        self.seconds_to_ready = time.perf_counter() - began
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that serve requests."""
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
+        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+    def stop(self) -> None:
+        if self.process.poll() is not None:
+            return
+        family: list[subprocess.Popen[bytes] | psutil.Process] = [
+            self.process,
+            *psutil.Process(self.process.pid).children(recursive=True),
+        ]
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait(STOP_TIMEOUT)
+
+    def last_words(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-15:])
+
+    def _wait_until_ready(self) -> None:
+        ask = request("GET", "/readyz")
+        deadline = time.monotonic() + READY_TIMEOUT
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with suppress(OSError), closing(Connection(self.port)) as connection:
+                if connection.send(ask).status == 200:
+                    return
+            time.sleep(READY_POLL)
+        raise RuntimeError(f"{self.site.name} did not start:\n{self.last_words()}")
+
+
+@contextmanager
+def serving(site: Site, stack: Stack, *, workers: int = 1, threads: int = 1) -> Iterator[Server]:
+    """Serve ``site`` until the context ends."""
+    server = Server(site, stack, workers=workers, threads=threads)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def shown(command: list[str]) -> str:
+    """A command line as a person would type it in the project's directory."""
+    parts = (part.replace(f"{PROJECT}{os.sep}", "") for part in command)
+    return " ".join(parts).replace(str(Path(sys.executable)), ".venv/bin/python")

@@ -1,0 +1,39 @@
+"""Who is compared with whom."""
+
+from benchmarks.goals import RATIO_MIN
+from benchmarks.ratios import FIXED, MEANING, compared, ratio_rounds
+from tests.benchmarks.made_up import comparison
+
+FOUND = comparison()
+PAIRS = compared(FOUND.samples, FOUND.contestants)
+
+
+def test_the_best_peer_may_answer_a_stored_key_to_anybody() -> None:
+    assert PAIRS["replay_vs_best_peer"] == ("fundapi: replay", "open: replay")
+
+
+def test_the_best_authenticating_peer_refuses_a_stored_key_without_a_token() -> None:
+    assert PAIRS["replay_vs_best_authenticating_peer"] == ("fundapi: replay", "strict: replay")
+
+
+def test_the_best_database_peer_keeps_its_keys_in_postgresql() -> None:
+    assert PAIRS["create_vs_best_peer"] == ("fundapi: create", "open: create")
+    assert PAIRS["create_vs_best_database_peer"] == ("fundapi: create", "strict: create")
+
+
+def test_django_is_compared_with_django() -> None:
+    assert not [pair for pair in PAIRS.values() if "on FastAPI" in pair[1]]
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    assert "ofrep_vs_plain" not in PAIRS
+    assert compared({}, FOUND.contestants) == {}
+
+
+def test_each_ratio_is_told_round_by_round() -> None:
+    assert ratio_rounds(FOUND.samples, FOUND.contestants)["create_vs_plain"] == [1.0, 1.1, 1.2]
+
+
+def test_each_ratio_has_a_sentence_and_each_goal_is_one_of_a_ratio() -> None:
+    assert set(PAIRS) | set(FIXED) <= set(MEANING)
+    assert set(RATIO_MIN) <= set(MEANING)
