@@ -28,7 +28,9 @@ from tests.servers import PROJECT, database_url
 from tests.traffic import Judged, Traffic
 
 FOREVER = 5  # min; these end by themselves
-SOON = 0.08  # min; a few checks
+SOON = 0.2  # min; a few checks
+# For monitorings that end by the clock: a busy machine may stand still for seconds, and the judge be late for many.
+UNHURRIED = override_settings(ROLLOUT_CHECK_INTERVAL=timedelta(seconds=3), ROLLOUT_BREAKER_CHECKS=30)
 
 
 @contextmanager
@@ -199,6 +201,7 @@ def test_what_could_not_be_reverted_is_said_before_it_has_to_be(release: Release
 # --- Not red ------------------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 def test_a_healthy_deployment_is_healthy(release: Release, traffic: Judged) -> None:
     canary, deployment = traffic(), release.deployed()
     canary.send("migration_succeeded", clients=20)
@@ -211,6 +214,7 @@ def test_a_healthy_deployment_is_healthy(release: Release, traffic: Judged) -> N
     assert canary.rollout.percentage == 10
 
 
+@UNHURRIED
 def test_the_checks_of_a_beat_that_runs_are_followed_and_none_made(release: Release, traffic: Judged) -> None:
     canary, _ = traffic(), release.deployed()
     canary.send("migration_succeeded", clients=20)
@@ -231,9 +235,10 @@ def test_the_checks_of_a_beat_that_runs_are_followed_and_none_made(release: Rele
         beating.result(30)
     assert ended.code == 0, ended.says
     assert list(Check.objects.filter(rollout=canary.rollout).values_list("pk", flat=True)) == made
-    assert len(made) >= 3
+    assert len(made) >= 2
 
 
+@UNHURRIED
 def test_no_telemetry_and_no_issues_is_not_healthy(release: Release, traffic: Judged) -> None:
     canary, _ = traffic(), release.deployed()
     release.stub.open_issue(timezone.now() - timedelta(days=1))  # before the deployment
@@ -257,6 +262,7 @@ def test_three_production_issues_trip_the_breaker_where_telemetry_is_silent(
     assert [each["source"] for each in ended.document["sightings"]] == ["issues"] * 3
 
 
+@UNHURRIED
 def test_issues_say_nothing_where_telemetry_speaks(release: Release, traffic: Judged) -> None:
     canary, deployment = traffic(), release.deployed()
     for _ in range(9):
@@ -267,6 +273,7 @@ def test_issues_say_nothing_where_telemetry_speaks(release: Release, traffic: Ju
     assert ended.code == 0, ended.says
 
 
+@UNHURRIED
 def test_a_missing_label_is_not_taken_for_no_issues(release: Release, traffic: Judged) -> None:
     canary, _ = traffic(), release.deployed()
     release.stub.labels.clear()
@@ -362,6 +369,8 @@ def start(release: Release, canary: Traffic, *arguments: str, breaker: int = 3) 
         [*command, "--minutes", str(FOREVER), *arguments],
         cwd=PROJECT,
         env=os.environ | settings,
+        # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a signal, and no more
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -375,10 +384,9 @@ def test_a_second_run_goes_on_with_what_was_interrupted(release: Release, traffi
         eventually(lambda: Check.objects.filter(rollout=canary.rollout, signal="red").first())
         first.send_signal(signal.SIGINT)
         try:
-            out, errors = first.communicate(timeout=10)
-        except subprocess.TimeoutExpired:  # Python forgets one that meets a finalizer: people press again
-            first.send_signal(signal.SIGINT)
             out, errors = first.communicate(timeout=30)
+        finally:
+            first.kill()
     assert first.returncode == 130, out + errors
     assert "Interrupted. Run it again" in out
     deployment.refresh_from_db()
@@ -392,6 +400,7 @@ def test_a_second_run_goes_on_with_what_was_interrupted(release: Release, traffi
     assert ended.document["sightings"][0]["at"] == earliest.at.isoformat().replace("+00:00", "Z")
 
 
+@UNHURRIED
 def test_a_monitoring_can_be_begun_anew(release: Release, traffic: Judged) -> None:
     canary = traffic()
     long_ago = timezone.now() - timedelta(hours=3)
