@@ -151,8 +151,8 @@ def intake(batches: int) -> tuple[float, list[float]]:
 
     Returns events per second of CPU, PostgreSQL's and ours together, and the time of each batch in ms.
     """
-    from rollout import configuration, store  # noqa: PLC0415
-    from rollout.telemetry import parse  # noqa: PLC0415
+    from rollout import store  # noqa: PLC0415
+    from rollout.telemetry import parse, tracked  # noqa: PLC0415
 
     bodies = [
         json.dumps(
@@ -181,7 +181,7 @@ def intake(batches: int) -> tuple[float, list[float]]:
     began = time.process_time() + postgres_cpu()
     for body in bodies:
         start = time.perf_counter()
-        batch = parse(json.loads(body), tracks=configuration.current().tracks)
+        batch = parse(json.loads(body), tracks=tracked())
         assert store.arrive(batch.events) == BATCH
         took.append((time.perf_counter() - start) * 1000)
     spent = time.process_time() + postgres_cpu() - began
