@@ -10,14 +10,15 @@ from datetime import timedelta
 from typing import Any
 
 import psutil
+from django.core.wsgi import get_wsgi_application
 from django.db import connection
+from django.test import RequestFactory
 from django.utils import timezone
 
-from rollout import configuration, store
+from rollout import store
 from rollout.conf import conf
 from rollout.models import Rollout, Watch
 from rollout.purge import purge
-from rollout.telemetry import parse
 from rollout.tick import check
 
 MINUTES = 24 * 60
@@ -115,42 +116,55 @@ def postgres_cpu() -> float:
 
 
 def intake(batches: int) -> tuple[float, list[float]]:
-    """Take batches as the view does, from bytes to COMMIT.
+    """Send batches through the whole WSGI application: throttle, view, checks, COMMIT, answer.
 
     Returns events per second of CPU, PostgreSQL's and ours together, and the time of each batch in ms.
     """
-    bodies = [
-        json.dumps(
-            {
-                "clientId": str(uuid.uuid4()),
-                "sessionId": str(uuid.uuid4()),
-                "dropped": 0,
-                "events": [
-                    {
-                        "id": str(uuid.uuid4()),
-                        "event": "heartbeat",
-                        "category": "usage",
-                        "ok": True,
-                        "at": "2026-11-23T09:00:00.000Z",
-                        "flag": "BENCHED",
-                        "variant": "fund-store",
-                        "detail": None,
-                    }
-                    for _ in range(BATCH)
-                ],
-            }
-        ).encode()
-        for _ in range(batches)
+    requests = [
+        RequestFactory(REMOTE_ADDR=f"10.0.{number // 250}.{number % 250}")
+        .post("/api/telemetry", _body(), content_type="application/json")
+        .environ
+        for number in range(batches)
     ]
+    application = get_wsgi_application()
+    statuses: list[str] = []
     took = []
+
+    def start_response(status: str, *_: Any) -> Callable[[bytes], object]:
+        statuses.append(status)
+        return lambda _data: None
+
     began = time.process_time() + postgres_cpu()
-    for body in bodies:
+    for environ in requests:
         start = time.perf_counter()
-        batch = parse(json.loads(body), tracks=configuration.current().tracks)
-        assert store.arrive(batch.events) == BATCH
+        application(environ, start_response).close()
         took.append((time.perf_counter() - start) * 1000)
     spent = time.process_time() + postgres_cpu() - began
+    assert set(statuses) == {"202 Accepted"}, set(statuses)
     return batches * BATCH / spent, took
+
+
+def _body() -> bytes:
+    return json.dumps(
+        {
+            "clientId": str(uuid.uuid4()),
+            "sessionId": str(uuid.uuid4()),
+            "dropped": 0,
+            "events": [
+                {
+                    "id": str(uuid.uuid4()),
+                    "event": "heartbeat",
+                    "category": "usage",
+                    "ok": True,
+                    "at": "2026-11-23T09:00:00.000Z",
+                    "flag": "BENCHED",
+                    "variant": "fund-store",
+                    "detail": None,
+                }
+                for _ in range(BATCH)
+            ],
+        }
+    ).encode()
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection
 
-from rollout import configuration, operations
+from rollout import configuration, operations, store
 from rollout.models import Rollout, TelemetryEvent
-from rollout.telemetry import as_uuid
+from rollout.telemetry import as_uuid, parse
 from tests.answers import assert_problem
 from tests.servers import Server, running_server
 
@@ -93,6 +94,26 @@ def test_another_client_s_event_of_the_same_id_is_another_event(browser: httpx.C
         assert browser.post("/api/telemetry", json=batch(same)).json()["accepted"] == 1
 
 
+def test_ids_never_change_because_a_batch_of_yesterday_would_be_counted_again() -> None:
+    body = batch({"id": "1", "event": "heartbeat"}, clientId="a", sessionId="b", dropped=3)
+    heartbeat, loss = parse(body, tracks=bool).events
+    assert as_uuid(str(heartbeat.id)) == uuid.UUID("4a0fe6d2-544e-b15b-a0f9-923424682c85")
+    assert loss.id == uuid.UUID("45cdf666-2870-61e7-6db9-0a6486ab50dc")
+    assert heartbeat.client == loss.client == uuid.UUID("5659c073-608c-2ad7-4626-8ece172168b5")
+    assert heartbeat.session == loss.session == uuid.UUID("2e7c7a66-0905-338e-6a29-7946d8c0d57e")
+
+
+def test_postgresql_plans_the_intake_once_a_connection(database: None) -> None:
+    connection.close()
+    for _ in range(10):
+        assert store.arrive(parse(batch(event(), event()), tracks=bool).events) == 2
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        ((statement,),) = cursor.fetchall()
+    connection.close()
+    assert "rollout_telemetry" in statement
+
+
 def test_a_beacon_needs_no_preflight(browser: httpx.Client) -> None:
     body = batch(event())
     headers = {"Content-Type": "text/plain;charset=UTF-8"}
@@ -113,6 +134,8 @@ def test_a_beacon_needs_no_preflight(browser: httpx.Client) -> None:
         (event("<script>"), "invalid_event"),
         (event("x" * 65), "invalid_event"),
         (event(ok="false"), "invalid_ok"),
+        (event(ok=1), "invalid_ok"),  # though it equals the True of its neighbour
+        (event(ok=[True]), "invalid_ok"),
         (event(flag="use_fund_store"), "invalid_flag"),
         (event(flag=["A"]), "invalid_flag"),
         (event(variant="x" * 33), "invalid_variant"),
