@@ -121,7 +121,7 @@ def intake(batches: int) -> tuple[float, list[float]]:
     Returns events per second of CPU, PostgreSQL's and ours together, and the time of each batch in ms.
     """
     requests = [
-        RequestFactory(REMOTE_ADDR=f"10.0.{number // 250}.{number % 250}")
+        RequestFactory(REMOTE_ADDR=f"10.0.{number // 250}.{number % 250}", HTTP_HOST="127.0.0.1")
         .post("/api/telemetry", _body(), content_type="application/json")
         .environ
         for number in range(batches)
