@@ -45,7 +45,7 @@ def _install(directory: Path, peer: Peer) -> None:
     pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")]
     options = ["--quiet", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run(
-        [*pip, "install", *options, "--no-deps", "--requirement", str(peer.requirements)],
+        [*pip, "install", *options, "--no-deps", "--require-hashes", "--requirement", str(peer.requirements)],
         check=False,
         capture_output=True,
         text=True,

@@ -8,14 +8,17 @@ import pytest
 from benchmarks.peers.catalog import PEERS, REQUIREMENTS
 from tests.servers import PROJECT
 
-PINNED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>\d[A-Za-z0-9.]*)")
+PINNED = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>\d[A-Za-z0-9.]*)(?: --hash=sha256:[0-9a-f]{64})+"
+)
 PLACES = re.compile(r"https?://|--(extra-)?index-url|--find-links|\bpypi\b", re.IGNORECASE)
 FILES = [path for path in (PROJECT / "benchmarks").rglob("*") if path.is_file() and path.suffix != ".pyc"]
 
 
 @pytest.mark.parametrize("path", sorted(REQUIREMENTS.iterdir()), ids=lambda path: path.name)
-def test_every_package_of_a_peer_is_pinned_by_its_exact_version(path: Path) -> None:
-    pins = [PINNED.fullmatch(line) for line in path.read_text().splitlines()]
+def test_every_package_of_a_peer_is_pinned_by_its_exact_version_and_its_hashes(path: Path) -> None:
+    lines = re.sub(r"\s*\\\n\s*", " ", path.read_text()).splitlines()
+    pins = [PINNED.fullmatch(line) for line in lines]
     assert pins
     assert all(pins)
     assert path.stem in {pin["name"] for pin in pins if pin}
