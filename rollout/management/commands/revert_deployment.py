@@ -35,7 +35,8 @@ class Command(ReleaseCommand):
         parser.add_argument(
             "--after-rollback",
             action="store_true",
-            help="only if the judge has rolled back since the deployment, and no earlier run settled it",
+            help="only if the judge has rolled back since the deployment (one of the rollouts named, or any), and no "
+            "earlier run settled it",
         )
 
     def release(self, screen: Screen, **options: Any) -> Result:
@@ -43,7 +44,7 @@ class Command(ReleaseCommand):
         deployment = records.deployment_of(options["pr"]) if options["pr"] else records.latest()
         why = options["reason"] or f"{records.shell_user()} took it back."
         if options["after_rollback"]:
-            incident = records.rolled_back_since(deployment) if deployment else None
+            incident = records.rolled_back_since(deployment, options["feature"]) if deployment else None
             if deployment is None or incident is None or deployment.revert_settled:
                 return Result(Outcome.HEALTHY, "No deployment since has to be reverted.")
             why = f"The judge rolled {incident.rollout.feature} back: {incident.reason}"

@@ -29,14 +29,14 @@ def rolled_back(traffic: Judged) -> Traffic:
     return canary
 
 
-def after_rollback(release: Release) -> Ended:
-    return release.run("revert_deployment", "--after-rollback")
+def after_rollback(release: Release, canary: Traffic) -> Ended:
+    return release.run("revert_deployment", "--after-rollback", "--feature", canary.feature)
 
 
 def test_a_rollback_by_the_judge_opens_the_revert_once(release: Release, traffic: Judged) -> None:
     deployment = release.deployed()
     canary = rolled_back(traffic)
-    ended = after_rollback(release)
+    ended = after_rollback(release, canary)
     deployment.refresh_from_db()
     assert (ended.code, ended.says) == (0, deployment.revert_says)
     assert deployment.state == "rolled_back"
@@ -44,7 +44,7 @@ def test_a_rollback_by_the_judge_opens_the_revert_once(release: Release, traffic
     assert f"The judge rolled {canary.feature} back: " in pull.body
     assert release.remote.read(deployment.revert_branch, "fund.py") == FUND
     requests = len(release.stub.requests)
-    assert after_rollback(release).document["effects"] == []
+    assert after_rollback(release, canary).document["effects"] == []
     assert len(release.stub.requests) == requests
 
 
@@ -52,12 +52,12 @@ def test_nothing_is_reverted_while_nothing_was_rolled_back(release: Release, tra
     canary = rolled_back(traffic)
     mended = release.deployed()
     Deployment.objects.filter(pk=mended.pk).update(deployed_at=canary.now + timedelta(minutes=5))
-    assert (after_rollback(release).code, release.stub.requests) == (0, [])
+    assert (after_rollback(release, canary).code, release.stub.requests) == (0, [])
 
 
 def test_without_a_deployment_there_is_nothing_to_revert(release: Release, traffic: Judged) -> None:
-    rolled_back(traffic)
-    assert after_rollback(release).code == 0
+    canary = rolled_back(traffic)
+    assert after_rollback(release, canary).code == 0
     ended = release.run("revert_deployment")
     assert ended.code == 2
     assert "run monitor_deployment --pr NUMBER" in ended.says
@@ -65,18 +65,18 @@ def test_without_a_deployment_there_is_nothing_to_revert(release: Release, traff
 
 def test_what_github_does_not_answer_is_tried_again(release: Release, traffic: Judged) -> None:
     deployment = release.deployed()
-    rolled_back(traffic)
+    canary = rolled_back(traffic)
 
     def go(_: Request) -> None:
         raise Gone
 
     release.stub.fault = go
-    assert after_rollback(release).code == 2
+    assert after_rollback(release, canary).code == 2
     deployment.refresh_from_db()
     assert (deployment.state, deployment.revert_settled) == ("rolled_back", False)
     assert "GitHub did not answer" in deployment.revert_says
     release.stub.fault = lambda _request: None
-    assert after_rollback(release).code == 0
+    assert after_rollback(release, canary).code == 0
     deployment.refresh_from_db()
     assert deployment.revert_settled
 
@@ -84,13 +84,13 @@ def test_what_github_does_not_answer_is_tried_again(release: Release, traffic: J
 def test_a_conflict_is_for_a_person_and_not_tried_for_ever(release: Release, traffic: Judged) -> None:
     deployment = release.deployed()
     release.remote.commit_to_main({"fund.py": FUND.replace("three", "trois")})
-    rolled_back(traffic)
-    ended = after_rollback(release)
+    canary = rolled_back(traffic)
+    ended = after_rollback(release, canary)
     assert ended.code == 1
     assert "conflicts with later changes in fund.py" in ended.says
     deployment.refresh_from_db()
     assert (deployment.revert_says, deployment.revert_settled) == (ended.says, True)
-    assert after_rollback(release).code == 0
+    assert after_rollback(release, canary).code == 0
 
 
 def test_a_person_rolls_back_and_reverts_in_one_go(release: Release, traffic: Judged) -> None:
@@ -115,11 +115,11 @@ def test_a_container_without_a_checkout_reverts_by_the_remote_s_address(
     release: Release, traffic: Judged, tmp_path: Path
 ) -> None:
     deployment = release.deployed()
-    rolled_back(traffic)
+    canary = rolled_back(traffic)
     nothing = tmp_path / "app"
     nothing.mkdir()
     with override_settings(ROLLOUT_PROJECT_DIRECTORY=nothing, ROLLOUT_GIT_REMOTE=str(release.remote.bare)):
-        ended = after_rollback(release)
+        ended = after_rollback(release, canary)
     assert ended.code == 0, ended
     deployment.refresh_from_db()
     assert release.remote.read(deployment.revert_branch, "fund.py") == FUND
@@ -164,6 +164,7 @@ def test_celery_judges_rolls_back_and_opens_the_revert(
         eventually(
             lambda: Deployment.objects.filter(pk=deployment.pk, revert_settled=True).first(), timeout=60
         )
+        eventually(lambda: canary.rollout.percentage == 0, timeout=60)  # others' rollouts may have been first
         deployment.refresh_from_db()
     log = (tmp_path / "worker.log").read_text()
     assert deployment.revert_pull_request in release.stub.pulls, log

@@ -28,7 +28,7 @@ from tests.servers import PROJECT, database_url
 from tests.traffic import Judged, Traffic
 
 FOREVER = 5  # min; these end by themselves
-SOON = 0.2  # min; a few checks
+SOON = 0.15  # min; a few checks
 # For monitorings that end by the clock: a busy machine may stand still for seconds, and the judge be late for many.
 UNHURRIED = override_settings(ROLLOUT_CHECK_INTERVAL=timedelta(seconds=3), ROLLOUT_BREAKER_CHECKS=30)
 
