@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -76,7 +77,12 @@ class Run:
     def programs(self, words: str) -> list[psutil.Process]:
         """The children whose command line has these words."""
         children: list[psutil.Process] = psutil.Process(self.process.pid).children()
-        return [child for child in children if is_alive(child) and words in " ".join(child.cmdline())]
+        found = []
+        for child in children:
+            with suppress(psutil.NoSuchProcess):  # it may end between two looks
+                if is_alive(child) and words in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     def program(self, words: str) -> psutil.Process:
         self.until(lambda: self.programs(words))
