@@ -5,6 +5,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import django
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import DjangoHelpFormatter
+
 PAGE = Path(__file__).resolve().parent / "reference" / "commands.md"
 COMMANDS = {
     "Releasing": [
@@ -23,8 +27,6 @@ All of them are `manage.py COMMAND`; `--help` says the same. Made from it by `py
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     """Return the parser of one of our commands."""
-    from django.core.management import get_commands, load_command_class  # noqa: PLC0415 - Django is set up by then
-
     parser: argparse.ArgumentParser = load_command_class(get_commands()[command], command).create_parser(
         "manage.py", command
     )
@@ -33,8 +35,6 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 def described(parser: argparse.ArgumentParser, name: str, depth: int) -> Iterator[str]:
     """Yield the lines about a command, and about its actions."""
-    from django.core.management.base import DjangoHelpFormatter  # noqa: PLC0415
-
     actions = [
         action
         for action in parser._actions  # noqa: SLF001 - argparse shows them to nobody
@@ -44,14 +44,14 @@ def described(parser: argparse.ArgumentParser, name: str, depth: int) -> Iterato
     yield f"\n{'#' * depth} {name}\n"
     if parser.description:
         yield parser.description + "\n"
-    plain = [action for action in actions if not isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
+    plain = [action for action in actions if not isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 - the same
     if plain:
         yield "| argument | what |\n|---|---|"
     for action in plain:
         yield f"| `{_spelled(action)}` | {_said(action)} |"
     for group in actions:
-        if isinstance(group, argparse._SubParsersAction):  # noqa: SLF001
-            helps = {choice.dest: choice.help for choice in group._choices_actions}  # noqa: SLF001
+        if isinstance(group, argparse._SubParsersAction):  # noqa: SLF001 - the same
+            helps = {choice.dest: choice.help for choice in group._choices_actions}  # noqa: SLF001 - the same
             for choice, sub in group.choices.items():
                 yield from described(sub, f"{name} {choice}", depth + 1)
                 if not sub.description and helps.get(choice):
@@ -83,8 +83,6 @@ def page() -> str:
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fundapi.settings")
     os.environ.setdefault("SECRET_KEY", "not-used")
-    import django  # noqa: PLC0415
-
     django.setup()
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page())

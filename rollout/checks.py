@@ -86,7 +86,7 @@ def check_email(**_: Any) -> Iterator[CheckMessage]:
 
 
 def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
-    if conf.auto_revert and not (conf.github_token and conf.github_repository):
+    if conf.auto_revert and not conf.github_configured:
         yield Warning(
             "ROLLOUT_AUTO_REVERT is on, and nobody may ask GitHub: no revert will be opened",
             hint="Set GITHUB_TOKEN and GITHUB_REPOSITORY.",

@@ -122,6 +122,11 @@ class Settings:
         return getattr(settings, "ROLLOUT_GITHUB_REPOSITORY", "")
 
     @property
+    def github_configured(self) -> bool:
+        """Whether GitHub can be asked at all."""
+        return bool(self.github_token and self.github_repository)
+
+    @property
     def github_api_url(self) -> str:
         """GitHub Enterprise has its own: ``https://github.example.com/api/v3``."""
         return getattr(settings, "ROLLOUT_GITHUB_API_URL", "https://api.github.com")

@@ -80,6 +80,11 @@ class GitHub:
             retries=conf.github_retries,
         )
 
+    @classmethod
+    def if_configured(cls, conf: Settings) -> "GitHub | None":
+        """Connect as the settings say, where they say anything."""
+        return cls.from_settings(conf) if conf.github_configured else None
+
     @cached_property
     def _repository(self) -> Repository:
         with _asking(f"find {self.name}"):

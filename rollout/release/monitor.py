@@ -34,6 +34,7 @@ from rollout.release.screen import Result, Screen
 from rollout.scoring import Signal
 from rollout.tick import tick
 
+NOT_CONFIGURED = "GITHUB_TOKEN or GITHUB_REPOSITORY is not set"
 STATES = {
     Outcome.HEALTHY: DeploymentState.HEALTHY,
     Outcome.UNHEALTHY: DeploymentState.UNHEALTHY,
@@ -92,7 +93,7 @@ class Monitor:
         try:
             self.git.remote_branch(self.deployment.branch)
             if self.github is None:
-                raise Unavailable("GITHUB_TOKEN or GITHUB_REPOSITORY is not set.")
+                raise Unavailable(f"{NOT_CONFIGURED}.")
         except ReleaseError as error:
             self.screen.warn(f"The flag can be rolled back, but no revert be opened. {error}")
 
@@ -188,9 +189,7 @@ class Monitor:
     def _ask_github(self, sightings: Sequence[Sighting], since: datetime, policy: Policy) -> list[Sighting]:
         """Let issues speak where browsers do not."""
         if self.github is None:
-            return [
-                without_issues(each, "GITHUB_TOKEN or GITHUB_REPOSITORY is not set") for each in sightings
-            ]
+            return [without_issues(each, NOT_CONFIGURED) for each in sightings]
         try:
             opened = self.github.production_issues(self.deployment.deployed_at if self.deployment else since)
         except ReleaseError as error:

@@ -18,6 +18,11 @@ def deployment_of(pull_request: int) -> Deployment | None:
     return Deployment.objects.filter(environment=conf.environment, pull_request=pull_request).first()
 
 
+def find(pull_request: int | None) -> Deployment | None:
+    """Return the deployment of a pull request, or the latest where none is named."""
+    return deployment_of(pull_request) if pull_request else latest()
+
+
 def latest() -> Deployment | None:
     """Return the latest deployment to this environment."""
     return Deployment.objects.filter(environment=conf.environment).order_by("-deployed_at", "-id").first()

@@ -2,17 +2,37 @@
 
 import traceback
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, TextIO, cast
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
+from rollout.models import Rollout
+from rollout.operations import NoSuchRollout
 from rollout.release.decisions import Outcome
-from rollout.release.errors import ReleaseError
+from rollout.release.errors import Missing, ReleaseError
 from rollout.release.screen import Result, Screen
 
 EXIT_CODES = "Exit codes: 0 healthy, 1 rolled back or unhealthy, 2 could not tell."
+
+
+def add_features(parser: CommandParser, what: str) -> None:
+    """Add ``--feature``; :func:`require_features` refuses what it must not name."""
+    parser.add_argument("--feature", action="append", default=[], help=what)
+
+
+def require_features(features: Sequence[str]) -> None:
+    """Refuse the names of rollouts that are none."""
+    for feature in features:
+        if not Rollout.objects.filter(feature=feature).exists():
+            raise Missing(str(NoSuchRollout(feature)))
+
+
+def add_deployment(parser: CommandParser) -> None:
+    """Add ``--pr``, which :func:`rollout.release.records.find` takes."""
+    parser.add_argument("--pr", type=int, help="the deployment of this pull request; the latest by default")
 
 
 class ReleaseCommand(BaseCommand):

@@ -1,20 +1,16 @@
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from rollout.conf import conf
-from rollout.models import Rollout
-from rollout.operations import NoSuchRollout
 from rollout.release import records
 from rollout.release.deploy import record
-from rollout.release.errors import Missing
 from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.monitor import Monitor, Watching
 from rollout.release.screen import Result, Screen
-from rollout.release.shell import ReleaseCommand
+from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
 
 
 class Command(ReleaseCommand):
@@ -26,17 +22,15 @@ class Command(ReleaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument(
-            "--pr", type=int, help="the deployment of this pull request; the latest by default"
-        )
+        add_deployment(parser)
         add_watching(parser)
         parser.add_argument(
             "--restart", action="store_true", help="begin anew, although a monitoring was interrupted"
         )
 
     def release(self, screen: Screen, **options: Any) -> Result:
-        github = GitHub.from_settings(conf) if conf.github_token and conf.github_repository else None
-        deployment = records.deployment_of(options["pr"]) if options["pr"] else records.latest()
+        github = GitHub.if_configured(conf)
+        deployment = records.find(options["pr"])
         if options["pr"] and deployment is None:
             github = github or GitHub.from_settings(conf)
             deployment = record(github.pull_request(options["pr"]), github=github, screen=screen)
@@ -64,12 +58,7 @@ def add_watching(parser: CommandParser) -> None:
         action="store_true",
         help="when the breaker trips: roll the flag back, then open a pull request that reverts the recorded commit",
     )
-    parser.add_argument(
-        "--feature",
-        action="append",
-        default=[],
-        help="a rollout to watch, more than once for several; every one under way by default",
-    )
+    add_features(parser, "a rollout to watch, more than once for several; every one under way by default")
 
 
 def watching(options: dict[str, Any], *, restart: bool = False) -> Watching:
@@ -82,10 +71,3 @@ def watching(options: dict[str, Any], *, restart: bool = False) -> Watching:
         features=tuple(options["feature"]),
         restart=restart,
     )
-
-
-def require_features(features: Sequence[str]) -> None:
-    """Refuse the names of rollouts that are none."""
-    for feature in features:
-        if not Rollout.objects.filter(feature=feature).exists():
-            raise Missing(str(NoSuchRollout(feature)))

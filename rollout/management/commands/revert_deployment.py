@@ -3,7 +3,6 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from rollout.conf import conf
-from rollout.management.commands.monitor_deployment import require_features
 from rollout.release import records
 from rollout.release.decisions import Outcome
 from rollout.release.errors import Missing
@@ -11,7 +10,7 @@ from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.revert import take_back
 from rollout.release.screen import Result, Screen
-from rollout.release.shell import ReleaseCommand
+from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
 
 
 class Command(ReleaseCommand):
@@ -22,15 +21,8 @@ class Command(ReleaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument(
-            "--pr", type=int, help="the deployment of this pull request; the latest by default"
-        )
-        parser.add_argument(
-            "--feature",
-            action="append",
-            default=[],
-            help="a rollout to roll back first, more than once for several",
-        )
+        add_deployment(parser)
+        add_features(parser, "a rollout to roll back first, more than once for several")
         parser.add_argument("--reason", default="", help="for the pull request and the rollout's history")
         parser.add_argument(
             "--after-rollback",
@@ -41,7 +33,7 @@ class Command(ReleaseCommand):
 
     def release(self, screen: Screen, **options: Any) -> Result:
         require_features(options["feature"])
-        deployment = records.deployment_of(options["pr"]) if options["pr"] else records.latest()
+        deployment = records.find(options["pr"])
         why = options["reason"] or f"{records.shell_user()} took it back."
         if options["after_rollback"]:
             incident = records.rolled_back_since(deployment, options["feature"]) if deployment else None
@@ -56,7 +48,7 @@ class Command(ReleaseCommand):
             deployment,
             options["feature"],
             why,
-            github=GitHub.from_settings(conf) if conf.github_token and conf.github_repository else None,
+            github=GitHub.if_configured(conf),
             git=Git.from_settings(conf),
             screen=screen,
         )

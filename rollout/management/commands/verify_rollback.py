@@ -2,9 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.management.commands.monitor_deployment import require_features
 from rollout.release.screen import Result, Screen
-from rollout.release.shell import ReleaseCommand
+from rollout.release.shell import ReleaseCommand, add_features, require_features
 from rollout.release.verify import verify
 
 
@@ -18,12 +17,7 @@ class Command(ReleaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--url", default="", help="the site, such as https://funds.example.com")
-        parser.add_argument(
-            "--feature",
-            action="append",
-            default=[],
-            help="a rollout that must be legacy, more than once for several",
-        )
+        add_features(parser, "a rollout that must be legacy, more than once for several")
 
     def release(self, screen: Screen, **options: Any) -> Result:
         require_features(options["feature"])
