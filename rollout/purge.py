@@ -2,7 +2,6 @@
 
 import time
 from datetime import datetime
-from typing import Any
 
 from django.utils import timezone
 
@@ -17,16 +16,17 @@ def purge(*, now: datetime | None = None) -> dict[str, int]:
         "telemetry": _all(store.PURGE_EVENTS, "telemetry", now - conf.event_retention),
         "checks": _all(store.PURGE_CHECKS, "checks", now - conf.check_retention),
         "alerts": _all(store.PURGE_ALERTS, "alerts", now - conf.check_retention),
-        "stage members": _all(store.PURGE_MEMBERS, "stage members"),
+        "stage members": _all(store.PURGE_MEMBERS, "stage members", now),
     }
 
 
-def _all(sql: str, table: str, *parameters: Any) -> int:
+def _all(sql: str, table: str, before: datetime) -> int:
     total = 0
-    while deleted := store.purge(sql, conf.purge_batch_size, *parameters):
+    batch = conf.purge_batch_size
+    while deleted := store.purge(sql, batch=batch, before=before):
         total += deleted
         metrics.purged.labels(table).inc(deleted)
-        if deleted < conf.purge_batch_size:
+        if deleted < batch:
             break
         time.sleep(conf.purge_pause.total_seconds())
     return total

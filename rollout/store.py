@@ -231,38 +231,37 @@ def alert_failed(alert_id: int, *, attempt: int, error: str, pause: timedelta) -
     _execute(ALERT_FAILED, (error, pause, alert_id, attempt))
 
 
-# Oldest first by order of arrival, which has an index. SKIP LOCKED: two purges share the work.
+# Oldest first by order of arrival, which has an index: of millions, only a batch is looked at. SKIP LOCKED: two purges
+# share the work.
 PURGE_EVENTS = """
 DELETE FROM rollout_telemetry WHERE id IN (
     SELECT id FROM (
-        SELECT id, arrived_at FROM rollout_telemetry ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED
-    ) AS oldest WHERE arrived_at < %s
+        SELECT id, arrived_at FROM rollout_telemetry ORDER BY seq LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+    ) AS oldest WHERE arrived_at < %(before)s
 )
 """
 PURGE_CHECKS = """
 DELETE FROM rollout_check WHERE id IN (
-    SELECT id FROM (SELECT id, at, settled FROM rollout_check ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS oldest
-    WHERE at < %s AND settled
+    SELECT id FROM rollout_check WHERE at < %(before)s AND settled ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 """
 PURGE_ALERTS = """
 DELETE FROM rollout_alert WHERE id IN (
-    SELECT id FROM (SELECT id, created_at FROM rollout_alert ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) AS oldest
-    WHERE created_at < %s
+    SELECT id FROM rollout_alert WHERE created_at < %(before)s ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 """
 # A stage that is over is not looked at again.
 PURGE_MEMBERS = """
 DELETE FROM rollout_stage_member WHERE (rollout_id, stage, who) IN (
     SELECT m.rollout_id, m.stage, m.who FROM rollout_stage_member AS m JOIN rollout_watch AS w USING (rollout_id)
-    WHERE m.stage < w.stage LIMIT %s
+    WHERE m.stage < w.stage LIMIT %(batch)s
 )
 """
 
 
-def purge(sql: str, *parameters: Any) -> int:
-    """Run one batch of a purge, and return how many rows it deleted."""
-    deleted: int = _execute(sql, parameters).rowcount
+def purge(sql: str, *, batch: int, before: datetime) -> int:
+    """Run one batch of a purge of what is older than `before`, and return how many rows it deleted."""
+    deleted: int = _execute(sql, {"batch": batch, "before": before}).rowcount
     return deleted
 
 
