@@ -58,8 +58,9 @@ def _variants(
 
     def start(site: Site) -> Server:
         server = servers.enter_context(serving(site, running))
-        environ = " ".join("=".join(pair) for pair in site.environ)
-        found.commands[site.name] = f"{environ} {shown(server.command)}".strip()
+        environ = {"DJANGO_SETTINGS_MODULE": site.settings, **dict(site.environ)}
+        variables = [f"{name}={value}" for name, value in environ.items()]
+        found.commands[site.name] = shown(["env", *variables, *server.command])
         return server
 
     made: list[Variant] = []

@@ -1,5 +1,6 @@
 """Who is measured: ours, and each peer that can be installed, set up and asked."""
 
+import re
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from benchmarks.bodies import fund, stock_fund
 from benchmarks.peers.catalog import PEERS, Peer
 from benchmarks.peers.facts import Body, Facts, Probe
 from benchmarks.peers.install import NotInstalled, python_for
-from benchmarks.servers import Site, serving
+from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import PROJECT, Stack
 
 OURS = "fundapi"
@@ -84,10 +85,17 @@ def _asked(contestant: Contestant, stack: Stack, tokens: tuple[str, str]) -> Con
             try:
                 facts = Probe(server.port, contestant.path, tokens, contestant.body, count).facts()
             except (OSError, AssertionError) as error:
-                return _failed(contestant, f"does not work: {error!r}; {server.last_words()[-600:]}")
+                return _failed(contestant, f"does not work: {error} ({_exception(server)})")
     except RuntimeError as error:
         return _failed(contestant, f"does not start: {_last_line(str(error))}")
     return Contestant(**{**vars(contestant), "facts": facts})
+
+
+def _exception(server: Server) -> str:
+    """The latest exception in a server's log, which is JSON under Django and plain otherwise."""
+    said = server.last_words()
+    found = re.findall(r'"exc_value":"(.*?)(?<!\\)"', said)
+    return str(found[-1]) if found else _last_line(said)
 
 
 def _failed(contestant: Contestant, failure: str) -> Contestant:

@@ -34,6 +34,11 @@ MEANING = {
     "replay_vs_best_authenticating_peer": (
         "Beside the fastest replay of those Django peers that refuse a stored key without a token: like with like."
     ),
+    "create_vs_best_safe_peer": (
+        "Beside the fastest create of those Django peers that were found safe: they replay, refuse another body, make "
+        "one row of eight requests at once, and show a stored answer to nobody but its user."
+    ),
+    "replay_vs_best_safe_peer": "Beside the fastest replay of the same peers.",
 }
 
 Samples = Mapping[str, Sequence[Sample]]
@@ -46,6 +51,7 @@ def compared(samples: Samples, contestants: Sequence[Contestant]) -> dict[str, t
     rivals = {
         "best_peer": peers,
         "best_database_peer": [each for each in peers if each.peer and each.peer.store == "database"],
+        "best_safe_peer": [each for each in peers if each.facts and each.facts.safe],
     }
     authenticating = [each for each in peers if each.facts and each.facts.refuses_without_token]
     pairs = dict(FIXED)

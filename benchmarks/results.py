@@ -76,6 +76,7 @@ def _at_least(goal: float | None) -> str:
 PEER_COLUMNS = (
     *("contestant", "version", "keys in", "create/s", "replay/s", "replay", "other body, same key"),
     *("8 at once, one key, 10 times", "another user, same key", "stored key, no token"),
+    "safe",
 )
 
 
@@ -92,6 +93,7 @@ def _peers(found: Comparison) -> list[str]:
             [
                 *(each.name, each.version, store, *rates),
                 *(facts.replay, facts.other_body, facts.storm, facts.other_user, facts.no_token),
+                "yes" if facts.safe else "no",
             ]
         )
     failures += [list(failure) for failure in found.failures.items()]
@@ -99,6 +101,8 @@ def _peers(found: Comparison) -> list[str]:
         "## What each does",
         "",
         "Found by asking two workers with four threads each (FastAPI: two event loops), which serve as deployed.",
+        "Safe is who replays, refuses another body (409 or 422), makes one row of each storm, and shows a stored",
+        "answer to nobody but its user.",
         "",
         *table(PEER_COLUMNS, rows),
     ]

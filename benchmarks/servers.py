@@ -1,6 +1,7 @@
 """Web servers to measure: Granian with the options of ``fundapi.serve``, on a port of 127.0.0.1."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -9,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -134,5 +134,5 @@ def free_port() -> int:
 
 def shown(command: list[str]) -> str:
     """A command line as a person would type it in the project's directory."""
-    parts = (part.replace(f"{PROJECT}{os.sep}", "") for part in command)
-    return " ".join(parts).replace(str(Path(sys.executable)), ".venv/bin/python")
+    parts = (part.replace(sys.executable, ".venv/bin/python") for part in command)
+    return shlex.join(part.replace(f"{PROJECT}{os.sep}", "") for part in parts)

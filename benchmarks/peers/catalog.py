@@ -87,6 +87,13 @@ DJANGO_PEERS = (
         middleware=("drf_idempotency.middleware.IdempotencyMiddleware",),
         settings=_drf_idempotency_valkey,
     ),
+    Peer(  # the decorator asks who is calling before it replays, which the middleware does not
+        "drf-idempotency on the view",
+        "drf-idempotency",
+        "database",
+        apps=("drf_idempotency",),
+        view="benchmarks.peers.with_drf_idempotency.FundsView",
+    ),
     Peer(
         "django-idempotency-key, database cache",
         "django-idempotency-key",

@@ -10,6 +10,8 @@ from benchmarks.load import Answer, Connection, ask, request
 
 STORM = 8  # requests with one key, sent before the first is answered
 STORMS = 10
+ONE_ROW = "1 row"
+SEES = "sees the first user's"
 TIMEOUT = 15  # s for an answer; one contestant waits for as long by itself
 
 Body = Callable[[str], bytes]  # of a fund with this name
@@ -32,6 +34,17 @@ class Facts:
         """Whether a stored key is answered to nobody unauthenticated."""
         return self.no_token in {"401", "403"}
 
+    @property
+    def safe(self) -> bool:
+        """Replays, refuses another body, makes one row of every storm, shows nobody what is another's."""
+        return (
+            self.replay_status is not None
+            and self.other_body in {"409", "422"}
+            and self.storm.startswith(f"{ONE_ROW} ")
+            and not self.other_user.endswith(SEES)
+            and self.refuses_without_token
+        )
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -47,8 +60,8 @@ class Probe:
         """Raises OSError, and AssertionError when not even a plain creation works."""
         key, name = uuid.uuid4().hex, _name()
         first = self._post(key, name)
-        assert first.status == 201, f"{first.status} {first.body[:300]!r}"
-        assert self.count(name) == 1
+        assert first.status == 201, f"a new key is answered {first.status}"
+        assert self.count(name) == 1, f"a new key makes {self.count(name)} rows"
         again = self._post(key, name)
         rows = self.count(name)
         replays = rows == 1 and again.status < 300 and again.body == first.body
@@ -86,14 +99,13 @@ class Probe:
                     statuses[_status(connection)] += 1
             rows.append(self.count(name))
         answers = ", ".join(f"{number} x {status}" for status, number in sorted(statuses.items()))
-        verdict = "1 row" if max(rows) == 1 == min(rows) else f"{min(rows)} to {max(rows)} rows"
-        return f"{verdict} ({answers})"
+        return f"{_rows(min(rows), max(rows))} ({answers})"
 
     def _other_user(self, key: str, name: str, first: Answer) -> str:
         before = self.count(name)
         answer = ask(self.port, self._request(key, name, token=self.tokens[1]), timeout=TIMEOUT)
         if answer.body == first.body:
-            return f"{answer.status}, sees the first user's"
+            return f"{answer.status}, {SEES}"
         made = self.count(name) - before
         return f"{answer.status}, a row of their own" if made == 1 else str(answer.status)
 
@@ -106,6 +118,12 @@ class Probe:
 
     def _request(self, key: str, name: str, token: str | None = None) -> bytes:
         return request("POST", self.path, token=token or self.tokens[0], body=self.body(name), key=key)
+
+
+def _rows(lowest: int, highest: int) -> str:
+    if lowest == highest:
+        return ONE_ROW if lowest == 1 else f"{lowest} rows"
+    return f"{lowest} to {highest} rows"
 
 
 def _name() -> str:

@@ -1,8 +1,10 @@
 """Who is compared with whom."""
 
+from dataclasses import replace
+
 from benchmarks.goals import RATIO_MIN
 from benchmarks.ratios import FIXED, MEANING, compared, ratio_rounds
-from tests.benchmarks.made_up import comparison
+from tests.benchmarks.made_up import comparison, facts
 
 FOUND = comparison()
 PAIRS = compared(FOUND.samples, FOUND.contestants)
@@ -19,6 +21,22 @@ def test_the_best_authenticating_peer_refuses_a_stored_key_without_a_token() -> 
 def test_the_best_database_peer_keeps_its_keys_in_postgresql() -> None:
     assert PAIRS["create_vs_best_peer"] == ("fundapi: create", "open: create")
     assert PAIRS["create_vs_best_database_peer"] == ("fundapi: create", "strict: create")
+
+
+def test_the_best_safe_peer_keeps_every_promise() -> None:
+    assert PAIRS["create_vs_best_safe_peer"] == ("fundapi: create", "strict: create")
+    assert PAIRS["replay_vs_best_safe_peer"] == ("fundapi: replay", "strict: replay")
+
+
+def test_safe_takes_every_promise() -> None:
+    found = facts("401")
+    assert found.safe
+    assert not replace(found, replay_status=None).safe
+    assert not replace(found, other_body="201, a second row").safe
+    assert not replace(found, storm="1 to 3 rows (18 x 201, 62 x 423)").safe
+    assert not replace(found, storm="10 rows (80 x 201)").safe
+    assert not replace(found, other_user="201, sees the first user's").safe
+    assert not replace(found, no_token="201, the stored answer").safe
 
 
 def test_django_is_compared_with_django() -> None:
