@@ -17,6 +17,15 @@ STOCK_NAMES = {
 }
 
 
+# What the product answers for a fund with results, 350 bytes long.
+ANSWER = (
+    b'{"id":1000123,"name":"Harbor Growth III","size":123456000,"managementFee":0.02,"carryPercentage":0.2,'
+    b'"vintageYear":2025,"modelVersion":"2026.4.11","engineResults":{"irr":0.183745,"grossIrr":0.229134,'
+    b'"netTvpi":1.9283,"dpi":0.7712,"moic":2.1172,"years":[0.1134,0.1872,0.2118,0.1943,0.1655,0.1278,0.091,0.075]},'
+    b'"createdAt":"2026-11-23T13:25:34.067449Z"}'
+)
+
+
 def fund(name: str = NAME) -> bytes:
     """As the product's API spells it."""
     return json.dumps({**FUND, "name": name}).encode()

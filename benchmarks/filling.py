@@ -1,16 +1,20 @@
 """Fills idempotency_store by SQL: by requests, millions of keys would take hours.
 
-A row is what the product writes for a fund: a random digest, token and fingerprint, a body of 350 bytes, and expiries
-in the order of creation. They go in through all of the table's indexes, so these have grown as in production.
+A row is what the product writes for a fund: a random digest, token and fingerprint, random bytes of the length that a
+body of 350 bytes is packed to, and expiries in the order of creation. They go in through all of the table's indexes, so
+these have grown as in production.
 """
 
 import shutil
 import tempfile
 from collections.abc import Callable
 
+from benchmarks.bodies import ANSWER
 from benchmarks.stack import Stack
+from idempotency.bodies import pack
 
-BODY = 350  # bytes
+BODY = len(ANSWER)  # bytes
+PACKED = len(pack(ANSWER))  # bytes
 USERS = 10_000  # principals, each with as many keys as the next
 BATCH = 250_000  # rows of a transaction
 SAY_EVERY = 4 * BATCH  # rows
@@ -26,7 +30,8 @@ INSERT INTO idempotency_store (
 )
 SELECT gen_random_uuid(), 'dev', 'fund-create', (1000 + n %% %(users)s)::text, gen_random_uuid()::text,
        gen_random_uuid(), 201, 'application/json', '/api/funds/' || n,
-       convert_to(rpad('{"id":' || n || ',"name":"', %(body)s - 2, 'Harbor Growth ') || '"}', 'UTF8'),
+       substr(sha512((n || 'a')::bytea) || sha512((n || 'b')::bytea) || sha512((n || 'c')::bytea)
+              || sha512((n || 'd')::bytea) || sha512((n || 'e')::bytea), 1, %(packed)s),
        expires - interval '1 day', expires
 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n,
      LATERAL (SELECT now() + %(earliest)s * interval '1 second'
@@ -75,7 +80,7 @@ def fill_expired(stack: Stack, keys: int, say: Callable[[str], None]) -> None:
 
 
 def _fill(stack: Stack, keys: int, *, earliest: float, latest: float, say: Callable[[str], None]) -> None:
-    same = {"keys": keys, "earliest": earliest, "latest": latest, "users": USERS, "body": BODY}
+    same = {"keys": keys, "earliest": earliest, "latest": latest, "users": USERS, "packed": PACKED}
     with stack.superuser() as connection:
         for statement in FASTER:
             connection.execute(statement)

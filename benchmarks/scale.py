@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.atrest import AtRest, at_rest
 from benchmarks.bodies import fund
 from benchmarks.figures import ratios, summary
-from benchmarks.filling import BODY, check_space, fill_live
+from benchmarks.filling import BODY, PACKED, check_space, fill_live
 from benchmarks.load import Connection, UnexpectedAnswer, request
 from benchmarks.report import SPEED_COLUMNS, described, speed_row, spread, table
 from benchmarks.rounds import CONNECTIONS, Measured, Say, Variant, creating, measure, sending
@@ -137,9 +137,10 @@ def rendered(found: Scale, settings: dict[str, str]) -> list[str]:
         *described(settings),
         "Three databases on one PostgreSQL, each with a web server of one worker with one thread, measured in turn,",
         "round after round. The keys were filled in by SQL, as rows that the product would have written: random",
-        f"digests and tokens, bodies of {BODY} bytes, expiries spread over a day and in the order of creation, through",
-        "all indexes; then VACUUM and ANALYZE. No key expires within the run. The table of funds holds only the funds",
-        f"of the run, and each database {REPLAYED} keys and the creates of the run on top of what its name says.",
+        f"digests and tokens, bodies of {BODY} bytes as the product packs them, expiries spread over a day and in",
+        "the order of creation, through all indexes; then VACUUM and ANALYZE. No key expires within the run. The table",
+        f"of funds holds only the funds of the run, and each database {REPLAYED} keys and the creates of the run on",
+        "top of what its name says.",
         "",
         "## Speed",
         "",
@@ -147,8 +148,8 @@ def rendered(found: Scale, settings: dict[str, str]) -> list[str]:
         *table(RATIO_COLUMNS, ratio_rows),
         "## Bytes at rest",
         "",
-        f"After VACUUM, before any request. A row has a body of {BODY} bytes, a token of 36 characters and a",
-        "`Location`; the heap's figure has its free-space and visibility maps in it.",
+        f"After VACUUM, before any request. A row has a body of {BODY} bytes, packed to {PACKED}, a token of 36",
+        "characters and a `Location`; the heap's figure has its free-space and visibility maps in it.",
         "",
     ]
     for each in found.at_rest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.contrib.auth.models import User
 from django.db import DEFAULT_DB_ALIAS
 
-from idempotency.reads import read_one
+from idempotency.wire import read_one
 
 # What user.has_perm("fundapi.add_fund") says of an active user.
 _MAY_CREATE_FUNDS = """

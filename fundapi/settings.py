@@ -318,6 +318,7 @@ ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS",
 # --- Alerts -------------------------------------------------------------------------------------------------
 ROLLOUT_WEBHOOK_URL = env.str("ROLLOUT_WEBHOOK_URL", default="")
 ROLLOUT_WEBHOOK_SECRET = env.str("ROLLOUT_WEBHOOK_SECRET", default="")
+ROLLOUT_CELERY_APP = "fundapi.celery.app"  # by name: web workers do without Celery
 ROLLOUT_ALERT_EMAILS = env.list("ROLLOUT_ALERT_EMAILS", default=[])
 ROLLOUT_ADMIN_URL = env.str("ROLLOUT_ADMIN_URL", default="")
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="fundapi@localhost")

@@ -26,6 +26,7 @@ from django.utils.html import format_html
 from django.utils.timesince import timesince
 
 from idempotency import keys, store
+from idempotency.bodies import unpack
 from idempotency.conf import conf
 from idempotency.decorators import operations
 from idempotency.models import IdempotencyKey
@@ -272,7 +273,7 @@ class IdempotencyKeyAdmin(ReadOnly):
 
     @admin.display(description="body")
     def answer(self, key: IdempotencyKey) -> str:
-        text = bytes(key.body).decode(errors="replace")
+        text = unpack(bytes(key.body)).decode(errors="replace")
         with suppress(ValueError):
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
         return format_html(

@@ -1,14 +1,16 @@
-"""The app's settings: one object, one lazy property a setting, so that ``override_settings`` works.
+"""The app's settings: one object, one lazy property a setting, read once.
 
-Each is an ordinary Django setting named ``IDEMPOTENCY_<PROPERTY>``.
+Each is an ordinary Django setting named ``IDEMPOTENCY_<PROPERTY>``; ``override_settings`` works.
 """
 
 from collections.abc import Callable
 from datetime import timedelta
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.module_loading import import_string
 
@@ -16,70 +18,73 @@ Admit = Callable[[HttpRequest, Callable[..., Any]], "str | HttpResponseBase"]
 
 
 class Settings:
-    @property
+    @cached_property
     def environment(self) -> str:
         """Namespace of all keys, such as ``prod``. Required: environments may share a database."""
         return getattr(settings, "IDEMPOTENCY_ENVIRONMENT", "")
 
-    @property
+    @cached_property
     def admit(self) -> Admit:
         """Dotted path of ``admit(request, view) -> principal | response``: who is calling, and may they?
 
         It authenticates, authorises and throttles, before anything stored is looked at. It returns a stable
         name of the caller (a user id, never a token), or the response that turns them away.
         """
-        return _imported(getattr(settings, "IDEMPOTENCY_ADMIT", "idempotency.admission.signed_in_user"))
+        admit: Admit = import_string(
+            getattr(settings, "IDEMPOTENCY_ADMIT", "idempotency.admission.signed_in_user")
+        )
+        return admit
 
-    @property
+    @cached_property
     def ttl(self) -> timedelta:
         """How long a key is remembered. Runbook: 24 hours."""
         return getattr(settings, "IDEMPOTENCY_TTL", timedelta(hours=24))
 
-    @property
+    @cached_property
     def database(self) -> str:
         """Alias of the database that holds the keys: the one the guarded views write to."""
         return getattr(settings, "IDEMPOTENCY_DATABASE", "default")
 
-    @property
+    @cached_property
     def wait_max(self) -> int:
         """Cap of ``Prefer: wait=N``, in seconds. Must stay under the connection's statement time-out."""
         return getattr(settings, "IDEMPOTENCY_WAIT_MAX", 2)
 
-    @property
+    @cached_property
     def waiters_max(self) -> int:
         """How many requests of one process may wait at once; keep it below its number of threads."""
         return getattr(settings, "IDEMPOTENCY_WAITERS_MAX", 1)
 
-    @property
+    @cached_property
     def statement_timeout(self) -> timedelta:
         """Longest single statement of a guarded view: with the next, how long a stuck one can hold a key."""
         return getattr(settings, "IDEMPOTENCY_STATEMENT_TIMEOUT", timedelta(seconds=5))
 
-    @property
+    @cached_property
     def idle_timeout(self) -> timedelta:
         """Longest pause between two statements of a guarded view, after which PostgreSQL ends it."""
         return getattr(settings, "IDEMPOTENCY_IDLE_TIMEOUT", timedelta(seconds=10))
 
-    @property
+    @cached_property
     def purge_batch_size(self) -> int:
         """Rows one purge transaction deletes; small, so that it never holds locks or a snapshot for long."""
         return getattr(settings, "IDEMPOTENCY_PURGE_BATCH_SIZE", 1000)
 
-    @property
+    @cached_property
     def purge_share(self) -> float:
         """Share of the time, above 0 and up to 1, that a purge works: the slower the server, the longer it rests."""
         return getattr(settings, "IDEMPOTENCY_PURGE_SHARE", 0.1)
 
-    @property
+    @cached_property
     def problem_type(self) -> str:
         """Template of the ``type`` of a problem (RFC 9457); ``{code}`` is replaced."""
         return getattr(settings, "IDEMPOTENCY_PROBLEM_TYPE", "about:blank")
 
 
-@lru_cache
-def _imported(path: str) -> Admit:
-    admit: Admit = import_string(path)
-    return admit
-
-
 conf = Settings()
+
+
+@receiver(setting_changed)
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting.startswith("IDEMPOTENCY_"):
+        vars(conf).clear()

@@ -10,13 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, connections
-from django.db.backends.utils import CursorWrapper
-from psycopg import ClientCursor
 
+from idempotency.bodies import pack, unpack
 from idempotency.conf import conf
 from idempotency.keys import lock_id
 from idempotency.problems import RequestInProgress
-from idempotency.reads import read_one
+from idempotency.wire import read_one, send
 
 COUNT_EXACT_MAX = 100_000  # rows; an index-only count of so many takes about 10 ms, more is estimated
 
@@ -38,16 +37,6 @@ class AlreadyStored(Exception):
 
 def _execute(sql: str, parameters: tuple[Any, ...]) -> Any:
     cursor = connections[conf.database].cursor()
-    cursor.execute(sql, parameters)
-    return cursor
-
-
-def _send(sql: str, parameters: tuple[Any, ...]) -> Any:
-    """Execute statements in one message, for which parameters must be written into the text."""
-    connection = connections[conf.database]
-    cursor = connection.cursor()
-    if not isinstance(cursor.cursor, ClientCursor):  # the project has set "server_side_binding"
-        cursor = CursorWrapper(ClientCursor(connection.connection), connection)
     cursor.execute(sql, parameters)
     return cursor
 
@@ -86,7 +75,8 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     begin = not wait and _is_ours()
     if begin:
         connections[conf.database].connection.autocommit = True  # of the driver, which then sends no BEGIN
-    cursor = _send(
+    row: Any = send(
+        conf.database,
         BEGIN + CLAIM if begin else CLAIM,
         (
             digest,
@@ -96,12 +86,10 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
             _milliseconds(conf.idle_timeout),
         ),
     )
-    if begin:
-        cursor.nextset()  # past the answer to BEGIN
-    row = cursor.fetchone()
-    if row[0] == "running":
+    state, *stored = row
+    if state == "running":
         raise RequestInProgress
-    return StoredResponse(*row[1:]) if row[0] == "stored" else None
+    return _response(*stored) if state == "stored" else None
 
 
 # idempotency_save() is made by migration 0002, and refuses by an error, so that what follows it in the message is not
@@ -122,7 +110,8 @@ def save(
         AlreadyStored: a live row is there. The transaction is to be rolled back.
     """
     try:
-        _send(
+        send(
+            conf.database,
             SAVE + COMMIT if _is_ours() else SAVE,
             (
                 digest,
@@ -135,7 +124,7 @@ def save(
                 response.content_type,
                 response.location,
                 response.etag,
-                response.body,
+                pack(response.body),
                 conf.ttl,
             ),
         )
@@ -154,7 +143,13 @@ FROM idempotency_store WHERE digest = %s AND expires_at > now()
 def find(digest: UUID) -> StoredResponse | None:
     """Return the live stored response of a key, if any, without taking the key."""
     row = read_one(conf.database, FIND, (digest,))
-    return StoredResponse(*row) if row else None
+    return _response(*row) if row else None
+
+
+def _response(
+    fingerprint: UUID, content_type: str, location: str | None, etag: str | None, body: bytes
+) -> StoredResponse:
+    return StoredResponse(fingerprint, content_type, location, etag, unpack(body))
 
 
 RECORD_CONFLICT = """

@@ -17,6 +17,7 @@ from celery.utils.time import get_exponential_backoff_interval
 from django.db import transaction
 from django.db.models.functions import Now
 from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 from kombu.exceptions import OperationalError
 
 from rollout import channels, messages, metrics, store
@@ -177,10 +178,11 @@ def _queue(alert_ids: Collection[int]) -> None:
     """Hand alerts to Celery. A broker that is away is no fault of the judge: a later tick hands them over."""
     if not alert_ids:
         return
+    app = import_string(conf.celery_app) if conf.celery_app else current_app
     try:
-        with current_app.connection_for_write(transport_options=BROKER) as connection:
+        with app.connection_for_write(transport_options=BROKER) as connection:
             for alert_id in alert_ids:
                 # By name: the tasks know this module. Once: trying again is what :func:`resend` does.
-                current_app.send_task(TASK, (alert_id,), connection=connection, retry=False)
+                app.send_task(TASK, (alert_id,), connection=connection, retry=False)
     except OperationalError as error:
         logger.warning("rollout_alerts_not_queued", extra={"reason": type(error).__name__})

@@ -66,6 +66,11 @@ class Settings:
         return getattr(settings, "ROLLOUT_ALERT_EMAILS", ())
 
     @property
+    def celery_app(self) -> str:
+        """Dotted path of the Celery app whose workers send alerts; "" for Celery's current one."""
+        return getattr(settings, "ROLLOUT_CELERY_APP", "")
+
+    @property
     def admin_url(self) -> str:
         """Where the site is, for links in alerts, such as ``https://funds.example.com``; "" for no links."""
         return getattr(settings, "ROLLOUT_ADMIN_URL", "")

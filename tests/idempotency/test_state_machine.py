@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fundapi.models import Fund
 from idempotency import store
+from idempotency.bodies import unpack
 from idempotency.models import IdempotencyKey
 from idempotency.purge import purge_expired
 from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT, query
@@ -123,7 +124,7 @@ class Keys(RuleBasedStateMachine):
         for person in getattr(self, "people", []):
             assert Fund.objects.filter(owner=person.user).count() == person.funds
             rows = IdempotencyKey.objects.filter(principal=str(person.user.pk))
-            stored = {row.token: (bytes(row.body), row.conflicts) for row in rows}
+            stored = {row.token: (unpack(bytes(row.body)), row.conflicts) for row in rows}
             assert stored == {token: (life.answer, life.conflicts) for token, life in person.keys.items()}
 
 

@@ -1,0 +1,32 @@
+"""What a web worker does not load: it starts sooner, and a gigabyte holds more of them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from manage import NOWHERE
+from tests.servers import PROJECT
+
+LOADED = "import sys, fundapi.wsgi, fundapi.urls; print(*(n for n, m in sys.modules.items() if m))"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", LOADED],
+        cwd=PROJECT,
+        env=dict(NOWHERE),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "needless", ["celery", "kombu", "scipy", "numpy", "github", "requests", "rich", "httpx"]
+)
+def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
+    assert "fundapi.views" in loaded
+    assert needless not in loaded
