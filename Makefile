@@ -9,7 +9,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench chaos lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ check: $(VENV)/dev.stamp ## lint, format, types, import directions, deployment s
 
 bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and the bare SQL (ARGS="scale --keys 1000000")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## break everything under load, and count what is lost (ARGS="postgres --seconds 60")
+	@$(BIN)/python -m chaos $(ARGS)
 
 lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgrade)
 	@$(PIP_COMPILE) $(ARGS) requirements/base.in -o requirements/base.txt

@@ -1,7 +1,7 @@
 """What ``/api/schema`` says beyond the code: headers, statuses, problem codes, examples.
 
-drf-spectacular's extensions, so that the views know nothing of it. ``fundapi.urls`` imports the two views below,
-and with them everything here is registered.
+drf-spectacular's extensions, so that the views know nothing of it. They are registered when this is imported: by the
+setting ``DEFAULT_SCHEMA_CLASS``, when a schema is made, and by the two views below, when one is asked for.
 """
 
 import math

@@ -25,7 +25,19 @@ def loaded() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "needless", ["celery", "kombu", "scipy", "numpy", "github", "requests", "rich", "httpx"]
+    "needless",
+    [
+        "celery",
+        "kombu",
+        "drf_spectacular.openapi",
+        "unittest",
+        "scipy",
+        "numpy",
+        "github",
+        "requests",
+        "rich",
+        "httpx",
+    ],
 )
 def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
     assert "fundapi.views" in loaded

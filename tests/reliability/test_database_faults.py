@@ -21,11 +21,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
+from chaos.proxy import Proxy
 from fundapi.embedded import services
 from tests.conftest import Api
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import Gate, eventually
-from tests.reliability.proxy import Proxy
 from tests.reliability.test_races import superuser_url
 from tests.servers import PROJECT, Server, database_url, running_server
 

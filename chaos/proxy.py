@@ -1,7 +1,13 @@
-"""A TCP proxy in front of PostgreSQL, which can refuse, cut, stall, half-close, and cut exactly at COMMIT."""
+"""A TCP proxy in front of PostgreSQL, which can refuse, cut, stall, delay, half-close, and cut exactly at COMMIT.
+
+`python -m chaos.proxy SOCKET` is one for another process: it prints its port, then carries out the commands that come
+on its stdin, one a line (`cut`, `delay 0.2`, `heal SOCKET`), and prints an empty line when each is done.
+"""
 
 import socket
+import sys
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
@@ -17,6 +23,7 @@ class Proxy:
         self.target = target
         self.cut_at_commit: str | None = None  # "before" or "after" PostgreSQL has got it; once
         self.cuts = 0
+        self.delayed = 0.0  # s that everything takes longer, in either direction
         self._forwarding = threading.Event()
         self._forwarding.set()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -51,7 +58,7 @@ class Proxy:
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
-                self._forwarding.wait()
+                self._hold()
                 if COMMIT in data and self.cut_at_commit == "before":
                     self._cut_once(client, server)
                     return
@@ -69,9 +76,14 @@ class Proxy:
                 if self.cut_at_commit == "after" and self._committing(server):
                     return
                 data = server.recv(65536)
-                self._forwarding.wait()
+                self._hold()
                 client.sendall(data)
         self._close(client, server)
+
+    def _hold(self) -> None:
+        self._forwarding.wait()
+        if self.delayed:
+            time.sleep(self.delayed)
 
     @staticmethod
     def _committing(server: socket.socket) -> bool:
@@ -107,6 +119,17 @@ class Proxy:
     def resume(self) -> None:
         self._forwarding.set()
 
+    def delay(self, seconds: float) -> None:
+        """A long way: everything arrives, and later."""
+        self.delayed = float(seconds)
+
+    def heal(self, target: str) -> None:
+        """Nothing in the way of a new connection to ``target``, which may be another server than before."""
+        self.target = target
+        self.delay(0)
+        self.resume()
+        self.cut()
+
     def refuse(self) -> None:
         """As if the server were down: connections end, and new ones are refused."""
         with suppress(OSError):
@@ -119,3 +142,16 @@ class Proxy:
         """The server is back, at the same address."""
         self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
         self._accept_from(self._listener)
+
+
+def main() -> None:
+    with Proxy(sys.argv[1]) as proxy:
+        print(proxy.port, flush=True)
+        for line in sys.stdin:
+            command, *arguments = line.split()
+            getattr(proxy, command)(*arguments)
+            print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

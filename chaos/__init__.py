@@ -1,0 +1,1 @@
+"""Storms against a real deployment, and the account of what they have cost: `make chaos`."""

@@ -1,0 +1,169 @@
+"""Clients on a bad train connection: each key again and again, until somebody says what became of it.
+
+A process of its own, `python -m chaos.clients`, so that the storm can kill whatever it likes beside it. It goes on
+until its stdin ends, brings every key it has begun to an answer, and writes the :class:`~chaos.verdict.Journal` to a
+file.
+"""
+
+import argparse
+import json
+import random
+import sys
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.bodies import fund
+from benchmarks.load import Answer, Connection, request
+from chaos.verdict import Acknowledgement, Journal
+
+TIMEOUT = 15.0  # s for one answer; longer than the server's own time-outs
+PATIENCE = 90.0  # s for a key once the storm is over
+PAUSE = (0.02, 0.5)  # s between two tries, growing, with jitter
+ABANDONED, TWICE, REPLAYED = (
+    0.05,
+    0.05,
+    0.2,
+)  # shares of requests: not read, sent by two tabs at once; asked for again
+RETRIED = {409, 429, 502, 503, 504}  # 409 while the first is running; any other is unexpected
+
+
+class Client:
+    """One person, one request after the other."""
+
+    def __init__(self, port: int, token: str, run: str, seed: int, over: threading.Event) -> None:
+        self.port, self.token, self.over = port, token, over
+        self.run, self.random = f"{run}-{seed}", random.Random(seed)
+        self.journal = Journal()
+        self.connection: Connection | None = None
+        self.patience = float("inf")  # the moment when it ends
+
+    def work(self) -> None:
+        while not self.over.is_set():
+            self._create()
+        self._hang_up()
+
+    def _create(self) -> None:
+        key, name = uuid.UUID(int=self.random.getrandbits(128)).hex, f"{self.run}-{len(self.journal.names)}"
+        self.journal.names.append(name)
+        sent = request("POST", "/api/funds", token=self.token, body=fund(name), key=key)
+        if self.random.random() < ABANDONED:
+            self._send_and_leave(sent)
+        if self.random.random() < TWICE:
+            self._send_and_leave(sent, wait=0.05)
+        answer = self._insist(sent)
+        if answer is None:
+            self.journal.pending += 1
+            return
+        body = answer.body.decode()
+        self.journal.acknowledgements.append(Acknowledgement(key, name, body))
+        if self.random.random() < REPLAYED:
+            again = self._insist(sent)
+            if again is not None and again.body != answer.body:
+                self.journal.differing.append(key)
+
+    def _insist(self, sent: bytes) -> Answer | None:
+        """Send until there is an answer that stands; None when patience is over."""
+        tries, patience = 0, None
+        while True:
+            answer = self._try(sent)
+            if answer is not None and answer.status in {200, 201}:
+                return answer
+            if answer is not None and not self._may_be_retried(answer):
+                self._note(answer)
+            if self.over.is_set():
+                patience = patience or time.monotonic() + PATIENCE
+                if time.monotonic() > patience:
+                    return None
+            tries += 1
+            low, high = PAUSE
+            time.sleep(self.random.uniform(low, min(high, low * 2**tries)))
+
+    def _try(self, sent: bytes) -> Answer | None:
+        self.journal.requests += 1
+        try:
+            self.connection = self.connection or Connection(self.port, timeout=TIMEOUT)
+            answer = self.connection.send(sent)
+        except (OSError, ValueError):  # ValueError: an answer that ends within its head
+            self._hang_up()
+            return None
+        if b"connection: close" in answer.head.lower():
+            self._hang_up()
+        return answer
+
+    def _send_and_leave(self, sent: bytes, wait: float = 0.0) -> None:
+        """Send, and lose the connection before the answer."""
+        self.journal.requests += 1
+        with suppress(OSError):
+            connection = Connection(self.port, timeout=TIMEOUT)
+            connection.socket.sendall(sent)
+            time.sleep(self.random.uniform(0, wait))
+            connection.close()
+
+    def _hang_up(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    @staticmethod
+    def _may_be_retried(answer: Answer) -> bool:
+        return answer.status in RETRIED and b"idempotency_key_reused" not in answer.body
+
+    def _note(self, answer: Answer) -> None:
+        code = ""
+        with suppress(ValueError, AttributeError):
+            code = json.loads(answer.body).get("code", "")
+        what = f"{answer.status} {code}".strip()
+        self.journal.unexpected[what] = self.journal.unexpected.get(what, 0) + 1
+
+
+def together(journals: list[Journal]) -> Journal:
+    """One journal of all."""
+    whole = Journal()
+    for each in journals:
+        whole.requests += each.requests
+        whole.names += each.names
+        whole.acknowledgements += each.acknowledgements
+        whole.differing += each.differing
+        whole.pending += each.pending
+        for what, count in each.unexpected.items():
+            whole.unexpected[what] = whole.unexpected.get(what, 0) + count
+    return whole
+
+
+def read(path: Path) -> Journal:
+    """The journal that the process has written."""
+    plain = json.loads(path.read_text())
+    told = [Acknowledgement(**each) for each in plain.pop("acknowledgements")]
+    return Journal(**plain, acknowledgements=told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--token", required=True)
+    parser.add_argument("--run", required=True, help="begins the name of every fund")
+    parser.add_argument("--clients", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--journal", type=Path, required=True)
+    options = parser.parse_args()
+    over = threading.Event()
+    clients = [
+        Client(options.port, options.token, options.run, options.seed * 1000 + number, over)
+        for number in range(options.clients)
+    ]
+    threads = [threading.Thread(target=client.work) for client in clients]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    over.set()
+    for thread in threads:
+        thread.join()
+    options.journal.write_text(json.dumps(asdict(together([client.journal for client in clients]))))
+
+
+if __name__ == "__main__":
+    main()

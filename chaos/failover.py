@@ -1,0 +1,50 @@
+"""The primary dies under load, its standby takes over, and clients go on.
+
+While the standby cannot keep up, for ``STALLED`` seconds before the end, the two kinds of replication part: a primary
+that waits for its standby acknowledges nothing meanwhile, one that does not wait acknowledges what nobody else has.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chaos.postgres import Postgres
+from chaos.stack import Proxied, Stack, running
+
+BEFORE, STALLED, AFTER = (
+    4.0,
+    8.0,
+    4.0,
+)  # s; the middle one is longer than the statement time-out of a guarded request
+
+
+@contextmanager
+def replicated(*, synchronous: bool) -> Iterator[tuple[Stack, Postgres, Proxied]]:
+    """A deployment with a standby, and the proxy between the two servers."""
+    with running() as stack:
+        between = Proxied(stack.postgres.socket)
+        standby = Postgres(stack.home.path / "standby", stack.account)
+        try:
+            standby.copy_from(between.port)
+            standby.start()
+            stack.postgres.wait_for_standby()
+            if synchronous:
+                with stack.postgres.superuser() as connection:
+                    connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                    connection.execute("SELECT pg_reload_conf()")
+            yield stack, standby, between
+        finally:
+            between.stop()
+            standby.stop()
+
+
+def fail_over(stack: Stack, standby: Postgres, between: Proxied) -> None:
+    """Kill the primary, make the standby the primary, and move the database's address there."""
+    stack.look_after(BEFORE)
+    between.say("stall")
+    stack.look_after(STALLED)
+    stack.postgres.kill()
+    between.say("cut")
+    standby.promote()
+    stack.postgres = standby
+    stack.proxy.say("heal", str(standby.socket))
+    stack.look_after(AFTER)

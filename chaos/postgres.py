@@ -1,0 +1,68 @@
+"""PostgreSQL to be restarted, killed, filled up and failed over, as the embedded services make it."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+
+from fundapi.embedded.home import Home
+from fundapi.embedded.postgres import Postgres as Embedded
+from fundapi.embedded.processes import TIDY, Account, leftovers, signal_all
+from fundapi.embedded.programs import postgres_directory
+
+
+class Postgres(Embedded):
+    """One server, whose data directory and socket are in ``directory``."""
+
+    def __init__(self, directory: Path, account: Account, **settings: str) -> None:
+        home = Home.at(directory)
+        home.make()
+        sockets = directory / "sockets"
+        account.make_directory(sockets)
+        super().__init__(home, account, sockets, durable=True)
+        self.settings = self.settings | {"max_connections": "60", "log_min_messages": "fatal"} | settings
+
+    @property
+    def socket(self) -> Path:
+        return self.sockets / ".s.PGSQL.5432"
+
+    def superuser(self, database: str = "fundapi") -> psycopg.Connection:
+        return psycopg.connect(self.url("postgres", database), autocommit=True, connect_timeout=5)
+
+    def kill(self) -> None:
+        """``kill -9`` of every process of it, as when the power fails, but for what the kernel has."""
+        signal_all(leftovers("postgres", self.home.postgres, self.account), signal.SIGKILL, wait=10)
+        if self.server is not None:
+            self.server.wait(10)
+            self.server = None
+
+    def copy_from(self, port: int) -> None:
+        """Become a standby of the primary behind a port of 127.0.0.1, by a base backup."""
+        self.account.make_directory(self.home.postgres)
+        subprocess.run(
+            [
+                postgres_directory() / "pg_basebackup",
+                *("--dbname", f"host=127.0.0.1 port={port} user=postgres"),
+                *("--pgdata", str(self.home.postgres), "--write-recovery-conf", "--checkpoint=fast"),
+            ],
+            check=True,
+            env=TIDY,
+            cwd=self.home.path,
+            **self.account.popen_options(),  # type: ignore[call-overload]
+        )
+        self.home.postgres.chmod(0o700)
+
+    def wait_for_standby(self) -> None:
+        """Return when a standby follows."""
+        with self.superuser() as connection:
+            while not connection.execute(
+                "SELECT FROM pg_stat_replication WHERE state = 'streaming'"
+            ).rowcount:
+                time.sleep(0.05)
+
+    def promote(self) -> None:
+        """Make a standby the primary, and return when it takes writes."""
+        with self.superuser("postgres") as connection:
+            connection.execute("SELECT pg_promote(wait => true)")

@@ -1,0 +1,220 @@
+"""A whole deployment to do harm to: PostgreSQL, Valkey, web, worker and beat, with a proxy before the database.
+
+The programs are the ones of `make run`, kept running by its process manager as any orchestrator would. One thread does
+everything here: children are tied to it.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+
+from benchmarks.bodies import fund
+from benchmarks.load import ask, request
+from benchmarks.servers import free_port
+from chaos.clients import read
+from chaos.postgres import Postgres
+from chaos.verdict import Journal, Replay
+from fundapi.embedded import run as make_run
+from fundapi.embedded.home import PROJECT, Home
+from fundapi.embedded.manager import Manager
+from fundapi.embedded.processes import dying_with_parent, service_account
+from fundapi.embedded.programs import let_account_in
+from fundapi.embedded.valkey import Valkey
+
+TICK = 0.02  # s between looks at the programs
+READY_TIMEOUT = 90  # s
+LEFT = {"GRANIAN_", "DATABASE_", "REDIS_", "IDEMPOTENCY_", "ROLLOUT_"}  # of our environment, to the caller
+
+
+class Stack:
+    """Everything of one deployment, in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.home = Home.at(directory)
+        self.home.make()
+        self.account = service_account()
+        let_account_in(self.home, self.account)
+        self.postgres = Postgres(directory / "primary", self.account)
+        self.postgres.start()
+        sockets = directory / "sockets"
+        self.account.make_directory(sockets)
+        self.valkey = Valkey(self.home, self.account, sockets)
+        self.valkey.start()
+        self.proxy = Proxied(self.postgres.socket)
+        self.port = free_port()
+        self.manager = Manager(
+            self.home.path, make_run.programs(self.home), env=self._environment(), pass_fds=()
+        )
+        self._manage("migrate", "--verbosity", "0")
+        self.token = self._manage("create_token", "chaos", "--create")
+
+    def _environment(self) -> dict[str, str]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(tuple(LEFT))}
+        return {
+            **make_run.environment(self.home, self.port),
+            **ours,
+            "DATABASE_URL": f"postgres://fundapi@127.0.0.1:{self.proxy.port}/fundapi",
+            "REDIS_URL": self.valkey.url,
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "FUND_CREATE_RATE": "1000000/second",
+            "LOG_LEVEL": "CRITICAL",  # a 503 is what a storm is for
+            "WEB_CONCURRENCY": "2",
+        }
+
+    def _manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=PROJECT, env=self.manager.env, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def look_after(self, seconds: float = 0.0) -> None:
+        """Restart what has died, again and again for so long."""
+        end = time.monotonic() + seconds
+        while True:
+            self.manager.look_after()
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(TICK, left))
+
+    def heal(self) -> None:
+        """Bring everything back, and return when the server is ready."""
+        if not self.postgres.running():
+            self.postgres.start()
+        if not self.valkey.running():
+            self.valkey.start()
+        self.proxy.say("heal", str(self.postgres.socket))
+        deadline = time.monotonic() + READY_TIMEOUT
+        while not make_run.answers(self.port):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server is not ready after {READY_TIMEOUT} s: {self.home.logs}")
+            for program in self.manager.programs:
+                program.restart_at = 0  # the storm is over: no need to hold back
+            self.look_after(0.1)
+
+    def web_workers(self) -> list[psutil.Process]:
+        """The processes that serve requests."""
+        web = self.manager.programs[0].process
+        if web is None or web.poll() is not None:
+            return []
+        children: list[psutil.Process] = psutil.Process(web.pid).children()
+        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+
+    def kill_programs(self, *names: str) -> None:
+        """``kill -9`` of programs and of all that they have started."""
+        for program in self.manager.programs:
+            if program.name in names and program.process is not None and program.process.poll() is None:
+                os.killpg(program.process.pid, signal.SIGKILL)
+
+    def kill_valkey(self) -> None:
+        if self.valkey.server is not None:
+            self.valkey.server.kill()
+            self.valkey.server.wait()
+
+    def funds(self, run: str) -> list[str]:
+        """The names of all funds of a run."""
+        with self.postgres.superuser() as connection:
+            rows = connection.execute("SELECT name FROM fundapi_fund WHERE name LIKE %s", [f"{run}-%"])
+            return [str(name) for (name,) in rows]
+
+    def replays(self, journal: Journal) -> dict[str, Replay]:
+        """Every acknowledged key once more."""
+        found = {}
+        for told in journal.acknowledgements:
+            sent = request("POST", "/api/funds", token=self.token, body=fund(told.name), key=told.key)
+            answer = ask(self.port, sent)
+            found[told.key] = Replay(answer.status == 201, answer.body.decode())
+        return found
+
+    def stop(self) -> None:
+        self.manager.stop(lambda: False)
+        self.proxy.stop()
+        self.valkey.stop()
+        self.postgres.stop()
+
+
+class Proxied:
+    """The proxy's process. The programs know its address, and nothing of what is behind."""
+
+    def __init__(self, target: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "chaos.proxy", str(target)],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread: safe after fork
+        )
+        self.port = int(self._answer())
+
+    def say(self, *words: str) -> None:
+        """Give a command of :mod:`chaos.proxy`, and return when it has been carried out."""
+        assert self.process.stdin is not None
+        print(*words, file=self.process.stdin, flush=True)
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+class Crowd:
+    """The clients' process, at work until :meth:`finish`."""
+
+    def __init__(self, stack: Stack, run: str, *, clients: int, seed: int) -> None:
+        self.journal = stack.home.path / f"{run}.json"
+        options: dict[str, Any] = {
+            "--port": stack.port,
+            "--token": stack.token,
+            "--run": run,
+            "--clients": clients,
+            "--seed": seed,
+            "--journal": self.journal,
+        }
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "chaos.clients",
+                *(str(part) for pair in options.items() for part in pair),
+            ],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread: safe after fork
+        )
+
+    def finish(self, stack: Stack) -> Journal:
+        """Let every client bring its last key to an answer, and return what they have seen."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        while self.process.poll() is None:
+            stack.look_after(TICK)
+        return read(self.journal)
+
+
+@contextmanager
+def running() -> Iterator[Stack]:
+    """A deployment that is ready, and gone when the context ends."""
+    with TemporaryDirectory(prefix="fundapi-chaos-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        stack = Stack(Path(directory))
+        try:
+            stack.heal()
+            yield stack
+        finally:
+            stack.stop()

@@ -1,0 +1,92 @@
+"""One trial: clients at work, harm done meanwhile, and the account of it."""
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from chaos.failover import fail_over, replicated
+from chaos.stack import Crowd, Stack
+from chaos.storms import Storm
+from chaos.verdict import Journal, Verdict, judge
+
+COLUMNS = (
+    "storm",
+    "faults",
+    "requests",
+    "acknowledged",
+    "lost",
+    "doubled",
+    "differing",
+    "unexpected",
+    "unanswered",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """``seconds`` of each storm, ``clients`` at once, ``seed`` of all dice."""
+
+    seconds: float
+    clients: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """``control``: this trial has to lose something, or the tool cannot tell."""
+
+    name: str
+    faults: int
+    journal: Journal
+    verdict: Verdict
+    control: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether it came out as it has to."""
+        return self.verdict.lost > 0 if self.control else bool(self.verdict)
+
+    def row(self) -> list[str]:
+        name = f"{self.name} (control: has to lose)" if self.control else self.name
+        counts = (self.faults, self.journal.requests, len(self.journal.acknowledgements))
+        return [name, *(f"{count:,}" for count in (*counts, *asdict(self.verdict).values()))]
+
+
+def storm(stack: Stack, storm: Storm, options: Options) -> Result:
+    """Go through a storm, fault after fault until its time is over."""
+
+    def harm() -> int:
+        dice, faults = random.Random(options.seed), 0
+        end = time.monotonic() + options.seconds
+        while time.monotonic() < end:
+            for wait in storm.harm(stack, dice):
+                stack.look_after(wait)
+            faults += 1
+        return faults
+
+    return _trial(stack, storm.name, options, harm)
+
+
+def failover(options: Options, *, synchronous: bool) -> Result:
+    """Lose the primary of a deployment with a standby."""
+    name = "failover" if synchronous else "failover-asynchronous"
+    with replicated(synchronous=synchronous) as (stack, standby, between):
+
+        def harm() -> int:
+            fail_over(stack, standby, between)
+            return 1
+
+        return _trial(stack, name, options, harm, control=not synchronous)
+
+
+def _trial(
+    stack: Stack, name: str, options: Options, harm: Callable[[], int], *, control: bool = False
+) -> Result:
+    run = f"{name}-{uuid.uuid4().hex[:8]}"
+    crowd = Crowd(stack, run, clients=options.clients, seed=options.seed)
+    faults = harm()
+    stack.heal()
+    journal = crowd.finish(stack)
+    funds = stack.funds(run)  # before the replays, each of which would make good a loss
+    return Result(name, faults, journal, judge(journal, funds, stack.replays(journal)), control)
