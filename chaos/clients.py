@@ -11,7 +11,6 @@ import random
 import sys
 import threading
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +38,6 @@ class Client:
         self.run, self.random = f"{run}-{seed}", random.Random(seed)
         self.journal = Journal()
         self.connection: Connection | None = None
-        self.patience = float("inf")  # the moment when it ends
 
     def work(self) -> None:
         while not self.over.is_set():
@@ -47,9 +45,9 @@ class Client:
         self._hang_up()
 
     def _create(self) -> None:
-        key, name = uuid.UUID(int=self.random.getrandbits(128)).hex, f"{self.run}-{len(self.journal.names)}"
-        self.journal.names.append(name)
-        sent = request("POST", "/api/funds", token=self.token, body=fund(name), key=key)
+        key = f"{self.run}-{len(self.journal.keys)}"
+        self.journal.keys.append(key)
+        sent = request("POST", "/api/funds", token=self.token, body=fund(name=key), key=key)
         if self.random.random() < ABANDONED:
             self._send_and_leave(sent)
         if self.random.random() < TWICE:
@@ -58,8 +56,7 @@ class Client:
         if answer is None:
             self.journal.pending += 1
             return
-        body = answer.body.decode()
-        self.journal.acknowledgements.append(Acknowledgement(key, name, body))
+        self.journal.acknowledgements.append(Acknowledgement(key, answer.body.decode()))
         if self.random.random() < REPLAYED:
             again = self._insist(sent)
             if again is not None and again.body != answer.body:
@@ -72,7 +69,9 @@ class Client:
             answer = self._try(sent)
             if answer is not None and answer.status in {200, 201}:
                 return answer
-            if answer is not None and not self._may_be_retried(answer):
+            if answer is not None and self._may_be_retried(answer):
+                self.journal.turned_away += 1
+            elif answer is not None:
                 self._note(answer)
             if self.over.is_set():
                 patience = patience or time.monotonic() + PATIENCE
@@ -125,7 +124,8 @@ def together(journals: list[Journal]) -> Journal:
     whole = Journal()
     for each in journals:
         whole.requests += each.requests
-        whole.names += each.names
+        whole.turned_away += each.turned_away
+        whole.keys += each.keys
         whole.acknowledgements += each.acknowledgements
         whole.differing += each.differing
         whole.pending += each.pending
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--token", required=True)
-    parser.add_argument("--run", required=True, help="begins the name of every fund")
+    parser.add_argument("--run", required=True, help="with which every key begins, and every fund's name")
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--journal", type=Path, required=True)

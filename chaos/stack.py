@@ -39,12 +39,12 @@ LEFT = {"GRANIAN_", "DATABASE_", "REDIS_", "IDEMPOTENCY_", "ROLLOUT_"}  # of our
 class Stack:
     """Everything of one deployment, in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: Path) -> None:
         self.home = Home.at(directory)
         self.home.make()
         self.account = service_account()
         let_account_in(self.home, self.account)
-        self.postgres = Postgres(directory / "primary", self.account)
+        self.postgres = Postgres(database, self.account)
         self.postgres.start()
         sockets = directory / "sockets"
         self.account.make_directory(sockets)
@@ -132,7 +132,7 @@ class Stack:
         """Every acknowledged key once more."""
         found = {}
         for told in journal.acknowledgements:
-            sent = request("POST", "/api/funds", token=self.token, body=fund(told.name), key=told.key)
+            sent = request("POST", "/api/funds", token=self.token, body=fund(name=told.key), key=told.key)
             answer = ask(self.port, sent)
             found[told.key] = Replay(answer.status == 201, answer.body.decode())
         return found
@@ -208,11 +208,11 @@ class Crowd:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
-    """A deployment that is ready, and gone when the context ends."""
+def running(database: Path | None = None) -> Iterator[Stack]:
+    """A deployment that is ready, and gone when the context ends; with its database in a directory of its own."""
     with TemporaryDirectory(prefix="fundapi-chaos-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)
-        stack = Stack(Path(directory))
+        stack = Stack(Path(directory), database or Path(directory) / "primary")
         try:
             stack.heal()
             yield stack

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from chaos.disk import disk_full, small_disk
 from chaos.failover import fail_over, replicated
-from chaos.stack import Crowd, Stack
+from chaos.stack import Crowd, Stack, running
 from chaos.storms import Storm
 from chaos.verdict import Journal, Verdict, judge
 
@@ -15,6 +16,7 @@ COLUMNS = (
     "storm",
     "faults",
     "requests",
+    "turned away",
     "acknowledged",
     "lost",
     "doubled",
@@ -49,7 +51,8 @@ class Result:
 
     def row(self) -> list[str]:
         name = f"{self.name} (control: has to lose)" if self.control else self.name
-        counts = (self.faults, self.journal.requests, len(self.journal.acknowledgements))
+        seen = self.journal
+        counts = (self.faults, seen.requests, seen.turned_away, len(seen.acknowledgements))
         return [name, *(f"{count:,}" for count in (*counts, *asdict(self.verdict).values()))]
 
 
@@ -59,13 +62,20 @@ def storm(stack: Stack, storm: Storm, options: Options) -> Result:
     def harm() -> int:
         dice, faults = random.Random(options.seed), 0
         end = time.monotonic() + options.seconds
-        while time.monotonic() < end:
+        while storm.harm and time.monotonic() < end:
             for wait in storm.harm(stack, dice):
                 stack.look_after(wait)
             faults += 1
+        stack.look_after(end - time.monotonic())
         return faults
 
     return _trial(stack, storm.name, options, harm)
+
+
+def disk(options: Options) -> Result:
+    """Go through a storm on a disk that is small enough to be filled up."""
+    with small_disk() as directory, running(directory) as stack:
+        return storm(stack, Storm("disk", "", disk_full), options)
 
 
 def failover(options: Options, *, synchronous: bool) -> Result:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 class Acknowledgement:
     """A fund that the server said it had created: the first 201 or 200 that its client read."""
 
-    key: str
-    name: str  # of the fund; no two keys have the same
+    key: str  # which is the fund's name as well
     body: str
 
 
@@ -18,7 +17,8 @@ class Journal:
     """What the clients of a storm have seen."""
 
     requests: int = 0
-    names: list[str] = field(default_factory=list)  # of every fund that was asked for, acknowledged or not
+    turned_away: int = 0  # answers that ask to try again: 409 in progress, 429, 502, 503, 504
+    keys: list[str] = field(default_factory=list)  # of every fund that was asked for, acknowledged or not
     acknowledgements: list[Acknowledgement] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)  # keys with two answers that are not the same bytes
     unexpected: dict[str, int] = field(default_factory=dict)  # status and code of answers that nobody may get
@@ -38,7 +38,7 @@ class Verdict:
     """The figures of a storm. Without loss: all of them 0."""
 
     lost: int  # acknowledged, and there is no such fund, or its key is forgotten
-    doubled: int  # names with more than one fund, acknowledged or not
+    doubled: int  # keys with more than one fund, acknowledged or not
     differing: int  # answers to one key that are not the same bytes
     unexpected: int
     pending: int
@@ -56,13 +56,13 @@ def judge(journal: Journal, funds: Iterable[str], replays: Mapping[str, Replay])
     lost, differing = 0, set(journal.differing)
     for told in journal.acknowledgements:
         replay = replays.get(told.key)
-        if told.name not in there or replay is None or replay.created:
+        if told.key not in there or replay is None or replay.created:
             lost += 1
         elif replay.body != told.body:
             differing.add(told.key)
     return Verdict(
         lost=lost,
-        doubled=sum(there.get(name, 0) > 1 for name in journal.names),
+        doubled=sum(there.get(key, 0) > 1 for key in journal.keys),
         differing=len(differing),
         unexpected=sum(journal.unexpected.values()),
         pending=journal.pending,

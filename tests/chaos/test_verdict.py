@@ -4,52 +4,54 @@ import pytest
 
 from chaos.verdict import Acknowledgement, Journal, Replay, Verdict, judge
 
-TOLD = Acknowledgement("k1", "run-1", '{"id":1}')
+TOLD = Acknowledgement("run-1", '{"id":1}')
 GOOD = Replay(created=False, body='{"id":1}')
 NOTHING = {"lost": 0, "doubled": 0, "differing": 0, "unexpected": 0, "pending": 0}
 
 
 def journal(**seen: object) -> Journal:
-    return Journal(**{"names": ["run-1"], "acknowledgements": [TOLD], **seen})  # type: ignore[arg-type]
+    return Journal(**{"keys": ["run-1"], "acknowledgements": [TOLD], **seen})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("seen", "funds", "replays", "wrong"),
     [
-        pytest.param({}, ["run-1"], {"k1": GOOD}, {}, id="all is well"),
-        pytest.param({}, [], {"k1": GOOD}, {"lost": 1}, id="the fund is gone"),
-        pytest.param({}, ["run-1"], {"k1": Replay(True, '{"id":2}')}, {"lost": 1}, id="the key is forgotten"),
-        pytest.param({}, ["run-1"], {}, {"lost": 1}, id="the key has no answer"),
-        pytest.param({}, ["run-1", "run-1"], {"k1": GOOD}, {"doubled": 1}, id="the fund is there twice"),
+        pytest.param({}, ["run-1"], {"run-1": GOOD}, {}, id="all is well"),
+        pytest.param({}, [], {"run-1": GOOD}, {"lost": 1}, id="the fund is gone"),
         pytest.param(
-            {"names": ["run-1", "run-2"]},
+            {}, ["run-1"], {"run-1": Replay(True, '{"id":2}')}, {"lost": 1}, id="the key is forgotten"
+        ),
+        pytest.param({}, ["run-1"], {}, {"lost": 1}, id="the key has no answer"),
+        pytest.param({}, ["run-1", "run-1"], {"run-1": GOOD}, {"doubled": 1}, id="the fund is there twice"),
+        pytest.param(
+            {"keys": ["run-1", "run-2"]},
             ["run-1", "run-2", "run-2"],
-            {"k1": GOOD},
+            {"run-1": GOOD},
             {"doubled": 1},
             id="one that nobody acknowledged is there twice",
         ),
         pytest.param(
             {},
             ["run-1"],
-            {"k1": Replay(False, '{"id":9}')},
+            {"run-1": Replay(False, '{"id":9}')},
             {"differing": 1},
             id="another answer after the storm",
         ),
         pytest.param(
-            {"differing": ["k1"]},
+            {"differing": ["run-1"]},
             ["run-1"],
-            {"k1": GOOD},
+            {"run-1": GOOD},
             {"differing": 1},
             id="another answer within the storm",
         ),
         pytest.param(
             {"unexpected": {"500": 2}},
             ["run-1"],
-            {"k1": GOOD},
+            {"run-1": GOOD},
             {"unexpected": 2},
             id="answers nobody may get",
         ),
-        pytest.param({"pending": 3}, ["run-1"], {"k1": GOOD}, {"pending": 3}, id="no answer at all"),
+        pytest.param({"pending": 3}, ["run-1"], {"run-1": GOOD}, {"pending": 3}, id="no answer at all"),
     ],
 )
 def test_a_storm_is_judged_by_what_is_there_when_it_is_over(
@@ -61,6 +63,6 @@ def test_a_storm_is_judged_by_what_is_there_when_it_is_over(
 
 
 def test_a_fund_that_was_never_acknowledged_may_be_there_or_not() -> None:
-    asked = journal(names=["run-1", "run-2"])
-    assert judge(asked, ["run-1"], {"k1": GOOD})
-    assert judge(asked, ["run-1", "run-2"], {"k1": GOOD})
+    asked = journal(keys=["run-1", "run-2"])
+    assert judge(asked, ["run-1"], {"run-1": GOOD})
+    assert judge(asked, ["run-1", "run-2"], {"run-1": GOOD})
