@@ -68,7 +68,11 @@ class _Cursor:
         self.connection = connection
         self.row: Row | None = None
         self.query = b""
-        self._query = self  # where Django's log of queries looks for the text
+
+    @property
+    def _query(self) -> "_Cursor":
+        """Where Django's log of queries looks for the text, as ``_query.query``."""
+        return self
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> None:
         connection = self.connection
