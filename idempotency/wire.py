@@ -22,7 +22,7 @@ Row = tuple[Any, ...]
 
 # The plans that PostgreSQL keeps for each connection: a statement, and its name there.
 _kept: WeakKeyDictionary[Connection[Any], dict[str, bytes]] = WeakKeyDictionary()
-_names = (b"idempotency_%d" % number for number in count())
+_numbers = count()  # not a generator: two threads may not be inside one
 # "There is no such statement" (after DISCARD ALL), "cached plan must not change result type" (after a migration).
 _FORGOTTEN = (b"26000", b"0A000")
 
@@ -68,7 +68,11 @@ class _Cursor:
         self.connection = connection
         self.row: Row | None = None
         self.query = b""
-        self._query = self  # where Django's log of queries looks for the text
+
+    @property
+    def _query(self) -> "_Cursor":
+        """Where Django's log of queries looks for the text, as ``_query.query``."""
+        return self
 
     def execute(self, sql: str, parameters: Sequence[Any]) -> None:
         connection = self.connection
@@ -110,7 +114,7 @@ class _Kept(_Cursor):
             result = pgconn.exec_prepared(kept[sql], texts)
             if result.error_field(DiagnosticField.SQLSTATE) not in _FORGOTTEN or not _is_idle(connection):
                 return result
-        name = next(_names)
+        name = b"idempotency_%d" % next(_numbers)
         result = pgconn.prepare(name, self.query)
         if result.status != ExecStatus.COMMAND_OK:
             return result
