@@ -1,6 +1,12 @@
 from django.apps import AppConfig
+from django.core.checks import Tags, register
+
+from fundapi.checks import check_migrations
 
 
 class FundapiConfig(AppConfig):
     name = "fundapi"
     verbose_name = "Funds"
+
+    def ready(self) -> None:
+        register(check_migrations, Tags.models, deploy=True)

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, OperationalError, connections
 
 from idempotency.bodies import pack, unpack
 from idempotency.conf import conf
 from idempotency.keys import lock_id
 from idempotency.problems import RequestInProgress
-from idempotency.wire import read_one, send
+from idempotency.wire import read_one, send, warnings
 
 COUNT_EXACT_MAX = 100_000  # rows; an index-only count of so many takes about 10 ms, more is estimated
 
@@ -33,6 +33,10 @@ class StoredResponse:
 
 class AlreadyStored(Exception):
     """The primary key refused the row: somebody else finished first."""
+
+
+class NotReplicated(OperationalError):
+    """PostgreSQL has stopped to wait for its synchronous standby."""
 
 
 def _execute(sql: str, parameters: tuple[Any, ...]) -> Any:
@@ -99,6 +103,10 @@ SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s
 """
 COMMIT = "; COMMIT"
 REFUSED = "IK409"  # the SQLSTATE of that error
+# PostgreSQL answers a COMMIT whose wait for the standby was cancelled (pg_cancel_backend) with success, and a warning
+# from this function of its source. The standby may not have the row: after a fail-over an acknowledged fund would be
+# lost. So it is not acknowledged: the client's retry finds the row, or makes it on the new primary.
+WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 
 
 def save(
@@ -108,30 +116,34 @@ def save(
 
     Raises:
         AlreadyStored: a live row is there. The transaction is to be rolled back.
+        NotReplicated: it is committed here, and nobody knows whether it is on the standby.
     """
     try:
-        send(
-            conf.database,
-            SAVE + COMMIT if _is_ours() else SAVE,
-            (
-                digest,
-                conf.environment,
-                operation,
-                principal,
-                token,
-                response.fingerprint,
-                status,
-                response.content_type,
-                response.location,
-                response.etag,
-                pack(response.body),
-                conf.ttl,
-            ),
-        )
+        with warnings(conf.database) as warned:
+            send(
+                conf.database,
+                SAVE + COMMIT if _is_ours() else SAVE,
+                (
+                    digest,
+                    conf.environment,
+                    operation,
+                    principal,
+                    token,
+                    response.fingerprint,
+                    status,
+                    response.content_type,
+                    response.location,
+                    response.etag,
+                    pack(response.body),
+                    conf.ttl,
+                ),
+            )
     except DatabaseError as error:
         if getattr(error.__cause__, "sqlstate", None) != REFUSED:
             raise
         raise AlreadyStored from None
+    if WAIT_FOR_STANDBY in warned:
+        raise NotReplicated("the wait for the synchronous standby was cancelled")
 
 
 FIND = """

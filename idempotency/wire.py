@@ -6,7 +6,8 @@ Django's hooks, logs of queries and exceptions see these statements as they see 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -48,8 +49,25 @@ def send(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
     return _execute(connections[using], _Message, sql, parameters)
 
 
+@contextmanager
+def warnings(using: str) -> Iterator[list[str]]:
+    """Collect which functions of PostgreSQL's source warn of something, beside the answers to statements meanwhile."""
+    raw, found = connections[using].connection, list[str]()
+
+    def note(said: errors.Diagnostic) -> None:
+        found.append(said.source_function or "")
+
+    raw.add_notice_handler(note)
+    try:
+        yield found
+    finally:
+        raw.remove_notice_handler(note)
+
+
 def _execute(connection: Any, kind: "type[_Cursor]", sql: str, parameters: Sequence[Any]) -> Row | None:
     connection.ensure_connection()
+    if _is_lost(connection):  # before Django complains that the transaction is broken, which is no wonder
+        raise OperationalError("the connection is closed")
     cursor = kind(connection.connection)
     wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
     wrap(cursor).execute(sql, parameters)
@@ -83,10 +101,11 @@ class _Cursor:
         if result.status == ExecStatus.TUPLES_OK:
             values.set_pgresult(result)
             self.row = values.load_row(0, tuple) if result.ntuples else None
-        elif connection.pgconn.status == ConnStatus.BAD:
-            raise errors.OperationalError(result.get_error_message())
         elif result.status != ExecStatus.COMMAND_OK:
-            raise errors.error_from_result(result)
+            if connection.pgconn.status == ConnStatus.OK and result.error_field(DiagnosticField.SQLSTATE):
+                raise errors.error_from_result(result)
+            connection.close()  # what has no SQLSTATE is libpq's own word: it has lost the server, and may not know yet
+            raise errors.OperationalError(result.get_error_message())
 
     def ask(self, values: abc.Transformer, sql: str, parameters: Sequence[Any]) -> PGresult:
         raise NotImplementedError

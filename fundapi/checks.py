@@ -1,0 +1,112 @@
+"""A migration has to be safe while the version before it still serves: part of ``manage.py check --deploy``.
+
+During a rolling deployment old and new workers share the database, so what the old ones read and write must still work;
+and no statement may hold a lock for as long as a table is large. docs/migrations.md has the rules in words.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.contrib.postgres import operations as postgres
+from django.core.checks import CheckMessage, Error
+from django.db.migrations import Migration, operations
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+from django.db.models import CheckConstraint, Field, ForeignKey, ManyToManyField
+from django.db.models.functions import Now
+
+# The last of each app before anybody had these tables. Those after it are checked.
+SETTLED = {"fundapi": "0004_deployment_roles", "idempotency": "0002_save", "rollout": "0006_deployment"}
+REASON = "safe_because"  # of a migration that knows better: a class attribute, a sentence
+
+BREAKS_THE_VERSION_BEFORE = {
+    operations.RemoveField: "removes a column that the version before still reads",
+    operations.DeleteModel: "removes a table that the version before still reads",
+    operations.RenameField: "renames a column under the version before: add the new one, fill it, move over",
+    operations.RenameModel: "renames a table under the version before: add the new one, fill it, move over",
+    operations.AlterModelTable: "renames a table under the version before: add the new one, fill it, move over",
+}
+LOCKING_SQL = re.compile(
+    r"CREATE\s+(UNIQUE\s+)?INDEX\s+(?!CONCURRENTLY)|REINDEX\s+(?!.*CONCURRENTLY)|ALTER\s+TABLE|DROP\s+(TABLE|FUNCTION)"
+    r"|LOCK\s|TRUNCATE|CLUSTER|VACUUM\s+FULL",
+    re.IGNORECASE,
+)
+
+
+def check_migrations(**_: Any) -> list[CheckMessage]:
+    """Return an error for each operation of a new migration that a running deployment would feel."""
+    loader = MigrationLoader(None)
+    return [
+        Error(
+            f"{app}.{name} {problem}",
+            hint=f"See docs/migrations.md. If it is safe all the same, say why: {REASON} = '...' in the migration.",
+            id="fundapi.E001",
+        )
+        for (app, name), migration in sorted(loader.disk_migrations.items())
+        if name > SETTLED.get(app, "~") and not getattr(migration, REASON, "")
+        for problem in problems(migration, loader.project_state((app, name), at_end=False))
+    ]
+
+
+def problems(migration: Migration, before: ProjectState) -> Iterator[str]:
+    """Say what is not safe about a migration, given the models ``before`` it."""
+    state, new = before.clone(), set[str]()
+    for operation in _of_the_database(migration.operations):
+        if isinstance(operation, operations.CreateModel):
+            new.add(operation.name_lower)
+        elif getattr(operation, "model_name_lower", getattr(operation, "name_lower", "")) not in new:
+            yield from _problems(operation, migration, state)
+        operation.state_forwards(migration.app_label, state)
+
+
+def _of_the_database(found: Iterable[Operation]) -> Iterator[Operation]:
+    for operation in found:
+        if isinstance(operation, operations.SeparateDatabaseAndState):
+            yield from _of_the_database(operation.database_operations)
+        else:
+            yield operation
+
+
+def _problems(operation: Operation, migration: Migration, state: ProjectState) -> Iterator[str]:  # noqa: C901 - one case after the other
+    match operation:
+        case postgres.AddIndexConcurrently() | postgres.RemoveIndexConcurrently():
+            if migration.atomic:
+                yield "builds or drops an index concurrently, which takes 'atomic = False'"
+        case operations.AddIndex() | operations.RemoveIndex():
+            yield "locks a table while it works on an index: use AddIndexConcurrently or RemoveIndexConcurrently"
+        case operations.AddField():
+            yield from _problems_of_new(operation.field)
+        case operations.AlterField():
+            model = state.models[migration.app_label, operation.model_name_lower]
+            if _in_the_database(model.fields[operation.name]) != _in_the_database(operation.field):
+                yield "changes a column, which may rewrite the table: add another one, fill it, move over"
+        case postgres.AddConstraintNotValid():
+            pass
+        case operations.AddConstraint(constraint=CheckConstraint()):
+            yield "looks at every row under a lock: use AddConstraintNotValid, then ValidateConstraint in the next"
+        case operations.AddConstraint() | operations.AlterUniqueTogether():
+            yield "builds an index under a lock: build it concurrently first, then make it the constraint by RunSQL"
+        case operations.RunSQL() if LOCKING_SQL.search(str(operation.sql)):
+            yield "has SQL that may hold a lock for long, or takes away what the version before uses"
+        case _ if type(operation) in BREAKS_THE_VERSION_BEFORE:
+            yield BREAKS_THE_VERSION_BEFORE[type(operation)]
+
+
+def _problems_of_new(field: Field) -> Iterator[str]:
+    if isinstance(field, ManyToManyField):
+        return
+    if isinstance(field, ForeignKey) or field.unique or getattr(field, "db_index", False):
+        yield "adds a column with an index or a constraint, under a lock: add the column, then the index concurrently"
+    if field.has_db_default():
+        if hasattr(field.db_default, "resolve_expression") and not isinstance(field.db_default, Now):
+            yield "adds a column whose default is computed for every row, under a lock: use a literal"
+    elif not field.null:
+        yield "adds a column that the version before does not fill: give it db_default or null=True"
+
+
+def _in_the_database(field: Field) -> Any:
+    """What of a field PostgreSQL knows."""
+    _, path, arguments, keywords = field.deconstruct()
+    return path, arguments, {name: it for name, it in keywords.items() if name not in field.non_db_attrs}

@@ -1,0 +1,92 @@
+"""What is acknowledged is on the synchronous standby, whatever becomes of the wait for it."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+
+from chaos.postgres import Postgres
+from fundapi.embedded.home import Home
+from fundapi.embedded.processes import service_account
+from fundapi.embedded.programs import let_account_in
+from tests.reliability.gates import eventually
+from tests.servers import PROJECT, Server, running_server
+
+FUND = {"name": "Harbor Growth I", "size": 250_000_000}
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[Postgres]:
+    """A PostgreSQL of our own: how it replicates is a setting of the whole server."""
+    with TemporaryDirectory(prefix="fundapi-standby-", dir="/tmp") as directory:
+        Path(directory).chmod(0o711)
+        account = service_account()
+        home = Home.at(directory)
+        home.make()
+        let_account_in(home, account)
+        postgres = Postgres(Path(directory) / "primary", account)
+        postgres.start()
+        yield postgres
+        postgres.stop()
+
+
+def manage(primary: Postgres, *arguments: str) -> str:
+    environ = os.environ | {"DATABASE_URL": primary.url("fundapi", "fundapi")}
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(
+        command, cwd=PROJECT, env=environ, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def server(primary: Postgres, database: None) -> Iterator[Server]:
+    manage(primary, "migrate", "--verbosity", "0")
+    with running_server(workers=1, DATABASE_URL=primary.url("fundapi", "fundapi")) as running:
+        yield running
+
+
+@pytest.fixture
+def api(primary: Postgres, server: Server) -> Iterator[httpx.Client]:
+    token = manage(primary, "create_token", "somebody", "--create")
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+    ) as client:
+        yield client
+
+
+def wait_for_standbys(primary: Postgres, names: str) -> None:
+    with primary.superuser() as connection:
+        connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        connection.execute("SELECT pg_reload_conf()")
+        eventually(
+            lambda: connection.execute("SHOW synchronous_standby_names").fetchone(),
+            lambda row: row == (names,),
+        )
+
+
+def test_a_fund_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
+    primary: Postgres, api: httpx.Client
+) -> None:
+    """An operator cancels what hangs. PostgreSQL then says COMMIT, and that the standby may not have it."""
+    key = uuid.uuid4().hex
+    wait_for_standbys(primary, "away")
+    with ThreadPoolExecutor(1) as pool, primary.superuser() as operator:
+        asked = pool.submit(api.post, "/api/funds", json=FUND, headers={"Idempotency-Key": key})
+        ((pid,),) = eventually(lambda: operator.execute(WAITING).fetchall(), lambda rows: len(rows) == 1)
+        operator.execute("SELECT pg_cancel_backend(%s)", (pid,))
+        refused = asked.result(60)
+    assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+    assert "Retry-After" in refused.headers
+    wait_for_standbys(primary, "")
+    retried = api.post("/api/funds", json=FUND, headers={"Idempotency-Key": key})
+    assert (retried.status_code, retried.headers["Idempotency-Status"]) == (200, "replayed")
+    with primary.superuser() as connection:
+        assert connection.execute("SELECT count(*) FROM fundapi_fund").fetchone() == (1,)
