@@ -82,8 +82,7 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve requests."""
-        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        return workers_of(self.process.pid)
 
     def stop(self) -> None:
         if self.process.poll() is not None:
@@ -123,6 +122,12 @@ def serving(site: Site, stack: Stack, *, workers: int = 1, threads: int = 1) -> 
         yield server
     finally:
         server.stop()
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The processes that serve requests for a Granian."""
+    children: list[psutil.Process] = psutil.Process(pid).children()
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def free_port() -> int:

@@ -22,11 +22,9 @@ from chaos.verdict import Acknowledgement, Journal
 TIMEOUT = 15.0  # s for one answer; longer than the server's own time-outs
 PATIENCE = 90.0  # s for a key once the storm is over
 PAUSE = (0.02, 0.5)  # s between two tries, growing, with jitter
-ABANDONED, TWICE, REPLAYED = (
-    0.05,
-    0.05,
-    0.2,
-)  # shares of requests: not read, sent by two tabs at once; asked for again
+ABANDONED = 0.05  # share of requests that are sent, and not waited for
+TWICE = 0.05  # share that two tabs send at once
+REPLAYED = 0.2  # share that are sent again after their answer
 RETRIED = {409, 429, 502, 503, 504}  # 409 while the first is running; any other is unexpected
 
 

@@ -10,11 +10,8 @@ from contextlib import contextmanager
 from chaos.postgres import Postgres
 from chaos.stack import Proxied, Stack, running
 
-BEFORE, STALLED, AFTER = (
-    4.0,
-    8.0,
-    4.0,
-)  # s; the middle one is longer than the statement time-out of a guarded request
+BEFORE, AFTER = 4.0, 4.0  # s
+STALLED = 8.0  # s; longer than the statement time-out of a guarded request
 
 
 @contextmanager

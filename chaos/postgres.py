@@ -50,7 +50,7 @@ class Postgres(Embedded):
             check=True,
             env=TIDY,
             cwd=self.home.path,
-            **self.account.popen_options(),  # type: ignore[call-overload]
+            **self.account.popen_options(),  # type: ignore[call-overload]  # no overload takes ** of a dict
         )
         self.home.postgres.chmod(0o700)
 

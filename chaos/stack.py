@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.bodies import fund
 from benchmarks.load import ask, request
-from benchmarks.servers import free_port
+from benchmarks.servers import free_port, workers_of
 from chaos.clients import read
 from chaos.postgres import Postgres
 from chaos.verdict import Journal, Replay
@@ -33,7 +33,7 @@ from fundapi.embedded.valkey import Valkey
 
 TICK = 0.02  # s between looks at the programs
 READY_TIMEOUT = 90  # s
-LEFT = {"GRANIAN_", "DATABASE_", "REDIS_", "IDEMPOTENCY_", "ROLLOUT_"}  # of our environment, to the caller
+NOT_HANDED_ON = ("GRANIAN_", "DATABASE_", "REDIS_", "IDEMPOTENCY_", "ROLLOUT_")  # of our own environment
 
 
 class Stack:
@@ -59,10 +59,9 @@ class Stack:
         self.token = self._manage("create_token", "chaos", "--create")
 
     def _environment(self) -> dict[str, str]:
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(tuple(LEFT))}
+        served = make_run.environment(self.home, self.port)
         return {
-            **make_run.environment(self.home, self.port),
-            **ours,
+            **{name: value for name, value in served.items() if not name.startswith(NOT_HANDED_ON)},
             "DATABASE_URL": f"postgres://fundapi@127.0.0.1:{self.proxy.port}/fundapi",
             "REDIS_URL": self.valkey.url,
             "SECRET_KEY": secrets.token_urlsafe(48),
@@ -108,8 +107,7 @@ class Stack:
         web = self.manager.programs[0].process
         if web is None or web.poll() is not None:
             return []
-        children: list[psutil.Process] = psutil.Process(web.pid).children()
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        return workers_of(web.pid)
 
     def kill_programs(self, *names: str) -> None:
         """``kill -9`` of programs and of all that they have started."""

@@ -21,13 +21,6 @@ from django.db.models.functions import Now
 SETTLED = {"fundapi": "0004_deployment_roles", "idempotency": "0002_save", "rollout": "0006_deployment"}
 REASON = "safe_because"  # of a migration that knows better: a class attribute, a sentence
 
-BREAKS_THE_VERSION_BEFORE = {
-    operations.RemoveField: "removes a column that the version before still reads",
-    operations.DeleteModel: "removes a table that the version before still reads",
-    operations.RenameField: "renames a column under the version before: add the new one, fill it, move over",
-    operations.RenameModel: "renames a table under the version before: add the new one, fill it, move over",
-    operations.AlterModelTable: "renames a table under the version before: add the new one, fill it, move over",
-}
 LOCKING_SQL = re.compile(
     r"CREATE\s+(UNIQUE\s+)?INDEX\s+(?!CONCURRENTLY)|REINDEX\s+(?!.*CONCURRENTLY)|ALTER\s+TABLE|DROP\s+(TABLE|FUNCTION)"
     r"|LOCK\s|TRUNCATE|CLUSTER|VACUUM\s+FULL",
@@ -90,8 +83,10 @@ def _problems(operation: Operation, migration: Migration, state: ProjectState) -
             yield "builds an index under a lock: build it concurrently first, then make it the constraint by RunSQL"
         case operations.RunSQL() if LOCKING_SQL.search(str(operation.sql)):
             yield "has SQL that may hold a lock for long, or takes away what the version before uses"
-        case _ if type(operation) in BREAKS_THE_VERSION_BEFORE:
-            yield BREAKS_THE_VERSION_BEFORE[type(operation)]
+        case operations.RemoveField() | operations.DeleteModel():
+            yield "removes what the version before still reads"
+        case operations.RenameField() | operations.RenameModel() | operations.AlterModelTable():
+            yield "renames what the version before uses: add the new one, fill it, move over"
 
 
 def _problems_of_new(field: Field) -> Iterator[str]:

@@ -16,6 +16,8 @@ import httpx
 import psutil
 from django.db import connection
 
+from benchmarks.servers import workers_of
+
 PROJECT = Path(__file__).resolve().parent.parent
 # For a server whose requests a test stops half-way: it takes a busy machine longer to look than production waits.
 UNHURRIED: dict[str, Any] = {
@@ -78,8 +80,7 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve requests."""
-        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
-        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+        return workers_of(self.process.pid)
 
     def wait_until_ready(self, path: str = "/livez", timeout: float = 90) -> None:
         deadline = time.monotonic() + timeout

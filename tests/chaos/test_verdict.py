@@ -10,7 +10,7 @@ NOTHING = {"lost": 0, "doubled": 0, "differing": 0, "unexpected": 0, "pending": 
 
 
 def journal(**seen: object) -> Journal:
-    return Journal(**{"keys": ["run-1"], "acknowledgements": [TOLD], **seen})  # type: ignore[arg-type]
+    return Journal(**{"keys": ["run-1"], "acknowledgements": [TOLD], **seen})  # type: ignore[arg-type]  # fields by name, of any type
 
 
 @pytest.mark.parametrize(
