@@ -11,7 +11,7 @@ import httpx
 from django.utils import timezone
 
 from rollout import operations, store
-from rollout.models import Check, Rollout, Watch
+from rollout.models import Alert, Check, Rollout, Watch
 from rollout.tick import check
 from tests.servers import Server
 
@@ -67,7 +67,12 @@ class Traffic:
 
 @contextmanager
 def judged_rollouts(server: Server) -> Iterator[Judged]:
-    """Make rollouts of the test's own, each with its browsers."""
+    """Make rollouts of the test's own, each with its browsers.
+
+    Those of earlier tests end here: a judge in another process looks at all that are under way, and tells all alerts.
+    """
+    Rollout.objects.filter(percentage__gt=0).update(percentage=0)
+    Alert.objects.filter(sent_at=None).delete()
 
     def make(percentage: str = "10", **fields: Any) -> Traffic:
         rollout = Rollout.objects.create(feature=f"JUDGED_{uuid.uuid4().hex[:12].upper()}", **fields)

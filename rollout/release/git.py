@@ -5,6 +5,7 @@ its branches are touched.
 """
 
 import base64
+import fcntl
 import os
 import re
 import subprocess
@@ -102,7 +103,9 @@ class Git:
     def worktree(self) -> Iterator["Git"]:
         """Make a worktree without files, and remove it whatever happens. Those of runs that were killed go too.
 
-        Where there is no checkout (a container), it is an empty repository, which fetches all of the branch.
+        One run at a time: git reads the HEAD of every worktree when it fetches, and that of one which is just being
+        made is no commit yet. Where there is no checkout (a container), it is an empty repository of the run's own,
+        which fetches all of the branch.
         """
         with TemporaryDirectory(prefix="release-") as parent:
             tree = replace(self, directory=Path(parent) / Path(parent).name)  # git knows it by this name
@@ -111,12 +114,13 @@ class Git:
                 tree.run("init", "--quiet")
                 yield tree
                 return
-            self.run("worktree", "prune", f"--expire={LEFT_OVER}")
-            self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(tree.directory))
-            try:
-                yield tree
-            finally:
-                self.run("worktree", "remove", "--force", str(tree.directory))
+            with self._turn():
+                self.run("worktree", "prune", f"--expire={LEFT_OVER}")
+                self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(tree.directory))
+                try:
+                    yield tree
+                finally:
+                    self.run("worktree", "remove", "--force", str(tree.directory))
 
     def fetch(self, branch: str) -> str:
         """Fetch a branch with all of its history, and return its commit.
@@ -142,6 +146,14 @@ class Git:
     def succeeds(self, *arguments: str) -> bool:
         """Run a git command whose exit code is its answer."""
         return self._start(*arguments).returncode == 0
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other run on this machine has a worktree of this checkout. A killed run's turn is over."""
+        common = self.run("rev-parse", "--path-format=absolute", "--git-common-dir")
+        with Path(common, "release.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         try:

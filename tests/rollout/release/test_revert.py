@@ -106,6 +106,19 @@ def test_two_runs_at_once_open_one_pull_request(release: Release) -> None:
     assert release.is_clean()
 
 
+def test_a_run_waits_until_the_worktree_of_another_is_gone(release: Release) -> None:
+    def worktrees() -> int:
+        with release.git.worktree():
+            return len(git(release.checkout, "worktree", "list").splitlines())
+
+    with ThreadPoolExecutor(1) as pool:
+        with release.git.worktree():
+            second = pool.submit(worktrees)
+            with pytest.raises(TimeoutError):
+                second.result(1)
+        assert second.result(60) == 2
+
+
 def test_a_branch_that_another_run_pushed_first_is_left_as_it_is(release: Release) -> None:
     deployment = release.deployed()
     with release.git.revert(records.deployed(deployment), title="Revert", why="it was red") as tree:
