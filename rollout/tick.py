@@ -9,7 +9,7 @@ import logging
 from datetime import datetime, timedelta
 
 import msgspec
-from django.db import transaction
+from django.db import connection, transaction
 
 from rollout import alerts, metrics, operations, store
 from rollout.conf import conf
@@ -37,7 +37,10 @@ def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
         try:
             with metrics.check_duration.time():
                 checked = check(feature, upto=upto, now=at or now, patient=patient)
-        except Exception:  # one rollout's fault must not leave the others unwatched
+        except Exception as error:  # one rollout's fault must not leave the others unwatched
+            connection.close_if_unusable_or_obsolete()  # it may have been cut off inside a COMMIT
+            if interrupt := _interrupt_behind(error):
+                raise interrupt from error
             metrics.check_failures.labels(feature).inc()
             logger.exception("rollout_check_failed", extra={"feature": feature})
             continue
@@ -79,6 +82,13 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
         act(rollout, decision, now)  # a new stage begins with an empty watch
     settle(made)
     return made
+
+
+def _interrupt_behind(error: BaseException | None) -> BaseException | None:
+    """Return the Ctrl-C that led to an error: what Django cleans up after a COMMIT fails over it, and hides it."""
+    while isinstance(error, Exception):
+        error = error.__context__
+    return error
 
 
 def _report(feature: str, check: Check) -> None:

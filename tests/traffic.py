@@ -11,7 +11,7 @@ import httpx
 from django.utils import timezone
 
 from rollout import operations, store
-from rollout.models import Alert, Check, Rollout, Watch
+from rollout.models import Alert, Check, Incident, Rollout, Watch
 from rollout.tick import check
 from tests.servers import Server
 
@@ -69,8 +69,10 @@ class Traffic:
 def judged_rollouts(server: Server) -> Iterator[Judged]:
     """Make rollouts of the test's own, each with its browsers.
 
-    Those of earlier tests end here: a judge in another process looks at all that are under way, and tells all alerts.
+    Those of earlier tests end here, with their incidents, which may lie in the future, and their alerts: a worker in
+    another process looks at all that there are.
     """
+    Incident.objects.all().delete()
     Rollout.objects.filter(percentage__gt=0).update(percentage=0)
     Alert.objects.filter(sent_at=None).delete()
 

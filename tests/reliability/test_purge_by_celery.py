@@ -51,7 +51,13 @@ def celery(env: dict[str, str], log: Path, *arguments: str) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except (
+                subprocess.TimeoutExpired
+            ):  # a worker of Celery may hang in its shutdown; what it had comes again
+                process.kill()
+                process.wait()
 
 
 def purged(port: int) -> float:

@@ -18,7 +18,7 @@ from django.test import override_settings
 from rollout import operations, store
 from rollout.judge import Decision
 from rollout.models import Check, Incident
-from rollout.tick import check, replay
+from rollout.tick import check, replay, tick
 from tests.reliability.gates import eventually
 from tests.servers import database_url
 from tests.traffic import Judged
@@ -217,6 +217,25 @@ def command(*arguments: str) -> Any:
 
 def of(canary: Any, checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [made for made in checks if made["feature"] == canary.feature]
+
+
+def test_ctrl_c_in_the_middle_of_a_commit_ends_a_tick_and_the_next_one_works(
+    traffic: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = traffic()
+    canary.send("migration_failed", clients=3)
+
+    def cut_off() -> None:
+        connection.connection.pgconn.send_query(b"COMMIT")  # and the answer is not waited for
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rollout.tick.act", lambda *_: patched.setattr(connection, "commit", cut_off))
+        with pytest.raises(KeyboardInterrupt):
+            tick(patient=False)
+    tick(patient=False)
+    canary.send("migration_failed", clients=3)
+    assert [made.signal for made in tick(patient=False)] == ["red"]
 
 
 def test_a_rehearsal_by_the_clock_of_the_command(traffic: Judged) -> None:

@@ -163,9 +163,9 @@ def test_celery_judges_rolls_back_and_opens_the_revert(
         stack.enter_context(celery(env, tmp_path / "worker.log", "worker", "--concurrency", "1", *beat))
         try:
             eventually(lambda: Deployment.objects.filter(pk=deployment.pk, revert_settled=True).first())
+            eventually(lambda: canary.rollout.percentage == 0)
         finally:
             print(log := (tmp_path / "worker.log").read_text())  # noqa: T201 - pytest shows it where this fails
     deployment.refresh_from_db()
     assert deployment.revert_pull_request in release.stub.pulls
-    assert canary.rollout.percentage == 0
     assert "secret-token" not in log
