@@ -42,7 +42,9 @@ class Site:
             "fundapi.wsgi:application": self.application,
             "wsgi": self.interface,
         }
-        return [ours.get(part, part) for part in product_command(options)]
+        queues = self.application == Site.application  # others get the threads that they work with
+        line = product_command(options, threads=None if queues else threads)
+        return [ours.get(part, part) for part in line]
 
 
 class Server:

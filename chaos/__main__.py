@@ -1,8 +1,8 @@
-"""Break everything under load, and count what that has cost: `make chaos`, or `python -m chaos [STORM ...]`.
+"""Break everything under load, and count what that has cost: `make chaos`, or `python -m chaos [TRIAL ...]`.
 
 Clients create funds under thousands of keys, each again and again until it is answered, while a storm kills, cuts and
 fills up what it can. Then every acknowledged fund is looked for, and every key is asked for once more. Ends by itself,
-with status 1 if anything was lost, doubled or answered wrongly.
+with status 1 if anything was lost, doubled or answered wrongly, or if a load was not borne as it has to be.
 """
 
 import argparse
@@ -17,28 +17,35 @@ from rich.table import Table
 
 from chaos import trial
 from chaos.disk import NotRoot
+from chaos.overload import Overload, Soak, overload, soak
 from chaos.stack import running
 from chaos.storms import STORMS
 from chaos.trial import Options, Result
 
-WHAT = {storm.name: storm.what for storm in STORMS} | {
-    "disk": "PostgreSQL's disk is full, for 4 s of 8 (for root, who may mount a small one)",
-    "failover": "the primary is killed, and its synchronous standby takes over",
-    "failover-asynchronous": "the same without synchronous replication, which has to lose: else this tool is blind",
-}
+SOAK = "soak"  # long, so only by its name
+LOADS: dict[str, Callable[[float], Overload | Soak]] = {"overload": overload, SOAK: soak}
 ALONE: dict[str, Callable[[Options], Result]] = {  # each in a deployment of its own
     "disk": trial.disk,
     "failover": partial(trial.failover, synchronous=True),
     "failover-asynchronous": partial(trial.failover, synchronous=False),
 }
+WHAT = {storm.name: storm.what for storm in STORMS} | {
+    "disk": "PostgreSQL's disk is full, for 4 s of 8 (for root, who may mount a small one)",
+    "failover": "the primary is killed, and its synchronous standby takes over",
+    "failover-asynchronous": "the same without synchronous replication, which has to lose: else this tool is blind",
+    "overload": "three times the load that the server can take",
+    SOAK: "70 % of it for long, to see what grows (only when it is named; --seconds 1800)",
+}
 
 
-def results(names: Sequence[str], options: Options, console: Console) -> Iterator[Result]:
+def storms(names: Sequence[str], options: Options, console: Console) -> Iterator[Result]:
     """Go through the storms one after the other."""
-    storms = [storm for storm in STORMS if storm.name in names]
-    if storms:
-        with running() as stack:
-            for storm in storms:
+    for proxied in (False, True):
+        chosen = [storm for storm in STORMS if storm.name in names and storm.proxied is proxied]
+        if not chosen:
+            continue
+        with running(proxied=proxied) as stack:
+            for storm in chosen:
                 console.log(f"{storm.name}: {storm.what}")
                 yield trial.storm(stack, storm, options)
     for name, alone in ALONE.items():
@@ -50,39 +57,68 @@ def results(names: Sequence[str], options: Options, console: Console) -> Iterato
                 console.log(f"{name}: left out: {error}")
 
 
+def table_of_storms(results: Sequence[Result], title: str) -> Table:
+    table = Table(*trial.COLUMNS, title=title)
+    for result in results:
+        table.add_row(*result.row(), style=None if result else "red")
+    return table
+
+
+def table_of_load(name: str, measured: Overload | Soak) -> Table:
+    row = measured.row()
+    table = Table(*row, title=f"{name}: {WHAT[name]}")
+    table.add_row(*row.values(), style="red" if list(measured.faults()) else None)
+    return table
+
+
+def faults(result: Result) -> Iterator[str]:
+    """Say in words what a storm's row does not show."""
+    if result.control and not result:
+        yield "it has lost nothing, so this run has proved nothing"
+    for what, count in result.journal.unexpected.items():
+        yield f"{count} unexpected answers: {what}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
         description=__doc__ + "\n" + "\n".join(f"  {name:22} {what}" for name, what in WHAT.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("storms", nargs="*", metavar="STORM", help="one or more of the above (default: all)")
-    parser.add_argument("--seconds", type=float, default=20, help="of each storm (default: 20)")
-    parser.add_argument("--clients", type=int, default=16, help="at once (default: 16)")
+    parser.add_argument(
+        "trials", nargs="*", metavar="TRIAL", help="one or more of the above (default: all but soak)"
+    )
+    parser.add_argument("--seconds", type=float, default=20, help="of each (default: 20)")
+    parser.add_argument("--clients", type=int, default=16, help="at once, in storms (default: 16)")
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of all dice"
     )
     arguments = parser.parse_args()
-    names = arguments.storms or list(WHAT)
+    names = arguments.trials or [name for name in WHAT if name != SOAK]
     if unknown := set(names) - set(WHAT):
-        parser.error(f"there is no storm called {', '.join(sorted(unknown))}: choose from {', '.join(WHAT)}")
+        parser.error(f"there is no trial called {', '.join(sorted(unknown))}: choose from {', '.join(WHAT)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # everything stops on the way out
     options = Options(arguments.seconds, arguments.clients, arguments.seed)
-    table = Table(
-        *trial.COLUMNS,
-        title=f"python -m chaos --seconds {options.seconds:g} --clients {options.clients} --seed {options.seed}",
-    )
-    wrong = []
-    for result in results(names, options, Console(stderr=True)):
-        table.add_row(*result.row(), style=None if result else "red")
-        wrong += [] if result else [result]
-    Console(width=None if sys.stdout.isatty() else 150).print(table)
-    for result in wrong:
-        if result.control:
-            print(f"{result.name} has lost nothing, so this run has proved nothing.")
-        for what, count in result.journal.unexpected.items():
-            print(f"{result.name}: {count} unexpected answers: {what}")
-    return 1 if wrong else 0
+    progress, out = Console(stderr=True), Console(width=None if sys.stdout.isatty() else 150)
+    results = list(storms(names, options, progress))
+    says = [f"{result.name}: {fault}" for result in results for fault in faults(result)]
+    if results:
+        shown = (
+            f"python -m chaos --seconds {options.seconds:g} --clients {options.clients} --seed {options.seed}"
+        )
+        out.print(table_of_storms(results, shown))
+    bad = not all(results)
+    for name, load in LOADS.items():
+        if name in names:
+            progress.log(f"{name}: {WHAT[name]}")
+            measured = load(options.seconds)
+            out.print(table_of_load(name, measured))
+            found = list(measured.faults())
+            says += [f"{name}: {fault}" for fault in found]
+            bad |= bool(found)
+    for line in says:
+        print(line)
+    return int(bad)
 
 
 if __name__ == "__main__":

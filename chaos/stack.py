@@ -1,4 +1,4 @@
-"""A whole deployment to do harm to: PostgreSQL, Valkey, web, worker and beat, with a proxy before the database.
+"""A whole deployment to do harm to: PostgreSQL, Valkey, web, worker and beat, and a proxy for the database.
 
 The programs are the ones of `make run`, kept running by its process manager as any orchestrator would. One thread does
 everything here: children are tied to it.
@@ -39,7 +39,7 @@ NOT_HANDED_ON = ("GRANIAN_", "DATABASE_", "REDIS_", "IDEMPOTENCY_", "ROLLOUT_") 
 class Stack:
     """Everything of one deployment, in one directory."""
 
-    def __init__(self, directory: Path, database: Path) -> None:
+    def __init__(self, directory: Path, database: Path, *, proxied: bool, **env: str) -> None:
         self.home = Home.at(directory)
         self.home.make()
         self.account = service_account()
@@ -51,9 +51,12 @@ class Stack:
         self.valkey = Valkey(self.home, self.account, sockets)
         self.valkey.start()
         self.proxy = Proxied(self.postgres.socket)
+        self.address = self.postgres.url("fundapi", "fundapi")
+        if proxied:
+            self.address = f"postgres://fundapi@127.0.0.1:{self.proxy.port}/fundapi"
         self.port = free_port()
         self.manager = Manager(
-            self.home.path, make_run.programs(self.home), env=self._environment(), pass_fds=()
+            self.home.path, make_run.programs(self.home), env=self._environment() | env, pass_fds=()
         )
         self._manage("migrate", "--verbosity", "0")
         self.token = self._manage("create_token", "chaos", "--create")
@@ -62,7 +65,7 @@ class Stack:
         served = make_run.environment(self.home, self.port)
         return {
             **{name: value for name, value in served.items() if not name.startswith(NOT_HANDED_ON)},
-            "DATABASE_URL": f"postgres://fundapi@127.0.0.1:{self.proxy.port}/fundapi",
+            "DATABASE_URL": self.address,
             "REDIS_URL": self.valkey.url,
             "SECRET_KEY": secrets.token_urlsafe(48),
             "FUND_CREATE_RATE": "1000000/second",
@@ -206,11 +209,17 @@ class Crowd:
 
 
 @contextmanager
-def running(database: Path | None = None) -> Iterator[Stack]:
-    """A deployment that is ready, and gone when the context ends; with its database in a directory of its own."""
+def running(database: Path | None = None, *, proxied: bool = True, **env: str) -> Iterator[Stack]:
+    """A deployment that is ready, and gone when the context ends.
+
+    Args:
+        database: a directory for PostgreSQL alone.
+        proxied: whether the programs reach it through the proxy, which hides what a lost connection looks like.
+        env: more environment variables for the programs.
+    """
     with TemporaryDirectory(prefix="fundapi-chaos-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)
-        stack = Stack(Path(directory), database or Path(directory) / "primary")
+        stack = Stack(Path(directory), database or Path(directory) / "primary", proxied=proxied, **env)
         try:
             stack.heal()
             yield stack

@@ -16,11 +16,15 @@ Harm = Callable[[Stack, random.Random], Iterator[Wait]]
 
 @dataclass(frozen=True)
 class Storm:
-    """``harm`` does one fault, again and again. It yields how long to wait in the middle of one, and after."""
+    """``harm`` does one fault, again and again. It yields how long to wait in the middle of one, and after.
+
+    ``proxied``: it does that to the proxy before the database.
+    """
 
     name: str
     what: str
     harm: Harm | None = None
+    proxied: bool = False
 
 
 def _web_workers(stack: Stack, random: random.Random) -> Iterator[Wait]:
@@ -101,8 +105,13 @@ STORMS = [
     Storm("celery", "kill -9 of the worker or of beat, every second", _celery),
     Storm("restart", "PostgreSQL is restarted, every 3 s", _postgres_restarted),
     Storm("postgres", "kill -9 of all of PostgreSQL, every 4 s", _postgres_killed),
-    Storm("connections", "PostgreSQL is out of connections, for 2 s of 4", _connections),
+    Storm("connections", "PostgreSQL is out of connections, for 2 s of 4", _connections, proxied=True),
     Storm("valkey", "kill -9 of Valkey, away for up to 2 s of 4", _valkey),
-    Storm("network", "between web and database: cut, stalled, half-closed, delayed, refused", _network),
+    Storm(
+        "network",
+        "between web and database: cut, stalled, half-closed, delayed, refused",
+        _network,
+        proxied=True,
+    ),
     Storm("everything", "kill -9 of every process at once, every 8 s", _everything),
 ]

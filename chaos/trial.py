@@ -74,7 +74,7 @@ def storm(stack: Stack, storm: Storm, options: Options) -> Result:
 
 def disk(options: Options) -> Result:
     """Go through a storm on a disk that is small enough to be filled up."""
-    with small_disk() as directory, running(directory) as stack:
+    with small_disk() as directory, running(directory, proxied=False) as stack:
         return storm(stack, Storm("disk", "", disk_full), options)
 
 

@@ -3,7 +3,15 @@
 import os
 
 from django.http import HttpRequest, HttpResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from idempotency.metrics import IdempotencyCollector
@@ -15,6 +23,10 @@ request_duration = Histogram(
     ["method", "route", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+requests_waiting = Gauge(
+    "http_requests_waiting", "Requests that wait for a place.", multiprocess_mode="livesum"
+)
+requests_shed = Counter("http_requests_shed", "Requests turned away: too many waited, or too long.")
 
 
 def registry() -> CollectorRegistry:

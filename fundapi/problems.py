@@ -67,6 +67,12 @@ _OWN = [
     ),
     Problem(429, "throttled", "Too many requests", "Slow down: try again after the seconds in Retry-After."),
     Problem(
+        503,
+        "overloaded",
+        "The server is busy",
+        "Nothing was done. Send the same request again after the seconds in Retry-After.",
+    ),
+    Problem(
         500,
         "server_error",
         "Something went wrong here",

@@ -218,7 +218,11 @@ COMMON = {
     **_problem("method_not_allowed", description="`Allow` names the methods of this address."),
     **_problem("not_acceptable", description="`Accept` excludes JSON."),
     **_problem("server_error", description="A fault of the server. Nothing was stored."),
-    **_problem("database_unavailable", description="The database did not answer: try again."),
+    **_problem(
+        "database_unavailable",
+        "overloaded",
+        description="The database did not answer, or the server is busy: try again.",
+    ),
 }
 STATUSES = ["200", "401", "404", "405", "406", "500", "503"]
 CREATE_STATUSES = [

@@ -4,12 +4,16 @@ One place for `make run`, the container and the tests. `WEB_HOST`, `PORT`, `WEB_
 `WEB_THREADS` (per process) are its variables; Granian's own (`GRANIAN_...`) set whatever is not set here.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 BACKLOG = 1024  # connections the kernel queues while all are taken
 BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
+QUEUE = 100  # requests that may wait for one of the WEB_THREADS places of a process (fundapi.overload)
+USHERS = 8  # threads beside: for what is turned away at once, and for the place of probes
 KILL_TIMEOUT = (
     20  # s for a stopping process to finish its requests; a statement may take 10, a stop grace is 30
 )
@@ -20,20 +24,34 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def command(environ: Mapping[str, str]) -> list[str]:
-    """The command line of the server."""
+def _threads(environ: Mapping[str, str]) -> int:
+    """A thread for every request that may be in a process; Granian starts them when they are needed."""
+    working, waiting = environ.get("WEB_THREADS") or 4, environ.get("WEB_QUEUE") or QUEUE
+    return int(working) + int(waiting) + USHERS
+
+
+def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[str]:
+    """The command line of the server; with ``threads``, of one for an application that has no queue of its own."""
     return [
         *(sys.executable, "-m", "granian", "fundapi.wsgi:application"),
         *("--interface", "wsgi", "--http", "1", "--no-ws"),
         *("--host", environ.get("WEB_HOST") or "127.0.0.1"),
         *("--port", environ.get("PORT") or "8000"),
         *("--workers", environ.get("WEB_CONCURRENCY") or str(cores())),
-        *("--blocking-threads", environ.get("WEB_THREADS") or "4"),
+        *("--blocking-threads", str(threads or _threads(environ))),
         *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
         *("--workers-kill-timeout", str(KILL_TIMEOUT)),
         "--respawn-failed-workers",
         *("--no-access-log", "--log-level", "warning"),  # the application logs requests itself, structured
+        *("--log-config", str(Path(__file__).with_suffix(".json"))),
     ]
+
+
+class Expected(logging.Filter):
+    """Leaves out Granian's advice to have fewer threads: most of them only wait, in the queue that we want to see."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Python threads" not in record.getMessage()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fundapi.logs import logging_config
+from fundapi.serve import QUEUE
 from rollout.policy import Policy
 
 env = environ.Env()
@@ -108,6 +109,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
+    "fundapi.overload.OverloadMiddleware",
     "fundapi.middleware.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -147,8 +149,12 @@ WHITENOISE_USE_FINDERS = (
     STATIC_ROOT is None
 )  # else straight from the packages: running needs no collectstatic
 
+# --- Load (fundapi.overload) --------------------------------------------------------------------------------
+WEB_THREADS = env.int("WEB_THREADS", default=4)  # requests a process works on at once
+WEB_QUEUE = env.int("WEB_QUEUE", default=QUEUE)  # requests that wait for that, in each process
+WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that one waits; then 503
+
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
-WEB_THREADS = env.int("WEB_THREADS", default=4)
 DATABASE = env.db_url("DATABASE_URL", default="postgres:///fundapi")
 DATABASE_TRANSACTION_POOLING = env.bool("DATABASE_TRANSACTION_POOLING", default=False)  # behind PgBouncer
 DATABASE_STATEMENT_TIMEOUT = env.int(

@@ -2,10 +2,11 @@ import os
 import sys
 from collections.abc import Iterable
 from io import BytesIO
-from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fundapi.settings")
 # Commands need them. Django REST Framework and structlog import what they find, and in a web worker nobody uses it:
@@ -15,8 +16,23 @@ for _unused in ("requests", "rich"):
 
 django = get_wsgi_application()
 
+from fundapi.overload import Admission  # noqa: E402 - it needs the settings
 
-def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+
+def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer by Django. What is no stream is a list: done with when it is returned, and Granian sends it at once."""
+    response = django(environ, start_response)
+    if not isinstance(response, HttpResponse):
+        return response
+    body = [response.content]
+    response.close()
+    return body
+
+
+admitted = Admission(in_one_piece)
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Serve a request; a chunked body, which Django takes for an empty one, gets the length it turns out to have.
 
     One byte over the limit is read and no more: BodyLimitMiddleware refuses it by that.
@@ -24,4 +40,4 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     if environ.get("HTTP_TRANSFER_ENCODING") and not environ.get("CONTENT_LENGTH"):
         body = environ["wsgi.input"].read(settings.BODY_LIMIT + 1)
         environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return django(environ, start_response)
+    return admitted(environ, start_response)

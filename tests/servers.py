@@ -64,7 +64,7 @@ class Server:
                 cwd=PROJECT,
                 env=os.environ
                 | {"DATABASE_URL": database_url(), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
-                | {"WEB_THREADS": str(threads)}
+                | {"WEB_THREADS": str(threads), "WEB_QUEUE_SECONDS": "60"}
                 | env,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -36,4 +36,4 @@ def test_a_storm_that_kills_web_workers_costs_nothing() -> None:
 def test_an_unknown_storm_is_refused_with_the_names_of_those_there_are() -> None:
     run = chaos("tornado")
     assert run.returncode == 2
-    assert "there is no storm called tornado: choose from calm, web," in run.stderr
+    assert "there is no trial called tornado: choose from calm, web," in run.stderr

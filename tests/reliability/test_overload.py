@@ -1,0 +1,95 @@
+"""A server with more requests than it can work on says so, in time, and recovers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+
+from tests.conftest import FUND, Api
+from tests.reliability.conftest import LAB, PATIENT
+from tests.reliability.gates import Gate, eventually
+from tests.servers import Server, database_url, running_server
+
+QUEUE = 30
+
+
+@pytest.fixture(scope="module")
+def busy(triggers: None) -> Iterator[Server]:
+    """One process that works on one request at a time."""
+    crowded = {"WEB_THREADS": "1", "WEB_QUEUE": str(QUEUE)}
+    with running_server(workers=1, threads=QUEUE + 10, **LAB, **PATIENT, **crowded) as running:
+        yield running
+
+
+@pytest.fixture
+def gate(make_gate: Callable[..., Gate]) -> Gate:
+    return make_gate()
+
+
+def metric(server: Server, name: str) -> float:
+    text = httpx.get(f"{server.url}/metrics", timeout=30).text
+    return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
+
+
+def test_too_many_are_turned_away_at_once_and_told_when_to_come_back(
+    busy: Server, user: User, gate: Gate
+) -> None:
+    shed = metric(busy, "http_requests_shed_total")
+    with Api(busy, user) as api, ThreadPoolExecutor(QUEUE + 1) as pool:
+        stopped = pool.submit(api.create, "one", FUND | {"name": gate.marker("claimed")})
+        gate.wait_for()
+        queued = [pool.submit(api.create, f"queued-{number}") for number in range(QUEUE)]
+        eventually(lambda: metric(busy, "http_requests_waiting") == QUEUE)
+        refused = api.create("two")
+        page = httpx.get(f"{busy.url}/fund-setup", timeout=30)
+        watched = [
+            httpx.get(f"{busy.url}/{path}", timeout=30).status_code for path in ("livez", "readyz", "health")
+        ]
+        assert metric(busy, "http_requests_shed_total") == shed + 2
+        gate.open()
+        assert stopped.result(60).status_code == 201
+        assert {each.result(60).status_code for each in queued} == {201}
+        assert metric(busy, "http_requests_waiting") == 0
+        created = api.create("two")
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert int(refused.headers["Retry-After"]) > 0
+    assert int(refused.headers["Content-Length"]) == len(refused.content)
+    assert "X-Request-ID" in refused.headers
+    assert (page.status_code, page.headers["Retry-After"]) == (503, refused.headers["Retry-After"])
+    assert watched == [200, 200, 200]
+    assert (created.status_code, created.headers["Idempotency-Status"]) == (201, "created")
+
+
+def test_who_waits_for_too_long_is_told_so(triggers: None, user: User, gate: Gate) -> None:
+    impatient = {"WEB_THREADS": "1", "WEB_QUEUE_SECONDS": "0.1"}
+    with (
+        running_server(workers=1, threads=4, **LAB, **PATIENT, **impatient) as server,
+        Api(server, user) as api,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        stopped = pool.submit(api.create, "one", FUND | {"name": gate.marker("claimed")})
+        gate.wait_for()
+        assert api.create("two").json()["code"] == "overloaded"
+        gate.open()
+        assert stopped.result(60).status_code == 201
+
+
+def test_many_threads_share_the_connections_of_a_few_places(busy: Server, user: User) -> None:
+    """One for requests, one for probes, whoever asks."""
+    with Api(busy, user) as api, ThreadPoolExecutor(QUEUE) as pool:
+        answers = list(pool.map(lambda number: api.create(f"many-{number}").status_code, range(3 * QUEUE)))
+        assert set(answers) == {201}
+        assert set(
+            pool.map(lambda _: httpx.get(f"{busy.url}/readyz", timeout=30).status_code, range(QUEUE))
+        ) == {200}
+    with psycopg.connect(database_url()) as session:
+        row = session.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = ANY(%s)",
+            ([f"lab-{worker.pid}" for worker in busy.workers()],),
+        ).fetchone()
+    assert row is not None
+    assert 1 <= row[0] <= 2
