@@ -28,11 +28,15 @@ ALONE: dict[str, Callable[[Options], Result]] = {  # each in a deployment of its
     "disk": trial.disk,
     "failover": partial(trial.failover, synchronous=True),
     "failover-asynchronous": partial(trial.failover, synchronous=False),
+    "rolling": partial(trial.rolling, careless=False),
+    "rolling-careless": partial(trial.rolling, careless=True),
 }
 WHAT = {storm.name: storm.what for storm in STORMS} | {
     "disk": "PostgreSQL's disk is full, for 4 s of 8 (for root, who may mount a small one)",
     "failover": "the primary is killed, and its synchronous standby takes over",
     "failover-asynchronous": "the same without synchronous replication, which has to lose: else this tool is blind",
+    "rolling": "the next version takes over, with migrations between; no answer but 200, 201 and 409 in progress",
+    "rolling-careless": "the same with a migration that the old version feels, which has to show",
     "overload": "three times the load that the server can take",
     SOAK: "70 % of it for long, to see what grows (only when it is named; --seconds 1800)",
 }
@@ -74,8 +78,8 @@ def table_of_load(name: str, measured: Overload | Soak) -> Table:
 def faults(result: Result) -> Iterator[str]:
     """Say in words what a storm's row does not show."""
     if result.control and not result:
-        yield "it has lost nothing, so this run has proved nothing"
-    for what, count in result.journal.unexpected.items():
+        yield f"it has to show something {result.control}, so this run has proved nothing"
+    for what, count in {} if result.control else result.journal.unexpected.items():
         yield f"{count} unexpected answers: {what}"
 
 

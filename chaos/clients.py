@@ -26,13 +26,18 @@ ABANDONED = 0.05  # share of requests that are sent, and not waited for
 TWICE = 0.05  # share that two tabs send at once
 REPLAYED = 0.2  # share that are sent again after their answer
 RETRIED = {409, 429, 502, 503, 504}  # 409 while the first is running; any other is unexpected
+STRICT = {409}  # when nothing is broken
+MOVES = 0.1  # share of requests before which a client goes to another port
 
 
 class Client:
     """One person, one request after the other."""
 
-    def __init__(self, port: int, token: str, run: str, seed: int, over: threading.Event) -> None:
-        self.port, self.token, self.over = port, token, over
+    def __init__(
+        self, ports: list[int], token: str, run: str, seed: int, over: threading.Event, *, strict: bool
+    ) -> None:
+        self.ports, self.token, self.over = ports, token, over
+        self.retried = STRICT if strict else RETRIED
         self.run, self.random = f"{run}-{seed}", random.Random(seed)
         self.journal = Journal()
         self.connection: Connection | None = None
@@ -81,8 +86,10 @@ class Client:
 
     def _try(self, sent: bytes) -> Answer | None:
         self.journal.requests += 1
+        if len(self.ports) > 1 and self.random.random() < MOVES:
+            self._hang_up()
         try:
-            self.connection = self.connection or Connection(self.port, timeout=TIMEOUT)
+            self.connection = self.connection or self._connect()
             answer = self.connection.send(sent)
         except (OSError, ValueError):  # ValueError: an answer that ends within its head
             self._hang_up()
@@ -95,19 +102,21 @@ class Client:
         """Send, and lose the connection before the answer."""
         self.journal.requests += 1
         with suppress(OSError):
-            connection = Connection(self.port, timeout=TIMEOUT)
+            connection = self._connect()
             connection.socket.sendall(sent)
             time.sleep(self.random.uniform(0, wait))
             connection.close()
+
+    def _connect(self) -> Connection:
+        return Connection(self.random.choice(self.ports), timeout=TIMEOUT)
 
     def _hang_up(self) -> None:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
 
-    @staticmethod
-    def _may_be_retried(answer: Answer) -> bool:
-        return answer.status in RETRIED and b"idempotency_key_reused" not in answer.body
+    def _may_be_retried(self, answer: Answer) -> bool:
+        return answer.status in self.retried and b"idempotency_key_reused" not in answer.body
 
     def _note(self, answer: Answer) -> None:
         code = ""
@@ -141,7 +150,8 @@ def read(path: Path) -> Journal:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, required=True, nargs="+", help="of the server, or of several")
+    parser.add_argument("--strict", action="store_true", help="no 503 may be answered, and none of its kind")
     parser.add_argument("--token", required=True)
     parser.add_argument("--run", required=True, help="with which every key begins, and every fund's name")
     parser.add_argument("--clients", type=int, required=True)
@@ -150,7 +160,14 @@ def main() -> None:
     options = parser.parse_args()
     over = threading.Event()
     clients = [
-        Client(options.port, options.token, options.run, options.seed * 1000 + number, over)
+        Client(
+            options.port,
+            options.token,
+            options.run,
+            options.seed * 1000 + number,
+            over,
+            strict=options.strict,
+        )
         for number in range(options.clients)
     ]
     threads = [threading.Thread(target=client.work) for client in clients]

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -177,10 +177,18 @@ class Proxied:
 class Crowd:
     """The clients' process, at work until :meth:`finish`."""
 
-    def __init__(self, stack: Stack, run: str, *, clients: int, seed: int) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        run: str,
+        *,
+        clients: int,
+        seed: int,
+        ports: Sequence[int] = (),
+        strict: bool = False,
+    ) -> None:
         self.journal = stack.home.path / f"{run}.json"
         options: dict[str, Any] = {
-            "--port": stack.port,
             "--token": stack.token,
             "--run": run,
             "--clients": clients,
@@ -193,6 +201,8 @@ class Crowd:
                 "-m",
                 "chaos.clients",
                 *(str(part) for pair in options.items() for part in pair),
+                *(["--strict"] if strict else []),
+                *("--port", *map(str, ports or [stack.port])),
             ],
             cwd=PROJECT,
             stdin=subprocess.PIPE,

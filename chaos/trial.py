@@ -5,9 +5,12 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from benchmarks.servers import free_port
 from chaos.disk import disk_full, small_disk
 from chaos.failover import fail_over, replicated
+from chaos.rolling import roll
 from chaos.stack import Crowd, Stack, running
 from chaos.storms import Storm
 from chaos.verdict import Journal, Verdict, judge
@@ -37,20 +40,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """``control``: this trial has to lose something, or the tool cannot tell."""
+    """``control``: what this trial has to show more than 0 of, or the tool cannot tell."""
 
     name: str
     faults: int
     journal: Journal
     verdict: Verdict
-    control: bool = False
+    control: str = ""
 
     def __bool__(self) -> bool:
         """Whether it came out as it has to."""
-        return self.verdict.lost > 0 if self.control else bool(self.verdict)
+        return getattr(self.verdict, self.control) > 0 if self.control else bool(self.verdict)
 
     def row(self) -> list[str]:
-        name = f"{self.name} (control: has to lose)" if self.control else self.name
+        name = f"{self.name} (control)" if self.control else self.name
         seen = self.journal
         counts = (self.faults, seen.requests, seen.turned_away, len(seen.acknowledgements))
         return [name, *(f"{count:,}" for count in (*counts, *asdict(self.verdict).values()))]
@@ -87,14 +90,36 @@ def failover(options: Options, *, synchronous: bool) -> Result:
             fail_over(stack, standby, between)
             return 1
 
-        return _trial(stack, name, options, harm, control=not synchronous)
+        return _trial(stack, name, options, harm, control="" if synchronous else "lost")
+
+
+def rolling(options: Options, *, careless: bool) -> Result:
+    """Deploy the next version."""
+    name = "rolling-careless" if careless else "rolling"
+    port = free_port()
+    with running(proxied=False) as stack:
+
+        def harm() -> int:
+            roll(stack, port, careless=careless)
+            return 1
+
+        ports = (stack.port, port)
+        return _trial(
+            stack, name, options, harm, control="unexpected" if careless else "", ports=ports, strict=True
+        )
 
 
 def _trial(
-    stack: Stack, name: str, options: Options, harm: Callable[[], int], *, control: bool = False
+    stack: Stack,
+    name: str,
+    options: Options,
+    harm: Callable[[], int],
+    *,
+    control: str = "",
+    **crowd_options: Any,
 ) -> Result:
     run = f"{name}-{uuid.uuid4().hex[:8]}"
-    crowd = Crowd(stack, run, clients=options.clients, seed=options.seed)
+    crowd = Crowd(stack, run, clients=options.clients, seed=options.seed, **crowd_options)
     faults = harm()
     stack.heal()
     journal = crowd.finish(stack)
