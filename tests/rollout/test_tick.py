@@ -127,6 +127,17 @@ def test_a_beat_that_was_away_for_an_hour_makes_one_check_of_it(traffic: Judged)
     assert canary.check().evidence["errors"] == {}
 
 
+def test_a_clock_that_was_an_hour_ahead_and_is_set_back_leaves_nobody_unwatched(traffic: Judged) -> None:
+    canary = traffic()
+    canary.send("migration_failed", clients=3)
+    canary.check(minutes=60)
+    canary.now -= timedelta(minutes=60)
+    for _ in range(2):
+        canary.send("migration_failed", clients=3)
+        assert canary.check().signal == "red"
+    assert canary.rollout.percentage == 0
+
+
 def test_nothing_is_judged_twice_and_nothing_left_out(traffic: Judged) -> None:
     """Whatever is on its way while the judge looks: rows become visible in another order than they were numbered."""
     canary = traffic()
