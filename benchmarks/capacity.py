@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from benchmarks.stack import RESULTS
 
 PAGE = 8192  # bytes; PostgreSQL's
 DAY = 86_400  # s
-OFF = 0.35  # of the cores: how far the model may be from what was measured; tests/benchmarks/test_capacity.py
+OFF = 0.35  # how far the model may be from what was measured; see tests/benchmarks/test_capacity.py
 COLUMNS = ("what", "figure", "from")
 
 
@@ -78,7 +78,7 @@ class Machines:
     web_cores: int
     database_cores: int
     threads: int = 4  # of a web process, of which there is one a core
-    utilisation: float = 0.6  # of the cores that may be planned with: the model may be off by OFF
+    utilisation: float = 0.6  # of the cores may be planned with, for the model may be off by OFF
 
 
 def read(directory: Path = RESULTS) -> Costs:
@@ -225,8 +225,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, _say: Say) -> None:
     """Print the plan."""
-    given = vars(options)
-    demand, machines = (
-        kind(**{name: given[name] for name in kind.__dataclass_fields__}) for kind in (Demand, Machines)
-    )
+    demand, machines = Demand(**_chosen(Demand, options)), Machines(**_chosen(Machines, options))
     report.on_terminal(COLUMNS, rows(read(), demand, machines))
+
+
+def _chosen(kind: type, options: argparse.Namespace) -> dict[str, Any]:
+    """The options that a dataclass has a field for."""
+    return {field.name: getattr(options, field.name) for field in fields(kind)}

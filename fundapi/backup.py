@@ -25,6 +25,7 @@ from rollout.models import Rollout
 LOCK_WAIT = 10_000  # ms; a migration that holds a table for longer is waited for by hand
 SKIPPED_IDS = 1_000_000  # more funds than anybody makes between two backups; a bigint has room for 9e18
 TABLES = ("fundapi_fund", "idempotency_store")  # a dump without their rows is not one of ours
+SESSIONS = "django_session"  # whose ids sign in whoever reads them, and which nobody misses
 REPLACED = "fundapi_replaced"  # schema that keeps the old data until the new are there
 
 # What libpq understands of Django's parameters. The password goes by the environment, which only we can read; "options"
@@ -54,8 +55,12 @@ def dump(file: Path) -> int:
     if file.exists():
         raise BackupError(f"{file} exists: a backup never replaces another.")
     with _draft(file) as draft:
-        arguments = ["--format=custom", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={draft}"]
-        _run("pg_dump", *arguments, f"--dbname={_conninfo()}")
+        _run(
+            "pg_dump",
+            *("--format=custom", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={draft}"),
+            f"--exclude-table-data={SESSIONS}",
+            f"--dbname={_conninfo()}",
+        )
         verify(draft)
         with draft.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
@@ -162,7 +167,7 @@ def _refuse_company() -> None:
         others = cursor.fetchone()[0]
     if others:
         raise BackupError(
-            f"{others} other sessions use this database: stop web, worker and beat before it is replaced."
+            f"Others use this database ({others} sessions): stop web, worker and beat before it is replaced."
         )
 
 
