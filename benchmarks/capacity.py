@@ -106,7 +106,8 @@ def read(directory: Path = RESULTS) -> Costs:
 
 def rate(document: Mapping[str, Any], variant: str) -> float:
     """The median requests per second of a variant, over all rounds."""
-    return statistics.median(sample["rate"] for sample in document["samples"][variant])
+    found: float = statistics.median(sample["rate"] for sample in document["samples"][variant])
+    return found
 
 
 def _cost(per_second: float, in_database: float) -> Cost:
