@@ -141,7 +141,7 @@ def _empty_schema(*, overwrite: bool) -> Iterator[None]:
     _refuse_company()
     _execute(
         f"ALTER SCHEMA public RENAME TO {REPLACED}",
-        "CREATE SCHEMA public",
+        f"CREATE SCHEMA public AUTHORIZATION {_owner_of_schema()}",
         "GRANT USAGE ON SCHEMA public TO PUBLIC",  # as in a new database
     )
     try:
@@ -156,6 +156,12 @@ def _has(query: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(query)
         return cursor.fetchone() is not None
+
+
+def _owner_of_schema() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'public'")
+        return str(cursor.fetchone()[0])  # quoted where it has to be
 
 
 def _refuse_company() -> None:

@@ -253,7 +253,9 @@ def test_what_does_not_agree_is_counted_and_a_restore_over_it_takes_it_away(
             manage("check_consistency")
         with pytest.raises(CommandError, match="not empty"):
             manage("restore", str(dumped.file))
+        owner = backup._owner_of_schema()
         assert manage("restore", str(dumped.file), "--overwrite").endswith("Consistent.")
+        assert backup._owner_of_schema() == owner
 
 
 def test_a_restore_that_fails_leaves_what_was_there(
