@@ -322,7 +322,7 @@ def test_a_backup_is_private_and_complete_or_not_there(
 def test_programs_that_are_missing_or_older_than_the_server_are_named(
     database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         BackupError, match=r"pg_dump of PostgreSQL \d+ or newer is needed: there is none on PATH"
