@@ -290,6 +290,18 @@ def test_a_dump_that_was_damaged_or_cut_short_is_refused(dumped: Dumped, tmp_pat
     assert done.returncode == 0
 
 
+def test_a_database_of_something_else_is_told_from_one_of_ours(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with connected(deployment.postgres, "postgres"):
+        with pytest.raises(CommandError, match=r"idempotency_store.* does not exist") as unknown:
+            manage("check_consistency")
+        assert unknown.value.returncode == 2
+        with pytest.raises(CommandError, match="no backup of fundapi"):
+            manage("backup", str(tmp_path / "funds.dump"))
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_backup_is_private_and_complete_or_not_there(
     database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from fundapi.backup import BackupError, dump
 
@@ -18,6 +19,6 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, file: Path, **_options: Any) -> None:
         try:
             size = dump(file)
-        except BackupError as error:
+        except (BackupError, DatabaseError) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(self.style.SUCCESS(f"{file}: {size:,} bytes, read back from end to end."))

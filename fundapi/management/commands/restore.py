@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from fundapi.backup import BackupError, hold_rollouts, restore
 from rollout.management.commands.rollout import as_table
@@ -25,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, file: Path, overwrite: bool, **_options: Any) -> None:
         try:
             restore(file, overwrite=overwrite)
-        except BackupError as error:
+        except (BackupError, DatabaseError) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{file} is restored. Bringing it to this version, and looking at what is there.")
         call_command("migrate", interactive=False, verbosity=0)
