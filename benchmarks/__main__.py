@@ -4,6 +4,7 @@ compare   ours, P0, P1, the peers and the floors side by side (what `make bench`
 scale     create and replay beside ever more live keys, and the bytes of a key
 purge     creates while expired keys are purged, and while none are
 judge     what the judge's checks, the intake of telemetry and its purge cost the database
+capacity  measures nothing: how many cores, connections and bytes so many creates take, by the committed figures
 """
 
 import argparse
@@ -12,11 +13,11 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import compare, judge, purge, scale
+from benchmarks import capacity, compare, judge, purge, scale
 from benchmarks.filling import TooLittleSpace
 from benchmarks.purge import PurgeEnded
 
-COMMANDS = {"compare": compare, "scale": scale, "purge": purge, "judge": judge}
+COMMANDS = {"compare": compare, "scale": scale, "purge": purge, "judge": judge, "capacity": capacity}
 
 
 def main() -> None:

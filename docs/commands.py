@@ -17,11 +17,15 @@ COMMANDS = {
     ],
     "Rollouts": ["rollout", "check_rollouts", "simulate_rollout", "send_test_alert"],
     "Funds": ["create_token", "purge_idempotency_keys"],
+    "Backup": ["backup", "restore", "check_consistency"],
 }
 INTRODUCTION = """\
 # Commands
 
-All of them are `manage.py COMMAND`; `--help` says the same. Made from it by `python -m docs.commands`.
+All of them are `manage.py COMMAND`; `--help` says the same. Made from it by `.venv/bin/python -m docs.commands`.
+
+`manage.py` stands for `.venv/bin/python manage.py` in the project's directory, and for `python manage.py` in the image.
+Without `DATABASE_URL` it works on the database of `make run`.
 """
 
 

@@ -1,0 +1,24 @@
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from fundapi.backup import BackupError, dump
+
+
+class Command(BaseCommand):
+    help = (
+        "Write a dump of the whole database, consistent however many funds are created meanwhile, and verify it. "
+        "FILE is there only when it is complete, with FILE.sha256 beside it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", type=Path, metavar="FILE", help="a new file, in pg_dump's custom format")
+
+    def handle(self, *_args: Any, file: Path, **_options: Any) -> None:
+        try:
+            size = dump(file)
+        except (BackupError, DatabaseError) as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(self.style.SUCCESS(f"{file}: {size:,} bytes, read back from end to end."))

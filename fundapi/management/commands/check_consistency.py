@@ -1,0 +1,39 @@
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fundapi.consistency import KINDS, Report, check
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare every kept answer with its fund, and young funds with their answers, in one snapshot. "
+        "Exits with 1 when anything does not agree, with 2 when nobody can tell. Only reads; safe at any time."
+    )
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.completed:,} answers compared"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("check", total=None)
+            try:
+                report = check(lambda answers: bar.advance(task, answers))
+            except DatabaseError as error:
+                raise CommandError(f"Nobody can tell: {error}", returncode=2) from None
+        self.stdout.write(as_text(report))
+        if not report:
+            sys.exit(1)
+
+
+def as_text(report: Report) -> str:
+    """The report, a line for each kind of problem, with the first few of each."""
+    lines = [f"{report.answers:>9,} kept answers"]
+    for kind, meaning in KINDS.items():
+        lines.append(f"{report.problems[kind]:>9,} {meaning}")
+        if examples := report.examples[kind]:
+            lines.append(f"{'':>9} such as {', '.join(examples)}")
+    lines.append("Consistent." if report else "NOT consistent.")
+    return "\n".join(lines)

@@ -1,0 +1,404 @@
+"""A dump taken under load, and a recovery to a point in time: what comes back is whole, and retries are still safe."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+
+from chaos.postgres import Postgres
+from fundapi import backup
+from fundapi.backup import BackupError
+from fundapi.consistency import check
+from fundapi.embedded.home import Home
+from fundapi.embedded.processes import TIDY, Account, service_account
+from fundapi.embedded.programs import let_account_in, postgres_directory
+from idempotency.models import IdempotencyKey
+from rollout.models import Rollout
+from tests.conftest import FUND, token_of
+from tests.reliability.gates import eventually
+from tests.servers import PROJECT, Server, running_server
+
+CLIENTS = 4
+KEYS = 20  # answered before the dump begins, and as many after it has ended
+PAUSE = 0.1  # s between two keys of a client: every one of them is sent again later
+RATE = "100000/minute"
+
+
+@dataclass
+class Deployment:
+    """A PostgreSQL of our own, which archives its log; a user who may create funds."""
+
+    directory: Path
+    account: Account
+    postgres: Postgres
+    token: str = ""
+
+    def url(self) -> str:
+        return self.postgres.url("fundapi", "fundapi")
+
+    @property
+    def archive(self) -> Path:
+        return self.directory / "archive"
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@contextmanager
+def connected(postgres: Postgres, database: str) -> Iterator[None]:
+    """Let this process work on another database, as a process with another ``DATABASE_URL`` does."""
+    connection.close()
+    before = connection.settings_dict
+    there = {"NAME": database, "HOST": str(postgres.sockets), "PORT": "", "USER": "fundapi", "PASSWORD": ""}
+    connection.settings_dict = before | there
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict = before
+
+
+def manage(*arguments: str) -> str:
+    said = StringIO()
+    call_command(*arguments, stdout=said)
+    return said.getvalue().strip()
+
+
+@pytest.fixture(scope="module")
+def deployment(database: None) -> Iterator[Deployment]:
+    with TemporaryDirectory(prefix="fundapi-backup-", dir="/tmp") as name:
+        directory, account = Path(name), service_account()
+        directory.chmod(0o711)
+        home = Home.at(directory)
+        home.make()
+        let_account_in(home, account)
+        account.make_directory(directory / "archive")
+        archiving = settings_of(0)
+        archiving["archive_command"] = archiving["archive_command"].replace(
+            "/archive", f"{directory}/archive"
+        )
+        postgres = Postgres(directory / "primary", account, fsync="off", **archiving)
+        postgres.start()
+        try:
+            with connected(postgres, "fundapi"):
+                manage("migrate", "--verbosity", "0")
+                user = User.objects.create_user("somebody")
+                user.user_permissions.add(Permission.objects.get(codename="add_fund"))
+                token = token_of(user)
+                SessionStore().create()
+            yield Deployment(directory, account, postgres, token)
+        finally:
+            postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def server(deployment: Deployment) -> Iterator[Server]:
+    with running_server(workers=1, DATABASE_URL=deployment.url(), FUND_CREATE_RATE=RATE) as running:
+        yield running
+
+
+def request(key: str) -> dict[str, Any]:
+    return FUND | {"name": key, "engineResults": {"irr": 0.10, "by": {"year": [1, 2.50]}}}
+
+
+class Load:
+    """Clients that create funds and send every request twice; ``answers`` are what they were told, by key."""
+
+    def __init__(self, open_client: Callable[[], httpx.Client]) -> None:
+        self.answers: dict[str, bytes] = {}
+        self._open_client = open_client
+        self._ending = threading.Event()
+        self._pool = ThreadPoolExecutor(CLIENTS)
+        self._clients = [self._pool.submit(self._work) for _ in range(CLIENTS)]
+
+    def _work(self) -> None:
+        with self._open_client() as client:
+            while not self._ending.wait(PAUSE):
+                key = uuid.uuid4().hex
+                for _ in range(2):
+                    answer = client.post("/api/funds", json=request(key), headers={"Idempotency-Key": key})
+                    assert answer.status_code in {200, 201}, answer.text
+                    assert self.answers.setdefault(key, answer.content) == answer.content
+
+    def wait_for(self, keys: int) -> None:
+        """Return when so many more keys have an answer."""
+        wanted = len(self.answers) + keys
+        eventually(lambda: len(self.answers) >= wanted or any(client.done() for client in self._clients))
+
+    def end(self) -> None:
+        self._ending.set()
+        with self._pool:
+            for client in self._clients:
+                client.result(60)
+
+
+@dataclass
+class Dumped:
+    """A dump, the keys that were answered before it began, and what clients were told in all."""
+
+    file: Path
+    before: set[str]
+    answers: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def dumped(deployment: Deployment, server: Server) -> Dumped:
+    file = deployment.directory / "funds.dump"
+    load = Load(lambda: httpx.Client(base_url=server.url, headers=deployment.authorization, timeout=60))
+    try:
+        load.wait_for(KEYS)
+        before = set(load.answers)
+        with connected(deployment.postgres, "fundapi"):
+            manage("backup", str(file))
+        load.wait_for(KEYS)
+    finally:
+        load.end()
+    return Dumped(file, before, load.answers)
+
+
+@pytest.fixture(scope="module")
+def restored(deployment: Deployment, dumped: Dumped) -> str:
+    """Another database, made from the dump."""
+    with deployment.postgres.superuser("postgres") as superuser:
+        superuser.execute("CREATE DATABASE elsewhere OWNER fundapi")
+    with connected(deployment.postgres, "elsewhere"):
+        assert manage("restore", str(dumped.file)).endswith("Consistent.")
+    return "elsewhere"
+
+
+def send(deployment: Deployment, key: str) -> Any:
+    """POST the fund of a key to this process, on whatever database it is connected to."""
+    headers = deployment.authorization | {"Idempotency-Key": key}
+    return Client().post("/api/funds", data=request(key), content_type="application/json", headers=headers)
+
+
+def test_after_a_restore_a_retry_is_answered_as_before_or_makes_what_the_dump_did_not_have(
+    deployment: Deployment, dumped: Dumped, restored: str, settings: Any
+) -> None:
+    settings.FUND_CREATE_RATE = RATE
+    known, anew = set(), set()
+    with connected(deployment.postgres, restored):
+        assert all(Rollout.objects.values_list("on_hold", flat=True))
+        assert not Session.objects.exists()
+        for key, told in dumped.answers.items():
+            answer = send(deployment, key)
+            if answer.status_code == 200:
+                assert answer.content == told
+                known.add(key)
+            else:
+                assert answer.status_code == 201
+                anew.add(answer.json()["id"])
+        assert check()
+    assert dumped.before <= known
+    assert len(anew) >= KEYS // 2, "hardly anything was created after the dump, so little was shown"
+    assert not anew & {json.loads(told)["id"] for told in dumped.answers.values()}
+
+
+DAMAGE = """
+DELETE FROM fundapi_fund WHERE id = {0};
+UPDATE fundapi_fund SET size = size + 0.01 WHERE id = {1};
+DELETE FROM idempotency_store WHERE location = '/api/funds/{2}';
+UPDATE idempotency_store SET body = 'x' WHERE location = '/api/funds/{3}';
+UPDATE idempotency_store SET digest = gen_random_uuid() WHERE location = '/api/funds/{4}';
+INSERT INTO idempotency_store
+SELECT gen_random_uuid(), environment, operation, principal, token, fingerprint, status, content_type, location, etag,
+    body, created_at, expires_at, conflicts, last_conflict_at
+FROM idempotency_store WHERE location = '/api/funds/{5}';
+SELECT setval('fundapi_fund_id_seq', 1);
+"""
+
+
+def test_what_does_not_agree_is_counted_and_a_restore_over_it_takes_it_away(
+    deployment: Deployment, dumped: Dumped, restored: str
+) -> None:
+    with connected(deployment.postgres, restored):
+        with deployment.postgres.superuser(restored) as superuser:
+            rows = superuser.execute("SELECT id FROM fundapi_fund ORDER BY id LIMIT 6").fetchall()
+            superuser.execute(DAMAGE.format(*(number for (number,) in rows)))
+            with pytest.raises(CommandError, match=r"Others use this database \(1 sessions\)"):
+                manage("restore", str(dumped.file), "--overwrite")
+        report = check()
+        assert report.problems == {
+            "unreadable": 1,
+            "misplaced": 2,
+            "orphaned": 1,
+            "differing": 1,
+            "doubled": 1,
+            "unanswered": 2,
+            "sequence": 1,
+        }
+        assert report.examples["orphaned"] == [str(rows[0][0])]
+        with pytest.raises(SystemExit, match="1"):
+            manage("check_consistency")
+        with pytest.raises(CommandError, match="not empty"):
+            manage("restore", str(dumped.file))
+        owner = backup._owner_of_schema()
+        assert manage("restore", str(dumped.file), "--overwrite").endswith("Consistent.")
+        assert backup._owner_of_schema() == owner
+
+
+def test_a_restore_that_fails_leaves_what_was_there(
+    deployment: Deployment, dumped: Dumped, restored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "pg_restore"
+    real = postgres_directory() / program.name
+    program.write_text(f'#!/bin/sh\ncase "$*" in *--single-transaction*) exit 1;; esac\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with connected(deployment.postgres, restored):
+        there = IdempotencyKey.objects.count()
+        with pytest.raises(CommandError, match="pg_restore failed"):
+            manage("restore", str(dumped.file), "--overwrite")
+        assert IdempotencyKey.objects.count() == there > 0
+        assert check()
+
+
+def test_a_dump_that_was_damaged_or_cut_short_is_refused(dumped: Dumped, tmp_path: Path) -> None:
+    copy = tmp_path / dumped.file.name
+    content = dumped.file.read_bytes()
+    copy.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(BackupError, match="pg_restore failed"):
+        backup.verify(copy)
+    shutil.copy(backup.checksum_of(dumped.file), tmp_path)
+    copy.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BackupError, match="checksum"):
+        backup.verify(copy)
+    copy.write_bytes(content)
+    backup.verify(copy)
+    done = subprocess.run(["sha256sum", "--check", backup.checksum_of(copy).name], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+
+
+def test_a_database_of_something_else_is_told_from_one_of_ours(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with connected(deployment.postgres, "postgres"):
+        with pytest.raises(CommandError, match=r"idempotency_store.* does not exist") as unknown:
+            manage("check_consistency")
+        assert unknown.value.returncode == 2
+        with pytest.raises(CommandError, match="no backup of fundapi"):
+            manage("backup", str(tmp_path / "funds.dump"))
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_backup_is_private_and_complete_or_not_there(
+    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the password is in no command line."""
+    said, program = tmp_path / "said", tmp_path / "bin" / "pg_dump"
+    program.parent.mkdir()
+    real = postgres_directory() / program.name
+    program.write_text(f'#!/bin/sh\necho "$@" >> {said}\nprintenv >> {said}.environ\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setitem(connection.settings_dict, "PASSWORD", "do not tell")
+    file = tmp_path / "funds.dump"
+    backup.dump(file)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("bin", "said", "said.environ", "funds.dump", "funds.dump.sha256")
+    }
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (file, backup.checksum_of(file)))
+    assert "do not tell" not in said.read_text()
+    assert "PGPASSWORD=do not tell" in said.with_name("said.environ").read_text()
+    assert os.environ["SECRET_KEY"] not in said.with_name("said.environ").read_text()
+    with pytest.raises(BackupError, match="exists"):
+        backup.dump(file)
+    program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 99'\necho no space left >&2\nexit 1\n")
+    with pytest.raises(BackupError) as failed:
+        backup.dump(tmp_path / "other.dump")
+    assert "no space left" in str(failed.value)
+    assert not list(tmp_path.glob("other.dump*"))
+
+
+def test_programs_that_are_missing_or_older_than_the_server_are_named(
+    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        BackupError, match=r"pg_dump of PostgreSQL \d+ or newer is needed: there is none on PATH"
+    ):
+        backup.dump(tmp_path / "funds.dump")
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    old.chmod(0o755)
+    with pytest.raises(BackupError, match=r"pg_dump is pg_dump \(PostgreSQL\) 9\.6\.24"):
+        backup.dump(tmp_path / "funds.dump")
+
+
+def settings_of(block: int) -> dict[str, str]:
+    """The settings of PostgreSQL in one of the blocks of docs/backup.md."""
+    blocks: list[str] = re.findall(r"```ini\n(.*?)```", (PROJECT / "docs/backup.md").read_text(), re.DOTALL)
+    pairs = (line.partition("  #")[0].partition(" = ") for line in blocks[block].splitlines())
+    return {name: value.strip().strip("'") for name, _, value in pairs}
+
+
+def base_backup(deployment: Deployment, target: Path) -> None:
+    source = f"host={deployment.postgres.sockets} user=postgres"
+    deployment.account.make_directory(target)
+    for program, *arguments in (
+        ("pg_basebackup", f"--dbname={source}", f"--pgdata={target}", "--checkpoint=fast", "--no-sync"),
+        ("pg_verifybackup", "--quiet", str(target)),
+    ):
+        subprocess.run(
+            [postgres_directory() / program, *arguments],
+            check=True,
+            env=TIDY,
+            cwd=target.parent,
+            **deployment.account.popen_options(),  # type: ignore[call-overload]  # no overload takes ** of a dict
+        )
+    target.chmod(0o700)
+    (target / "recovery.signal").touch()
+
+
+def test_recovery_to_a_point_in_time_has_what_was_acknowledged_by_then_and_nothing_later(
+    deployment: Deployment, settings: Any
+) -> None:
+    """With the settings that docs/backup.md names."""
+    settings.FUND_CREATE_RATE = RATE
+    earlier, later = uuid.uuid4().hex, uuid.uuid4().hex
+    directory = deployment.directory / "recovery"
+    Home.at(directory).make()
+    deployment.account.let_through(directory / "postgres")
+    base_backup(deployment, directory / "postgres")
+    with connected(deployment.postgres, "fundapi"), deployment.postgres.superuser() as superuser:
+        told = send(deployment, earlier)
+        assert told.status_code == 201
+        ((moment,),) = superuser.execute("SELECT clock_timestamp()::text").fetchall()
+        assert send(deployment, later).status_code == 201
+        ((last,),) = superuser.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchall()
+        eventually((deployment.archive / last).exists)
+    asked = settings_of(1) | {"recovery_target_time": moment}
+    asked["restore_command"] = asked["restore_command"].replace("/archive", str(deployment.archive))
+    recovered = Postgres(directory, deployment.account, fsync="off", **asked)
+    recovered.start()
+    try:
+        with recovered.superuser() as superuser:
+            eventually(lambda: superuser.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
+        with connected(recovered, "fundapi"):
+            assert check()
+            assert send(deployment, earlier).content == told.content
+            assert not IdempotencyKey.objects.filter(token=later).exists()
+    finally:
+        recovered.stop()
