@@ -16,7 +16,7 @@ from tests.fundapi.test_idempotency_contract import assert_replays
 from tests.reliability.conftest import LAB, PATIENT
 from tests.servers import PROJECT, Server, database_url, running_server
 
-PATH = {"LAB_SEARCH_PATH": "travel,pg_catalog,public"}
+PATH: dict[str, Any] = {"LAB_SEARCH_PATH": "travel,pg_catalog,public"}
 # Whoever has this schema first in the search path lives by its clock.
 TRAVEL = """
 CREATE SCHEMA travel;
@@ -61,7 +61,7 @@ def clock(session: psycopg.Connection[Any]) -> Clock:
 @pytest.fixture(scope="module")
 def berlin(session: psycopg.Connection[Any]) -> Iterator[Server]:
     """A server that lives by that clock, on a machine that keeps summer time."""
-    zone = {"TZ": "Europe/Berlin", "PGTZ": "Europe/Berlin"}
+    zone: dict[str, Any] = {"TZ": "Europe/Berlin", "PGTZ": "Europe/Berlin"}
     with running_server(workers=1, **LAB, **PATIENT, **zone, **PATH) as server:
         yield server
 
