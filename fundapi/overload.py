@@ -7,11 +7,15 @@ queues where we cannot see it, and what is accepted is answered within the time 
 
 Django keeps a connection to PostgreSQL, and one to Valkey, for each thread. Here each place has them, and lends them to
 the thread that is in: a hundred threads may wait, and four connections are open.
+
+A body is read before that, so that a slow client takes nobody's place. Half of the queue may be slow at once; more of
+them need a proxy that buffers (docs/security.md).
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -104,20 +108,21 @@ class Door:
 
 
 class Admission:
-    """A WSGI application that asks for a place before another one is asked."""
+    """A WSGI application that reads the body of a request, and finds it a place, before another one is asked."""
 
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
         queue, patience = settings.WEB_QUEUE, settings.WEB_QUEUE_SECONDS
         self._door = Door([Place() for _ in range(settings.WEB_THREADS)], queue, patience)
         self._watched = Door([Place()], queue, patience)
+        self._readers = threading.Semaphore(max(1, queue // 2))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path in FREE:
             return self._application(environ, start_response)
         door = self._watched if path in WATCHED else self._door
-        place = door.enter()
+        place = door.enter() if self._read(environ) else None
         if place is None:
             environ[TURNED_AWAY] = True
             return self._application(environ, start_response)
@@ -126,6 +131,26 @@ class Admission:
                 return self._application(environ, start_response)
         finally:
             door.leave(place)
+
+    def _read(self, environ: WSGIEnvironment) -> bool:
+        """Read the body. A client that is slow holds a thread meanwhile, and no place; False: too many are slow.
+
+        What is announced to be too long stays unread, and :class:`~fundapi.middleware.BodyLimitMiddleware` refuses it.
+        A chunked body, which Django takes for an empty one, gets the length it turns out to have: of one that is too
+        long, one byte more than may be.
+        """
+        chunked = environ.get("HTTP_TRANSFER_ENCODING") and not environ.get("CONTENT_LENGTH")
+        length = settings.BODY_LIMIT + 1 if chunked else int(environ.get("CONTENT_LENGTH") or 0)
+        if not length or length > settings.BODY_LIMIT + 1:
+            return True
+        if not self._readers.acquire(blocking=False):
+            return False
+        try:
+            body = environ["wsgi.input"].read(length)
+        finally:
+            self._readers.release()
+        environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body) if chunked else length)}
+        return True
 
 
 class OverloadMiddleware:

@@ -1,10 +1,8 @@
 import os
 import sys
 from collections.abc import Iterable
-from io import BytesIO
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 
@@ -29,15 +27,4 @@ def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Ite
     return body
 
 
-admitted = Admission(in_one_piece)
-
-
-def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Serve a request; a chunked body, which Django takes for an empty one, gets the length it turns out to have.
-
-    One byte over the limit is read and no more: BodyLimitMiddleware refuses it by that.
-    """
-    if environ.get("HTTP_TRANSFER_ENCODING") and not environ.get("CONTENT_LENGTH"):
-        body = environ["wsgi.input"].read(settings.BODY_LIMIT + 1)
-        environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return admitted(environ, start_response)
+application = Admission(in_one_piece)

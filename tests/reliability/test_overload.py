@@ -1,7 +1,9 @@
 """A server with more requests than it can work on says so, in time, and recovers."""
 
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import psycopg
@@ -76,6 +78,26 @@ def test_who_waits_for_too_long_is_told_so(triggers: None, user: User, gate: Gat
         assert api.create("two").json()["code"] == "overloaded"
         gate.open()
         assert stopped.result(60).status_code == 201
+
+
+def test_clients_that_are_slow_to_send_take_nobody_s_place(busy: Server, user: User) -> None:
+    head = b"POST /api/funds HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+    with ExitStack() as slow, Api(busy, user) as api:
+
+        def send_slowly() -> None:
+            client = slow.enter_context(socket.create_connection(("127.0.0.1", busy.port)))
+            client.sendall(head + b"{")
+
+        for _ in range(3):
+            send_slowly()
+        assert api.create().status_code == 201
+        for _ in range(QUEUE):
+            send_slowly()
+        refused = eventually(api.create, lambda answer: answer.status_code == 503)
+        assert refused.json()["code"] == "overloaded"
+        assert httpx.get(f"{busy.url}/livez", timeout=30).status_code == 200
+        slow.close()
+        assert eventually(api.create, lambda answer: answer.status_code != 503).status_code == 201
 
 
 def test_many_threads_share_the_connections_of_a_few_places(busy: Server, user: User) -> None:
