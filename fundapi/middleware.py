@@ -1,4 +1,4 @@
-"""What every request passes: a log line, problem+json, a body limit."""
+"""What every request passes: a log line, problem+json, what browsers are told to refuse, a body limit."""
 
 import re
 import time
@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 
 import structlog
+from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
@@ -88,6 +89,32 @@ class ProblemMiddleware:
             if name in response.headers:
                 problem.headers[name] = response.headers[name]
         return problem
+
+
+class BrowserPolicyMiddleware(CSPMiddleware):
+    """Tells browsers what an answer may do: a page what its policy lists, everything else nothing at all.
+
+    What is no page gets a constant: django-csp puts a policy together for each answer, and programs read none.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not response.headers.get("Content-Type", "").startswith("text/html"):
+            response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+            return response
+        response.headers["Permissions-Policy"] = settings.PERMISSIONS_POLICY
+        return super().process_response(request, response)
+
+    def get_policy_parts(
+        self,
+        request: HttpRequest,
+        response: HttpResponseBase,
+        report_only: bool = False,  # noqa: FBT001, FBT002 - django-csp's signature
+    ) -> PolicyParts:
+        parts = super().get_policy_parts(request, response, report_only)
+        match = request.resolver_match
+        if match is not None and match.app_name == "admin":
+            parts.update = settings.ADMIN_CONTENT_SECURITY_POLICY
+        return parts
 
 
 class BodyLimitMiddleware:
