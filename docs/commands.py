@@ -17,7 +17,7 @@ COMMANDS = {
     ],
     "Rollouts": ["rollout", "check_rollouts", "simulate_rollout", "send_test_alert"],
     "Funds": ["create_token", "purge_idempotency_keys"],
-    "Deployment": ["grant_database_roles"],
+    "Deployment": ["grant_database_roles", "remove_two_factor"],
 }
 INTRODUCTION = """\
 # Commands

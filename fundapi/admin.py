@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from importlib import import_module
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
@@ -25,6 +26,8 @@ from django.template.response import TemplateResponse
 from django.urls import Resolver404, URLPattern, resolve, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken, get_digest_token
 from knox.settings import CONSTANTS, knox_settings
 from unfold.admin import ModelAdmin
@@ -34,6 +37,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from fundapi.models import Fund
+from fundapi.otp import remove
 from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
@@ -48,7 +52,10 @@ EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remember
 REFERENCE_LENGTH = 32  # characters of a digest in an address
 PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use to anybody else
 
+for plugin in ("otp_static", "otp_totp"):
+    import_module(f"django_otp.plugins.{plugin}.admin")  # later it would register what is taken back here
 for model in (
+    *(StaticDevice, TOTPDevice),
     *(AuthToken, Group, IdempotencyKey, User),
     *(Alert, Check, Deployment, Incident, Rollout, TelemetryEvent),
 ):
@@ -463,6 +470,21 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
     pass
+
+
+@admin.register(TOTPDevice)
+class AuthenticatorList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """Who has one. Never its secret; to delete it is to let its user in with the password alone, or a new one."""
+
+    list_display = ["user", "confirmed", "created_at", "last_used_at"]
+    list_select_related = ["user"]
+    fields = ["user", "confirmed", "created_at", "last_used_at"]
+    search_fields = ["user__username"]
+    actions = None
+    has_delete_permission = ModelAdmin.has_delete_permission
+
+    def delete_model(self, request: HttpRequest, obj: TOTPDevice) -> None:
+        remove(obj.user)
 
 
 # --- Sign-ins ---------------------------------------------------------------------------------------------------

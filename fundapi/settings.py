@@ -147,6 +147,8 @@ AXES_ENABLE_ACCESS_FAILURE_LOG = True
 AXES_ENABLE_ADMIN = False  # fundapi.admin has its own, on Unfold
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
+ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
+OTP_TOTP_ISSUER = f"fundapi {ENVIRONMENT}"  # how an authenticator lists it
 SIGNIN_RETENTION = timedelta(days=env.int("SIGNIN_RETENTION_DAYS", default=90))
 
 # --- Applications -------------------------------------------------------------------------------------------
@@ -154,8 +156,8 @@ INSTALLED_APPS = [
     "fundapi.apps.FundapiConfig",
     "idempotency.apps.IdempotencyConfig",
     "rollout.apps.RolloutConfig",
-    "unfold",  # before django.contrib.admin, whose templates it replaces
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # before the admin, whose templates it replaces
+    "fundapi.apps.SiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -165,6 +167,9 @@ INSTALLED_APPS = [
     "axes",
     "corsheaders",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "knox",
@@ -449,6 +454,9 @@ UNFOLD = {
     ],
     "SCRIPTS": [lambda _request: static("fundapi/admin.js")],
     "GLOBAL_CALLBACK": "fundapi.admin.without_inline_styles",
+    "ACCOUNT": {
+        "navigation": [{"title": "Two-factor authentication", "link": reverse_lazy("admin:two_factor")}]
+    },
     "SIDEBAR": {
         "navigation": [
             {
@@ -476,6 +484,7 @@ UNFOLD = {
                     _page("Users", "person", "auth.view_user"),
                     _page("Groups", "group", "auth.view_group"),
                     _page("Bearer tokens", "vpn_key", "knox.view_authtoken"),
+                    _page("Authenticators", "phonelink_lock", "otp_totp.view_totpdevice"),
                     _page("Sign-ins", "login", "axes.view_accesslog"),
                     _page("Failed sign-ins", "no_accounts", "axes.view_accessfailurelog"),
                     _page("Lock-outs", "lock_clock", "axes.view_accessattempt"),

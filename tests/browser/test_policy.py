@@ -29,7 +29,7 @@ def test_every_kind_of_page_of_the_admin_keeps_to_its_policy(
     )
     pages = (
         *("auth/user/add", f"auth/user/{user.pk}/change", f"auth/user/{user.pk}/history"),
-        *(f"auth/user/{user.pk}/password", "knox/authtoken/add", "password_change"),
+        *(f"auth/user/{user.pk}/password", "knox/authtoken/add", "password_change", "two-factor"),
         *(f"rollout/rollout/{rollout.pk}/change", f"fundapi/fund/{fund['id']}/change"),
     )
     for path in (*lists, *pages):

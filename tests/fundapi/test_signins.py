@@ -8,6 +8,7 @@ from io import StringIO
 import httpx
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client, RequestFactory
@@ -17,6 +18,7 @@ from fundapi.signins import client_address
 from fundapi.tasks import purge_signins
 from tests.servers import Server, running_server
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 PASSWORD = "correct horse battery staple"
 LIMIT = 5  # failures of a name from an address
 
@@ -169,6 +171,8 @@ def own_server(database: None) -> Iterator[Server]:
 def test_logs_and_metrics_tell_what_happened_and_no_secret(
     own_server: Server, staff: User, address: str
 ) -> None:
+    staff.password = make_password(PASSWORD, hasher="scrypt")  # as the server makes them
+    staff.save()
     secret = uuid.uuid4().hex
     with httpx.Client(base_url=own_server.url, headers={"X-Forwarded-For": address}, timeout=30) as client:
         for username, password in [(staff.username, secret), (secret, "x"), (staff.username, PASSWORD)]:
