@@ -10,6 +10,10 @@ from collections.abc import Mapping
 
 BACKLOG = 1024  # connections the kernel queues while all are taken
 BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
+HEADER_TIMEOUT = (
+    30_000  # ms for the head of a request to arrive; an idle connection waits for its next one as long
+)
+HEADERS_MAX = 32_768  # bytes of a request's head; then 431. Browsers with many cookies send a tenth of it
 KILL_TIMEOUT = (
     20  # s for a stopping process to finish its requests; a statement may take 10, a stop grace is 30
 )
@@ -30,6 +34,7 @@ def command(environ: Mapping[str, str]) -> list[str]:
         *("--workers", environ.get("WEB_CONCURRENCY") or str(cores())),
         *("--blocking-threads", environ.get("WEB_THREADS") or "4"),
         *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
+        *("--http1-header-read-timeout", str(HEADER_TIMEOUT), "--http1-buffer-size", str(HEADERS_MAX)),
         *("--workers-kill-timeout", str(KILL_TIMEOUT)),
         "--respawn-failed-workers",
         *("--no-access-log", "--log-level", "warning"),  # the application logs requests itself, structured
