@@ -94,15 +94,19 @@ class ProblemMiddleware:
 class BrowserPolicyMiddleware(CSPMiddleware):
     """Tells browsers what an answer may do: a page what its policy lists, everything else nothing at all.
 
-    What is no page gets a constant: django-csp puts a policy together for each answer, and programs read none.
+    What is no page gets a constant: django-csp puts a policy together for each answer, and programs read none. Nor
+    is there a nonce, as nothing is inline.
     """
 
-    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    get_response: GetResponse
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
         if not response.headers.get("Content-Type", "").startswith("text/html"):
             response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
             return response
         response.headers["Permissions-Policy"] = settings.PERMISSIONS_POLICY
-        return super().process_response(request, response)
+        return self.process_response(request, response)
 
     def get_policy_parts(
         self,

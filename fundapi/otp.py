@@ -34,11 +34,17 @@ def verify(user: User, code: str) -> Device | None:
         return next((device for device in devices if device.verify_token(code)), None)
 
 
+def has_authenticator(user: Any) -> bool:
+    """Tell whether ``user`` has set one up. Nobody has backup codes without it."""
+    found: bool = TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return found
+
+
 def is_verified(request: HttpRequest) -> bool:
-    """Tell whether this session may see the admin, as far as a second factor goes."""
+    """Tell whether this session may see the admin, as far as a second factor goes. One query."""
     device_id = request.session.get(django_otp.DEVICE_ID_SESSION_KEY)
     if device_id is None:
-        return not settings.ADMIN_OTP_REQUIRED and not django_otp.user_has_device(request.user)
+        return not settings.ADMIN_OTP_REQUIRED and not has_authenticator(request.user)
     device = Device.from_persistent_id(device_id)
     return device is not None and device.user_id == request.user.pk and device.confirmed
 
@@ -57,7 +63,7 @@ class CodeMixin(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         user = self.get_user()  # type: ignore[attr-defined]  # AuthenticationForm's
-        if user is not None and django_otp.user_has_device(user):
+        if user is not None and has_authenticator(user):
             code = "".join(cleaned.get("otp_token", "").split()).lower()
             if not code:
                 raise forms.ValidationError(
@@ -133,7 +139,7 @@ def qr_code(device: TOTPDevice) -> SafeString:
 
 def remove(user: User) -> bool:
     """Remove the second factor of ``user``, backup codes too. Returns whether there was one."""
-    had: bool = django_otp.user_has_device(user)
+    had = has_authenticator(user)
     for kind in (TOTPDevice, StaticDevice):
         kind.objects.filter(user=user).delete()
     return had

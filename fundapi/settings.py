@@ -133,7 +133,7 @@ AUTHENTICATION_BACKENDS = [
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For names the client's address
 AXES_HANDLER = "fundapi.signins.SignInHandler"
 AXES_CLIENT_IP_CALLABLE = "fundapi.signins.client_address"
-AXES_LOCKOUT_CALLABLE = "fundapi.signins.locked_out"
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.signins.tells_lock_outs
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # not by name alone: anybody could lock anybody out
 AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5)
 # Behind a proxy that nobody told us of, everybody has one address, and one attacker would lock everybody out.
@@ -190,7 +190,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "axes.middleware.AxesMiddleware",
     "idempotency.middleware.IdempotencyMiddleware",  # last: it runs the view
 ]
 ROOT_URLCONF = "fundapi.urls"

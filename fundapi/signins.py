@@ -5,7 +5,9 @@ passwords into the wrong field.
 """
 
 import math
+from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,7 +19,7 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Max, QuerySet, Sum
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from prometheus_client import Counter
@@ -102,11 +104,20 @@ def _note(outcome: str, request: Any, user_id: int | None) -> None:
     level(f"signin_{outcome}", user_id=user_id, address=request.axes_ip_address)
 
 
-def locked_out(
-    request: HttpRequest, _response: HttpResponse, credentials: dict[str, Any] | None
-) -> HttpResponse:
-    """Say when to try again (``AXES_LOCKOUT_CALLABLE``): the same to everybody, whether there is such a user or not."""
-    wait = AxesProxyHandler.get_implementation().wait(request, credentials)
+def tells_lock_outs(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Decorate a view that signs in: axes' own way is a middleware, which every request would pay for."""
+
+    @wraps(view)
+    def told(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = view(request, *args, **kwargs)
+        return _locked_out(request) if getattr(request, "axes_locked_out", False) else response
+
+    return told
+
+
+def _locked_out(request: Any) -> HttpResponse:
+    """Say when to try again: the same to everybody, whether there is such a user or not."""
+    wait = AxesProxyHandler.get_implementation().wait(request, request.axes_credentials)
     seconds = math.ceil(wait.total_seconds())
     # Told by the minute, and never too early.
     context = {"minutes": math.ceil(seconds / 60), "until": timezone.now() + wait + timedelta(minutes=1)}

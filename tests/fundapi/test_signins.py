@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
+from ipaddress import ip_address
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ LIMIT = 5  # failures of a name from an address
 def address() -> str:
     """An address that no other test comes from."""
     number = uuid.uuid4().hex
-    return f"2001:db8:{number[:4]}:{number[4:8]}:{number[8:12]}:{number[12:16]}:1:1"
+    return str(ip_address(f"2001:db8:{number[:4]}:{number[4:8]}:{number[8:12]}:{number[12:16]}:1:1"))
 
 
 @pytest.fixture
