@@ -85,9 +85,9 @@ class ProblemMiddleware:
         if response.headers.get("Content-Type", "").startswith(PROBLEM_JSON):
             return response
         problem = problem_response_for_status(response.status_code)
-        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
-            if name in response.headers:
-                problem.headers[name] = response.headers[name]
+        for name, value in response.headers.items():
+            if not name.startswith("Content-"):  # what is about the body is not about this one
+                problem.headers[name] = value
         return problem
 
 

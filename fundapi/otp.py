@@ -115,6 +115,7 @@ class SetUpForm(forms.Form):
         with transaction.atomic():
             self.device.confirmed = True
             self.device.save()
+            TOTPDevice.objects.filter(user=user, confirmed=False).delete()
             StaticDevice.objects.filter(user=user).delete()
             backup = StaticDevice.objects.create(user=user, name="backup codes")
             codes = [StaticToken.random_token() for _ in range(BACKUP_CODES)]

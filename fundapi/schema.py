@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from csp.decorators import csp_update
+from django.conf import settings
 from django.utils.decorators import method_decorator
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
@@ -150,7 +151,7 @@ class SessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
+            "name": settings.SESSION_COOKIE_NAME,
             "description": "The cookie of a signed-in browser. A POST also sends `X-CSRFToken`.",
         }
 

@@ -178,8 +178,8 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "fundapi.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
-    "fundapi.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
     "fundapi.middleware.BrowserPolicyMiddleware",
+    "fundapi.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
