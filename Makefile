@@ -9,7 +9,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos lock clean
+.PHONY: help run test check audit bench chaos lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,10 @@ check: $(VENV)/dev.stamp ## lint, format, types, import directions, deployment s
 	@$(BIN)/lint-imports
 	@$(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+audit: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
+audit: $(VENV)/dev.stamp ## known vulnerabilities in the pinned requirements; says so where nobody can be asked
+	@$(BIN)/python manage.py validate_local --only-audit || [ $$? = 2 ]
 
 bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and the bare SQL (ARGS="scale --keys 1000000")
 	@$(BIN)/python -m benchmarks $(ARGS)

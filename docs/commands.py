@@ -18,6 +18,7 @@ COMMANDS = {
     "Rollouts": ["rollout", "check_rollouts", "simulate_rollout", "send_test_alert"],
     "Funds": ["create_token", "purge_idempotency_keys"],
     "Backup": ["backup", "restore", "check_consistency"],
+    "Deployment": ["grant_database_roles", "remove_two_factor"],
 }
 INTRODUCTION = """\
 # Commands

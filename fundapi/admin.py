@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from importlib import import_module
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
 
 import knox.admin
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django import forms
 from django.conf import settings
 from django.contrib import admin
@@ -23,6 +26,8 @@ from django.template.response import TemplateResponse
 from django.urls import Resolver404, URLPattern, resolve, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken, get_digest_token
 from knox.settings import CONSTANTS, knox_settings
 from unfold.admin import ModelAdmin
@@ -32,6 +37,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from fundapi.models import Fund
+from fundapi.otp import remove
 from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
@@ -46,7 +52,10 @@ EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remember
 REFERENCE_LENGTH = 32  # characters of a digest in an address
 PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use to anybody else
 
+for plugin in ("otp_static", "otp_totp"):
+    import_module(f"django_otp.plugins.{plugin}.admin")  # later it would register what is taken back here
 for model in (
+    *(StaticDevice, TOTPDevice),
     *(AuthToken, Group, IdempotencyKey, User),
     *(Alert, Check, Deployment, Incident, Rollout, TelemetryEvent),
 ):
@@ -61,6 +70,11 @@ def environment_badge(request: HttpRequest) -> tuple[str, str]:  # noqa: ARG001 
         if name.lower().startswith(names):
             return name, color
     return name, "info"
+
+
+def without_inline_styles(request: HttpRequest) -> dict[str, Any]:  # noqa: ARG001 - Unfold's signature
+    """Keep Unfold from writing its colours into each page, where no policy allows them: they are in colors.css."""
+    return {"colors": None}
 
 
 def money(amount: Decimal) -> str:
@@ -438,6 +452,10 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's 
         fieldsets = super().get_fieldsets(request, obj)
         return [*fieldsets, ("Belongings", {"fields": ["belongings"]})] if obj else fieldsets
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: what somebody did would lose its author. Who leaves is made inactive."""
+        return False
+
     @admin.display(description="look up")
     def belongings(self, user: User) -> str:
         query = "?" + urlencode({"q": user.get_username()})
@@ -452,3 +470,74 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
     pass
+
+
+@admin.register(TOTPDevice)
+class AuthenticatorList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """Who has one. Never its secret; to delete it is to let its user in with the password alone, or a new one."""
+
+    list_display = ["user", "confirmed", "created_at", "last_used_at"]
+    list_select_related = ["user"]
+    fields = ["user", "confirmed", "created_at", "last_used_at"]
+    search_fields = ["user__username"]
+    actions = None
+    has_delete_permission = ModelAdmin.has_delete_permission
+
+    def delete_model(self, request: HttpRequest, obj: TOTPDevice) -> None:
+        remove(obj.user)
+
+
+# --- Sign-ins ---------------------------------------------------------------------------------------------------
+
+
+class SignInList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """What django-axes has written down. Times are when it happened, addresses as ``TRUSTED_PROXIES`` tells them."""
+
+    search_help_text = "A name or an address, as it was"
+    search_fields = ["username"]
+    ordering = ["-attempt_time"]
+    sortable_by = ["attempt_time"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        address = Q(pk__in=[])
+        with suppress(ValueError):
+            address = Q(ip_address=str(ip_address(term)))
+        return queryset.filter(Q(username__iexact=term) | address), False
+
+    @admin.display(description="page")
+    def page(self, record: Any) -> str:
+        return str(record.path_info)
+
+
+@admin.register(AccessLog)
+class AccessLogList(SignInList):
+    list_display = ["username", "ip_address", "attempt_time", "logout_time", "page"]
+    fields = ["username", "ip_address", "attempt_time", "logout_time", "page", "user_agent"]
+
+
+@admin.register(AccessFailureLog)
+class AccessFailureList(SignInList):
+    list_display = ["username", "ip_address", "attempt_time", "locked_out", "page"]
+    list_filter = ["locked_out"]
+    fields = ["username", "ip_address", "attempt_time", "locked_out", "page", "user_agent"]
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptList(SignInList):
+    """Failures that count at present. To delete one is to let its client try again at once."""
+
+    list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
+    fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]
+    has_delete_permission = ModelAdmin.has_delete_permission
+
+    @display(description="state", label={"locked out": "danger", "may try": "default"})
+    def state(self, attempt: AccessAttempt) -> str:
+        over = attempt.attempt_time <= timezone.now() - settings.AXES_COOLOFF_TIME
+        return (
+            "may try" if over or attempt.failures_since_start < settings.AXES_FAILURE_LIMIT else "locked out"
+        )

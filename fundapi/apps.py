@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 from django.core.checks import Tags, register
 
 from fundapi.checks import check_migrations
@@ -10,3 +11,9 @@ class FundapiConfig(AppConfig):
 
     def ready(self) -> None:
         register(check_migrations, Tags.models, deploy=True)
+
+
+class SiteConfig(AdminConfig):
+    """django.contrib.admin with our site in place of its own."""
+
+    default_site = "fundapi.site.AdminSite"

@@ -66,6 +66,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
+            "axes": {"level": "ERROR"},  # fundapi.signins has the same, structured
             "django": {"handlers": [], "propagate": True},
             "django.request": {"level": "ERROR"},  # 4xx have their own line: see RequestLogMiddleware
             "django.server": {"handlers": [], "propagate": True},

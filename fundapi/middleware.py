@@ -1,4 +1,4 @@
-"""What every request passes: a log line, problem+json, a body limit."""
+"""What every request passes: a log line, problem+json, what browsers are told to refuse, a body limit."""
 
 import re
 import time
@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 
 import structlog
+from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
@@ -84,10 +85,40 @@ class ProblemMiddleware:
         if response.headers.get("Content-Type", "").startswith(PROBLEM_JSON):
             return response
         problem = problem_response_for_status(response.status_code)
-        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
-            if name in response.headers:
-                problem.headers[name] = response.headers[name]
+        for name, value in response.headers.items():
+            if not name.startswith("Content-"):  # what is about the body is not about this one
+                problem.headers[name] = value
         return problem
+
+
+class BrowserPolicyMiddleware(CSPMiddleware):
+    """Tells browsers what an answer may do: a page what its policy lists, everything else nothing at all.
+
+    What is no page gets a constant: django-csp puts a policy together for each answer, and programs read none. Nor
+    is there a nonce, as nothing is inline.
+    """
+
+    get_response: GetResponse
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if not response.headers.get("Content-Type", "").startswith("text/html"):
+            response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+            return response
+        response.headers["Permissions-Policy"] = settings.PERMISSIONS_POLICY
+        return self.process_response(request, response)
+
+    def get_policy_parts(
+        self,
+        request: HttpRequest,
+        response: HttpResponseBase,
+        report_only: bool = False,  # noqa: FBT001, FBT002 - django-csp's signature
+    ) -> PolicyParts:
+        parts = super().get_policy_parts(request, response, report_only)
+        match = request.resolver_match
+        if match is not None and match.app_name == "admin":
+            parts.update = settings.ADMIN_CONTENT_SECURITY_POLICY
+        return parts
 
 
 class BodyLimitMiddleware:

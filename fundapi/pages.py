@@ -12,10 +12,12 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
 from fundapi.access import may_create_funds
+from fundapi.otp import SignInForm
 
 
 class SignInView(LoginView):
     template_name = "fundapi/signin.html"
+    authentication_form = SignInForm
     next_page = "fund-setup"
     redirect_authenticated_user = True
 

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from csp.decorators import csp_update
+from django.conf import settings
+from django.utils.decorators import method_decorator
 from drf_spectacular.extensions import (
     OpenApiAuthenticationExtension,
     OpenApiSerializerExtension,
@@ -24,7 +27,7 @@ from drf_spectacular.utils import (
     extend_schema_serializer,
     extend_schema_view,
 )
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework import serializers
 
 import fundapi
@@ -46,8 +49,9 @@ class SchemaView(SpectacularAPIView):
     permission_classes = []
 
 
-class DocsView(SpectacularSwaggerView):
-    """``/api/docs``: Swagger UI, from this server alone."""
+@method_decorator(csp_update({"img-src": ["data:"]}), name="dispatch")  # Swagger UI's own icons
+class DocsView(SpectacularSwaggerSplitView):
+    """``/api/docs``: Swagger UI, from this server alone, its settings in a script of their own."""
 
     authentication_classes = []
     permission_classes = []
@@ -147,7 +151,7 @@ class SessionScheme(OpenApiAuthenticationExtension):
         return {
             "type": "apiKey",
             "in": "cookie",
-            "name": "sessionid",
+            "name": settings.SESSION_COOKIE_NAME,
             "description": "The cookie of a signed-in browser. A POST also sends `X-CSRFToken`.",
         }
 

@@ -14,6 +14,10 @@ BACKLOG = 1024  # connections the kernel queues while all are taken
 BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
 QUEUE = 100  # requests that may wait for one of the WEB_THREADS places of a process (fundapi.overload)
 USHERS = 8  # threads beside: for what is turned away at once, and for the place of probes
+HEADER_TIMEOUT = (
+    30_000  # ms for the head of a request to arrive; an idle connection waits for its next one as long
+)
+HEADERS_MAX = 32_768  # bytes of a request's head; then 431. Browsers with many cookies send a tenth of it
 KILL_TIMEOUT = (
     20  # s for a stopping process to finish its requests; a statement may take 10, a stop grace is 30
 )
@@ -40,6 +44,7 @@ def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[s
         *("--workers", environ.get("WEB_CONCURRENCY") or str(cores())),
         *("--blocking-threads", str(threads or _threads(environ))),
         *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
+        *("--http1-header-read-timeout", str(HEADER_TIMEOUT), "--http1-buffer-size", str(HEADERS_MAX)),
         *("--workers-kill-timeout", str(KILL_TIMEOUT)),
         "--respawn-failed-workers",
         *("--no-access-log", "--log-level", "warning"),  # the application logs requests itself, structured

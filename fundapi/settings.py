@@ -7,6 +7,7 @@ from typing import Any
 
 import environ
 from corsheaders.defaults import default_headers
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
@@ -72,31 +73,104 @@ if HTTPS:
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|metrics)$"]  # probes come from inside, without TLS
 SESSION_COOKIE_SECURE = HTTPS
-CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"  # Strict would sign out whoever follows a link in an alert
+if HTTPS:
+    SESSION_COOKIE_NAME = "__Host-sessionid"  # so named, no other host of the domain can set it
+CSRF_COOKIE_SECURE = (
+    HTTPS  # readable and without the prefix: frontends send it back, and know it by this name
+)
+CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+# No script, style, image or request but from here; nothing inline. Of pages: see BrowserPolicyMiddleware.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "object-src": [NONE],
+    }
+}
+ADMIN_CONTENT_SECURITY_POLICY = {
+    # Alpine.js, on which Unfold is built, makes functions of the expressions in its templates. Only what is in a page
+    # already can be evaluated, and templates escape.
+    "script-src": [UNSAFE_EVAL],
+    # Alpine.js and coloured JSON write style attributes, which a nonce cannot name. No style elements.
+    "style-src-attr": [UNSAFE_INLINE],
+}
+PERMISSIONS_POLICY = ", ".join(
+    f"{feature}=()"
+    for feature in (
+        *("accelerometer", "camera", "display-capture", "geolocation", "gyroscope", "magnetometer"),
+        *("microphone", "midi", "payment", "publickey-credentials-get", "screen-wake-lock", "serial", "usb"),
+    )
+)
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.ScryptPasswordHasher",  # memory-hard, and needs no package
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # first: whoever is locked out is not even asked for a password
+    "django.contrib.auth.backends.ModelBackend",
+]
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For names the client's address
+AXES_HANDLER = "fundapi.signins.SignInHandler"
+AXES_CLIENT_IP_CALLABLE = "fundapi.signins.client_address"
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.signins.tells_lock_outs
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # not by name alone: anybody could lock anybody out
+AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5)
+# Behind a proxy that nobody told us of, everybody has one address, and one attacker would lock everybody out.
+SIGNIN_ADDRESS_FAILURES_MAX = env.int(
+    "SIGNIN_ADDRESS_FAILURES_MAX", default=0 if HTTPS and not TRUSTED_PROXIES else 50
+)
+AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGNIN_COOLOFF", default=900))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when it ends, and keeps its word
+AXES_RESET_ON_SUCCESS = True
+AXES_ENABLE_ACCESS_FAILURE_LOG = True
+AXES_ENABLE_ADMIN = False  # fundapi.admin has its own, on Unfold
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
+ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
+OTP_TOTP_ISSUER = f"fundapi {ENVIRONMENT}"  # how an authenticator lists it
+SIGNIN_RETENTION = timedelta(days=env.int("SIGNIN_RETENTION_DAYS", default=90))
 
 # --- Applications -------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "fundapi.apps.FundapiConfig",
     "idempotency.apps.IdempotencyConfig",
     "rollout.apps.RolloutConfig",
-    "unfold",  # before django.contrib.admin, whose templates it replaces
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # before the admin, whose templates it replaces
+    "fundapi.apps.SiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "axes",
     "corsheaders",
+    "csp",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "knox",
@@ -105,6 +179,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "fundapi.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
+    "fundapi.middleware.BrowserPolicyMiddleware",
     "fundapi.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -235,6 +310,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},  # a late check is the next one
     },
     "purge-rollout-data": {"task": "rollout.purge", "schedule": timedelta(hours=1)},
+    "purge-signins": {"task": "fundapi.purge_signins", "schedule": timedelta(days=1)},
 }
 
 # --- The API ------------------------------------------------------------------------------------------------
@@ -245,7 +321,7 @@ TELEMETRY_RATE = env.str(
     "TELEMETRY_RATE", default="1200/minute"
 )  # per client address: an office of 200 open pages
 REST_FRAMEWORK = {
-    "NUM_PROXIES": env.int("TRUSTED_PROXIES", default=0),  # whose X-Forwarded-For names the client's address
+    "NUM_PROXIES": TRUSTED_PROXIES,
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "fundapi.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
@@ -377,21 +453,14 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("fundapi/favicon.svg")}
     ],
-    "STYLES": [lambda _request: static("fundapi/admin.css")],
-    "COLORS": {
-        "primary": {  # Tailwind's blue, in place of Unfold's purple
-            "50": "oklch(97% .014 254.604)",
-            "100": "oklch(93.2% .032 255.585)",
-            "200": "oklch(88.2% .059 254.128)",
-            "300": "oklch(80.9% .105 251.813)",
-            "400": "oklch(70.7% .165 254.624)",
-            "500": "oklch(62.3% .214 259.815)",
-            "600": "oklch(54.6% .245 262.881)",
-            "700": "oklch(48.8% .243 264.376)",
-            "800": "oklch(42.4% .199 265.638)",
-            "900": "oklch(37.9% .146 265.522)",
-            "950": "oklch(28.2% .091 267.935)",
-        }
+    "STYLES": [
+        lambda _request: static("fundapi/colors.css"),
+        lambda _request: static("fundapi/admin.css"),
+    ],
+    "SCRIPTS": [lambda _request: static("fundapi/admin.js")],
+    "GLOBAL_CALLBACK": "fundapi.admin.without_inline_styles",
+    "ACCOUNT": {
+        "navigation": [{"title": "Two-factor authentication", "link": reverse_lazy("admin:two_factor")}]
     },
     "SIDEBAR": {
         "navigation": [
@@ -420,6 +489,10 @@ UNFOLD = {
                     _page("Users", "person", "auth.view_user"),
                     _page("Groups", "group", "auth.view_group"),
                     _page("Bearer tokens", "vpn_key", "knox.view_authtoken"),
+                    _page("Authenticators", "phonelink_lock", "otp_totp.view_totpdevice"),
+                    _page("Sign-ins", "login", "axes.view_accesslog"),
+                    _page("Failed sign-ins", "no_accounts", "axes.view_accessfailurelog"),
+                    _page("Lock-outs", "lock_clock", "axes.view_accessattempt"),
                 ],
             },
             {

@@ -12,6 +12,7 @@ from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
 from fundapi.pages import SignInView, fund_setup
 from fundapi.problems import CATALOGUE, problem_response
+from fundapi.signins import tells_lock_outs
 from fundapi.throttling import TelemetryThrottle
 from fundapi.views import FundsView, FundView
 from rollout.telemetry import TelemetryView
@@ -44,7 +45,7 @@ urlpatterns = [
     path("api/docs", on_demand("fundapi.schema.DocsView"), name="docs"),
     path("api/telemetry", TelemetryView.as_view(throttle_classes=[TelemetryThrottle]), name="telemetry"),
     path("fund-setup", fund_setup, name="fund-setup"),
-    path("signin", SignInView.as_view(), name="signin"),
+    path("signin", tells_lock_outs(SignInView.as_view()), name="signin"),
     path("signout", LogoutView.as_view(next_page="signin"), name="signout"),
     path("", include("rollout.urls")),
     path("health", health),

@@ -143,6 +143,9 @@ class IdempotencyKeyAdmin(ReadOnly):
         ("For comparing", {"fields": ["fingerprint", "digest"]}),
     ]
 
+    class Media:
+        css = {"all": ["idempotency/admin.css"]}
+
     # --- Finding ------------------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyKey]:
@@ -276,9 +279,7 @@ class IdempotencyKeyAdmin(ReadOnly):
         text = unpack(bytes(key.body)).decode(errors="replace")
         with suppress(ValueError):
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        return format_html(
-            '<pre style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0">{}</pre>', text
-        )
+        return format_html('<pre class="idempotency-body">{}</pre>', text)
 
     @admin.display(description="what happened")
     def explanation(self, key: IdempotencyKey) -> str:

@@ -79,11 +79,13 @@ def steps(*, tests: bool, static_root: str) -> list[Step]:
     return found
 
 
-def validate(directory: Path, *, tests: bool, screen: Screen) -> Result:
-    """Run every step in the project's directory, until one fails."""
+def validate(directory: Path, *, tests: bool, screen: Screen, only_audit: bool = False) -> Result:
+    """Run every step in the project's directory, until one fails; or the audit alone."""
     made: list[Done] = []
     with TemporaryDirectory(prefix="static-") as static_root:
         for step in steps(tests=tests, static_root=static_root):
+            if only_audit and step.name != AUDIT:
+                continue
             if screen.dry_run:
                 screen.outside(f"run {' '.join(step.command)}", lambda: None)
                 continue
@@ -119,11 +121,9 @@ def run(step: Step, directory: Path) -> Done:
 
 def outcome_of(step: Step, done: "subprocess.CompletedProcess[str]") -> Outcome:
     """Judge a step by its exit code; the audit by what it found, for it exits alike where it cannot ask."""
-    if done.returncode == 0:
-        return Outcome.HEALTHY
-    if step.name == AUDIT and not vulnerable(done.stdout):
+    if step.name == AUDIT and not vulnerable(done.stdout) and (done.returncode or nothing_known(done.stdout)):
         return Outcome.UNKNOWN
-    return Outcome.UNHEALTHY
+    return Outcome.UNHEALTHY if done.returncode else Outcome.HEALTHY
 
 
 def vulnerable(report: str) -> list[str]:
@@ -137,6 +137,11 @@ def vulnerable(report: str) -> list[str]:
         for each in found
         if each.get("vulns")
     ]
+
+
+def nothing_known(report: str) -> bool:
+    """Tell whether a report of pip-audit has no answer about any package, as where an index has no such data."""
+    return not any("vulns" in each for each in json.loads(report)["dependencies"])
 
 
 def conclusion(made: Sequence[Done]) -> Result:

@@ -19,9 +19,15 @@ class Command(ReleaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        parser.add_argument("--only-audit", action="store_true", help="the audit of the dependencies alone")
         parser.add_argument(
             "--skip-tests", action="store_true", help="everything but the tests, which take longest"
         )
 
     def release(self, screen: Screen, **options: Any) -> Result:
-        return validate(conf.project_directory, tests=not options["skip_tests"], screen=screen)
+        return validate(
+            conf.project_directory,
+            tests=not options["skip_tests"],
+            only_audit=options["only_audit"],
+            screen=screen,
+        )

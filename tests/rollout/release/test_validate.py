@@ -15,7 +15,17 @@ from threading import Thread
 import pytest
 
 from rollout.release.decisions import Outcome
-from rollout.release.validate import AUDIT, DEPLOYMENT, Done, Step, conclusion, run, steps, vulnerable
+from rollout.release.validate import (
+    AUDIT,
+    DEPLOYMENT,
+    Done,
+    Step,
+    conclusion,
+    outcome_of,
+    run,
+    steps,
+    vulnerable,
+)
 from tests.servers import PROJECT, free_port
 
 PINNED = "jinja2==2.4.1 --hash=sha256:{}\n".format("0" * 64)
@@ -182,6 +192,17 @@ def test_an_audit_that_cannot_ask_could_not_tell(tmp_path: Path) -> None:
     done = audit(tmp_path, f"http://127.0.0.1:{free_port()}")
     assert done.outcome is Outcome.UNKNOWN, done.output
     assert conclusion([done]).says.startswith("Nothing failed in")
+
+
+def test_an_audit_that_nobody_answers_could_not_tell() -> None:
+    """As with an index that has packages and no advisories: pip-audit exits 0."""
+    skipped = {"name": "a", "skip_reason": "Dependency not found"}
+    known = {"name": "b", "version": "1", "vulns": []}
+    for dependencies, outcome in (([skipped], Outcome.UNKNOWN), ([skipped, known], Outcome.HEALTHY)):
+        said = subprocess.CompletedProcess(
+            (), 0, stdout=json.dumps({"dependencies": dependencies}), stderr=""
+        )
+        assert outcome_of(named(AUDIT), said) is outcome
 
 
 def test_what_is_vulnerable_is_read_from_the_report() -> None:

@@ -1,0 +1,146 @@
+"""Second factors: codes of an authenticator, and backup codes for when it is lost (django-otp keeps both).
+
+Whoever has an authenticator needs a code at each sign-in. With ``ADMIN_OTP_REQUIRED`` the admin asks it of
+everybody.
+"""
+
+from typing import Any
+
+import django_otp
+import segno
+from django import forms
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.safestring import SafeString, mark_safe
+from django_otp.models import Device
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+BACKUP_CODES = 10  # made when an authenticator is set up; each works once
+WRONG = "This code is not right, or was used before. Wait for the next one and try again."
+
+
+def verify(user: User, code: str) -> Device | None:
+    """Return the device of ``user`` that accepts ``code``, which then no longer works; ``None`` if none does."""
+    kind = TOTPDevice if code.isdecimal() else StaticDevice
+    with transaction.atomic():  # locked: of two requests with one code, one gets in
+        devices = kind.objects.devices_for_user(user, confirmed=True).select_for_update()
+        return next((device for device in devices if device.verify_token(code)), None)
+
+
+def has_authenticator(user: Any) -> bool:
+    """Tell whether ``user`` has set one up. Nobody has backup codes without it."""
+    found: bool = TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return found
+
+
+def is_verified(request: HttpRequest) -> bool:
+    """Tell whether this session may see the admin, as far as a second factor goes. One query."""
+    device_id = request.session.get(django_otp.DEVICE_ID_SESSION_KEY)
+    if device_id is None:
+        return not settings.ADMIN_OTP_REQUIRED and not has_authenticator(request.user)
+    device = Device.from_persistent_id(device_id)
+    return device is not None and device.user_id == request.user.pk and device.confirmed
+
+
+class CodeMixin(forms.Form):
+    """For a form that signs in with a password: asks for a code where there is an authenticator."""
+
+    otp_token = forms.CharField(
+        label="Code",
+        required=False,
+        max_length=16,
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "spellcheck": "false"}),
+        help_text="From your authenticator, or a backup code; empty if you have not set one up.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        user = self.get_user()  # type: ignore[attr-defined]  # AuthenticationForm's
+        if user is not None and has_authenticator(user):
+            code = "".join(cleaned.get("otp_token", "").split()).lower()
+            if not code:
+                raise forms.ValidationError(
+                    "Enter the code that your authenticator shows.", code="code_missing"
+                )
+            user.otp_device = verify(user, code)
+            if user.otp_device is None:
+                # Counts as a wrong password does: fundapi.signins.
+                credentials = {"username": user.get_username()}
+                user_login_failed.send(__name__, credentials=credentials, request=self.request)  # type: ignore[attr-defined]
+                raise forms.ValidationError(WRONG, code="code_wrong")
+        return cleaned
+
+
+class SignInForm(CodeMixin, AuthenticationForm):
+    @property
+    def code_problem(self) -> str:
+        """What is wrong with the code, where the password was right."""
+        found = self.errors.as_data().get(NON_FIELD_ERRORS, [])
+        return next(
+            (str(error.message) for error in found if error.code in {"code_missing", "code_wrong"}), ""
+        )
+
+
+class SetUpForm(forms.Form):
+    """The code proves that the authenticator works, the password that it is not somebody at an open screen."""
+
+    password = forms.CharField(strip=False)
+    code = forms.CharField(max_length=16)
+
+    def __init__(self, request: HttpRequest, device: TOTPDevice, *args: Any) -> None:
+        super().__init__(*args)
+        self.request, self.device = request, device
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if self.errors:
+            return cleaned
+        username = self.device.user.get_username()
+        if authenticate(self.request, username=username, password=cleaned["password"]) != self.device.user:
+            self.add_error("password", "This is not your password.")
+        elif not self.device.verify_token("".join(cleaned["code"].split())):
+            self.add_error("code", WRONG)
+        return cleaned
+
+    def save(self) -> list[str]:
+        """Confirm the authenticator, let this session pass, and return new backup codes."""
+        user = self.device.user
+        with transaction.atomic():
+            self.device.confirmed = True
+            self.device.save()
+            TOTPDevice.objects.filter(user=user, confirmed=False).delete()
+            StaticDevice.objects.filter(user=user).delete()
+            backup = StaticDevice.objects.create(user=user, name="backup codes")
+            codes = [StaticToken.random_token() for _ in range(BACKUP_CODES)]
+            StaticToken.objects.bulk_create(StaticToken(device=backup, token=code) for code in codes)
+        django_otp.login(self.request, self.device)
+        return codes
+
+
+def unconfirmed(user: Any) -> TOTPDevice:
+    """Return the authenticator that ``user`` is setting up: the same until it is confirmed."""
+    device, _ = TOTPDevice.objects.get_or_create(
+        user=user, confirmed=False, defaults={"name": "authenticator"}
+    )
+    return device
+
+
+def qr_code(device: TOTPDevice) -> SafeString:
+    """Return what an authenticator's camera reads, as an SVG element."""
+    code = segno.make_qr(device.config_url)
+    return mark_safe(code.svg_inline(scale=5, dark="#000", light="#fff", title="QR code"))  # noqa: S308 - of our making
+
+
+def remove(user: User) -> bool:
+    """Remove the second factor of ``user``, backup codes too. Returns whether there was one."""
+    had = has_authenticator(user)
+    for kind in (TOTPDevice, StaticDevice):
+        kind.objects.filter(user=user).delete()
+    return had

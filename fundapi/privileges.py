@@ -1,0 +1,94 @@
+"""What the web processes and the worker may do in the database, table by table: the project's own SQL.
+
+A role that owns the tables migrates, and nobody serves with it. What is not listed is for the web to read and write
+and for the worker not to touch, so a table that somebody forgot works, and is no secret of another part's.
+"""
+
+from collections.abc import Iterator
+
+from django.db import connection, transaction
+from psycopg import sql
+
+READ, ADD, EDIT, ALL = "SELECT", "SELECT, INSERT", "SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"
+
+WEB = {
+    # What is written once is not rewritten, whatever a request manages to say. The worker deletes what is old.
+    "fundapi_fund": ADD,
+    "django_admin_log": ADD,
+    "rollout_historicalrollout": ADD,
+    "rollout_telemetry": ADD,
+    "axes_accessfailurelog": ADD,
+    "axes_accesslog": f"{ADD}, UPDATE (logout_time)",
+    "auth_user": EDIT,
+    "idempotency_store": EDIT,
+    "rollout_rollout": EDIT,
+    "rollout_watch": EDIT,
+    # The judge's, and the release commands'.
+    "rollout_alert": READ,
+    "rollout_check": READ,
+    "rollout_deployment": READ,
+    "rollout_incident": READ,
+    "rollout_stage_member": READ,
+    # Migrations'.
+    "auth_permission": READ,
+    "django_content_type": READ,
+    "django_migrations": READ,
+}
+WORKER = {
+    "idempotency_store": "SELECT, UPDATE, DELETE",  # UPDATE: to lock what it deletes
+    "rollout_alert": ALL,
+    "rollout_check": ALL,
+    "rollout_deployment": EDIT,
+    "rollout_historicalrollout": ADD,
+    "rollout_incident": EDIT,
+    "rollout_rollout": EDIT,
+    "rollout_stage_member": ALL,
+    "rollout_telemetry": ALL,
+    "rollout_watch": EDIT,
+    "axes_accessattempt": "SELECT, DELETE",
+    "axes_accessattemptexpiration": "SELECT, DELETE",
+    "axes_accessfailurelog": "SELECT, DELETE",
+    "axes_accesslog": "SELECT, DELETE",
+}
+
+
+def grant(*, web: str, worker: str) -> None:
+    """Give two roles what they need in the current schema and nothing else. May run again; takes no lock on a table.
+
+    Raises django.db.ProgrammingError where a role does not exist or the caller owns none of it.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        for statement in _statements(web, worker):
+            cursor.execute(statement.as_string(None))
+
+
+def _statements(web: str, worker: str) -> Iterator[sql.Composed]:
+    database, schema = _where()
+    # Temporary tables are tables too. PUBLIC has this by default, whatever a role itself is given.
+    yield sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database)
+    yield sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(schema)
+    for name, privileges, default in ((web, WEB, ALL), (worker, WORKER, "")):
+        role = sql.Identifier(name)
+        yield sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(database, role)
+        yield sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role)
+        yield sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, role)
+        yield sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, role)
+        for kind in ("TABLES", "SEQUENCES"):
+            every = sql.SQL(f"ALL {kind} IN SCHEMA")
+            yield sql.SQL("REVOKE ALL ON {} {} FROM {}").format(every, schema, role)
+        yield sql.SQL("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}").format(schema, role)
+        for table in _tables():
+            if given := privileges.get(table, default):
+                # `given` is one of the constants above.
+                yield sql.SQL(f"GRANT {given} ON {{}} TO {{}}").format(sql.Identifier(table), role)
+
+
+def _where() -> tuple[sql.Identifier, sql.Identifier]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_database(), current_schema()")
+        database, schema = cursor.fetchone()
+    return sql.Identifier(database), sql.Identifier(schema)
+
+
+def _tables() -> list[str]:
+    return sorted(connection.introspection.table_names())

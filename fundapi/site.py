@@ -1,0 +1,70 @@
+"""The admin as a whole: Unfold's, and a second factor where one is set up or required."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from unfold.forms import AuthenticationForm
+from unfold.sites import UnfoldAdminSite
+from unfold.widgets import BASE_INPUT_CLASSES
+
+from fundapi.otp import CodeMixin, SetUpForm, has_authenticator, is_verified, qr_code, unconfirmed
+from fundapi.signins import tells_lock_outs
+
+
+class AdminSignInForm(CodeMixin, AuthenticationForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["otp_token"].widget.attrs["class"] = " ".join(BASE_INPUT_CLASSES)
+
+
+class AdminSite(UnfoldAdminSite):
+    login_form = AdminSignInForm
+
+    def has_permission(self, request: Any) -> bool:
+        if not super().has_permission(request):
+            return False
+        if not hasattr(request, "second_factor"):  # a page asks several times
+            request.second_factor = is_verified(request)
+        return bool(request.second_factor)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Sign in; who is in already and lacks nothing but an authenticator is led to set one up."""
+        lacking = super().has_permission(request) and not has_authenticator(request.user)
+        if request.method == "GET" and settings.ADMIN_OTP_REQUIRED and lacking:
+            return HttpResponseRedirect(reverse("admin:two_factor"))
+        return tells_lock_outs(super().login)(request, extra_context)
+
+    def get_urls(self) -> list[URLPattern]:  # type: ignore[override]  # as Unfold has it
+        return [path("two-factor/", two_factor, {"site": self}, name="two_factor"), *super().get_urls()]
+
+
+@tells_lock_outs
+@never_cache  # its secret is this user's alone
+@sensitive_post_parameters("password", "code")
+def two_factor(request: HttpRequest, site: AdminSite) -> HttpResponse:
+    """Set up an authenticator: show its secret, take a first code, show backup codes once."""
+    if not UnfoldAdminSite.has_permission(site, request):
+        return redirect_to_login(request.path, reverse("admin:login"))
+    context = {**site.each_context(request), "title": "Two-factor authentication"}
+    if has_authenticator(request.user):
+        if not is_verified(request):
+            return redirect_to_login(request.path, reverse("admin:login"))
+        return TemplateResponse(request, "admin/fundapi/two_factor.html", context | {"is_set_up": True})
+    device = unconfirmed(request.user)
+    form = SetUpForm(request, device, request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        response = TemplateResponse(
+            request, "admin/fundapi/two_factor.html", context | {"codes": form.save()}
+        )
+    else:
+        secret = device.config_url.partition("secret=")[2].partition("&")[0]
+        extra = {"form": form, "qr_code": qr_code(device), "secret": secret}
+        response = TemplateResponse(request, "admin/fundapi/two_factor.html", context | extra)
+    response.headers["Cache-Control"] = "no-store"
+    return response

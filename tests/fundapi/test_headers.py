@@ -1,0 +1,88 @@
+"""What browsers are told with each kind of answer, behind a proxy that ends TLS."""
+
+from collections.abc import Callable, Iterator
+from http.cookies import Morsel, SimpleCookie
+
+import httpx
+import pytest
+from django.contrib.auth.models import User
+
+from tests.conftest import Api
+from tests.servers import Server, running_server
+
+PASSWORD = "correct horse battery staple"
+TLS = {"X-Forwarded-Proto": "https"}
+STRICT = {
+    "default-src": {"'none'"},
+    **{f"{kind}-src": {"'self'"} for kind in ("script", "style", "img", "font", "connect")},
+    "form-action": {"'self'"},
+    **{name: {"'none'"} for name in ("base-uri", "frame-ancestors", "object-src")},
+}
+
+
+@pytest.fixture(scope="module")
+def behind_tls(database: None) -> Iterator[Server]:
+    with running_server(workers=1, HTTPS="on") as server:
+        yield server
+
+
+def policy_of(answer: httpx.Response) -> dict[str, set[str]]:
+    parts = (part.split() for part in answer.headers["Content-Security-Policy"].split(";"))
+    return {name: {*sources} for name, *sources in parts}
+
+
+def cookie_of(answer: httpx.Response, name: str) -> Morsel[str]:
+    return SimpleCookie("\n".join(answer.headers.get_list("Set-Cookie")))[name]
+
+
+@pytest.mark.parametrize(
+    ("path", "wider"),
+    [
+        ("/signin", {}),
+        ("/admin/login/", {"script-src": {"'self'", "'unsafe-eval'"}, "style-src-attr": {"'unsafe-inline'"}}),
+        ("/api/docs", {"img-src": {"'self'", "data:"}}),
+        ("/nowhere", {}),
+    ],
+)
+def test_a_page_may_do_what_it_needs(behind_tls: Server, path: str, wider: dict[str, set[str]]) -> None:
+    answer = httpx.get(behind_tls.url + path, headers=TLS, timeout=30)
+    assert policy_of(answer) == STRICT | wider
+    assert "camera=()" in answer.headers["Permissions-Policy"]
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
+    assert answer.headers["Referrer-Policy"] == answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_what_is_no_page_may_do_nothing(behind_tls: Server, user: User, key: str) -> None:
+    with Api(behind_tls, user) as api:
+        api.headers.update(TLS)
+        answers = [
+            *(api.create(key) for _ in ("created", "replayed")),
+            *(
+                api.create(key, "[]"),
+                api.get("/api/funds"),
+                api.get("/api/rollouts"),
+                api.get("/api/nowhere"),
+            ),
+            *(api.get("/livez"), api.get("/metrics"), api.get("/static/rollout/rollout.js")),
+        ]
+    assert [answer.status_code for answer in answers] == [201, 200, 409, 200, 200, 404, 200, 200, 200]
+    for answer in answers:
+        assert policy_of(answer) == {"default-src": {"'none'"}, "frame-ancestors": {"'none'"}}
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_cookies_travel_by_https_alone(behind_tls: Server, make_user: Callable[..., User]) -> None:
+    user, page = make_user(password=PASSWORD), f"{behind_tls.url}/signin"
+    assert httpx.get(page).headers["Location"] == page.replace("http:", "https:")
+    csrf = cookie_of(httpx.get(page, headers=TLS, timeout=30), "csrftoken")
+    signed_in = httpx.post(
+        page,
+        headers=TLS | {"Cookie": f"csrftoken={csrf.value}", "Referer": page.replace("http:", "https:")},
+        data={"username": user.username, "password": PASSWORD, "csrfmiddlewaretoken": csrf.value},
+        timeout=30,
+    )
+    session = cookie_of(signed_in, "__Host-sessionid")
+    assert (csrf["secure"], csrf["samesite"]) == (True, "Lax")
+    assert (session["secure"], session["httponly"], session["samesite"]) == (True, True, "Lax")
+    assert (session["path"], session["domain"]) == ("/", "")

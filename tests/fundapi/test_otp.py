@@ -1,0 +1,179 @@
+"""A second factor: asked of whoever has one, counted when it is wrong, and required where that is set."""
+
+import re
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django_otp.oath import totp
+from django_otp.plugins.otp_static.models import StaticToken
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from tests.fundapi.test_signins import address
+
+__all__ = ["address"]
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+
+PASSWORD = "correct horse battery staple"
+PAGE = "/admin/two-factor/"
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., User]) -> User:
+    return make_user(password=PASSWORD, is_staff=True, is_superuser=True)
+
+
+def code_of(user: User) -> str:
+    """A code that works once more, whatever was used before."""
+    device = TOTPDevice.objects.get(user=user)
+    TOTPDevice.objects.filter(pk=device.pk).update(
+        last_t=-1, throttling_failure_count=0, throttling_failure_timestamp=None
+    )
+    return f"{totp(device.bin_key):06}"
+
+
+def wrong_code_of(user: User) -> str:
+    """A code that no second of today has."""
+    return f"{(int(code_of(user)) + 500_000) % 1_000_000:06}"
+
+
+def set_up(client: Client, user: User) -> list[str]:
+    """Set up an authenticator as a person does; returns the backup codes."""
+    client.get(PAGE)
+    page = client.post(PAGE, {"code": code_of(user), "password": PASSWORD})
+    return re.findall(r"<li><code>(\w+)</code></li>", page.content.decode())
+
+
+@pytest.fixture
+def codes(staff: User) -> list[str]:
+    """The backup codes of ``staff``, who has an authenticator."""
+    client = Client()
+    client.force_login(staff)
+    return set_up(client, staff)
+
+
+def sign_in(user: User, code: str, path: str = "/admin/login/", address: str = "127.0.0.1") -> Client:
+    client = Client(REMOTE_ADDR=address)
+    client.post(path, {"username": user.username, "password": PASSWORD, "otp_token": code})
+    return client
+
+
+def is_in(client: Client) -> bool:
+    return client.get("/admin/").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/signin"])
+def test_whoever_has_an_authenticator_needs_its_code(staff: User, codes: list[str], path: str) -> None:
+    assert not is_in(sign_in(staff, "", path))
+    assert not is_in(sign_in(staff, wrong_code_of(staff), path))
+    code = code_of(staff)
+    assert is_in(sign_in(staff, f" {code[:3]} {code[3:]} ", path))
+    assert not is_in(sign_in(staff, code, path))  # it was used
+
+
+def test_each_backup_code_lets_in_once(staff: User, codes: list[str]) -> None:
+    assert len({*codes}) == 10
+    assert is_in(sign_in(staff, codes[0].upper()))
+    assert not is_in(sign_in(staff, codes[0]))
+    StaticToken.objects.get(token=codes[1]).device.throttle_reset()
+    assert is_in(sign_in(staff, codes[1]))
+
+
+def test_wrong_codes_lock_out_as_wrong_passwords_do(staff: User, codes: list[str], address: str) -> None:
+    for _ in range(5):
+        sign_in(staff, wrong_code_of(staff), address=address)
+    assert AccessAttempt.objects.get(ip_address=address).failures_since_start == 5
+    assert not is_in(sign_in(staff, code_of(staff), address=address))
+    assert "otp_token=****" in AccessAttempt.objects.get(ip_address=address).post_data
+
+
+def test_another_persons_code_is_worth_nothing(staff: User, codes: list[str], make_user) -> None:
+    other = make_user(password=PASSWORD, is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(other)
+    theirs = set_up(client, other)
+    assert not is_in(sign_in(staff, code_of(other)))
+    assert not is_in(sign_in(staff, theirs[0]))
+
+
+def test_a_session_from_before_does_not_pass_any_more(staff: User) -> None:
+    before = Client()
+    before.force_login(staff)
+    assert is_in(before)
+    here = Client()
+    here.force_login(staff)
+    set_up(here, staff)
+    assert is_in(here)
+    assert not is_in(before)
+
+
+@pytest.mark.parametrize("wrong", ["code", "password"])
+def test_setting_up_takes_a_code_and_the_password(staff: User, wrong: str) -> None:
+    client = Client()
+    client.force_login(staff)
+    client.get(PAGE)
+    form = {"code": code_of(staff), "password": PASSWORD}
+    page = client.post(PAGE, form | {wrong: "000000" if wrong == "password" else wrong_code_of(staff)})
+    assert f'id="{wrong}_error"' in page.content.decode()
+    assert not TOTPDevice.objects.get(user=staff).confirmed
+    assert is_in(sign_in(staff, ""))
+
+
+def test_required_leads_whoever_has_none_to_set_one_up(staff: User, settings) -> None:
+    settings.ADMIN_OTP_REQUIRED = True
+    client = Client()
+    client.force_login(staff)
+    answer = client.get("/admin/", follow=True)
+    assert answer.redirect_chain[-1][0] == PAGE
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert client.get("/admin/fundapi/fund/").status_code == 302
+    set_up(client, staff)
+    assert is_in(client)
+
+
+@pytest.mark.parametrize("name", ["nobody", "somebody"])
+def test_only_staff_sets_one_up(make_user: Callable[..., User], name: str) -> None:
+    client = Client()
+    if name == "somebody":
+        client.force_login(make_user())
+    assert client.get(PAGE).status_code == 302
+
+
+def test_a_secret_is_shown_until_it_is_confirmed_and_never_again(staff: User, make_user) -> None:
+    client = Client()
+    client.force_login(staff)
+    first = client.get(PAGE).content.decode()
+    assert "<svg" in first
+    secret = re.search(r'id="secret">(\w+)<', first)
+    assert secret is not None
+    assert secret[1] in client.get(PAGE).content.decode()
+    set_up(client, staff)
+    device = TOTPDevice.objects.get(user=staff)
+    for path in (PAGE, "/admin/otp_totp/totpdevice/", f"/admin/otp_totp/totpdevice/{device.pk}/change/"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert secret[1] not in page.content.decode()
+        assert device.key not in page.content.decode()
+
+
+def test_an_administrator_removes_a_lost_authenticator(staff: User, codes: list[str], make_user) -> None:
+    administrator = make_user(is_staff=True)
+    administrator.groups.add(Group.objects.get(name="Administrator"))
+    client = Client()
+    client.force_login(administrator)
+    device = TOTPDevice.objects.get(user=staff)
+    assert client.post(f"/admin/otp_totp/totpdevice/{device.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert is_in(sign_in(staff, ""))
+
+
+def test_a_command_removes_a_lost_authenticator(staff: User, codes: list[str]) -> None:
+    call_command("remove_two_factor", staff.username, stdout=StringIO())
+    assert is_in(sign_in(staff, ""))
+    with pytest.raises(CommandError, match="has no authenticator"):
+        call_command("remove_two_factor", staff.username)
+    with pytest.raises(CommandError, match="There is no user"):
+        call_command("remove_two_factor", "nobody-of-this-name")

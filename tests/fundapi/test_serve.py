@@ -1,0 +1,80 @@
+"""What the server itself refuses, before a line of the application runs."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from fundapi.serve import HEADER_TIMEOUT, HEADERS_MAX, command
+from tests.obedience import eventually
+from tests.servers import PROJECT, database_url, free_port
+
+PATIENCE = 60  # s for a busy machine
+
+
+@pytest.fixture(scope="module")
+def port(database: None) -> Iterator[int]:
+    """A server as a deployment runs it, but impatient: a second for a head."""
+    port = free_port()
+    environ = os.environ | {"DATABASE_URL": database_url(), "PORT": str(port), "WEB_CONCURRENCY": "1"}
+    arguments = ["1000" if argument == str(HEADER_TIMEOUT) else argument for argument in command(environ)]
+    assert "1000" in arguments
+    with subprocess.Popen(arguments, cwd=PROJECT, env=environ) as process:
+        try:
+            eventually(lambda: _answers(port), seconds=PATIENCE)
+            yield port
+        finally:
+            process.terminate()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/livez", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def answer(port: int, request: bytes) -> bytes:
+    """Send bytes and return what comes back until the server hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_head_that_does_not_end_is_hung_up_on(port: int) -> None:
+    assert answer(port, b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") == b""
+
+
+def test_an_idle_connection_is_hung_up_on(port: int) -> None:
+    assert answer(port, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"X-Long: " + b"a" * (HEADERS_MAX - 1000) + b"\r\n", b"200"),
+        (b"X-Long: " + b"a" * 4 * HEADERS_MAX + b"\r\n", b"431"),
+        (b"".join(b"X-%d: 1\r\n" % number for number in range(200)), b"431"),
+    ],
+    ids=["long", "too long", "too many"],
+)
+def test_a_head_has_a_limit(port: int, headers: bytes, status: bytes) -> None:
+    said = answer(port, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
+    assert said.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: xchunked\r\n",
+        b"Content-Length: +5\r\n",
+    ],
+)
+def test_what_two_servers_could_read_in_two_ways_is_refused(port: int, headers: bytes) -> None:
+    said = answer(port, b"POST /api/telemetry HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\nhello")
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1 ") == 1

@@ -1,0 +1,222 @@
+"""Who guesses passwords is slowed down, told the truth, and written down."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from io import StringIO
+from ipaddress import ip_address
+
+import httpx
+import pytest
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+from django.test import Client, RequestFactory
+from django.utils import timezone
+
+from fundapi.signins import client_address
+from fundapi.tasks import purge_signins
+from tests.servers import Server, running_server
+
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+PASSWORD = "correct horse battery staple"
+LIMIT = 5  # failures of a name from an address
+
+
+@pytest.fixture
+def address() -> str:
+    """An address that no other test comes from."""
+    number = uuid.uuid4().hex
+    return str(ip_address(f"2001:db8:{number[:4]}:{number[4:8]}:{number[8:12]}:{number[12:16]}:1:1"))
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., User]) -> User:
+    return make_user(password=PASSWORD, is_staff=True, is_superuser=True)
+
+
+def attempt(username: str, password: str, address: str, path: str = "/admin/login/") -> httpx.Response:
+    return Client(REMOTE_ADDR=address).post(path, {"username": username, "password": password})  # type: ignore[return-value]
+
+
+def text(answer: httpx.Response) -> str:
+    return answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/signin"])
+def test_the_right_password_does_not_help_after_too_many_wrong_ones(
+    staff: User, address: str, path: str
+) -> None:
+    for _ in range(LIMIT - 1):
+        assert attempt(staff.username, "wrong", address, path).status_code == 200
+    assert attempt(staff.username, "wrong", address, path).status_code == 429
+    locked = attempt(staff.username, PASSWORD, address, path)
+    assert locked.status_code == 429
+    assert 0 < int(locked.headers["Retry-After"]) <= 900
+    assert "Please try again in 15 minutes" in text(locked)
+    assert attempt(staff.username, PASSWORD, "198.51.100.7", path).status_code == 302  # the person, elsewhere
+
+
+def test_a_lock_out_ends_when_the_page_said_and_attempts_do_not_prolong_it(staff: User, address: str) -> None:
+    for _ in range(LIMIT):
+        attempt(staff.username, "wrong", address)
+    AccessAttempt.objects.filter(ip_address=address).update(
+        attempt_time=timezone.now() - timedelta(minutes=10)
+    )
+    said = int(attempt(staff.username, "wrong", address).headers["Retry-After"])
+    assert 240 < said <= 300
+    AccessAttempt.objects.filter(ip_address=address).update(
+        attempt_time=timezone.now() - timedelta(minutes=15)
+    )
+    assert attempt(staff.username, PASSWORD, address).status_code == 302
+
+
+def test_a_lock_out_does_not_tell_whether_there_is_such_a_user(staff: User, address: str) -> None:
+    def story(username: str, address: str) -> list[tuple[int, bool]]:
+        answers = [attempt(username, "wrong", address) for _ in range(LIMIT + 1)]
+        return [(answer.status_code, "correct username and password" in text(answer)) for answer in answers]
+
+    assert story(staff.username, address) == story("nobody-of-this-name", address[:-1] + "2")
+
+
+def test_success_begins_anew(staff: User, address: str) -> None:
+    for _ in range(LIMIT - 1):
+        attempt(staff.username, "wrong", address)
+    assert attempt(staff.username, PASSWORD, address).status_code == 302
+    assert attempt(staff.username, "wrong", address).status_code == 200
+
+
+def test_many_names_from_one_address_are_locked_out_too(staff: User, address: str) -> None:
+    AccessAttempt.objects.create(username="sprayed", ip_address=address, failures_since_start=49)
+    assert attempt("another", "wrong", address).status_code == 429
+    assert attempt(staff.username, PASSWORD, address).status_code == 429
+    assert int(attempt(staff.username, PASSWORD, address).headers["Retry-After"]) <= 900
+
+
+@pytest.mark.parametrize(
+    ("proxies", "header", "found"),
+    [
+        (0, "203.0.113.9", "198.51.100.1"),  # nobody's word is taken
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "192.0.2.1, 203.0.113.9", "203.0.113.9"),  # what the client itself had sent stands before
+        (2, "192.0.2.1, 203.0.113.9", "192.0.2.1"),
+        (1, "unknown", "198.51.100.1"),
+    ],
+)
+def test_the_address_is_the_one_that_throttles_count(settings, proxies: int, header: str, found: str) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": proxies}
+    request = RequestFactory().get("/", REMOTE_ADDR="198.51.100.1", HTTP_X_FORWARDED_FOR=header)
+    assert client_address(request) == found
+
+
+def test_a_client_without_an_address_can_sign_in(staff: User) -> None:
+    assert attempt(staff.username, "wrong", "").status_code == 200
+    assert attempt(staff.username, PASSWORD, "").status_code == 302
+
+
+def test_a_person_is_let_in_again_by_a_command(staff: User, address: str) -> None:
+    for _ in range(LIMIT):
+        attempt(staff.username, "wrong", address)
+    call_command("axes_reset_username", staff.username, stdout=StringIO())
+    assert attempt(staff.username, PASSWORD, address).status_code == 302
+
+
+def test_a_person_is_let_in_again_in_the_admin(staff: User, address: str, make_user) -> None:
+    for _ in range(LIMIT):
+        attempt(staff.username, "wrong", address)
+    administrator = make_user(password=PASSWORD, is_staff=True)
+    administrator.groups.add(Group.objects.get(name="Administrator"))
+    client = Client()
+    client.force_login(administrator)
+    row = AccessAttempt.objects.get(ip_address=address)
+    page = f"/admin/axes/accessattempt/{row.pk}"
+    assert "locked out" in client.get(f"{page}/change/").content.decode()
+    assert client.post(f"{page}/delete/", {"post": "yes"}).status_code == 302
+    assert attempt(staff.username, PASSWORD, address).status_code == 302
+
+
+def test_who_came_went_and_failed_is_on_record_and_read_only(staff: User, address: str) -> None:
+    attempt(staff.username, "a-wrong-password", address)
+    client = Client(REMOTE_ADDR=address)
+    client.post("/admin/login/", {"username": staff.username, "password": PASSWORD})
+    found = AccessLog.objects.get(ip_address=address)
+    failed = AccessFailureLog.objects.get(ip_address=address)
+    for model, row in (("accesslog", found), ("accessfailurelog", failed)):
+        listed = client.get(f"/admin/axes/{model}/?q={address}").content.decode()
+        assert staff.username in listed
+        assert address in listed
+        assert address in client.get(f"/admin/axes/{model}/{row.pk}/change/").content.decode()
+        assert client.post(f"/admin/axes/{model}/{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    client.post("/admin/logout/")
+    found.refresh_from_db()
+    assert found.logout_time is not None
+
+
+@pytest.mark.parametrize("role", ["Viewer", "Operator"])
+def test_only_administrators_see_who_signed_in(make_user: Callable[..., User], role: str) -> None:
+    user = make_user(is_staff=True)
+    user.groups.add(Group.objects.get(name=role))
+    client = Client()
+    client.force_login(user)
+    for model in ("accesslog", "accessfailurelog", "accessattempt"):
+        assert client.get(f"/admin/axes/{model}/").status_code == 403
+
+
+@pytest.fixture
+def own_server(database: None) -> Iterator[Server]:
+    with running_server(workers=1, TRUSTED_PROXIES="1") as server:
+        yield server
+
+
+def test_logs_and_metrics_tell_what_happened_and_no_secret(
+    own_server: Server, staff: User, address: str
+) -> None:
+    staff.password = make_password(PASSWORD, hasher="scrypt")  # as the server makes them
+    staff.save()
+    secret = uuid.uuid4().hex
+    with httpx.Client(base_url=own_server.url, headers={"X-Forwarded-For": address}, timeout=30) as client:
+        for username, password in [(staff.username, secret), (secret, "x"), (staff.username, PASSWORD)]:
+            client.get("/signin")
+            form = {
+                "username": username,
+                "password": password,
+                "csrfmiddlewaretoken": client.cookies["csrftoken"],
+            }
+            client.post("/signin", data=form)
+        client.post("/signout", data={"csrfmiddlewaretoken": client.cookies["csrftoken"]})
+        metrics = client.get("/metrics").text
+    assert 'signins_total{outcome="failed"} 2.0' in metrics
+    assert 'signins_total{outcome="succeeded"} 1.0' in metrics
+    lines = [line for line in own_server.log.splitlines() if address in line]
+    assert [line.count("signin_failed") for line in lines] == [1, 1, 0, 0]
+    assert '"signin_succeeded"' in lines[2]
+    assert '"signout"' in lines[3]
+    assert f'"user_id":{staff.pk}' in lines[0]
+    assert '"user_id":null' in lines[1]
+    assert secret not in own_server.log
+    kept = AccessAttempt.objects.filter(ip_address=address).values_list("get_data", "post_data")
+    assert PASSWORD not in str(list(kept))
+
+
+def test_old_records_are_deleted_and_young_ones_are_not(database: None, address: str) -> None:
+    now = timezone.now()
+    for model, keep in ((AccessLog, 90 * 24 * 60), (AccessFailureLog, 90 * 24 * 60), (AccessAttempt, 15)):
+        for name, minutes in (("old", keep + 1), ("young", keep - 5)):
+            extra = {"failures_since_start": 1} if model is AccessAttempt else {}
+            row = model.objects.create(username=name, ip_address=address, **extra)
+            model.objects.filter(pk=row.pk).update(attempt_time=now - timedelta(minutes=minutes))
+    purge_signins()
+    for model in (AccessLog, AccessFailureLog, AccessAttempt):
+        assert [row.username for row in model.objects.filter(ip_address=address)] == ["young"]
+
+
+@pytest.mark.parametrize("password", ["short-one-x", "password1234", "314159265358979", "harbor.growth.fund"])
+def test_a_weak_password_is_refused(make_user: Callable[..., User], password: str) -> None:
+    user = make_user(is_staff=True, is_superuser=True, email="harbor.growth.fund@example.com")
+    client = Client()
+    client.force_login(user)
+    form = {"password1": password, "password2": password, "usable_password": "true"}
+    assert client.post(f"/admin/auth/user/{user.pk}/password/", form).status_code == 200
+    user.refresh_from_db()
+    assert not user.has_usable_password() or not user.check_password(password)
