@@ -9,7 +9,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit bench chaos lock clean
+.PHONY: help run test check audit bench chaos fuzz lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and th
 
 chaos: $(VENV)/dev.stamp ## break everything under load, and count what is lost (ARGS="postgres --seconds 60")
 	@$(BIN)/python -m chaos $(ARGS)
+
+fuzz: $(VENV)/dev.stamp ## attack the API by machine, and print the bytes that it does not bear (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m fuzz $(ARGS)
 
 lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgrade)
 	@$(PIP_COMPILE) $(ARGS) requirements/base.in -o requirements/base.txt

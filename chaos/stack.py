@@ -69,6 +69,7 @@ class Stack:
             "REDIS_URL": self.valkey.url,
             "SECRET_KEY": secrets.token_urlsafe(48),
             "FUND_CREATE_RATE": "1000000/second",
+            "TELEMETRY_RATE": "1000000/second",
             "LOG_LEVEL": "CRITICAL",  # a 503 is what a storm is for
             "WEB_CONCURRENCY": "2",
         }

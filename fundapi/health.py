@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 import fundapi
 from rollout.models import Rollout
@@ -39,12 +41,16 @@ def _store_type() -> str:
     return rollout.store_type if rollout else "legacy"
 
 
+@csrf_exempt  # else a POST would be told of a token, and not of its method
+@require_safe
 @never_cache
 def livez(_request: HttpRequest) -> HttpResponse:
     """The process answers. A restart would not bring back a database, so none is asked."""
     return HttpResponse("ok", content_type="text/plain")
 
 
+@csrf_exempt  # else a POST would be told of a token, and not of its method
+@require_safe
 @never_cache
 def readyz(_request: HttpRequest) -> HttpResponse:
     """This process can serve requests now: the database answers and is migrated."""
@@ -54,6 +60,8 @@ def readyz(_request: HttpRequest) -> HttpResponse:
     )
 
 
+@csrf_exempt  # else a POST would be told of a token, and not of its method
+@require_safe
 @never_cache
 def health(_request: HttpRequest) -> JsonResponse:
     """503 when the database is gone; ``degraded`` when only Valkey is, for funds are still created.

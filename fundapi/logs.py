@@ -26,6 +26,8 @@ _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  #
 
 def _exception(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Render an exception as data: never with local variables, never with a failing row from PostgreSQL."""
+    if str(event.get("logger")).startswith("django.security."):
+        event.pop("exc_info", None)  # of a bad Host and the like: no stranger fills the logs with our frames
     event = structlog.processors.ExceptionRenderer(_traceback)(logger, name, event)
     for error in event.get("exception", []):
         error["exc_value"] = error["exc_value"].partition("\nDETAIL:")[0]
@@ -53,6 +55,11 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    levels = logging.getLevelNamesMapping()
+
+    def not_below(floor: str) -> str:
+        return max(level, floor, key=levels.__getitem__)
+
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -66,11 +73,12 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
-            "axes": {"level": "ERROR"},  # fundapi.signins has the same, structured
-            "django": {"handlers": [], "propagate": True},
-            "django.request": {"level": "ERROR"},  # 4xx have their own line: see RequestLogMiddleware
+            "axes": {"level": not_below("ERROR")},  # fundapi.signins has the same, structured
+            "django": {"handlers": [], "level": not_below("INFO"), "propagate": True},
+            # 4xx have their own line: see RequestLogMiddleware.
+            "django.request": {"level": not_below("ERROR")},
             "django.server": {"handlers": [], "propagate": True},
-            "httpcore": {"level": "WARNING"},
-            "httpx": {"level": "WARNING"},  # below, it logs whole URLs: a webhook's is a secret
+            "httpcore": {"level": not_below("WARNING")},
+            "httpx": {"level": not_below("WARNING")},  # below, it logs whole URLs: a webhook's is a secret
         },
     }

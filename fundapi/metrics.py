@@ -3,6 +3,8 @@
 import os
 
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -40,5 +42,7 @@ def registry() -> CollectorRegistry:
     return everything
 
 
+@csrf_exempt  # else a POST would be told of a token, and not of its method
+@require_safe
 def metrics(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)

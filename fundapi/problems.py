@@ -8,8 +8,8 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
-from rest_framework.response import Response
 
+from fundapi.exactjson import ExactJSONRenderer
 from idempotency import problems as idempotency_problems
 from idempotency.faults import is_unavailable
 from idempotency.problems import IdempotencyError, Unavailable
@@ -114,7 +114,7 @@ def problem_response_for_status(status: int) -> HttpResponse:
     return response
 
 
-def exception_handler(exc: Exception, _context: dict[str, Any]) -> Response | None:
+def exception_handler(exc: Exception, _context: dict[str, Any]) -> HttpResponse | None:
     """DRF's hook. ``None`` lets the exception through: it is logged, and answered by :func:`server_error`."""
     headers: dict[str, str] = {}
     if is_unavailable(exc):
@@ -139,9 +139,10 @@ def exception_handler(exc: Exception, _context: dict[str, Any]) -> Response | No
     return _response(problem, "" if isinstance(exc, exceptions.Throttled) else str(exc.detail), headers)
 
 
-def _response(problem: Problem, detail: str, headers: dict[str, str], **extra: Any) -> Response:
-    body = problem.body(detail, **extra)
-    return Response(body, status=problem.status, headers=headers, content_type=PROBLEM_JSON)
+def _response(problem: Problem, detail: str, headers: dict[str, str], **extra: Any) -> HttpResponse:
+    """Return JSON, whatever the view itself renders: the schema is YAML, its page HTML."""
+    body = ExactJSONRenderer().render(problem.body(detail, **extra))
+    return HttpResponse(body, status=problem.status, headers=headers, content_type=PROBLEM_JSON)
 
 
 def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ setting ``DEFAULT_SCHEMA_CLASS``, when a schema is made, and by the two views be
 """
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -31,10 +32,11 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework import serializers
 
 import fundapi
+from fundapi.plain_schema import PATHS
 from fundapi.problems import CATALOGUE, PROBLEM_JSON
 from fundapi.serializers import FundSerializer
 from fundapi.views import FundPagination
-from idempotency.keys import TOKEN_LENGTH_MAX
+from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
 from rollout.bucketing import FEATURE
 from rollout.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
 
@@ -77,7 +79,7 @@ class ExactDecimalSchema(OpenApiSerializerFieldExtension):
         return {
             "type": "number",
             **_bounds(field.minimum, field.maximum),
-            "description": f"At most {field.places} decimals.",
+            "multipleOf": float(Decimal(1).scaleb(-field.places)),
         }
 
 
@@ -245,8 +247,10 @@ def _common_headers(statuses: list[str]) -> list[OpenApiParameter]:
         OpenApiParameter(
             "X-Request-ID",
             location=OpenApiParameter.HEADER,
-            description="A name for this request in the server's logs; one is made up when it is missing.",
-            pattern="^[A-Za-z0-9_.:-]{8,128}$",
+            description=(
+                "A name for this request in the server's logs: 8 to 128 characters of `A-Za-z0-9_.:-`. One is made up "
+                "for any other."
+            ),
         ),
         _answer_header("X-Request-ID", statuses, "Name of this request in the server's logs."),
         _answer_header("WWW-Authenticate", ["401"], "How to authenticate."),
@@ -254,10 +258,12 @@ def _common_headers(statuses: list[str]) -> list[OpenApiParameter]:
     ]
 
 
+NAMESPACED = format_key(environment=settings.ENVIRONMENT, operation="fund-create", token="")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
     required=True,
+    pattern=f'^("{TOKEN.pattern}"|({re.escape(NAMESPACED)})?{TOKEN.pattern})$',
     description=(
         "Names this operation: make a new random one for each fund, and send it again with each retry. "
         f"Three forms name the same key: a bare token (1 to {TOKEN_LENGTH_MAX} characters of `A-Za-z0-9_.:~-`), the "
@@ -269,9 +275,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
             "bare", summary="A bare token", value=KEY, parameter_only=("Idempotency-Key", "header")
         ),
         OpenApiExample("quoted", summary="An RFC 8941 string", value=f'"{KEY}"'),
-        OpenApiExample(
-            "namespaced", summary="Environment, operation, token", value=f"prod|fund-create|{KEY}"
-        ),
+        OpenApiExample("namespaced", summary="Environment, operation, token", value=f"{NAMESPACED}{KEY}"),
     ],
 )
 CREATE_HEADERS = [
@@ -343,13 +347,11 @@ class FundsSchema(OpenApiViewExtension):
                     OpenApiParameter("cursor", description="From `next` or `previous`; opaque."),
                     OpenApiParameter(
                         "pageSize",
-                        type={
-                            "type": "integer",
-                            "minimum": 1,
-                            "maximum": FundPagination.max_page_size,
-                            "default": FundPagination.page_size,
-                        },
-                        description="Funds a page.",
+                        type={"type": ["integer", "string"], "default": FundPagination.page_size},
+                        description=(
+                            f"Funds a page, 1 to {FundPagination.max_page_size}. A greater number means "
+                            f"{FundPagination.max_page_size}, and what is no such number {FundPagination.page_size}."
+                        ),
                     ),
                     *READ_HEADERS,
                 ],
@@ -486,7 +488,7 @@ TELEMETRY = {
     "properties": {
         "clientId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
         "sessionId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
-        "sentAt": {"type": ["string", "null"]},
+        "sentAt": {"description": "The browser's clock; nothing is made of it."},
         "dropped": {
             "type": ["integer", "null"],
             "minimum": 0,
@@ -610,11 +612,22 @@ Every error is `application/problem+json` (RFC 9457). Its `code` is stable:
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add what belongs to no single operation (a post-processing hook of drf-spectacular)."""
+    """Add what drf-spectacular has no words for, and what it does not see (a post-processing hook of it)."""
     table = [
         f"| {problem.status} | `{problem.code}` | {problem.title} |"
         for problem in sorted(CATALOGUE.values(), key=lambda problem: (problem.status, problem.code))
     ]
     result["info"] |= {"version": fundapi.__version__, "description": INTRODUCTION + "\n".join(table)}
     result["components"]["schemas"]["Problem"] = PROBLEM
+    funds, telemetry = result["paths"]["/api/funds"], result["paths"]["/api/telemetry"]
+    telemetry["post"]["requestBody"]["required"] = True
+    for answer, found in (
+        (funds["post"]["responses"]["201"], "id"),
+        (funds["post"]["responses"]["200"], "id"),
+        (funds["get"]["responses"]["200"], "results/0/id"),
+    ):
+        answer["links"] = {
+            "fund": {"operationId": "getFund", "parameters": {"id": f"$response.body#/{found}"}}
+        }
+    result["paths"] |= PATHS
     return result

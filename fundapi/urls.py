@@ -7,6 +7,8 @@ from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import include, path
 from django.utils.module_loading import import_string
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
@@ -28,6 +30,8 @@ def on_demand(path: str) -> Callable[..., HttpResponseBase]:
     return view
 
 
+@csrf_exempt  # else a POST would be told of a token, and not of its method
+@require_safe
 def problem(_request: HttpRequest, code: str) -> HttpResponse:
     """What the ``type`` of a problem points to: the problem, explained."""
     if code not in CATALOGUE:

@@ -127,7 +127,7 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
             detail=_detail(event.get("detail")),
         )
         events.append(arrival)
-    if lost := min(document.get("dropped") or 0, LOST_MAX):
+    if lost := int(min(document.get("dropped") or 0, LOST_MAX)):
         events.append(_loss(client, session, lost))
     return Batch(events, rejected)
 
@@ -151,8 +151,13 @@ def _wrong(document: dict[str, Any]) -> Iterator[tuple[str, list[ErrorDetail]]]:
     elif len(events) > EVENTS_MAX:
         yield "events", [ErrorDetail(f"Send at most {EVENTS_MAX} events at once.", "max_length")]
     dropped = document.get("dropped")
-    if dropped is not None and (not isinstance(dropped, int) or isinstance(dropped, bool) or dropped < 0):
+    if dropped is not None and not _is_count(dropped):
         yield "dropped", [ErrorDetail("Send how many events the session has lost, 0 or more.", "invalid")]
+
+
+def _is_count(value: Any) -> bool:
+    """Tell whether a JSON number is whole and not negative; 4.0 is 4, and infinity (1e999) is no number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value % 1 == 0
 
 
 def _id(event: Any) -> str:

@@ -1,10 +1,20 @@
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import PathConverter
 
 from rollout.ofrep import flag, flags
 from rollout.views import rollouts
 
+
+class FlagKey(PathConverter):
+    """Whatever a client asks for, line feeds too: an unknown flag is refused in the protocol's own form."""
+
+    regex = "(?s:.+)"
+
+
+register_converter(FlagKey, "flag")
+
 urlpatterns = [
     path("api/rollouts", rollouts, name="rollouts"),
     path("ofrep/v1/evaluate/flags", flags),
-    path("ofrep/v1/evaluate/flags/<path:key>", flag),
+    path("ofrep/v1/evaluate/flags/<flag:key>", flag),
 ]

@@ -52,6 +52,13 @@ def test_a_prober_may_ask_with_head(server: Server, path: str) -> None:
     assert (response.status_code, response.content) == (200, b"")
 
 
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz", "/metrics", "/api/problems/not_found"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "TRACE", "BREW"])
+def test_there_is_nothing_to_change_at_a_probe(server: Server, method: str, path: str) -> None:
+    response = httpx.request(method, server.url + path)
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
 # --- Request ids --------------------------------------------------------------------------------------------
 
 
@@ -180,6 +187,15 @@ def test_a_crash_is_logged_with_its_trace_and_no_secret(
     assert "told to" in json.dumps(lines)  # what went wrong is there
     for private in (secret, token, "Bearer "):
         assert private not in server.log
+
+
+def test_a_strangers_bad_host_is_a_line_and_no_trace(server: Server) -> None:
+    request_id = uuid.uuid4().hex
+    headers = {"Host": "evil.example", "X-Request-ID": request_id}
+    assert httpx.get(f"{server.url}/api/rollouts", headers=headers).status_code == 400
+    lines = lines_of(server, request_id)
+    assert "django.security.DisallowedHost" in {line["logger"] for line in lines}
+    assert not any("exception" in line for line in lines)
 
 
 @pytest.mark.parametrize("path", ["/api/funds", "/api/nothing"])

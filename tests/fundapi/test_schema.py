@@ -1,11 +1,13 @@
 """``/api/schema`` is true: what the server really answers is what the document says."""
 
+import json
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from drf_spectacular.generators import SchemaGenerator
 
 from fundapi.problems import CATALOGUE
 from idempotency import keys
+from tests.answers import assert_problem
 from tests.conftest import FUND, Api, token_of
 from tests.servers import PROJECT, Server, running_server
 
@@ -28,8 +31,13 @@ def schema(server: Server) -> Schema:
     """The document as a client gets it."""
     answer = httpx.get(f"{server.url}/api/schema", headers={"Accept": "application/json"})
     assert answer.status_code == 200
-    document: Schema = answer.json()
+    document: Schema = exact(answer.text)
     return document
+
+
+def exact(text: str) -> Any:
+    """Read JSON with exact numbers: of doubles, 0.0175 is no multiple of 0.000001."""
+    return json.loads(text, parse_float=Decimal)
 
 
 def operation(schema: Schema, answer: httpx.Response) -> Schema:
@@ -54,7 +62,7 @@ def assert_documented(schema: Schema, answer: httpx.Response) -> None:
     content = documented["content"][answer.headers["Content-Type"]]
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
     jsonschema.Draft202012Validator(resolve(schema, content["schema"]), format_checker=checker).validate(
-        answer.json()
+        exact(answer.text)
     )
     ours = {
         "idempotency-key", "idempotency-status", "preference-applied", "location", "retry-after", "x-request-id",
@@ -114,7 +122,7 @@ def test_the_three_forms_of_a_key_are_shown(schema: Schema) -> None:
     }
     assert parameters["Idempotency-Key"]["required"] is True
     forms = [example["value"] for example in parameters["Idempotency-Key"]["examples"].values()]
-    tokens = {keys.parse(form, environment="prod", operation="fund-create") for form in forms}
+    tokens = {keys.parse(form, environment="test", operation="fund-create") for form in forms}
     assert len(forms) == 3
     assert len(tokens) == 1
     assert "Prefer" in parameters
@@ -133,6 +141,8 @@ BAD_FUNDS = [
     {"size": "250"},
     {"size": 10**18},
     {"managementFee": 0.11},
+    {"managementFee": 0.0175001},
+    {"size": 0.295},
     {"carryPercentage": 0.51},
     {"vintageYear": 1999},
     {"vintageYear": 2025.5},
@@ -144,11 +154,11 @@ BAD_FUNDS = [
 
 @pytest.mark.parametrize("wrong", BAD_FUNDS, ids=str)
 def test_document_and_server_refuse_the_same_bodies(schema: Schema, api: Api, wrong: Schema) -> None:
-    body = {**FUND, **wrong}
+    body = exact(json.dumps({**FUND, **wrong}))
     new_fund = schema["paths"]["/api/funds"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(body, resolve(schema, new_fund))
-    assert api.create(body=body).status_code == 400
+    assert api.create(body={**FUND, **wrong}).status_code == 400
 
 
 def test_document_and_server_take_the_same_bodies(schema: Schema, api: Api) -> None:
@@ -156,11 +166,12 @@ def test_document_and_server_take_the_same_bodies(schema: Schema, api: Api) -> N
     edges: list[Schema] = [
         FUND,
         {"name": "x", "size": 0, "managementFee": 0, "carryPercentage": 0, "vintageYear": 2000},
+        {"name": "x", "size": Decimal("0.29"), "managementFee": Decimal("0.017501")},
         {
             **FUND,
             "size": 999_999_999_999_999_999,
-            "managementFee": 0.1,
-            "carryPercentage": 0.5,
+            "managementFee": Decimal("0.1"),
+            "carryPercentage": Decimal("0.5"),
             "vintageYear": 2100,
         },
         {**FUND, "modelVersion": None, "engineResults": None},
@@ -168,7 +179,7 @@ def test_document_and_server_take_the_same_bodies(schema: Schema, api: Api) -> N
     ]
     for body in edges:
         jsonschema.validate(body, resolve(schema, new_fund))
-        assert api.create(body=body).status_code == 201
+        assert api.create(body=json.dumps(body, default=float)).status_code == 201
 
 
 # --- Real answers -------------------------------------------------------------------------------------------------
@@ -313,6 +324,12 @@ def test_the_document_is_for_everybody(server: Server) -> None:
     assert page.status_code == 200
     assert "http://" not in page.text.replace(server.url, "")
     assert "https://" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
+def test_errors_of_pages_that_are_no_json_are_problems_too(server: Server, path: str) -> None:
+    assert_problem(httpx.get(server.url + path, headers={"Accept": "image/png"}), 406, "not_acceptable")
+    assert_problem(httpx.request("TRACE", server.url + path), 405, "method_not_allowed")
 
 
 def test_served_and_generated_documents_are_the_same(schema: Schema) -> None:

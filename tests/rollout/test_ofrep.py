@@ -201,7 +201,7 @@ def test_a_request_that_cannot_be_evaluated_is_a_400_with_the_protocols_code(
     assert bulk.json()["errorCode"] == code
 
 
-@pytest.mark.parametrize("key", ["NO_SUCH", "A/B", "A%2FB", "%00", "%ff", "ä", "<b>"])
+@pytest.mark.parametrize("key", ["NO_SUCH", "A/B", "A%2FB", "%00", "%0A", "A%0A", "%ff", "ä", "<b>"])
 def test_an_unknown_flag_is_a_404_with_its_key(ofrep: Ofrep, key: str) -> None:
     response = ofrep.evaluate(key, targetingKey="a")
     assert response.status_code == 404

@@ -200,6 +200,7 @@ JSON = {"Content-Type": "application/json"}
         (b'{"clientId": "a", "sessionId": "", "events": []}', 400, "validation_error"),
         (b'{"clientId": "a", "sessionId": "b", "events": [], "dropped": -1}', 400, "validation_error"),
         (b'{"clientId": "a", "sessionId": "b", "events": [], "dropped": 1.5}', 400, "validation_error"),
+        (b'{"clientId": "a", "sessionId": "b", "events": [], "dropped": 1e999}', 400, "validation_error"),
         (b'{"clientId": "a", "sessionId": "b", "events": [' + b"1," * 200 + b"1]}", 400, "validation_error"),
         (b" " * (256 * 1024 + 1), 413, "body_too_large"),
     ],
@@ -218,7 +219,7 @@ def test_a_form_is_no_telemetry(browser: httpx.Client) -> None:
 
 def test_losses_are_kept_once_however_often_they_are_reported(browser: httpx.Client) -> None:
     body = batch(event(), dropped=7)
-    for dropped in (7, 7, 9):
+    for dropped in (7, 7, 7.0, 9):
         answer = browser.post("/api/telemetry", json=body | {"dropped": dropped}).json()
         assert answer["accepted"] + answer["duplicates"] == 1
     assert [each.lost for each in stored(body) if each.lost] == [7, 9]

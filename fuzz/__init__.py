@@ -1,0 +1,1 @@
+"""Attackers by machine, over raw sockets and over the OpenAPI document: `make fuzz`."""

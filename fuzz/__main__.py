@@ -1,0 +1,104 @@
+"""Attack a deployment by machine: `make fuzz`, or `python -m fuzz [ATTACKER ...]`.
+
+  bytes    requests over raw sockets, well-formed, broken and hidden in one another
+  openapi  schemathesis over /api/schema, with a token and without one
+
+Starts a deployment of its own, ends by itself, with status 1 on any finding, and prints the bytes that show it.
+"""
+
+import argparse
+import random
+import signal
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from chaos.stack import Stack, running
+from fuzz.campaign import Campaign, Target
+from fuzz.openapi import attack
+
+ATTACKERS = ("bytes", "openapi")
+CLASSES = ("2xx", "3xx", "4xx", "5xx")
+SHOWN = 4000  # bytes of a finding
+
+
+def target(stack: Stack) -> Target:
+    """The deployment, as a campaign sees it."""
+
+    def funds() -> list[tuple[int, str]]:
+        with stack.postgres.superuser() as connection:
+            return connection.execute("SELECT id, name FROM fundapi_fund").fetchall()
+
+    return Target(stack.port, stack.token, funds, lambda: {worker.pid for worker in stack.web_workers()})
+
+
+def throw_bytes(stack: Stack, seed: int, *, seconds: float, only: int | None) -> bool:
+    """Try cases for so long, or ``only`` one of them; print what came of it, and tell whether nothing was found."""
+    campaign = Campaign(target(stack), seed)
+    if only is None:
+        campaign.run(seconds=seconds)
+    else:
+        campaign.run(cases=1, first=only)
+    show(campaign)
+    return not campaign.findings
+
+
+def show(campaign: Campaign) -> None:
+    """Print a table of what was tried and answered, and each finding."""
+    table = Table("trick", "tried", *CLASSES, "no answer", "findings", title=f"bytes, seed {campaign.seed}")
+    for name, tally in campaign.tallies.items():
+        answers = [f"{tally.answers[kind]:,}" for kind in CLASSES]
+        row = (name, f"{tally.tried:,}", *answers, f"{tally.silent:,}", str(tally.findings))
+        table.add_row(*row, style="red" if tally.findings else None)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(
+        f"{campaign.served} good requests in between; {len(campaign.acknowledged)} funds acknowledged, "
+        f"each looked for in the database."
+    )
+    for finding in campaign.findings:
+        print(f"\n{finding.trick}, case {finding.number}: {finding.what}")
+        if finding.sent:
+            print(f"  again: python -m fuzz bytes --seed {campaign.seed} --case {finding.number}")
+            print(f"  bytes: {finding.sent[:SHOWN]!r}{' ...' if len(finding.sent) > SHOWN else ''}")
+
+
+def follow_the_document(stack: Stack, seed: int, *, seconds: float) -> bool:
+    """Let schemathesis go for so long; print its report, and tell whether it found nothing."""
+    known = attack(stack.port, stack.token, seed, "--max-time", str(max(1, int(seconds))))
+    stranger = attack(
+        stack.port, None, seed, "--max-examples", "10", "--max-time", str(max(1, int(seconds / 4)))
+    )
+    for who, run in (("with a token", known), ("without a token", stranger)):
+        print(f"\nopenapi, {who}, seed {seed}:\n{run.stdout}{run.stderr}")
+    return known.returncode == stranger.returncode == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("attackers", nargs="*", metavar="ATTACKER", help="of the above (default: both)")
+    parser.add_argument("--seconds", type=float, default=60, help="of each attacker (default: 60)")
+    parser.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of all dice"
+    )
+    parser.add_argument("--case", type=int, help="only this one of a seed's cases, for `bytes`")
+    arguments = parser.parse_args()
+    names = arguments.attackers or list(ATTACKERS)
+    if unknown := set(names) - set(ATTACKERS):
+        parser.error(
+            f"there is no attacker called {', '.join(sorted(unknown))}: choose from {', '.join(ATTACKERS)}"
+        )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # everything stops on the way out
+    good = True
+    with running() as stack:
+        if "bytes" in names:
+            good &= throw_bytes(stack, arguments.seed, seconds=arguments.seconds, only=arguments.case)
+        if "openapi" in names:
+            good &= follow_the_document(stack, arguments.seed, seconds=arguments.seconds)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""A campaign against one server: case after case, a good request in between, and the account at the end."""
+
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fuzz.cases import Case, Maker, case
+from fuzz.reading import read
+from fuzz.verdict import Told, account, excused, faults, told
+from fuzz.wire import Exchange, NotHTTP, exchange
+
+EVERY = 25  # cases between two looks at whether the server still does its work
+TRIES, TRYING = 300, 60  # of a smaller reproducer, and s for them
+BEGINNING = re.compile(rb"(?=(?:GET|POST) /)")  # of a request, where several are on one connection
+ONLY = 20  # findings of a run; more say nothing new
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server on 127.0.0.1 and what else is known of it.
+
+    ``funds`` returns the id and the name of every fund of the token's user, who has no others; ``workers`` the ids of
+    the processes that serve.
+    """
+
+    port: int
+    token: str
+    funds: Callable[[], list[tuple[int, str]]]
+    workers: Callable[[], set[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``sent`` is as small as it could be made, ``number`` the case it comes from."""
+
+    number: int
+    trick: str
+    what: str
+    sent: bytes = b""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was tried of a trick, and how many answers of each class there were; ``silent``: none."""
+
+    tried: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    silent: int = 0
+    findings: int = 0
+
+
+class Campaign:
+    """Cases ``first``, ``first + 1``, … of a seed, until :meth:`run` has had enough."""
+
+    def __init__(self, target: Target, seed: int) -> None:
+        self.target, self.seed = target, seed
+        self.tallies: dict[str, Tally] = {}
+        self.findings: list[Finding] = []
+        self.acknowledged: list[Told] = []
+        self.once: list[str] = []
+        self.served = 0  # good requests in between
+        self.workers = target.workers()
+
+    def run(self, *, seconds: float = float("inf"), cases: int | None = None, first: int = 0) -> None:
+        """Try cases for so long, or so many."""
+        end, number = time.monotonic() + seconds, first
+        while time.monotonic() < end and number - first != cases and len(self.findings) < ONLY:
+            self._try(number)
+            number += 1
+            if number % EVERY == 0:
+                self._look(number)
+        self._look(number)
+        for what in account(self.acknowledged, self.once, self.target.funds()):
+            self._note(number, "database", what)
+
+    def _try(self, number: int) -> None:
+        tried = case(self.seed, number, self.target.token)
+        tally = self.tallies.setdefault(tried.trick, Tally())
+        tally.tried += 1
+        seen, wrong = self._ask(tried)
+        tally.silent += not seen.answers
+        tally.answers.update(f"{answer.status // 100}xx" for answer in seen.answers if answer.status >= 200)
+        self.once += tried.once
+        if wrong:
+            self._note(number, tried.trick, wrong[0], self._smallest(tried, wrong[0]))
+
+    def _ask(self, tried: Case) -> tuple[Exchange, list[str]]:
+        """Send a case, and return what is wrong; a 503 only when it is answered to the same bytes again."""
+        reading = read(tried.sent)
+        try:
+            seen = exchange(self.target.port, tried.parts, promised=reading.complete, pause=tried.pause)
+        except (OSError, NotHTTP) as error:
+            return Exchange(), [f"{type(error).__name__}: {error}"]
+        self.acknowledged += told(seen)
+        wrong = list(faults(tried.sent, reading, seen))
+        if not wrong and any(excused(answer) for answer in seen.answers):
+            seen = exchange(self.target.port, tried.parts, promised=reading.complete)
+            self.acknowledged += told(seen)
+            wrong = ["status 503, again and again"] if any(map(excused, seen.answers)) else []
+        return seen, wrong
+
+    def _smallest(self, found: Case, what: str) -> bytes:
+        """Leave out of a case whatever does not matter to the finding: whole requests, then bytes (Zeller's ddmin)."""
+
+        end = time.monotonic() + TRYING
+
+        def shows(sent: bytes) -> bool:
+            return time.monotonic() < end and what in self._ask(Case(found.trick, (sent,)))[1]
+
+        sent, tries = next(filter(shows, BEGINNING.split(found.sent)), found.sent), 0
+        size = len(sent) // 2
+        while size and tries < TRIES:
+            start = 0
+            while start < len(sent) and tries < TRIES:
+                shorter, tries = sent[:start] + sent[start + size :], tries + 1
+                if shows(shorter):
+                    sent = shorter
+                else:
+                    start += size
+            size //= 2
+        return sent
+
+    def _look(self, number: int) -> None:
+        """A good request is served as ever, once and the same again, by the processes that were there before."""
+        maker = Maker(random.Random(number), self.target.token, f"good-{self.seed}-{number}-{self.served}")
+        sent = maker.create()
+        self.once += maker.once
+        self.served += 1
+        try:
+            answers = [
+                answer for _ in range(2) for answer in exchange(self.target.port, (sent,), promised=1).answers
+            ]
+        except (OSError, NotHTTP) as error:
+            self._note(number, "good request", f"{type(error).__name__}: {error}")
+            return
+        self.acknowledged += told(Exchange(answers))
+        statuses = [answer.status for answer in answers]
+        if statuses != [201, 200] or answers[0].body != answers[1].body:
+            self._note(number, "good request", f"answered with {statuses} instead of 201 and 200", sent)
+        if (there := self.target.workers()) != self.workers:
+            self._note(number, "good request", f"the processes were {self.workers}, and are {there}")
+            self.workers = there
+
+    def _note(self, number: int, trick: str, what: str, sent: bytes = b"") -> None:
+        self.findings.append(
+            Finding(number, trick, what, sent.replace(self.target.token.encode(), b"<token>"))
+        )
+        self.tallies.setdefault(trick, Tally()).findings += 1

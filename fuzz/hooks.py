@@ -1,0 +1,20 @@
+"""What schemathesis cannot know of us. It imports this itself: ``SCHEMATHESIS_HOOKS``."""
+
+import re
+import uuid
+from typing import Any
+
+import schemathesis
+
+from idempotency.keys import TOKEN
+
+KEY = "Idempotency-Key"
+WELL_FORMED = re.compile(rf'("?)((?:{TOKEN.pattern}[|]){{2}}|){TOKEN.pattern}("?)')
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:  # noqa: ARG001 - schemathesis names them
+    """Make each readable key new: under one that has been used, every body is a conflict, and none is looked at."""
+    sent = (case.headers or {}).get(KEY)
+    if isinstance(sent, str) and (key := WELL_FORMED.fullmatch(sent)):
+        case.headers[KEY] = f"{key[1]}{key[2]}{uuid.uuid4().hex}{key[3]}"

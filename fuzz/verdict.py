@@ -1,0 +1,105 @@
+"""What is wrong with what a server has answered? Pure."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fuzz.reading import Reading
+from fuzz.wire import Answer, Exchange
+
+PROBLEM_JSON = "application/problem+json"
+LARGE = 1 << 16  # bytes; who hangs up on so many unread ones may lose the answer on its way (TCP)
+CONFESSIONS = (b"Traceback (most recent call last)", b"django.db", b"psycopg.")  # of what no client may see
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A fund that the server has said, by 201, that it created."""
+
+    id: int
+    name: str
+
+
+def faults(sent: bytes, reading: Reading, seen: Exchange) -> Iterator[str]:
+    """Yield what no answer to these bytes may be; nothing when all is well."""
+    final = [answer for answer in seen.answers if answer.status >= 200]
+    for answer in final:
+        yield from _faults_of(answer)
+    lost_on_its_way = seen.reset and len(sent) > LARGE
+    if seen.rest and not lost_on_its_way:
+        yield f"half an answer: {seen.rest[:80]!r}"
+    if seen.hung:
+        yield "the server neither answers nor hangs up"
+    elif len(final) < reading.complete and not lost_on_its_way and not _closes(final):
+        yield f"{reading.complete} requests were complete, {len(final)} answered"
+    if reading.certain and len(final) > reading.complete + (not reading.complete):
+        yield f"{reading.complete} requests were sent, {len(final)} answered"
+
+
+def _closes(final: list[Answer]) -> bool:
+    """Whether the last answer says that it is the last: what comes after a refusal need not be answered."""
+    return bool(final) and (
+        final[-1].headers.get("connection", "").lower() == "close" or final[-1].status == 400
+    )
+
+
+def _faults_of(answer: Answer) -> Iterator[str]:
+    if answer.status >= 500 and not excused(answer):
+        yield f"status {answer.status}"
+    kind = answer.headers.get("content-type", "")
+    if any(word in answer.body for word in CONFESSIONS):
+        yield f"status {answer.status} with a look inside"
+    if (
+        kind.startswith(("application/json", PROBLEM_JSON))
+        and "x-request-id" in answer.headers
+        and answer.body
+    ):
+        document = _json(answer.body)
+        if document is None:
+            yield f"status {answer.status} with {kind} that cannot be read"
+        elif kind == PROBLEM_JSON and document.get("status") != answer.status:
+            yield f"status {answer.status} with the problem of another: {document.get('status')}"
+
+
+def excused(answer: Answer) -> bool:
+    """Whether it is the documented 503: nothing is wrong with the request, and when to come again."""
+    return answer.status == 503 and "retry-after" in answer.headers
+
+
+def told(seen: Exchange) -> Iterator[Told]:
+    """Yield the funds that an exchange has acknowledged as new."""
+    for answer in seen.answers:
+        if answer.status == 201 and (fund := _json(answer.body)) is not None:
+            yield Told(fund["id"], fund["name"])
+
+
+def _json(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def account(
+    acknowledged: Iterable[Told], once: Iterable[str], funds: Iterable[tuple[int, str]]
+) -> Iterator[str]:
+    """Yield what is wrong with what is in the database: ``funds`` by id and name.
+
+    What was answered with 201 is there, and was answered so once; a name of ``once``, under which only one key was
+    ever sent, is there once at most.
+    """
+    acknowledged, there = list(acknowledged), list(funds)
+    known, ids = dict(there), Counter(fund.id for fund in acknowledged)
+    for fund in acknowledged:
+        if known.get(fund.id) != fund.name:
+            yield f"lost: 201 for the fund {fund.id} {fund.name!r}, which is not there"
+    yield from (f"doubled: 201 {count} times for the fund {one}" for one, count in ids.items() if count > 1)
+    names, expected = Counter(name for _, name in there), set(once)
+    yield from (
+        f"doubled: {count} funds of the one key of {name!r}"
+        for name, count in names.items()
+        if count > 1 and name in expected
+    )
