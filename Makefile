@@ -24,9 +24,10 @@ test: $(VENV)/dev.stamp ## run every test, in parallel (ARGS="-k idempotency -x"
 check: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
 check: export ALLOWED_HOSTS = fundapi.example
 check: export HTTPS = on
-check: $(VENV)/dev.stamp ## lint, format, types, import directions, deployment settings, missing migrations
+check: $(VENV)/dev.stamp ## lint, format, bandit, types, import directions, deployment settings, missing migrations
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/bandit --quiet --recursive --severity-level medium fundapi idempotency rollout
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python manage.py check --deploy --fail-level WARNING
