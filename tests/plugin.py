@@ -47,3 +47,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     if _running is not None:
         _running.__exit__(None, None, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores: while a test waits for a clock, another one works."""
+    return (os.cpu_count() or 1) + 1

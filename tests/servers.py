@@ -24,6 +24,7 @@ UNHURRIED: dict[str, Any] = {
     "DJANGO_SETTINGS_MODULE": "tests.unhurried_settings",
     "DATABASE_LOCK_TIMEOUT": "60",
     "IDEMPOTENCY_WAIT_MAX": "20",
+    "WEB_QUEUE_SECONDS": "60",
 }
 
 
@@ -64,7 +65,7 @@ class Server:
                 cwd=PROJECT,
                 env=os.environ
                 | {"DATABASE_URL": database_url(), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
-                | {"WEB_THREADS": str(threads), "WEB_QUEUE_SECONDS": "60"}
+                | {"WEB_THREADS": str(threads), "WEB_QUEUE_SECONDS": UNHURRIED["WEB_QUEUE_SECONDS"]}
                 | env,
                 stdout=log,
                 stderr=subprocess.STDOUT,

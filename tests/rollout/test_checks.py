@@ -94,28 +94,51 @@ def test_the_checks_are_registered_and_tell_no_secret(database: None) -> None:
     assert "T0K3N" not in "".join(map(str, found))
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [
-        ("ROLLOUT_STEPS", "abc", "ROLLOUT_STEPS is 'abc', and should be whole numbers with commas between"),
-        ("ROLLOUT_WATCH", "a day", "ROLLOUT_WATCH is 'a day', and should be seconds, such as 86400."),
-        ("ROLLOUT_CHECK_INTERVAL", "1e99", "ROLLOUT_CHECK_INTERVAL is '1e99', and should be seconds"),
-        ("ROLLOUT_BREAKER_CHECKS", "2.5", "ROLLOUT_BREAKER_CHECKS is '2.5', and should be a whole number"),
-        ("ROLLOUT_WATCH", "90 min", "ROLLOUT_WATCH is '90 min', and should be seconds"),
-        ("ROLLOUT_ALPHA", "1/20", "ROLLOUT_ALPHA is '1/20', and should be a number, such as 0.05."),
-        ("ROLLOUT_ALPHA", "nan", "alpha is a share"),
-        ("ROLLOUT_WATCH", "-60", "watch must be longer than nothing"),
-        ("ROLLOUT_CHECK_INTERVAL", "0", "check_interval must be longer than nothing"),
-        ("ROLLOUT_STEPS", "10,50,90", "steps must be whole percents that climb to 100"),
-    ],
-)
-def test_a_bad_variable_is_named_at_start(name: str, value: str, says: str) -> None:
+BAD = [
+    ("ROLLOUT_STEPS", "abc", "ROLLOUT_STEPS is 'abc', and should be whole numbers with commas between"),
+    ("ROLLOUT_WATCH", "a day", "ROLLOUT_WATCH is 'a day', and should be seconds, such as 86400."),
+    ("ROLLOUT_CHECK_INTERVAL", "1e99", "ROLLOUT_CHECK_INTERVAL is '1e99', and should be seconds"),
+    ("ROLLOUT_BREAKER_CHECKS", "2.5", "ROLLOUT_BREAKER_CHECKS is '2.5', and should be a whole number"),
+    ("ROLLOUT_WATCH", "90 min", "ROLLOUT_WATCH is '90 min', and should be seconds"),
+    ("ROLLOUT_ALPHA", "1/20", "ROLLOUT_ALPHA is '1/20', and should be a number, such as 0.05."),
+]
+SENSELESS = {  # read, and then found to make no sense by Django's checks
+    "ROLLOUT_ALPHA": ("nan", "alpha is a share"),
+    "ROLLOUT_WATCH": ("-60", "watch must be longer than nothing"),
+    "ROLLOUT_CHECK_INTERVAL": ("0", "check_interval must be longer than nothing"),
+    "ROLLOUT_STEPS": ("10,50,90", "steps must be whole percents that climb to 100"),
+}
+READ = """
+import importlib, os, sys
+import fundapi.settings
+from django.core.exceptions import ImproperlyConfigured
+for name, value in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    os.environ[name] = value
+    try:
+        importlib.reload(fundapi.settings)
+    except ImproperlyConfigured as error:
+        print(error)
+    del os.environ[name]
+"""
+
+
+def test_a_bad_variable_is_named_at_start() -> None:
+    arguments = [part for name, value, _ in BAD for part in (name, value)]
+    said = subprocess.check_output(
+        [sys.executable, "-c", READ, *arguments], cwd=PROJECT, text=True
+    ).splitlines()
+    assert len(said) == len(BAD)
+    for line, (_, _, says) in zip(said, BAD, strict=True):
+        assert says in line
+
+
+def test_variables_that_make_no_sense_are_all_named_at_start() -> None:
+    env = os.environ | {name: value for name, (value, _) in SENSELESS.items()}
     command = [sys.executable, "manage.py", "check"]
-    run = subprocess.run(
-        command, cwd=PROJECT, env=os.environ | {name: value}, capture_output=True, text=True, check=False
-    )
+    run = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert says in run.stderr
+    for _, says in SENSELESS.values():
+        assert says in run.stderr
 
 
 def test_every_threshold_can_be_set_from_the_environment() -> None:
