@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
-from fundapi.problems import PROBLEM_JSON, is_api, problem_response, problem_response_for_status
+from fundapi.problems import PROBLEM_JSON, is_api, problem_response_for_status, refusal
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -122,15 +122,14 @@ class BrowserPolicyMiddleware(CSPMiddleware):
 
 
 class BodyLimitMiddleware:
-    """Refuses a body by its announced length, before a byte of it is read."""
+    """Refuses a body by its length: by the announced one before anybody reads it (see ``fundapi.overload``)."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if is_api(request) and length.isdecimal() and int(length) > settings.BODY_LIMIT:
-            return problem_response(
-                "body_too_large", f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
-            )
+        if length.isdecimal() and int(length) > settings.BODY_LIMIT:
+            says = f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
+            return refusal(request, "body_too_large", says)
         return self.get_response(request)

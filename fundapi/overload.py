@@ -8,8 +8,8 @@ queues where we cannot see it, and what is accepted is answered within the time 
 Django keeps a connection to PostgreSQL, and one to Valkey, for each thread. Here each place has them, and lends them to
 the thread that is in: a hundred threads may wait, and four connections are open.
 
-A body is read before that, so that a slow client takes nobody's place. Half of the queue may be slow at once; more of
-them need a proxy that buffers (docs/security.md).
+A body is read before that, so that a slow client takes nobody's place. Only so many may be slow at once
+(``fundapi.serve.readers``); against more of them there has to be a proxy that buffers (docs/security.md).
 """
 
 import threading
@@ -22,10 +22,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connections
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 
 from fundapi.metrics import requests_shed, requests_waiting
-from fundapi.problems import is_api, problem_response
+from fundapi.problems import refusal
+from fundapi.serve import PROBES, readers
 
 RETRY_AFTER = "2"  # s
 TURNED_AWAY = "fundapi.turned_away"  # in the WSGI environment
@@ -114,8 +115,8 @@ class Admission:
         self._application = application
         queue, patience = settings.WEB_QUEUE, settings.WEB_QUEUE_SECONDS
         self._door = Door([Place() for _ in range(settings.WEB_THREADS)], queue, patience)
-        self._watched = Door([Place()], queue, patience)
-        self._readers = threading.Semaphore(max(1, queue // 2))
+        self._watched = Door([Place()], PROBES, patience)
+        self._readers = threading.Semaphore(readers(settings.WEB_THREADS, queue))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -135,7 +136,8 @@ class Admission:
     def _read(self, environ: WSGIEnvironment) -> bool:
         """Read the body. A client that is slow holds a thread meanwhile, and no place; False: too many are slow.
 
-        What is announced to be too long stays unread, and :class:`~fundapi.middleware.BodyLimitMiddleware` refuses it.
+        What is announced to be too long stays unread, and :class:`~fundapi.middleware.BodyLimitMiddleware` refuses it,
+        wherever it goes.
         A chunked body, which Django takes for an empty one, gets the length it turns out to have: of one that is too
         long, one byte more than may be.
         """
@@ -163,9 +165,7 @@ class OverloadMiddleware:
         if TURNED_AWAY not in request.META:
             return self.get_response(request)
         requests_shed.inc()
-        response = problem_response("overloaded")
-        if not is_api(request):
-            response = HttpResponse("The server is busy. Please try again in a moment.", "text/plain", 503)
+        response = refusal(request, "overloaded")
         response.headers["Retry-After"] = RETRY_AFTER
         setattr(response, LOGGED, True)
         return response

@@ -96,6 +96,17 @@ def is_api(request: HttpRequest) -> bool:
     return request.path.startswith("/api/") or request.path == "/api"
 
 
+def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
+    """Return a problem of the catalogue as whoever asks at this address reads it: for what no view gets to see."""
+    if is_api(request):
+        return problem_response(code, detail)
+    problem = CATALOGUE[code]
+    if request.path.startswith("/ofrep/"):
+        error = {"errorCode": "GENERAL", "errorDetails": detail or problem.detail}
+        return JsonResponse(error, status=problem.status)
+    return HttpResponse(detail or problem.detail, "text/plain; charset=utf-8", problem.status)
+
+
 def problem_response(code: str, detail: str = "", **extra: Any) -> HttpResponse:
     """Return the problem of the catalogue as a response, with ``detail`` in place of its default."""
     problem = CATALOGUE[code]

@@ -13,7 +13,8 @@ from pathlib import Path
 BACKLOG = 1024  # connections the kernel queues while all are taken
 BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
 QUEUE = 100  # requests that may wait for one of the WEB_THREADS places of a process (fundapi.overload)
-USHERS = 8  # threads beside: for what is turned away at once, and for the place of probes
+PROBES = 4  # requests to /readyz, /health and /metrics that may wait for their own place
+USHERS = 4  # threads beside all of these: for what is turned away at once
 HEADER_TIMEOUT = (
     30_000  # ms for the head of a request to arrive; an idle connection waits for its next one as long
 )
@@ -28,10 +29,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def readers(working: int, waiting: int) -> int:
+    """How many bodies a process may be reading at once: more than places, or a few slow ones would empty these."""
+    return working + waiting // 2
+
+
 def _threads(environ: Mapping[str, str]) -> int:
     """A thread for every request that may be in a process; Granian starts them when they are needed."""
-    working, waiting = environ.get("WEB_THREADS") or 4, environ.get("WEB_QUEUE") or QUEUE
-    return int(working) + int(waiting) + USHERS
+    working, waiting = (
+        int(environ.get("WEB_THREADS") or 4),
+        int(environ.get("WEB_QUEUE") or QUEUE),
+    )
+    return working + waiting + readers(working, waiting) + 1 + PROBES + USHERS
 
 
 def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[str]:

@@ -64,8 +64,9 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
             Watch.objects.filter(pk=watch.pk, watermark__lt=upto).update(watermark=upto)
             return None
         since = now - watch.checked_at if watch.checked_at else None
-        if since is not None and since < -policy.check_interval:
-            # The clock was set back: nothing is early or late by what it said before, and red must not wait for it.
+        if since is not None and since < -policy.check_interval and upto > watch.watermark:
+            # The clock was set back, for this is no late beat: it knows of later events. Nothing is early or late by
+            # what the clock said before, and red must not wait for it.
             logger.warning("rollout_clock_set_back", extra={"feature": feature})
             since = None
         early = since is not None and since < EARLY * policy.check_interval

@@ -9,8 +9,9 @@ import fcntl
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from rollout.conf import Settings
 from rollout.release.errors import Missing, RevertConflict, Unavailable
 
+POLL = 0.1  # s between two looks whether it is our turn
 TIMEOUT = 120  # s; of one command, so that a dead network does not hold up a night
 LEFT_OVER = "1.day.ago"  # a younger one may be another run's, half made
 HASH = re.compile(r"[0-9a-f]{40}")
@@ -150,9 +152,23 @@ class Git:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Wait until no other run on this machine has a worktree of this checkout. A killed run's turn is over."""
-        common = self.run("rev-parse", "--path-format=absolute", "--git-common-dir")
-        with Path(common, "release.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        path = Path(self.run("rev-parse", "--path-format=absolute", "--git-common-dir"), "release.lock")
+        end = time.monotonic() + TIMEOUT
+        with ExitStack() as stack:
+            try:
+                lock = stack.enter_context(path.open("w"))
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be written: {error.strerror}.") from None
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise Unavailable(
+                            f"Another run has had {self.directory} for over {TIMEOUT} s."
+                        ) from None
+                time.sleep(POLL)
             yield
 
     def _start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":

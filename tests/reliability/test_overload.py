@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import User
 
+from fundapi.serve import PROBES
 from tests.conftest import FUND, Api
 from tests.reliability.conftest import LAB, PATIENT
 from tests.reliability.gates import Gate, eventually
@@ -100,14 +101,24 @@ def test_clients_that_are_slow_to_send_take_nobody_s_place(busy: Server, user: U
         assert eventually(api.create, lambda answer: answer.status_code != 503).status_code == 201
 
 
+def test_a_form_that_is_announced_to_be_too_long_is_refused_unread(busy: Server) -> None:
+    head = (
+        "POST /signin HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        f"Content-Length: 300000\r\nCookie: csrftoken={'c' * 32}\r\n\r\n--x\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", busy.port), timeout=30) as client:
+        client.sendall(head.encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
 def test_many_threads_share_the_connections_of_a_few_places(busy: Server, user: User) -> None:
     """One for requests, one for probes, whoever asks."""
     with Api(busy, user) as api, ThreadPoolExecutor(QUEUE) as pool:
         answers = list(pool.map(lambda number: api.create(f"many-{number}").status_code, range(3 * QUEUE)))
         assert set(answers) == {201}
-        assert set(
-            pool.map(lambda _: httpx.get(f"{busy.url}/readyz", timeout=30).status_code, range(QUEUE))
-        ) == {200}
+    with ThreadPoolExecutor(PROBES) as probes:
+        ready = probes.map(lambda _: httpx.get(f"{busy.url}/readyz", timeout=30).status_code, range(QUEUE))
+        assert set(ready) == {200}
     with psycopg.connect(database_url()) as session:
         row = session.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = ANY(%s)",
