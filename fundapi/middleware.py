@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
@@ -122,15 +122,23 @@ class BrowserPolicyMiddleware(CSPMiddleware):
 
 
 class BodyLimitMiddleware:
-    """Refuses a body by its announced length, before a byte of it is read."""
+    """Refuses a body by its announced length, before a byte of it is read.
+
+    Outside ``/api`` only forms with parts: of those Django limits the fields, and would wait for files and keep them.
+    All else it refuses by length itself.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if is_api(request) and length.isdecimal() and int(length) > settings.BODY_LIMIT:
+        if not length.isdecimal() or int(length) <= settings.BODY_LIMIT:
+            return self.get_response(request)
+        if is_api(request):
             return problem_response(
                 "body_too_large", f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
             )
+        if request.content_type == "multipart/form-data":
+            return HttpResponse("The form is too large.", "text/plain", 413)
         return self.get_response(request)
