@@ -284,7 +284,8 @@ CACHES = {
         "BACKEND": "fundapi.cache.FailOpenCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": ENVIRONMENT,
-        "OPTIONS": REDIS_OPTIONS,
+        "VERSION": 2,  # of what is kept; 1 was pickled
+        "OPTIONS": {**REDIS_OPTIONS, "serializer": "fundapi.cache.BytesSerializer"},
     }
 }
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -219,10 +219,11 @@ def test_a_filter_that_hides_the_key_is_named(support: Client, api: Api, key: st
 def test_a_stored_answer_is_shown_as_text_and_never_run(
     support: Client, api: Api, user: User, key: str
 ) -> None:
-    api.create(key, {**FUND, "name": "<script>alert(1)</script>"})
-    page = support.get(page_of(stored(user, key))).text
-    assert "<script>alert(1)" not in page
-    assert "&lt;script&gt;alert(1)" in page
+    fund = api.create(key, {**FUND, "name": "<script>alert(1)</script>"}).json()
+    for path in (page_of(stored(user, key)), f"{FUNDS}{fund['id']}/change/", f"{FUNDS}?q={fund['id']}"):
+        page = support.get(path).text
+        assert "<script>alert(1)" not in page
+        assert "&lt;script&gt;alert(1)" in page
 
 
 # --- At any size ----------------------------------------------------------------------------------------------
@@ -435,6 +436,28 @@ def test_staff_who_may_view_see_and_cannot_change(viewer: Client, api: Api, user
     assert "Revoke" not in viewer.get(f"{TOKENS}{token.digest[:32]}/change/").text
     assert AuthToken.objects.get(user=user) == token
     assert User.objects.get(pk=user.pk).username == user.username
+
+
+@pytest.mark.parametrize("role", ["Viewer", "Operator"])
+def test_who_is_no_administrator_gives_nobody_anything(make_user: Callable[..., User], role: str) -> None:
+    """Not even themselves: neither rights, nor a password, nor a token."""
+    person = make_user(may_create=False, is_staff=True)
+    group = Group.objects.get(name=role)
+    person.groups.add(group)
+    client = Client()
+    client.force_login(person)
+    mine = f"/admin/auth/user/{person.pk}"
+    for page in (
+        *(f"{mine}/change/", f"{mine}/password/", "/admin/auth/user/add/"),
+        *(f"/admin/auth/group/{group.pk}/change/", "/admin/auth/group/add/"),
+        *(TOKENS, f"{TOKENS}add/", "/admin/otp_totp/totpdevice/", "/admin/axes/accessfailurelog/"),
+    ):
+        assert client.get(page).status_code == 403, page
+        form = {"username": person.username, "is_superuser": "on", "user": person.pk, "days": 1}
+        assert client.post(page, form).status_code == 403, page
+    person.refresh_from_db()
+    assert not person.is_superuser
+    assert not AuthToken.objects.filter(user=person).exists()
 
 
 def test_staff_without_permissions_are_shown_nothing(make_user: Callable[..., User]) -> None:

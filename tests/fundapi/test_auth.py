@@ -261,6 +261,23 @@ def test_a_session_reads_without_csrf(browser: httpx.Client, stored: httpx.Respo
     assert browser.get(stored.headers["Location"]).json() == stored.json()
 
 
+def test_what_a_session_reads_is_no_other_session_s(browser: httpx.Client) -> None:
+    """A cache on the way that is told to keep what it can must not give it to the next."""
+    answer = browser.get("/api/funds")
+    assert answer.status_code == 200
+    assert "cookie" in answer.headers["Vary"].lower()
+
+
+def test_a_changed_password_ends_sessions_and_no_tokens(
+    browser: httpx.Client, server: Server, user: User, api: Api
+) -> None:
+    assert browser.get("/api/funds").status_code == 200
+    user.password = "!another"
+    user.save()
+    assert browser.get("/api/funds").status_code == 401
+    assert api.get("/api/funds").status_code == 200
+
+
 def test_session_and_token_of_one_user_share_their_keys(
     browser: httpx.Client, user: User, key: str, stored: httpx.Response
 ) -> None:

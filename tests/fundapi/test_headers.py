@@ -86,3 +86,16 @@ def test_cookies_travel_by_https_alone(behind_tls: Server, make_user: Callable[.
     assert (csrf["secure"], csrf["samesite"]) == (True, "Lax")
     assert (session["secure"], session["httponly"], session["samesite"]) == (True, True, "Lax")
     assert (session["path"], session["domain"]) == ("/", "")
+
+
+def test_no_other_origin_is_let_in_unasked(behind_tls: Server) -> None:
+    asked = {
+        "Origin": "https://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    for answer in (
+        httpx.options(f"{behind_tls.url}/api/funds", headers=TLS | asked),
+        httpx.get(f"{behind_tls.url}/api/rollouts", headers=TLS | asked),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]

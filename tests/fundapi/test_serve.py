@@ -78,3 +78,14 @@ def test_what_two_servers_could_read_in_two_ways_is_refused(port: int, headers: 
     said = answer(port, b"POST /api/telemetry HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\nhello")
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"HTTP/1.1 ") == 1
+
+
+def test_hashes_of_texts_are_another_in_each_process() -> None:
+    """Who could foresee them could send JSON whose names all fall into one slot. Nothing turns that off here."""
+    files = ["Dockerfile", "Makefile", "docker-compose.yml", ".env.example", "pyproject.toml"]
+    texts = [PROJECT / name for name in files]
+    texts += (path for app in ("fundapi", "idempotency", "rollout") for path in (PROJECT / app).rglob("*.py"))
+    assert [path for path in texts if "PYTHONHASHSEED" in path.read_text()] == []
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    program = [command(environ)[0], "-c", "print(hash('a name'))"]
+    assert subprocess.check_output(program, env=environ) != subprocess.check_output(program, env=environ)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
 from ipaddress import ip_address
+from typing import Any, ClassVar
 
 import httpx
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client, RequestFactory
@@ -220,3 +221,34 @@ def test_a_weak_password_is_refused(make_user: Callable[..., User], password: st
     assert client.post(f"/admin/auth/user/{user.pk}/password/", form).status_code == 200
     user.refresh_from_db()
     assert not user.has_usable_password() or not user.check_password(password)
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/signin"])
+def test_another_site_cannot_sign_anybody_in(staff: User, path: str) -> None:
+    client = Client(enforce_csrf_checks=True)
+    assert client.post(path, {"username": staff.username, "password": PASSWORD}).status_code == 403
+    assert "sessionid" not in client.cookies
+
+
+class Counting(MD5PasswordHasher):
+    """Counts how often a password is hashed, which with scrypt is what a sign-in takes its time for."""
+
+    algorithm = "counting"
+    hashed: ClassVar[list[str]] = []
+
+    def encode(self, password: str, salt: str) -> str:
+        self.hashed.append(password)
+        return super().encode(password, salt)
+
+
+def test_a_name_that_nobody_has_takes_as_long_as_one_that_somebody_has(
+    settings: Any, make_user: Callable[..., User], address: str
+) -> None:
+    settings.PASSWORD_HASHERS = [f"{__name__}.Counting"]
+    user = make_user(password=PASSWORD)
+    guess = uuid.uuid4().hex
+    counts = []
+    for username in (user.username, "nobody-of-this-name"):
+        attempt(username, guess, address, "/signin")
+        counts.append(Counting.hashed.count(guess))
+    assert counts == [1, 2]

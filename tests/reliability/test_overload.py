@@ -126,3 +126,15 @@ def test_many_threads_share_the_connections_of_a_few_places(busy: Server, user: 
         ).fetchone()
     assert row is not None
     assert 1 <= row[0] <= 2
+
+
+def test_a_form_that_is_announced_too_large_is_refused_and_not_waited_for(busy: Server, user: User) -> None:
+    """Else one client that says it has a large file for the sign-in page, and sends none, would hold a place."""
+    head = (
+        b"POST /signin HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n"
+        b"Content-Type: multipart/form-data; boundary=x\r\nCookie: csrftoken=" + b"c" * 32 + b"\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", busy.port), timeout=60) as client, Api(busy, user) as api:
+        client.sendall(head + b"--x\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+        assert api.create().status_code == 201

@@ -115,6 +115,23 @@ def test_what_one_client_says_is_never_red() -> None:
     assert {decision.signal for decision in stage.run(later, until=89)} == {Signal.YELLOW}
 
 
+def test_two_made_up_clients_roll_back() -> None:
+    """Telemetry is public, and nothing tells them from two real ones. It is the price of rolling back early."""
+    lies = Evidence(events=2, clients=2, score=20, points=20, errors={"migration": 2}, new=Counts(failed=2))
+    assert acted(Stage().run(lies, until=10)) == (3, Action.ROLL_BACK, None)
+
+
+def test_made_up_successes_do_not_hide_what_fails() -> None:
+    """Whoever invents a million happy clients does not outweigh the points of the others."""
+    hidden = replace(
+        BROKEN,
+        heartbeats=1_000_000,
+        treatment=1_000_000,
+        new=replace(BROKEN.new, succeeded=1_000_000, sample=1_000_000, treatment=1_000_000),
+    )
+    assert acted(Stage().run(hidden, until=10)) == (3, Action.ROLL_BACK, None)
+
+
 # --- Holds --------------------------------------------------------------------------------------------------------
 
 

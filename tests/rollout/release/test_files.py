@@ -1,5 +1,6 @@
 """The files under .github speak of what exists."""
 
+import re
 import subprocess
 from fnmatch import fnmatch
 
@@ -44,6 +45,21 @@ def test_risky_paths_are_labelled() -> None:
         assert (PROJECT / path).is_file()
         assert label in labels_for([path], LABELS), path
     assert labels_for(["README.md", "tests/rollout/test_judge.py"], LABELS) == []
+
+
+def test_the_workflow_can_change_nothing_and_knows_no_secret() -> None:
+    """It runs what strangers propose."""
+    text = WORKFLOWS[0].read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "pull_request_target" not in text
+    assert "secrets." not in text
+    for job in workflow["jobs"].values():
+        assert "permissions" not in job
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"])
+                assert step["with"]["persist-credentials"] is False
 
 
 def test_the_workflow_runs_what_has_to_pass_and_can_be_started_by_hand() -> None:
