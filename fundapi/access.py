@@ -41,8 +41,8 @@ SELECT {_MAY_CREATE_FUNDS}, {", ".join(f"auth_user.{field}" for field in _FIELDS
 FROM knox_authtoken JOIN auth_user ON auth_user.id = knox_authtoken.user_id
 WHERE knox_authtoken.digest = %s AND auth_user.is_active
 AND (knox_authtoken.expiry IS NULL OR knox_authtoken.expiry > now())
-"""  # noqa: S608  # nosec B608 - composed of the constants above
-_MAY = f"SELECT {_MAY_CREATE_FUNDS} FROM auth_user WHERE id = %s AND is_active"  # noqa: S608  # nosec B608
+"""  # noqa: S608 - composed of the constants above
+_MAY = f"SELECT {_MAY_CREATE_FUNDS} FROM auth_user WHERE id = %s AND is_active"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)

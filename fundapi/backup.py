@@ -126,7 +126,7 @@ def hold_rollouts(*, reason: str) -> list[Rollout]:
 @contextmanager
 def _empty_schema(*, overwrite: bool) -> Iterator[None]:
     """An empty schema for the block to fill. What is there is moved aside, and back again if the block fails."""
-    if _has(f"SELECT FROM pg_namespace WHERE nspname = '{REPLACED}'"):  # nosec B608 - a constant
+    if _has(f"SELECT FROM pg_namespace WHERE nspname = '{REPLACED}'"):
         raise BackupError(
             f"A restore was killed here: what was there is in the schema {REPLACED}. Drop that, or rename it to public."
         )

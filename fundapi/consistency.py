@@ -146,7 +146,7 @@ def _check_sequences(report: Report) -> None:
         for found in connection.introspection.sequence_list():
             table, column, name = (quote(found[part]) for part in ("table", "column", "name"))
             cursor.execute(
-                f"SELECT (SELECT max({column}) FROM {table}) >="  # noqa: S608  # nosec B608 - names of our own tables, quoted
+                f"SELECT (SELECT max({column}) FROM {table}) >="  # noqa: S608 - names of our own tables, quoted
                 f" (SELECT last_value + is_called::integer FROM {name})"
             )
             row = cursor.fetchone()

@@ -46,7 +46,7 @@ def _noted(home: Home, account: Account) -> Path | None:
 
 
 def _temporary(home: Home, account: Account) -> Path:
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108  # nosec B108 - mkdtemp's is new and ours
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp's is new and ours
         directory = Path(tempfile.mkdtemp(prefix="fundapi-", dir=parent))
         if _usable(directory):
             account.make_directory(directory)

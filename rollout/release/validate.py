@@ -27,6 +27,10 @@ DEPLOYMENT = {
 SERVICES = {"DATABASE_URL", "REDIS_URL"}  # tests make their own, and never use those of whoever validates
 AUDIT = "dependency audit"
 PINS = ("--requirement", "requirements/base.txt", "--disable-pip")  # complete and hashed: nothing to resolve
+BANDIT = (
+    *("--quiet", "--configfile", "pyproject.toml", "--severity-level", "medium"),
+    *("--recursive", "fundapi", "idempotency", "rollout"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def steps(*, tests: bool, static_root: str) -> list[Step]:
     found = [
         Step("lint", (python, "-m", "ruff", "check", "--quiet", ".")),
         Step("format", (python, "-m", "ruff", "format", "--quiet", "--check", ".")),
+        Step("security", (python, "-m", "bandit", *BANDIT)),
         Step("types", (python, "-m", "mypy"), DEPLOYMENT),
         Step("import directions", (str(tool("lint-imports")),)),  # it has no module to run
         Step("deployment settings", (*manage, "check", "--deploy", "--fail-level", "WARNING"), DEPLOYMENT),
