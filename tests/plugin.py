@@ -8,13 +8,17 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
+from httpx._transports import default
 
 from fundapi.embedded import services
 
 _running = None
+# Every client of httpx reads all certificates of the machine: 50 ms, thousands of times, and hardly a test talks TLS.
+default.create_ssl_context = cache(default.create_ssl_context)  # type: ignore[attr-defined]
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would bury what failed
 
 
