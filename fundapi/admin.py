@@ -5,7 +5,6 @@ from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from importlib import import_module
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode
 
@@ -38,6 +37,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from fundapi.models import Fund
 from fundapi.otp import remove
+from fundapi.signins import network_of, with_sums
 from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
@@ -506,7 +506,7 @@ class SignInList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types di
             return queryset, False
         address = Q(pk__in=[])
         with suppress(ValueError):
-            address = Q(ip_address=str(ip_address(term)))
+            address = Q(ip_address=network_of(term))
         return queryset.filter(Q(username__iexact=term) | address), False
 
     @admin.display(description="page")
@@ -529,15 +529,21 @@ class AccessFailureList(SignInList):
 
 @admin.register(AccessAttempt)
 class AccessAttemptList(SignInList):
-    """Failures that count at present. To delete one is to let its client try again at once."""
+    """Failures that count at present, a row for each browser. Who is let in is told by what they sum up to."""
 
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
     fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]
     has_delete_permission = ModelAdmin.has_delete_permission
 
-    @display(description="state", label={"locked out": "danger", "may try": "default"})
-    def state(self, attempt: AccessAttempt) -> str:
-        over = attempt.attempt_time <= timezone.now() - settings.AXES_COOLOFF_TIME
-        return (
-            "may try" if over or attempt.failures_since_start < settings.AXES_FAILURE_LIMIT else "locked out"
-        )
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return with_sums(super().get_queryset(request))
+
+    @display(
+        description="state",
+        label={"locked out": "danger", "address locked out": "danger", "may try": "default"},
+    )
+    def state(self, attempt: Any) -> str:
+        most = settings.SIGNIN_ADDRESS_FAILURES_MAX
+        if most and (attempt.of_address or 0) >= most:
+            return "address locked out"
+        return "locked out" if (attempt.of_pair or 0) >= settings.AXES_FAILURE_LIMIT else "may try"

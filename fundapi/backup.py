@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
@@ -67,8 +67,9 @@ def dump(file: Path) -> int:
             os.fsync(written.fileno())
         with _draft(checksum_of(file)) as checksum:
             checksum.write_text(f"{digest}  {file.name}\n")
-            checksum.replace(checksum_of(file))
-        draft.replace(file)
+            _sync(checksum)
+            _publish(draft, file)
+            checksum.replace(checksum_of(file))  # the name is ours now, so this one is too
     _sync(file.absolute().parent)
     return file.stat().st_size
 
@@ -104,11 +105,10 @@ def restore(file: Path, *, overwrite: bool) -> None:
     verify(file)
     arguments = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
     with _empty_schema(overwrite=overwrite):
-        connection.close()
         _run("pg_restore", *arguments, f"--dbname={_conninfo()}", str(file))
-    with connection.cursor() as cursor:
         sequence = f"pg_get_serial_sequence('{Fund._meta.db_table}', 'id')"
-        cursor.execute(f"SELECT setval({sequence}, nextval({sequence}) + %s)", [SKIPPED_IDS])
+        _execute(f"SELECT setval({sequence}, nextval({sequence}) + {SKIPPED_IDS})")
+    with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         cursor.execute("ANALYZE")
     connection.close()  # and with it that setting
@@ -127,10 +127,8 @@ def hold_rollouts(*, reason: str) -> list[Rollout]:
 def _empty_schema(*, overwrite: bool) -> Iterator[None]:
     """An empty schema for the block to fill. What is there is moved aside, and back again if the block fails."""
     if _has(f"SELECT FROM pg_namespace WHERE nspname = '{REPLACED}'"):
-        raise BackupError(
-            f"A restore was killed here: what was there is in the schema {REPLACED}. Drop that, or rename it to public."
-        )
-    if not _has("SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace LIMIT 1"):
+        raise BackupError(_unfinished())
+    if _is_empty():
         yield
         return
     if not overwrite:
@@ -149,7 +147,29 @@ def _empty_schema(*, overwrite: bool) -> Iterator[None]:
     except BaseException:
         _execute("DROP SCHEMA public CASCADE", f"ALTER SCHEMA {REPLACED} RENAME TO public")
         raise
-    _execute(f"DROP SCHEMA {REPLACED} CASCADE")
+    try:
+        _execute(f"DROP SCHEMA {REPLACED} CASCADE")
+    except DatabaseError as error:
+        raise BackupError(f"{error}\n{_unfinished()}") from None
+
+
+def _unfinished() -> str:
+    """What to do where a restore ended between moving the old data aside and dropping them."""
+    if _is_empty():
+        return (
+            "A restore did not come to its end here, and restored nothing; what was there is in the schema "
+            f"{REPLACED}. Put it back:\nDROP SCHEMA public; ALTER SCHEMA {REPLACED} RENAME TO public;"
+        )
+    return (
+        "A restore did not come to its end here. public has tables again; what was there before is in the schema "
+        f"{REPLACED}. Compare public.{TABLES[0]} with {REPLACED}.{TABLES[0]}. If the new one is right, drop the old:\n"
+        f"DROP SCHEMA {REPLACED} CASCADE;\n"
+        "Then restore with --overwrite again, for the rest: migrations, and rollouts on hold."
+    )
+
+
+def _is_empty() -> bool:
+    return not _has("SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace LIMIT 1")
 
 
 def _has(query: str) -> bool:
@@ -178,14 +198,16 @@ def _refuse_company() -> None:
 
 
 def _execute(*statements: str) -> None:
+    """Run them in one transaction, for as long as they take: the time-out is for requests."""
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         for statement in statements:
             cursor.execute(statement)
 
 
 @contextmanager
 def _draft(file: Path) -> Iterator[Path]:
-    """An empty file beside ``file`` that nobody else may read; gone at the end, unless it was renamed."""
+    """An empty file beside ``file`` that nobody else may read; the name of it is gone at the end."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -197,9 +219,19 @@ def _draft(file: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _sync(directory: Path) -> None:
-    """Put the names in a directory on disk; a file's own fsync does not."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def _publish(draft: Path, file: Path) -> None:
+    """Give a draft its name, which no other file may have: of two runs with one name, one gets it."""
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        raise BackupError(f"{file} exists: a backup never replaces another.") from None
+    except OSError as error:
+        raise BackupError(f"{file} cannot be made, by a hard link: {error.strerror}.") from None
+
+
+def _sync(path: Path) -> None:
+    """Put a file on disk, or the names in a directory, which a file's own fsync does not."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -217,7 +249,9 @@ def _run(name: str, *arguments: str) -> str:
     environ = _environment()
     if password := connection.get_connection_params().get("password"):
         environ["PGPASSWORD"] = str(password)
-    done = _finished(_program(name), *arguments, environ=environ)
+    program = _program(name)
+    connection.close()  # it may take hours, which not every idle connection outlives
+    done = _finished(program, *arguments, environ=environ)
     if done.returncode:
         raise BackupError(f"{name} failed:\n{done.stderr.strip()}")
     return done.stdout

@@ -22,6 +22,8 @@ from django_otp.models import Device
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from fundapi import signins
+
 BACKUP_CODES = 10  # made when an authenticator is set up; each works once
 WRONG = "This code is not right, or was used before. Wait for the next one and try again."
 
@@ -66,6 +68,7 @@ class CodeMixin(forms.Form):
         if user is not None and has_authenticator(user):
             code = "".join(cleaned.get("otp_token", "").split()).lower()
             if not code:
+                signins.note("code_missing", self.request, user.pk)  # type: ignore[attr-defined]
                 raise forms.ValidationError(
                     "Enter the code that your authenticator shows.", code="code_missing"
                 )
@@ -126,10 +129,11 @@ class SetUpForm(forms.Form):
 
 def unconfirmed(user: Any) -> TOTPDevice:
     """Return the authenticator that ``user`` is setting up: the same until it is confirmed."""
-    device, _ = TOTPDevice.objects.get_or_create(
-        user=user, confirmed=False, defaults={"name": "authenticator"}
-    )
-    return device
+    mine = TOTPDevice.objects.filter(user=user, confirmed=False).order_by("pk")
+    with transaction.atomic():
+        # Two first visits at once would make two, and the code of one of them would be wrong.
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        return mine.first() or TOTPDevice.objects.create(user=user, confirmed=False, name="authenticator")
 
 
 def qr_code(device: TOTPDevice) -> SafeString:
@@ -138,9 +142,11 @@ def qr_code(device: TOTPDevice) -> SafeString:
     return mark_safe(code.svg_inline(scale=5, dark="#000", light="#fff", title="QR code"))  # noqa: S308 - ours
 
 
-def remove(user: User) -> bool:
-    """Remove the second factor of ``user``, backup codes too. Returns whether there was one."""
-    had = has_authenticator(user)
-    for kind in (TOTPDevice, StaticDevice):
-        kind.objects.filter(user=user).delete()
-    return had
+def remove(user: User) -> dict[str, int]:
+    """Remove the second factor of ``user``, an unconfirmed one and backup codes too. Returns how many of each kind."""
+    deleted: dict[str, int] = {}
+    with transaction.atomic():
+        for kind in (TOTPDevice, StaticDevice):
+            deleted |= kind.objects.filter(user=user).delete()[1]
+    kinds = {"authenticators": TOTPDevice, "backup codes": StaticToken}
+    return {name: deleted.get(kind._meta.label, 0) for name, kind in kinds.items()}

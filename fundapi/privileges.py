@@ -52,14 +52,41 @@ WORKER = {
 }
 
 
+class StillAllowed(Exception):
+    """A role may do what it must not; the message says what to do."""
+
+
 def grant(*, web: str, worker: str) -> None:
     """Give two roles what they need in the current schema and nothing else. May run again; takes no lock on a table.
 
-    Raises django.db.ProgrammingError where a role does not exist or the caller owns none of it.
+    Raises:
+        django.db.ProgrammingError: a role does not exist, or the caller owns none of it.
+        StillAllowed: a role may create something all the same.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         for statement in _statements(web, worker):
             cursor.execute(statement.as_string(None))
+        _refuse_creators(web, worker)
+
+
+def _refuse_creators(*roles: str) -> None:
+    """Look at what came of it: PostgreSQL only warns whoever takes away what they do not own."""
+    database, schema = (name.as_string(None) for name in _where())
+    with connection.cursor() as cursor:
+        for role in roles:
+            cursor.execute(
+                "SELECT has_database_privilege(%s, current_database(), 'TEMPORARY'),"
+                " has_schema_privilege(%s, current_schema(), 'CREATE')",
+                [role, role],
+            )
+            temporary, create = cursor.fetchone()
+            if temporary or create:
+                raise StillAllowed(
+                    f"{role} could still create {'temporary tables' if temporary else 'tables'}. As the owner of the "
+                    f"database run: REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC; "
+                    f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then this again. "
+                    "The role must not be a superuser, nor a member of an owner."
+                )
 
 
 def _statements(web: str, worker: str) -> Iterator[sql.Composed]:

@@ -1,5 +1,6 @@
 """All configuration, from environment variables alone. Each is documented in ``.env.example``."""
 
+import sys
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -133,10 +134,10 @@ AUTHENTICATION_BACKENDS = [
 ]
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For names the client's address
 AXES_HANDLER = "fundapi.signins.SignInHandler"
-AXES_CLIENT_IP_CALLABLE = "fundapi.signins.client_address"
+AXES_CLIENT_IP_CALLABLE = "fundapi.signins.client_network"
 SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.signins.tells_lock_outs
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # not by name alone: anybody could lock anybody out
-AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5)
+AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5) or sys.maxsize  # axes takes 0 for "always"
 # Behind a proxy that nobody told us of, everybody has one address, and one attacker would lock everybody out.
 SIGNIN_ADDRESS_FAILURES_MAX = env.int(
     "SIGNIN_ADDRESS_FAILURES_MAX", default=0 if HTTPS and not TRUSTED_PROXIES else 50

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import structlog
@@ -18,7 +18,8 @@ from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Max, QuerySet, Sum
+from django.db.models import Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.lookups import IsNull
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
@@ -27,7 +28,7 @@ from rest_framework.throttling import BaseThrottle
 
 logger = structlog.get_logger("fundapi.signin")
 signins = Counter("signins", "Attempts to sign in with a password, by what came of them.", ["outcome"])
-for _outcome in ("succeeded", "failed", "locked"):
+for _outcome in ("succeeded", "failed", "code_missing", "locked"):
     signins.labels(_outcome)  # there from the start, or a rate would miss the first
 
 
@@ -36,10 +37,31 @@ def client_address(request: HttpRequest) -> str | None:
     said = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it looks at headers alone
     for text in (said, request.META.get("REMOTE_ADDR")):
         try:
-            return str(ip_address(text or ""))
+            return str(_parsed(text or ""))
         except ValueError:  # a proxy may say "unknown"
             continue
     return None
+
+
+def client_network(request: HttpRequest) -> str | None:
+    """Return whose failures are counted together: :func:`network_of` the client."""
+    address = client_address(request)
+    return None if address is None else network_of(address)
+
+
+def network_of(address: str) -> str:
+    """Return an IPv4 address as it is, and the first address of the /64 that an IPv6 address is in.
+
+    Whoever has an IPv6 line has a /64 or more, and takes a new address of it when they like. Raises ValueError.
+    """
+    found = _parsed(address)
+    return str(IPv6Address(int(found) >> 64 << 64) if isinstance(found, IPv6Address) else found)
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address:
+    """A socket for both kinds tells of ``192.0.2.1`` as ``::ffff:192.0.2.1``. Raises ValueError."""
+    found = ip_address(address)
+    return (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
 
 
 class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
@@ -65,12 +87,12 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
 
     def user_logged_in(self, sender: Any, request: Any, user: User, **kwargs: Any) -> None:
         super().user_logged_in(sender, request, user, **kwargs)
-        _note("succeeded", request, user.pk)
+        note("succeeded", request, user.pk)
 
     def user_logged_out(self, sender: Any, request: Any, user: User | None, **kwargs: Any) -> None:
         super().user_logged_out(sender, request, user, **kwargs)
         if user is not None:
-            logger.info("signout", user_id=user.pk, address=request.axes_ip_address)
+            logger.info("signout", user_id=user.pk, address=client_address(request))
 
     def user_login_failed(
         self, sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any
@@ -78,7 +100,7 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
         super().user_login_failed(sender, credentials, request, **kwargs)
         if request is not None:
             user_id = User.objects.filter(username=credentials.get("username")).values_list("pk").first()
-            _note("locked" if request.axes_locked_out else "failed", request, user_id and user_id[0])
+            note("locked" if request.axes_locked_out else "failed", request, user_id and user_id[0])
 
     def remove_out_of_limit_failure_logs(self, *, username: str, limit: int | None = None) -> int:
         """Keep them all until they are old: axes would delete the newest."""
@@ -98,10 +120,31 @@ def _failures_from(request: Any) -> QuerySet[Any]:
     return found
 
 
-def _note(outcome: str, request: Any, user_id: int | None) -> None:
+def with_sums(attempts: QuerySet[Any]) -> QuerySet[Any]:
+    """Add to each attempt the failures that count at present: ``of_pair`` and ``of_address``; ``None`` for none.
+
+    There is a row for each name, address and browser, and limits are on what they sum up to.
+    """
+    threshold = timezone.now() - settings.AXES_COOLOFF_TIME
+    counting = AccessAttempt.objects.filter(attempt_time__gte=threshold).order_by()
+    there = Q(ip_address=OuterRef("ip_address"))
+    nowhere = Q(ip_address=None) & Q(IsNull(OuterRef("ip_address"), True))  # noqa: FBT003 - no keyword
+    sums = {
+        "of_pair": counting.filter(there | nowhere, username=OuterRef("username")).values("username"),
+        "of_address": counting.filter(there).values("ip_address"),
+    }
+    total = Sum("failures_since_start")
+    found: QuerySet[Any] = attempts.annotate(
+        **{name: Subquery(rows.annotate(total=total).values("total")) for name, rows in sums.items()}
+    )
+    return found
+
+
+def note(outcome: str, request: HttpRequest, user_id: int | None) -> None:
+    """Count an attempt, and log it with the whole address."""
     signins.labels(outcome).inc()
     level = logger.info if outcome == "succeeded" else logger.warning
-    level(f"signin_{outcome}", user_id=user_id, address=request.axes_ip_address)
+    level(f"signin_{outcome}", user_id=user_id, address=client_address(request))
 
 
 def tells_lock_outs(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

@@ -1,18 +1,23 @@
 """A second factor: asked of whoever has one, counted when it is wrong, and required where that is set."""
 
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import Client
 from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from prometheus_client import REGISTRY
 
+from fundapi.otp import unconfirmed
 from tests.fundapi.test_signins import address
 
 __all__ = ["address"]
@@ -91,6 +96,25 @@ def test_wrong_codes_lock_out_as_wrong_passwords_do(staff: User, codes: list[str
     assert "otp_token=****" in AccessAttempt.objects.get(ip_address=address).post_data
 
 
+def test_a_right_password_without_a_code_leaves_a_trace_and_locks_nobody_out(
+    staff: User, codes: list[str], address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("signins_total", {"outcome": "code_missing"}) or 0
+
+    before = counted()
+    for _ in range(6):
+        sign_in(staff, "", address=address)
+    traces = [
+        record.getMessage() for record in caplog.records if "signin_code_missing" in record.getMessage()
+    ]
+    assert len(traces) == 6
+    assert all(address in trace and str(staff.pk) in trace for trace in traces)
+    assert counted() == before + 6
+    assert not AccessAttempt.objects.filter(ip_address=address).exists()
+    assert is_in(sign_in(staff, code_of(staff), address=address))
+
+
 def test_another_persons_code_is_worth_nothing(staff: User, codes: list[str], make_user) -> None:
     other = make_user(password=PASSWORD, is_staff=True, is_superuser=True)
     client = Client()
@@ -160,6 +184,33 @@ def test_a_secret_is_shown_until_it_is_confirmed_and_never_again(staff: User, ma
         assert device.key not in page.content.decode()
 
 
+def test_first_visits_at_once_see_one_secret(staff: User) -> None:
+    together = threading.Barrier(4)
+
+    def visit() -> int:
+        try:
+            connection.ensure_connection()
+            together.wait(60)
+            return int(unconfirmed(staff).pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = [visit.result(60) for visit in [pool.submit(visit) for _ in range(4)]]
+    assert len({*seen}) == TOTPDevice.objects.filter(user=staff).count() == 1
+
+
+def test_two_secrets_that_were_never_confirmed_stop_nobody(staff: User) -> None:
+    for _ in range(2):
+        TOTPDevice.objects.create(user=staff, name="authenticator", confirmed=False)
+    client = Client()
+    client.force_login(staff)
+    assert client.get(PAGE).status_code == 200
+    said = StringIO()
+    call_command("remove_two_factor", staff.username, stdout=said)
+    assert "Removed: 2 authenticators, 0 backup codes." in said.getvalue()
+
+
 def test_an_administrator_removes_a_lost_authenticator(staff: User, codes: list[str], make_user) -> None:
     administrator = make_user(is_staff=True)
     administrator.groups.add(Group.objects.get(name="Administrator"))
@@ -171,7 +222,9 @@ def test_an_administrator_removes_a_lost_authenticator(staff: User, codes: list[
 
 
 def test_a_command_removes_a_lost_authenticator(staff: User, codes: list[str]) -> None:
-    call_command("remove_two_factor", staff.username, stdout=StringIO())
+    said = StringIO()
+    call_command("remove_two_factor", staff.username, stdout=said)
+    assert "Removed: 1 authenticators, 10 backup codes." in said.getvalue()
     assert is_in(sign_in(staff, ""))
     with pytest.raises(CommandError, match="has no authenticator"):
         call_command("remove_two_factor", staff.username)

@@ -213,6 +213,22 @@ def test_every_table_that_is_named_exists(database: None) -> None:
     assert {*WEB, *WORKER} <= {*connection.introspection.table_names()}
 
 
+def test_what_only_the_owner_of_the_database_can_take_away_is_named(roles: tuple[str, str]) -> None:
+    database = sql.Identifier(connection.settings_dict["NAME"])
+    owner = sql.Identifier(connection.settings_dict["USER"])
+    with psycopg.connect(superuser_url(), autocommit=True) as superuser:
+        superuser.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(database))
+        try:
+            superuser.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO PUBLIC").format(database))
+            with pytest.raises(CommandError, match="could still create temporary tables") as refused:
+                call_command("grant_database_roles", *roles)
+            (advice,) = re.findall(r"REVOKE .*; ", str(refused.value))
+            superuser.execute(advice)
+            call_command("grant_database_roles", *roles, stdout=StringIO())
+        finally:
+            superuser.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, owner))
+
+
 def test_one_role_for_both_is_refused_and_so_is_one_that_does_not_exist(database: None) -> None:
     with pytest.raises(CommandError, match="Two roles"):
         call_command("grant_database_roles", "same", "same")

@@ -1,5 +1,7 @@
 """Who guesses passwords is slowed down, told the truth, and written down."""
 
+import re
+import runpy
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -13,12 +15,14 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from fundapi.signins import client_address
 from fundapi.tasks import purge_signins
-from tests.servers import Server, running_server
+from tests.servers import PROJECT, Server, running_server
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
 PASSWORD = "correct horse battery staple"
@@ -27,9 +31,9 @@ LIMIT = 5  # failures of a name from an address
 
 @pytest.fixture
 def address() -> str:
-    """An address that no other test comes from."""
+    """An address that no other test comes from: the first of its /64."""
     number = uuid.uuid4().hex
-    return str(ip_address(f"2001:db8:{number[:4]}:{number[4:8]}:{number[8:12]}:{number[12:16]}:1:1"))
+    return str(ip_address(f"2001:db8:{number[:4]}:{number[4:8]}::"))
 
 
 @pytest.fixture
@@ -41,8 +45,8 @@ def attempt(username: str, password: str, address: str, path: str = "/admin/logi
     return Client(REMOTE_ADDR=address).post(path, {"username": username, "password": password})  # type: ignore[return-value]
 
 
-def text(answer: httpx.Response) -> str:
-    return answer.content.decode()
+def text(answer: Any) -> str:
+    return str(answer.content.decode())
 
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/signin"])
@@ -74,11 +78,34 @@ def test_a_lock_out_ends_when_the_page_said_and_attempts_do_not_prolong_it(staff
 
 
 def test_a_lock_out_does_not_tell_whether_there_is_such_a_user(staff: User, address: str) -> None:
-    def story(username: str, address: str) -> list[tuple[int, bool]]:
+    def story(username: str) -> list[tuple[int, bool]]:
         answers = [attempt(username, "wrong", address) for _ in range(LIMIT + 1)]
         return [(answer.status_code, "correct username and password" in text(answer)) for answer in answers]
 
-    assert story(staff.username, address) == story("nobody-of-this-name", address[:-1] + "2")
+    assert story(staff.username) == story("nobody-of-this-name")
+
+
+def test_a_limit_of_0_locks_nobody_out_and_leaves_that_of_an_address(
+    staff: User, address: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGNIN_FAILURES_MAX", "0")
+    asked = runpy.run_path(str(PROJECT / "fundapi" / "settings.py"))
+    settings.AXES_FAILURE_LIMIT = asked["AXES_FAILURE_LIMIT"]
+    for _ in range(LIMIT + 1):
+        assert attempt(staff.username, "wrong", address).status_code == 200
+    assert attempt(staff.username, PASSWORD, address).status_code == 302
+    AccessAttempt.objects.create(username="sprayed", ip_address=address, failures_since_start=50)
+    assert attempt(staff.username, PASSWORD, address).status_code == 429
+
+
+def test_all_addresses_of_an_ipv6_line_count_as_one(staff: User, address: str) -> None:
+    for number in range(1, LIMIT):
+        assert attempt(staff.username, "wrong", f"{address}{number}").status_code == 200
+    assert attempt(staff.username, "wrong", f"{address[:-1]}a:b:c:d").status_code == 429
+    assert attempt(staff.username, PASSWORD, f"{address}9").status_code == 429
+    client = Client()
+    client.force_login(staff)
+    assert "locked out" in text(client.get(f"/admin/axes/accessattempt/?q={address}9"))
 
 
 def test_success_begins_anew(staff: User, address: str) -> None:
@@ -103,6 +130,8 @@ def test_many_names_from_one_address_are_locked_out_too(staff: User, address: st
         (1, "192.0.2.1, 203.0.113.9", "203.0.113.9"),  # what the client itself had sent stands before
         (2, "192.0.2.1, 203.0.113.9", "192.0.2.1"),
         (1, "unknown", "198.51.100.1"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "2001:db8::1:2", "2001:db8::1:2"),
     ],
 )
 def test_the_address_is_the_one_that_throttles_count(settings, proxies: int, header: str, found: str) -> None:
@@ -135,6 +164,47 @@ def test_a_person_is_let_in_again_in_the_admin(staff: User, address: str, make_u
     assert "locked out" in client.get(f"{page}/change/").content.decode()
     assert client.post(f"{page}/delete/", {"post": "yes"}).status_code == 302
     assert attempt(staff.username, PASSWORD, address).status_code == 302
+
+
+def states(client: Client, address: str) -> dict[str, str]:
+    """What the list of lock-outs says of each name from an address."""
+    page = text(client.get(f"/admin/axes/accessattempt/?q={address}"))
+    found = re.findall(r">\s*([\w-]+-of-\w+)\s*<.*?(address locked out|locked out|may try)", page, re.DOTALL)
+    return dict(found)
+
+
+def test_the_list_of_lock_outs_sums_up_as_lock_outs_do(staff: User, address: str) -> None:
+    def failed(name: str, times: int, browser: str, address: str | None = address, minutes: int = 0) -> None:
+        row = AccessAttempt.objects.create(
+            username=name, ip_address=address, user_agent=browser, failures_since_start=times
+        )
+        AccessAttempt.objects.filter(pk=row.pk).update(
+            attempt_time=timezone.now() - timedelta(minutes=minutes)
+        )
+
+    client = Client()
+    client.force_login(staff)
+    failed("two-of-three", 3, "one")
+    failed("two-of-three", 2, "another")
+    failed("old-of-them", 4, "one")
+    failed("old-of-them", 4, "another", minutes=16)
+    failed("elsewhere-of-them", 4, "one")
+    failed("elsewhere-of-them", 4, "one", "198.51.100.9")
+    with CaptureQueriesContext(connection) as few:
+        assert states(client, address) == {
+            "two-of-three": "locked out",
+            "old-of-them": "may try",
+            "elsewhere-of-them": "may try",
+        }
+    for number in range(8):
+        failed(f"name{number}-of-spray", 5, "one")
+    with CaptureQueriesContext(connection) as many:
+        assert {*states(client, address).values()} == {"address locked out"}
+    assert len(many) == len(few)
+    nowhere = f"nowhere-of-{uuid.uuid4().hex}"
+    failed(nowhere, 3, "one", None)
+    failed(nowhere, 3, "another", None)
+    assert states(client, nowhere) == {nowhere: "locked out"}
 
 
 def test_who_came_went_and_failed_is_on_record_and_read_only(staff: User, address: str) -> None:
@@ -176,7 +246,8 @@ def test_logs_and_metrics_tell_what_happened_and_no_secret(
     staff.password = make_password(PASSWORD, hasher="scrypt")  # as the server makes them
     staff.save()
     secret = uuid.uuid4().hex
-    with httpx.Client(base_url=own_server.url, headers={"X-Forwarded-For": address}, timeout=30) as client:
+    headers = {"X-Forwarded-For": f"{address}7"}
+    with httpx.Client(base_url=own_server.url, headers=headers, timeout=30) as client:
         for username, password in [(staff.username, secret), (secret, "x"), (staff.username, PASSWORD)]:
             client.get("/signin")
             form = {
@@ -189,7 +260,7 @@ def test_logs_and_metrics_tell_what_happened_and_no_secret(
         metrics = client.get("/metrics").text
     assert 'signins_total{outcome="failed"} 2.0' in metrics
     assert 'signins_total{outcome="succeeded"} 1.0' in metrics
-    lines = [line for line in own_server.log.splitlines() if address in line]
+    lines = [line for line in own_server.log.splitlines() if f'"{address}7"' in line]
     assert [line.count("signin_failed") for line in lines] == [1, 1, 0, 0]
     assert '"signin_succeeded"' in lines[2]
     assert '"signout"' in lines[3]

@@ -258,12 +258,25 @@ def test_what_does_not_agree_is_counted_and_a_restore_over_it_takes_it_away(
         assert backup._owner_of_schema() == owner
 
 
+HANG_UP = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
 def test_a_restore_that_fails_leaves_what_was_there(
     deployment: Deployment, dumped: Dumped, restored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where every connection that was open has gone meanwhile."""
     program = tmp_path / "pg_restore"
     real = postgres_directory() / program.name
-    program.write_text(f'#!/bin/sh\ncase "$*" in *--single-transaction*) exit 1;; esac\nexec {real} "$@"\n')
+    psql = real.with_name("psql")
+    program.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = --single-transaction ] || exec {real} "$@"\n'
+        f"""for option; do case "$option" in --dbname=*) {psql} "$option" --command="{HANG_UP}";; esac; done\n"""
+        "exit 1\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with connected(deployment.postgres, restored):
@@ -272,6 +285,44 @@ def test_a_restore_that_fails_leaves_what_was_there(
             manage("restore", str(dumped.file), "--overwrite")
         assert IdempotencyKey.objects.count() == there > 0
         assert check()
+
+
+# A restore that may not drop the old data, and tells its time-out.
+KEEP = """
+CREATE FUNCTION keep() RETURNS event_trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE 'kept, with a time-out of %', current_setting('statement_timeout'); END $$;
+CREATE EVENT TRIGGER keep ON ddl_command_start WHEN TAG IN ('DROP SCHEMA') EXECUTE FUNCTION keep();
+"""
+
+
+def test_a_restore_that_ends_half_way_says_how_to_go_on(
+    deployment: Deployment, dumped: Dumped, restored: str
+) -> None:
+    def advice() -> str:
+        with pytest.raises(CommandError, match="did not come to its end here") as refused:
+            manage("restore", str(dumped.file), "--overwrite")
+        return str(refused.value)
+
+    def follow(said: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("\n".join(line for line in said.splitlines() if line.startswith("DROP ")))
+
+    with connected(deployment.postgres, restored):
+        with deployment.postgres.superuser(restored) as superuser:
+            superuser.execute(KEEP)
+        try:
+            assert "kept, with a time-out of 0" in advice()
+        finally:
+            with deployment.postgres.superuser(restored) as superuser:
+                superuser.execute("DROP EVENT TRIGGER keep")
+        ahead = "SELECT last_value - (SELECT max(id) FROM fundapi_fund) >= 1000000 FROM fundapi_fund_id_seq"
+        with connection.cursor() as cursor:
+            assert cursor.execute(ahead).fetchone() == (True,)
+        follow(advice())
+        there = IdempotencyKey.objects.count()
+        backup._execute(f"ALTER SCHEMA public RENAME TO {backup.REPLACED}", "CREATE SCHEMA public")
+        follow(advice())
+        assert IdempotencyKey.objects.count() == there > 0
 
 
 def test_a_dump_that_was_damaged_or_cut_short_is_refused(dumped: Dumped, tmp_path: Path) -> None:
@@ -329,6 +380,40 @@ def test_a_backup_is_private_and_complete_or_not_there(
         backup.dump(tmp_path / "other.dump")
     assert "no space left" in str(failed.value)
     assert not list(tmp_path.glob("other.dump*"))
+
+
+def test_of_two_backups_with_one_name_one_is_kept_whole(
+    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, program = tmp_path / "funds.dump", tmp_path / "bin" / "pg_dump"
+    program.parent.mkdir()
+    real = postgres_directory() / program.name
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo other > {file}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(BackupError, match="exists"):
+        backup.dump(file)
+    assert file.read_text() == "other\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "funds.dump"}
+
+
+def test_a_backup_is_on_disk_before_it_has_its_name(
+    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: dict[int, bool] = {}
+    file, real = tmp_path / "funds.dump", os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        on_disk[os.fstat(descriptor).st_ino] = file.exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    backup.dump(file)
+    assert on_disk == {
+        file.stat().st_ino: False,
+        backup.checksum_of(file).stat().st_ino: False,
+        tmp_path.stat().st_ino: True,
+    }
 
 
 def test_programs_that_are_missing_or_older_than_the_server_are_named(

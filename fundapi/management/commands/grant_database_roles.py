@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 
-from fundapi.privileges import grant
+from fundapi.privileges import StillAllowed, grant
 
 
 class Command(BaseCommand):
@@ -21,6 +21,6 @@ class Command(BaseCommand):
             raise CommandError("Two roles: what the worker may delete, the web may not.")
         try:
             grant(web=web, worker=worker)
-        except ProgrammingError as error:
+        except (ProgrammingError, StillAllowed) as error:
             raise CommandError(f"Nothing was granted: {error}") from error
         self.stdout.write(f"{web} and {worker} may do what they need.")

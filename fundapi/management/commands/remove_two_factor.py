@@ -16,6 +16,8 @@ class Command(BaseCommand):
         user = User.objects.filter(username=username).first()
         if user is None:
             raise CommandError(f"There is no user '{username}'.")
-        if not remove(user):
+        removed = remove(user)
+        if not any(removed.values()):
             raise CommandError(f"{username} has no authenticator.")
+        self.stdout.write("Removed: " + ", ".join(f"{count} {name}" for name, count in removed.items()) + ".")
         self.stdout.write(f"{username} signs in with the password alone until a new authenticator is set up.")
