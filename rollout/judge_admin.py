@@ -19,7 +19,7 @@ from django.utils.timesince import timesince
 
 from rollout import store
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
-from rollout.reading import DONE, read
+from rollout.reading import DONE, Unreadable, read
 from rollout.telemetry import as_uuid
 from rollout.words import Line, lines, records, share
 
@@ -146,7 +146,10 @@ class CheckAdmin(RolloutRecord):
 
     @admin.display(description="why")
     def why(self, check: Check) -> str:
-        why = read(check).why
+        try:
+            why = read(check).why
+        except Unreadable:
+            return "Another version stored this check. Open it to see what it stored."
         more = f" And {len(why) - 1} more." if len(why) > 1 else ""
         text = why[0] + more if why else "Nothing speaks against it."
         return format_html('<span class="rollout-why">{}</span>', text)
@@ -161,6 +164,10 @@ class CheckAdmin(RolloutRecord):
         check: Check | None = self.readable(request, object_id)
         if check is None:
             return super().change_view(request, object_id, form_url, extra_context)  # which refuses
+        try:
+            reading = read(check)
+        except Unreadable:
+            return super().change_view(request, object_id, form_url, extra_context)
         others = Check.objects.filter(rollout=check.rollout_id)
         return page(
             self,
@@ -168,7 +175,7 @@ class CheckAdmin(RolloutRecord):
             check,
             title=f"Check of {check.rollout.feature}",
             rollout=check.rollout,
-            reading=read(check),
+            reading=reading,
             share=share(check),
             earlier=others.filter(id__lt=check.pk).order_by("-id").values_list("pk", flat=True).first(),
             later=others.filter(id__gt=check.pk).order_by("id").values_list("pk", flat=True).first(),

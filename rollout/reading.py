@@ -71,8 +71,19 @@ class Reading:
         return [number < self.reds for number in range(self.reds_max)]
 
 
+class Unreadable(Exception):
+    """Another version stored this check, with other names in it."""
+
+
 def read(check: Check) -> Reading:
-    """Return what a check says."""
+    """Return what a check says. Raises Unreadable."""
+    try:
+        return _read(check)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable from error
+
+
+def _read(check: Check) -> Reading:
     decision, evidence, policy = check.decision, check.evidence, check.policy
     carry, assessment = decision["carry"], decision["assessment"]
     totals = carry["totals"]

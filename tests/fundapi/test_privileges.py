@@ -23,7 +23,7 @@ from psycopg import errors, sql
 
 from fundapi.privileges import WEB, WORKER
 from idempotency.models import IdempotencyKey
-from rollout import operations
+from rollout import configuration, operations
 from rollout.models import Check, Rollout
 from tests.conftest import FUND, Api
 from tests.servers import PROJECT, Server, database_url, running_server
@@ -84,6 +84,7 @@ def least(roles: tuple[str, str]) -> Iterator[Server]:
 
 def test_every_request_works_as_the_web_role(least: Server, user: User, key: str) -> None:
     rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}")
+    configuration.forget()  # made behind its back
     with Api(least, user) as api:
         created = api.create(key)
         assert created.status_code == 201
@@ -121,6 +122,7 @@ def test_every_request_works_as_the_web_role(least: Server, user: User, key: str
 def test_the_admin_works_as_the_web_role(least: Server, user: User) -> None:
     administrator = User.objects.create_superuser(f"admin-{uuid.uuid4().hex[:8]}", password=PASSWORD)
     rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}")
+    configuration.forget()  # made behind its back
     with httpx.Client(base_url=least.url, timeout=30, follow_redirects=True) as client:
 
         def post(path: str, **form: str) -> httpx.Response:

@@ -688,3 +688,16 @@ def test_the_charts_of_long_times_sum_checks_up(canary: Callable[..., Canary], v
     )
     assert len(strip) <= chart.CELLS + 2
     assert strip.count("red") == 1
+
+
+def test_a_check_that_another_version_stored_is_listed_and_shown_as_it_is(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(10)
+    stage.send("migration_succeeded", clients=3)
+    made = stage.check()
+    Check.objects.filter(pk=made.pk).update(decision={"from": "another version"})
+    listed = viewer.get("/admin/rollout/check/")
+    assert (listed.status_code, "Another version stored this check" in listed.text) == (200, True)
+    shown = viewer.get(f"/admin/rollout/check/{made.pk}/change/")
+    assert (shown.status_code, "another version" in shown.text) == (200, True)
