@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import psutil
@@ -22,6 +23,7 @@ import pytest
 from fundapi.embedded.processes import is_alive
 from tests.servers import PROJECT, free_port
 
+T = TypeVar("T")
 pytestmark = pytest.mark.xdist_group("make-run")
 FUND = {"name": "Harbor Growth I", "size": 250_000_000}
 
@@ -61,12 +63,14 @@ class Run:
     def printed(self) -> str:
         return self.log.read_text()
 
-    def until(self, true: Callable[[], object], within: float = 60) -> None:
+    def until(self, look: Callable[[], T], within: float = 60) -> T:
+        """Return what ``look`` returns as soon as that is true."""
         deadline = time.monotonic() + within
-        while not true():
+        while not (seen := look()):
             assert self.process.poll() is None, f"it ended:\n{self.printed}"
             assert time.monotonic() < deadline, f"it did not happen:\n{self.printed}"
             time.sleep(0.05)
+        return seen
 
     def serves(self) -> bool:
         try:
@@ -85,8 +89,7 @@ class Run:
         return found
 
     def program(self, words: str) -> psutil.Process:
-        self.until(lambda: self.programs(words))
-        return self.programs(words)[0]
+        return self.until(lambda: self.programs(words))[0]
 
     def token(self) -> str:
         return (self.home / "demo-token").read_text().strip()
