@@ -2,9 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +19,7 @@ import fundapi
 from tests.answers import assert_problem
 from tests.conftest import FUND, Api
 from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT, eventually
-from tests.servers import Server
+from tests.servers import PROJECT, Server
 
 # --- Probes -------------------------------------------------------------------------------------------------
 
@@ -187,6 +190,25 @@ def test_a_crash_is_logged_with_its_trace_and_no_secret(
     assert "told to" in json.dumps(lines)  # what went wrong is there
     for private in (secret, token, "Bearer "):
         assert private not in server.log
+
+
+def test_a_log_that_cannot_be_written_stops_nobody() -> None:
+    """A full disk under stderr, a collector that has gone away."""
+    program = """
+import structlog
+from fundapi.logs import logging_config
+logging_config(level="INFO", json=True)
+logger = structlog.get_logger("fundapi.request")
+for _ in range(3):
+    logger.info("request")
+    logger.error("failed")
+print("answered", flush=True)
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert done.stdout == b"answered\n"
 
 
 def test_a_strangers_bad_host_is_a_line_and_no_trace(server: Server) -> None:
