@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from idempotency.conf import conf
 from idempotency.decorators import mark_of
-from idempotency.protocol import guard
+from idempotency.protocol import guard, looking_ahead
 
 
 class IdempotencyMiddleware:
@@ -30,11 +30,12 @@ class IdempotencyMiddleware:
         mark = mark_of(view)
         if mark is None or request.method not in mark.methods:
             return None
-        principal = conf.admit(request, view)
-        if isinstance(principal, HttpResponseBase):
-            return principal
         run = partial(view, request, *args, **kwargs)
-        return guard(request, run, operation=mark.operation, principal=principal)
+        with looking_ahead(request, mark.operation):
+            principal = conf.admit(request, view)
+            if isinstance(principal, HttpResponseBase):
+                return principal
+            return guard(request, run, operation=mark.operation, principal=principal)
 
 
 def _keep_body(request: HttpRequest) -> None:
