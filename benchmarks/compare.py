@@ -3,13 +3,14 @@
 import argparse
 import uuid
 from contextlib import ExitStack
+from dataclasses import replace
 
 from benchmarks import floor, footprint, pgbench, report, results, storm
 from benchmarks.bodies import NAME, fund
 from benchmarks.comparison import Comparison
 from benchmarks.contestants import OURS, Contestant, contestants
 from benchmarks.load import UnexpectedAnswer, ask, request
-from benchmarks.ratios import P0, P1
+from benchmarks.ratios import P0, P1, QUEUED
 from benchmarks.rounds import Say, Variant, creating, measure, repeating
 from benchmarks.servers import Server, Site, serving, shown
 from benchmarks.stack import Stack, machine, stack
@@ -70,6 +71,9 @@ def _variants(
             server = started[contestant.name] = start(contestant.site)
             made += _of_contestant(contestant, server, token)
     made += _of_ours(started[OURS], token)
+    queued = replace(found.contestants[0], name=QUEUED, site=Site("ours-queued", queue=True))
+    started[QUEUED] = start(queued.site)
+    made += _of_contestant(queued, started[QUEUED], token)
     bare, script = floor.write(recording, running.home)
     bare_server = start(Site("bare", "benchmarks.bare:create", environ=(("BENCH_FLOOR", str(bare)),)))
     nothing = start(Site("nothing", "benchmarks.bare:nothing"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.contestants import OURS, Contestant
 from benchmarks.figures import Sample, fastest, ratios
 
-P0, P1 = "plain", "unguarded"
+P0, P1, QUEUED = "plain", "unguarded", f"{OURS} with its queue"
 CREATE, REPLAY = f"{OURS}: create", f"{OURS}: replay"
 FIXED = {
     "create_vs_p1": (CREATE, P1),
@@ -13,6 +13,8 @@ FIXED = {
     "replay_vs_plain": (REPLAY, P0),
     "create_vs_floor": (CREATE, "floor: bare WSGI"),
     "create_vs_pgbench": (CREATE, "floor: pgbench"),
+    "queued_create_vs_create": (f"{QUEUED}: create", CREATE),
+    "queued_replay_vs_replay": (f"{QUEUED}: replay", REPLAY),
     "rollouts_304_vs_plain": ("rollouts 304", P0),
     "ofrep_vs_plain": ("ofrep", P0),
 }
@@ -22,6 +24,8 @@ MEANING = {
     "replay_vs_plain": "A replay beside the create of stock DRF, which a retry would be without idempotency.",
     "create_vs_floor": "A create beside its own SQL under a bare WSGI function.",
     "create_vs_pgbench": "A create beside its own SQL sent by pgbench, with no web server and no Python at all.",
+    "queued_create_vs_create": "What it costs that requests wait where they can be counted and refused (WEB_QUEUE).",
+    "queued_replay_vs_replay": "The same of a replay: a thread for each, where the others have one for all.",
     "rollouts_304_vs_plain": "A poll that finds nothing new, beside the create of stock DRF.",
     "ofrep_vs_plain": "The evaluation of one flag, beside the create of stock DRF.",
     "create_vs_best_peer": "Beside the fastest create of all Django peers, wherever they keep their keys.",

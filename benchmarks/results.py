@@ -30,6 +30,7 @@ def rendered(found: Comparison, settings: Mapping[str, object]) -> list[str]:
         *described({**settings, **found.described}),
         "All variants run in turn, round after round; each figure is the median of the rounds, and each ratio the",
         "median of the rounds' own ratios. Every server has one worker with one thread; two connections keep it busy.",
+        "Only ours has a queue of its own. It is left out for that, and measured by itself.",
         "",
         *_ratios(found),
         "## Speed",

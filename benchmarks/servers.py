@@ -25,7 +25,11 @@ STOP_TIMEOUT = 10  # s
 
 @dataclass(frozen=True)
 class Site:
-    """Something to serve: which application, by which Python, in which environment."""
+    """Something to serve: which application, by which Python, in which environment.
+
+    ``queue``: with a thread for each request that may wait in the product's own queue, as it is deployed. Without, as
+    any other: a thread for each that is worked on, and the others wait in Granian.
+    """
 
     name: str
     application: str = "fundapi.wsgi:application"
@@ -33,6 +37,7 @@ class Site:
     python: str = sys.executable
     settings: str = "benchmarks.settings"
     environ: tuple[tuple[str, str], ...] = ()
+    queue: bool = False
 
     def command(self, port: int, *, workers: int, threads: int) -> list[str]:
         """The server's command line: the product's own, with this application, interface and Python."""
@@ -42,8 +47,7 @@ class Site:
             "fundapi.wsgi:application": self.application,
             "wsgi": self.interface,
         }
-        queues = self.application == Site.application  # others get the threads that they work with
-        line = product_command(options, threads=None if queues else threads)
+        line = product_command(options, threads=None if self.queue else threads)
         return [ours.get(part, part) for part in line]
 
 

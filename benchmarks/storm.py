@@ -60,7 +60,7 @@ def measure(stack: Stack, token: str, *, rounds: int, seconds: float) -> StormFi
     with stack.superuser() as connection:
         connection.execute("ALTER ROLE fundapi SET pg_stat_statements.track = top")
     try:
-        with serving(Site("storm"), stack, **DEPLOYED) as server:
+        with serving(Site("storm", queue=True), stack, **DEPLOYED) as server:
             for number in range(rounds + 1):
                 for name, keys in weathers.items():
                     sample = _round(
