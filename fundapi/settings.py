@@ -146,7 +146,7 @@ AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGNIN_COOLOFF", default=900))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when it ends, and keeps its word
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
-AXES_ENABLE_ADMIN = False  # fundapi.admin has its own, on Unfold
+AXES_ENABLE_ADMIN = False  # fundapi.signins_admin has its own, on Unfold
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
 ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
