@@ -91,20 +91,7 @@ class Server:
         return workers_of(self.process.pid)
 
     def stop(self) -> None:
-        if self.process.poll() is not None:
-            return
-        family: list[subprocess.Popen[bytes] | psutil.Process] = [
-            self.process,
-            *psutil.Process(self.process.pid).children(recursive=True),
-        ]
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            self.process.wait(STOP_TIMEOUT)
+        end(self.process)
 
     def last_words(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-15:])
@@ -128,6 +115,24 @@ def serving(site: Site, stack: Stack, *, workers: int = 1, threads: int = 1) -> 
         yield server
     finally:
         server.stop()
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = STOP_TIMEOUT) -> None:
+    """Stop a program; after so many seconds, kill it and all that it has started. Nothing if it has ended."""
+    if process.poll() is not None:
+        return
+    family: list[subprocess.Popen[bytes] | psutil.Process] = [
+        process,
+        *psutil.Process(process.pid).children(recursive=True),
+    ]
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait(seconds)
 
 
 def workers_of(pid: int) -> list[psutil.Process]:

@@ -35,10 +35,11 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
+from fundapi.long_list import LongList
 from fundapi.models import Fund
 from fundapi.otp import remove
-from fundapi.signins import network_of, with_sums
-from idempotency.admin import COUNT_MAX, CappedPaginator, IdempotencyKeyAdmin, ReadOnly
+from fundapi.signins_admin import AccessAttemptList, AccessFailureList, AccessLogList
+from idempotency.admin import COUNT_MAX, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 from rollout.admin import RolloutAdmin
@@ -95,19 +96,6 @@ def link(view: str, label: str, *args: Any, query: str = "") -> str:
         query,
         label,
     )
-
-
-class LongList(ModelAdmin):
-    """A list of any length: counted to 10,000, and never as a whole beside a search."""
-
-    show_full_result_count = False
-    paginator = CappedPaginator
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        changelist = super().get_changelist_instance(request)
-        if not changelist.query and not changelist.has_active_filters:
-            changelist.full_result_count = changelist.result_count  # no "show all" where all is shown
-        return changelist
 
 
 @admin.register(Fund)
@@ -489,61 +477,9 @@ class AuthenticatorList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's t
 
 # --- Sign-ins ---------------------------------------------------------------------------------------------------
 
-
-class SignInList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
-    """What django-axes has written down. Times are when it happened, addresses as ``TRUSTED_PROXIES`` tells them."""
-
-    search_help_text = "A name or an address, as it was"
-    search_fields = ["username"]
-    ordering = ["-attempt_time"]
-    sortable_by = ["attempt_time"]
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        address = Q(pk__in=[])
-        with suppress(ValueError):
-            address = Q(ip_address=network_of(term))
-        return queryset.filter(Q(username__iexact=term) | address), False
-
-    @admin.display(description="page")
-    def page(self, record: Any) -> str:
-        return str(record.path_info)
-
-
-@admin.register(AccessLog)
-class AccessLogList(SignInList):
-    list_display = ["username", "ip_address", "attempt_time", "logout_time", "page"]
-    fields = ["username", "ip_address", "attempt_time", "logout_time", "page", "user_agent"]
-
-
-@admin.register(AccessFailureLog)
-class AccessFailureList(SignInList):
-    list_display = ["username", "ip_address", "attempt_time", "locked_out", "page"]
-    list_filter = ["locked_out"]
-    fields = ["username", "ip_address", "attempt_time", "locked_out", "page", "user_agent"]
-
-
-@admin.register(AccessAttempt)
-class AccessAttemptList(SignInList):
-    """Failures that count at present, a row for each browser. Who is let in is told by what they sum up to."""
-
-    list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
-    fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]
-    has_delete_permission = ModelAdmin.has_delete_permission
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return with_sums(super().get_queryset(request))
-
-    @display(
-        description="state",
-        label={"locked out": "danger", "address locked out": "danger", "may try": "default"},
-    )
-    def state(self, attempt: Any) -> str:
-        most = settings.SIGNIN_ADDRESS_FAILURES_MAX
-        if most and (attempt.of_address or 0) >= most:
-            return "address locked out"
-        return "locked out" if (attempt.of_pair or 0) >= settings.AXES_FAILURE_LIMIT else "may try"
+for model, page in {
+    AccessLog: AccessLogList,
+    AccessFailureLog: AccessFailureList,
+    AccessAttempt: AccessAttemptList,
+}.items():
+    admin.site.register(model, page)

@@ -51,9 +51,10 @@ def is_verified(request: HttpRequest) -> bool:
     return device is not None and device.user_id == request.user.pk and device.confirmed
 
 
-class CodeMixin(forms.Form):
-    """For a form that signs in with a password: asks for a code where there is an authenticator."""
+class CodeForm(AuthenticationForm):
+    """Signs in with a password, and asks for a code where there is an authenticator."""
 
+    request: HttpRequest  # never None here: both views that sign in give theirs
     otp_token = forms.CharField(
         label="Code",
         required=False,
@@ -64,11 +65,11 @@ class CodeMixin(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        user = self.get_user()  # type: ignore[attr-defined]  # AuthenticationForm's
+        user: Any = self.get_user()  # gets its device below, where django-otp looks for it
         if user is not None and has_authenticator(user):
             code = "".join(cleaned.get("otp_token", "").split()).lower()
             if not code:
-                signins.note("code_missing", self.request, user.pk)  # type: ignore[attr-defined]
+                signins.note("code_missing", self.request, user.pk)
                 raise forms.ValidationError(
                     "Enter the code that your authenticator shows.", code="code_missing"
                 )
@@ -76,12 +77,12 @@ class CodeMixin(forms.Form):
             if user.otp_device is None:
                 # Counts as a wrong password does: fundapi.signins.
                 credentials = {"username": user.get_username()}
-                user_login_failed.send(__name__, credentials=credentials, request=self.request)  # type: ignore[attr-defined]
+                user_login_failed.send(__name__, credentials=credentials, request=self.request)
                 raise forms.ValidationError(WRONG, code="code_wrong")
         return cleaned
 
 
-class SignInForm(CodeMixin, AuthenticationForm):
+class SignInForm(CodeForm):
     @property
     def code_problem(self) -> str:
         """What is wrong with the code, where the password was right."""

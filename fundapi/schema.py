@@ -1,12 +1,12 @@
 """What ``/api/schema`` says beyond the code: headers, statuses, problem codes, examples.
 
 drf-spectacular's extensions, so that the views know nothing of it. They are registered when this is imported: by the
-setting ``DEFAULT_SCHEMA_CLASS``, when a schema is made, and by the two views below, when one is asked for.
+setting ``DEFAULT_SCHEMA_CLASS``, when a schema is made, and by the two views below, when one is asked for. What is said
+of telemetry is in ``telemetry_schema``, and of plain Django views in ``plain_schema``.
 """
 
 import math
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -32,15 +32,14 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework import serializers
 
 import fundapi
+from fundapi import telemetry_schema
 from fundapi.plain_schema import PATHS
-from fundapi.problems import CATALOGUE, PROBLEM_JSON
+from fundapi.problems import CATALOGUE
+from fundapi.schema_parts import COMMON, JSON, answer_header, common_headers, problem
 from fundapi.serializers import FundSerializer
 from fundapi.views import FundPagination
 from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
-from rollout.bucketing import FEATURE
-from rollout.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
 
-JSON = "application/json"
 EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart
 
 
@@ -175,89 +174,10 @@ FUND = {
 PAGE = {"next": None, "previous": None, "results": [FUND]}
 KEY = "9f86d081-884c-4d65-9a2f-eaa0c55ad015"
 
-_MORE: Mapping[str, dict[str, Any]] = {
-    "validation_error": {
-        "errors": [
-            {"field": "size", "code": "min_value", "detail": "Must be at least 0."},
-            {"field": "fee", "code": "unknown_field", "detail": "No such field. Known: name, size, …"},
-        ]
-    },
-    "parse_error": {"detail": "Expecting ',' delimiter at line 1, column 18."},
-    "idempotency_key_environment_mismatch": {
-        "detail": (
-            "The key is for the environment 'staging', but this is 'prod'. Nothing was done. "
-            "Send the request to 'staging', or make a key for 'prod'."
-        )
-    },
-    "idempotency_key_operation_mismatch": {
-        "detail": (
-            "The key is for the operation 'fund-delete', but this is 'fund-create'. Nothing was done. "
-            "Send the request to 'fund-delete', or make a key for 'fund-create'."
-        )
-    },
-}
-
-
-def _problem(*codes: str, description: str) -> dict[tuple[int, str], OpenApiResponse]:
-    """Document one status with the problems that it may come with."""
-    (status,) = {CATALOGUE[code].status for code in codes}
-    examples = [
-        OpenApiExample(
-            code,
-            summary=CATALOGUE[code].title,
-            value=CATALOGUE[code].body() | _MORE.get(code, {}),
-            response_only=True,
-            media_type=PROBLEM_JSON,
-            status_codes=[str(status)],
-        )
-        for code in codes
-    ]
-    narrowed = {"properties": {"status": {"const": status}, "code": {"enum": list(codes)}}}
-    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, narrowed]}
-    return {(status, PROBLEM_JSON): OpenApiResponse(schema, description, examples)}
-
-
-COMMON = {
-    **_problem(
-        "not_authenticated", "authentication_failed", description="No credentials, or none that are valid."
-    ),
-    **_problem("method_not_allowed", description="`Allow` names the methods of this address."),
-    **_problem("not_acceptable", description="`Accept` excludes JSON."),
-    **_problem("server_error", description="A fault of the server. Nothing was stored."),
-    **_problem(
-        "database_unavailable",
-        "overloaded",
-        description="The database did not answer, or the server is busy: try again.",
-    ),
-}
 STATUSES = ["200", "401", "404", "405", "406", "500", "503"]
 CREATE_STATUSES = [
     *("200", "201", "400", "401", "403", "405", "406", "409", "413", "415", "429", "500", "503")
 ]
-
-
-def _answer_header(name: str, statuses: list[str], description: str, **options: Any) -> OpenApiParameter:
-    return OpenApiParameter(
-        name, location=OpenApiParameter.HEADER, response=statuses, description=description, **options
-    )
-
-
-def _common_headers(statuses: list[str]) -> list[OpenApiParameter]:
-    return [
-        OpenApiParameter(
-            "X-Request-ID",
-            location=OpenApiParameter.HEADER,
-            description=(
-                "A name for this request in the server's logs: 8 to 128 characters of `A-Za-z0-9_.:-`. One is made up "
-                "for any other."
-            ),
-        ),
-        _answer_header("X-Request-ID", statuses, "Name of this request in the server's logs."),
-        _answer_header("WWW-Authenticate", ["401"], "How to authenticate."),
-        _answer_header("Allow", statuses, "The methods of this address."),
-    ]
-
-
 NAMESPACED = format_key(environment=settings.ENVIRONMENT, operation="fund-create", token="")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -289,34 +209,34 @@ CREATE_HEADERS = [
         ),
         examples=[OpenApiExample("wait", value="wait=2")],
     ),
-    _answer_header(
+    answer_header(
         "Idempotency-Key",
         ["200", "201", "400", "406", "409", "413", "415", "503"],
         "As sent, when the key could be read.",
     ),
-    _answer_header(
+    answer_header(
         "Idempotency-Status",
         ["200", "201", "409"],
         "What the key led to: `created` with 201, `replayed` with 200, `conflict` with 409.",
         enum=["created", "replayed", "conflict"],
     ),
-    _answer_header(
+    answer_header(
         "Preference-Applied",
         ["200", "201", "409"],
         "`wait=N`, when the server did wait for the first request.",
     ),
-    _answer_header("Location", ["200", "201"], "Address of the fund, `/api/funds/{id}`."),
-    _answer_header(
+    answer_header("Location", ["200", "201"], "Address of the fund, `/api/funds/{id}`."),
+    answer_header(
         "Retry-After",
         ["409", "429", "503"],
         "Seconds to wait. Not with `idempotency_key_reused`: there a retry cannot help.",
         type=int,
     ),
-    *_common_headers(CREATE_STATUSES),
+    *common_headers(CREATE_STATUSES),
 ]
 READ_HEADERS = [
-    *_common_headers(STATUSES),
-    _answer_header("Retry-After", ["503"], "Seconds to wait.", type=int),
+    *common_headers(STATUSES),
+    answer_header("Retry-After", ["503"], "Seconds to wait.", type=int),
 ]
 
 
@@ -357,7 +277,7 @@ class FundsSchema(OpenApiViewExtension):
                 ],
                 responses={
                     (200, JSON): OpenApiResponse(FundPage, "A page of your funds."),
-                    **_problem("not_found", description="The cursor is not one of this list."),
+                    **problem("not_found", description="The cursor is not one of this list."),
                     **COMMON,
                 },
                 examples=[OpenApiExample("page", value=PAGE, response_only=True, status_codes=["200"])],
@@ -378,7 +298,7 @@ class FundsSchema(OpenApiViewExtension):
                     (200, JSON): OpenApiResponse(
                         serializer, "This key has created the fund before: the answer of then, byte for byte."
                     ),
-                    **_problem(
+                    **problem(
                         "validation_error",
                         "parse_error",
                         "idempotency_key_missing",
@@ -388,8 +308,8 @@ class FundsSchema(OpenApiViewExtension):
                         "bad_request",
                         description="The key or the body is wrong. Nothing was done.",
                     ),
-                    **_problem("permission_denied", description="You may not create funds, or CSRF failed."),
-                    **_problem(
+                    **problem("permission_denied", description="You may not create funds, or CSRF failed."),
+                    **problem(
                         "idempotency_key_reused",
                         "idempotency_request_in_progress",
                         description=(
@@ -397,9 +317,9 @@ class FundsSchema(OpenApiViewExtension):
                             "first request is still running (send the same again after `Retry-After`)."
                         ),
                     ),
-                    **_problem("body_too_large", description="The body has more than 256 KiB."),
-                    **_problem("unsupported_media_type", description="The body is not `application/json`."),
-                    **_problem("throttled", description="Too many requests; replays count."),
+                    **problem("body_too_large", description="The body has more than 256 KiB."),
+                    **problem("unsupported_media_type", description="The body is not `application/json`."),
+                    **problem("throttled", description="Too many requests; replays count."),
                     **COMMON,
                 },
                 examples=[
@@ -439,133 +359,10 @@ class FundViewSchema(OpenApiViewExtension):
                 parameters=READ_HEADERS,
                 responses={
                     (200, JSON): OpenApiResponse(self.target.serializer_class, "The fund."),
-                    **_problem("not_found", description="There is no such fund, or it is not yours."),
+                    **problem("not_found", description="There is no such fund, or it is not yours."),
                     **COMMON,
                 },
                 examples=[OpenApiExample("fund", value=FUND, response_only=True, status_codes=["200"])],
-            )
-        )
-        class Documented(self.target):  # type: ignore[name-defined,misc]
-            pass
-
-        return Documented
-
-
-EVENT = {
-    "type": "object",
-    "required": ["id", "event"],
-    "properties": {
-        "id": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": ID_MAX,
-            "description": "Makes sending again harmless.",
-        },
-        "event": {
-            "type": "string",
-            "pattern": f"^{NAME.pattern}$",
-            "description": "Such as `heartbeat`, `migration_failed`; unknown names are kept.",
-        },
-        "category": {"type": ["string", "null"], "maxLength": 32},
-        "ok": {"type": ["boolean", "null"], "description": "By the event's name when left out."},
-        "at": {
-            "type": ["string", "null"],
-            "format": "date-time",
-            "description": "The browser's clock; for people.",
-        },
-        "flag": {
-            "type": ["string", "null"],
-            "pattern": f"^{FEATURE.pattern}$",
-            "description": "The feature it is about; none counts for every rollout.",
-        },
-        "variant": {"type": ["string", "null"], "maxLength": 32},
-        "detail": {"description": f"Anything; cut to {DETAIL_MAX} characters."},
-    },
-}
-TELEMETRY = {
-    "type": "object",
-    "required": ["clientId", "sessionId", "events"],
-    "properties": {
-        "clientId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
-        "sessionId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
-        "sentAt": {"description": "The browser's clock; nothing is made of it."},
-        "dropped": {
-            "type": ["integer", "null"],
-            "minimum": 0,
-            "description": "Events that this session has lost so far.",
-        },
-        # One bad event never loses the others, so the list as a whole takes anything.
-        "events": {"type": "array", "maxItems": EVENTS_MAX, "items": {"anyOf": [EVENT, {}]}},
-    },
-}
-TAKEN = {
-    "type": "object",
-    "required": ["accepted", "duplicates", "rejected"],
-    "properties": {
-        "accepted": {"type": "integer", "minimum": 0},
-        "duplicates": {"type": "integer", "minimum": 0, "description": "Known already."},
-        "rejected": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["index", "code"],
-                "properties": {"index": {"type": "integer", "minimum": 0}, "code": {"type": "string"}},
-            },
-        },
-    },
-}
-TELEMETRY_STATUSES = ["202", "400", "405", "406", "413", "415", "429", "500", "503"]
-
-
-class TelemetrySchema(OpenApiViewExtension):
-    target_class = "rollout.telemetry.TelemetryView"
-
-    def view_replacement(self) -> Any:
-        sent = {
-            "clientId": "0b0e7b5e-6d0f-4b3f-9a55-7c9d2f7f3a10",
-            "sessionId": "6f1d0a3e-52b7-4f8e-8c6d-2b9b8f1c4d21",
-            "sentAt": "2025-11-23T09:30:10Z",
-            "dropped": 0,
-            "events": [
-                {"id": "1", "event": "heartbeat", "category": "usage", "ok": True, "flag": "USE_FUND_STORE"},
-                {
-                    "id": "2",
-                    "event": "migration_failed",
-                    "category": "error",
-                    "ok": False,
-                    "detail": "QuotaExceeded",
-                },
-            ],
-        }
-        taken = {"accepted": 2, "duplicates": 0, "rejected": []}
-
-        @extend_schema_view(
-            post=extend_schema(
-                operation_id="sendTelemetry",
-                summary="Report what went well and what went wrong",
-                description=(
-                    f"Up to {EVENTS_MAX} events of one browser. Public, and fit for `navigator.sendBeacon`. Sending "
-                    "events again is harmless. A bad event is named in `rejected` and loses no other."
-                ),
-                parameters=[
-                    *_common_headers(TELEMETRY_STATUSES),
-                    _answer_header("Retry-After", ["429", "503"], "Seconds to wait.", type=int),
-                ],
-                request={JSON: TELEMETRY, "text/plain": TELEMETRY},
-                responses={
-                    (202, JSON): OpenApiResponse(TAKEN, "What became of the events."),
-                    **_problem(
-                        "validation_error", "parse_error", "bad_request", description="Nothing was kept."
-                    ),
-                    **_problem("body_too_large", description="The body has more than 256 KiB."),
-                    **_problem("unsupported_media_type", description="Neither JSON nor plain text."),
-                    **_problem("throttled", description="Too many requests from this address."),
-                    **{key: answer for key, answer in COMMON.items() if key[0] != 401},
-                },
-                examples=[
-                    OpenApiExample("batch", value=sent, request_only=True),
-                    OpenApiExample("taken", value=taken, response_only=True, status_codes=["202"]),
-                ],
             )
         )
         class Documented(self.target):  # type: ignore[name-defined,misc]
@@ -620,7 +417,7 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     result["info"] |= {"version": fundapi.__version__, "description": INTRODUCTION + "\n".join(table)}
     result["components"]["schemas"]["Problem"] = PROBLEM
     funds, telemetry = result["paths"]["/api/funds"], result["paths"]["/api/telemetry"]
-    telemetry["post"]["requestBody"]["required"] = True
+    telemetry_schema.complete(telemetry["post"])
     for answer, found in (
         (funds["post"]["responses"]["201"], "id"),
         (funds["post"]["responses"]["200"], "id"),

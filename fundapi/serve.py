@@ -10,8 +10,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
+
 BACKLOG = 1024  # connections the kernel queues while all are taken
 BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
+THREADS = 4  # requests a process works on at once
 QUEUE = 100  # requests that may wait for one of the WEB_THREADS places of a process (fundapi.overload)
 PROBES = 4  # requests to /readyz, /health and /metrics that may wait for their own place
 USHERS = 4  # threads beside all of these: for what is turned away at once
@@ -34,17 +37,31 @@ def readers(working: int, waiting: int) -> int:
     return working + waiting // 2
 
 
+def places(environ: Mapping[str, str]) -> tuple[int, int]:
+    """How many requests a process works on at once, and how many may wait for that. Raises ImproperlyConfigured."""
+    return _whole(environ, "WEB_THREADS", THREADS, least=1), _whole(environ, "WEB_QUEUE", QUEUE, least=0)
+
+
+def _whole(environ: Mapping[str, str], name: str, default: int, *, least: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < least:
+        raise ImproperlyConfigured(
+            f"{name} is '{text}', and should be a whole number, {least} or more, such as {default}."
+        )
+    return int(text)
+
+
 def _threads(environ: Mapping[str, str]) -> int:
     """A thread for every request that may be in a process; Granian starts them when they are needed."""
-    working, waiting = (
-        int(environ.get("WEB_THREADS") or 4),
-        int(environ.get("WEB_QUEUE") or QUEUE),
-    )
+    working, waiting = places(environ)
     return working + waiting + readers(working, waiting) + 1 + PROBES + USHERS
 
 
 def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[str]:
-    """The command line of the server; with ``threads``, of one for an application that has no queue of its own."""
+    """The command line of the server; with ``threads``, of one for an application that has no queue of its own.
+
+    Raises ImproperlyConfigured.
+    """
     return [
         *(sys.executable, "-m", "granian", "fundapi.wsgi:application"),
         *("--interface", "wsgi", "--http", "1", "--no-ws"),
@@ -69,4 +86,8 @@ class Expected(logging.Filter):
 
 
 if __name__ == "__main__":
-    os.execv(sys.executable, command(os.environ))  # noqa: S606 - the same process: signals reach the server
+    try:
+        line = command(os.environ)
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
+    os.execv(sys.executable, line)  # noqa: S606 - the same process: signals reach the server

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fundapi.logs import logging_config
-from fundapi.serve import QUEUE
+from fundapi.serve import places
 from rollout.policy import Policy
 
 env = environ.Env()
@@ -146,7 +146,7 @@ AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGNIN_COOLOFF", default=900))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when it ends, and keeps its word
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
-AXES_ENABLE_ADMIN = False  # fundapi.admin has its own, on Unfold
+AXES_ENABLE_ADMIN = False  # fundapi.signins_admin has its own, on Unfold
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
 ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
@@ -226,8 +226,7 @@ WHITENOISE_USE_FINDERS = (
 )  # else straight from the packages: running needs no collectstatic
 
 # --- Load (fundapi.overload) --------------------------------------------------------------------------------
-WEB_THREADS = env.int("WEB_THREADS", default=4)  # requests a process works on at once
-WEB_QUEUE = env.int("WEB_QUEUE", default=QUEUE)  # requests that wait for that, in each process
+WEB_THREADS, WEB_QUEUE = places(env.ENVIRON)  # as many as the server has threads for
 WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that one waits; then 503
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 from unfold.widgets import BASE_INPUT_CLASSES
 
-from fundapi.otp import CodeMixin, SetUpForm, has_authenticator, is_verified, qr_code, unconfirmed
+from fundapi.otp import CodeForm, SetUpForm, has_authenticator, is_verified, qr_code, unconfirmed
 from fundapi.signins import tells_lock_outs
 
 
-class AdminSignInForm(CodeMixin, AuthenticationForm):
+class AdminSignInForm(CodeForm, AuthenticationForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["otp_token"].widget.attrs["class"] = " ".join(BASE_INPUT_CLASSES)

@@ -19,7 +19,7 @@ from django.utils.timesince import timesince
 
 from rollout import store
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
-from rollout.reading import DONE, Unreadable, read
+from rollout.reading import ANOTHER_VERSION, DONE, read
 from rollout.telemetry import as_uuid
 from rollout.words import Line, lines, records, share
 
@@ -146,10 +146,10 @@ class CheckAdmin(RolloutRecord):
 
     @admin.display(description="why")
     def why(self, check: Check) -> str:
-        try:
-            why = read(check).why
-        except Unreadable:
-            return "Another version stored this check. Open it to see what it stored."
+        reading = read(check)
+        if reading is None:
+            return f"{ANOTHER_VERSION} Open it to see what it stored."
+        why = reading.why
         more = f" And {len(why) - 1} more." if len(why) > 1 else ""
         text = why[0] + more if why else "Nothing speaks against it."
         return format_html('<span class="rollout-why">{}</span>', text)
@@ -164,10 +164,9 @@ class CheckAdmin(RolloutRecord):
         check: Check | None = self.readable(request, object_id)
         if check is None:
             return super().change_view(request, object_id, form_url, extra_context)  # which refuses
-        try:
-            reading = read(check)
-        except Unreadable:
-            return super().change_view(request, object_id, form_url, extra_context)
+        reading = read(check)
+        if reading is None:
+            return super().change_view(request, object_id, form_url, extra_context)  # as it is
         others = Check.objects.filter(rollout=check.rollout_id)
         return page(
             self,
@@ -292,8 +291,8 @@ def _checked(check: Check) -> Entry:
     return Entry(
         at=check.at,
         kind="check",
-        title=f"Check: score {check.score}" + (f". {reading.action}" if reading.action else ""),
-        texts=reading.why,
+        title=f"Check: score {check.score}" + (f". {reading.action}" if reading and reading.action else ""),
+        texts=reading.why if reading else [ANOTHER_VERSION],
         signal=check.signal,
         link=reverse("admin:rollout_check_change", args=[check.pk]),
     )

@@ -21,6 +21,8 @@ DONE = {
     "roll_back": "Rolled back",
     "complete": "Completed",
 }
+MISREAD = (LookupError, TypeError, ValueError, AttributeError)  # what a check with other names in it raises
+ANOTHER_VERSION = "Another version stored this check."
 SURE = 1e6  # of an e-value; what is rarer is not rarer to a person
 SLIGHT = 2  # of an e-value; below, there is nothing to see
 
@@ -71,16 +73,12 @@ class Reading:
         return [number < self.reds for number in range(self.reds_max)]
 
 
-class Unreadable(Exception):
-    """Another version stored this check, with other names in it."""
-
-
-def read(check: Check) -> Reading:
-    """Return what a check says. Raises Unreadable."""
+def read(check: Check) -> Reading | None:
+    """Return what a check says, or ``None`` if another version stored it."""
     try:
         return _read(check)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable from error
+    except MISREAD:
+        return None
 
 
 def _read(check: Check) -> Reading:

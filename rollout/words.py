@@ -12,6 +12,7 @@ from django.utils.timesince import timesince
 
 from rollout.conf import conf
 from rollout.models import Check, Rollout, Stage, Timeline
+from rollout.reading import MISREAD
 
 JUDGE = "judge: "  # how the reasons begin that rollout.tick gives
 MISSED = 3  # checks; then the judge is not just late
@@ -76,6 +77,14 @@ def what_next(rollout: Rollout, check: Check | None, *, now: datetime) -> Outloo
         )
     if check is None:
         return Outlook([f"Not checked yet. The judge looks every {interval(conf.policy.check_interval)}."])
+    try:
+        return _foretold(rollout, check)
+    except MISREAD:
+        return Outlook(["Another version stored the last check. The next check tells what follows."])
+
+
+def _foretold(rollout: Rollout, check: Check) -> Outlook:
+    """Say what a check of this stage expects, unless the rollout was changed since."""
     if changed := _changed_since(rollout, check):
         return Outlook([f"{changed} The next check tells what follows."])
     due_at = check.decision["due_at"] and datetime.fromisoformat(check.decision["due_at"])

@@ -1,13 +1,12 @@
 """Real web servers for tests: Granian as ``make run`` starts it, on a free port of 127.0.0.1."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 import psutil
 from django.db import connection
 
-from benchmarks.servers import workers_of
+from benchmarks.servers import end, workers_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 # For a server whose requests a test stops half-way: it takes a busy machine longer to look than production waits.
@@ -97,16 +96,7 @@ class Server:
         raise AssertionError(f"the server did not start:\n{self.log}")
 
     def stop(self) -> None:
-        if self.process.poll() is None:
-            family: list[Any] = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                for process in family:
-                    with suppress(psutil.NoSuchProcess):
-                        process.kill()
-                self.process.wait(10)
+        end(self.process)
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from fundapi.serve import HEADER_TIMEOUT, HEADERS_MAX, command
+from fundapi.serve import HEADER_TIMEOUT, HEADERS_MAX, command, places
 from tests.obedience import eventually
 from tests.servers import PROJECT, database_url, free_port
 
@@ -78,6 +79,34 @@ def test_what_two_servers_could_read_in_two_ways_is_refused(port: int, headers: 
     said = answer(port, b"POST /api/telemetry HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\nhello")
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("WEB_THREADS", "four", "WEB_THREADS is 'four', and should be a whole number, 1 or more, such as 4."),
+        ("WEB_THREADS", "0", "WEB_THREADS is '0', and should be a whole number, 1 or more, such as 4."),
+        ("WEB_QUEUE", "-1", "WEB_QUEUE is '-1', and should be a whole number, 0 or more, such as 100."),
+    ],
+)
+def test_a_number_that_is_none_is_named_with_what_it_should_be(name: str, text: str, says: str) -> None:
+    """By the server in these words alone; by whatever else reads the settings, as it says all that is wrong there."""
+
+    def said(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        environ = os.environ | {name: text, "WEB_CONCURRENCY": "none"}  # Granian, if it comes to it, ends too
+        run = subprocess.run(
+            command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+        assert run.returncode == 1
+        return run.stderr
+
+    assert said("-m", "fundapi.serve") == f"{says}\n"
+    assert said("manage.py", "check").endswith(f"ImproperlyConfigured: {says}\n")
+
+
+def test_a_server_may_have_no_queue_and_what_is_empty_is_not_set() -> None:
+    assert places({"WEB_THREADS": "", "WEB_QUEUE": "0"}) == (4, 0)
 
 
 def test_hashes_of_texts_are_another_in_each_process() -> None:

@@ -353,16 +353,24 @@ def test_a_database_of_something_else_is_told_from_one_of_ours(
         assert not list(tmp_path.iterdir())
 
 
+def instead_of_pg_dump(directory: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> Path:
+    """Put a ``pg_dump`` on ``PATH`` that runs lines of a shell ``first``, and then the real one."""
+    program = directory / "pg_dump"
+    directory.mkdir()
+    program.write_text(f'#!/bin/sh\n{first}\nexec {postgres_directory() / program.name} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    return program
+
+
 def test_a_backup_is_private_and_complete_or_not_there(
     database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the password is in no command line."""
-    said, program = tmp_path / "said", tmp_path / "bin" / "pg_dump"
-    program.parent.mkdir()
-    real = postgres_directory() / program.name
-    program.write_text(f'#!/bin/sh\necho "$@" >> {said}\nprintenv >> {said}.environ\nexec {real} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    said = tmp_path / "said"
+    program = instead_of_pg_dump(
+        tmp_path / "bin", monkeypatch, f'echo "$@" >> {said}\nprintenv >> {said}.environ'
+    )
     monkeypatch.setitem(connection.settings_dict, "PASSWORD", "do not tell")
     file = tmp_path / "funds.dump"
     backup.dump(file)
@@ -385,12 +393,8 @@ def test_a_backup_is_private_and_complete_or_not_there(
 def test_of_two_backups_with_one_name_one_is_kept_whole(
     database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, program = tmp_path / "funds.dump", tmp_path / "bin" / "pg_dump"
-    program.parent.mkdir()
-    real = postgres_directory() / program.name
-    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] || echo other > {file}\nexec {real} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    file = tmp_path / "funds.dump"
+    instead_of_pg_dump(tmp_path / "bin", monkeypatch, f'[ "$1" = --version ] || echo other > {file}')
     with pytest.raises(BackupError, match="exists"):
         backup.dump(file)
     assert file.read_text() == "other\n"

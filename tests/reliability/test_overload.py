@@ -101,16 +101,6 @@ def test_clients_that_are_slow_to_send_take_nobody_s_place(busy: Server, user: U
         assert eventually(api.create, lambda answer: answer.status_code != 503).status_code == 201
 
 
-def test_a_form_that_is_announced_to_be_too_long_is_refused_unread(busy: Server) -> None:
-    head = (
-        "POST /signin HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
-        f"Content-Length: 300000\r\nCookie: csrftoken={'c' * 32}\r\n\r\n--x\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", busy.port), timeout=30) as client:
-        client.sendall(head.encode())
-        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
-
-
 def test_many_threads_share_the_connections_of_a_few_places(busy: Server, user: User) -> None:
     """One for requests, one for probes, whoever asks."""
     with Api(busy, user) as api, ThreadPoolExecutor(QUEUE) as pool:

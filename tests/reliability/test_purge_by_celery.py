@@ -13,6 +13,7 @@ import httpx
 import pytest
 from django.utils import timezone
 
+from benchmarks.servers import end
 from idempotency.models import IdempotencyKey
 from tests.reliability.gates import eventually
 from tests.reliability.valkey import private_valkey
@@ -50,14 +51,7 @@ def celery(env: dict[str, str], log: Path, *arguments: str) -> Iterator[None]:
         try:
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except (
-                subprocess.TimeoutExpired
-            ):  # a worker of Celery may hang in its shutdown; what it had comes again
-                process.kill()
-                process.wait()
+            end(process, 30)  # a worker of Celery may hang in its shutdown; what it had comes again
 
 
 def purged(port: int) -> float:

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from django.contrib.auth.models import User
 
+from benchmarks.servers import end
 from tests.conftest import Api
 from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate, eventually
@@ -63,11 +63,7 @@ def served(triggers: None, tmp_path: Path) -> Iterator[Served]:
         eventually(server.answers, timeout=90)
         yield server
     finally:
-        if server.process.poll() is None:
-            for process in psutil.Process(server.process.pid).children(recursive=True):
-                process.kill()
-            server.process.kill()
-        server.process.wait(10)
+        end(server.process)
 
 
 def test_requests_in_flight_finish_and_nobody_is_cut_off(

@@ -195,9 +195,15 @@ def test_a_certificate_is_said(canary: Callable[..., Canary]) -> None:
     stage = canary(5)
     stage.send("migration_succeeded", clients=2)
     made = stage.check()
-    assert read(made).certified.startswith("not certified yet: at least 99.5 %, evidence ")
+
+    def certified() -> str:
+        reading = read(made)
+        assert reading is not None
+        return reading.certified
+
+    assert certified().startswith("not certified yet: at least 99.5 %, evidence ")
     made.decision["assessment"]["certified"] = True
-    assert read(made).certified == "certified: at least 99.5 %"
+    assert certified() == "certified: at least 99.5 %"
 
 
 # --- What happens next --------------------------------------------------------------------------------------------
@@ -701,3 +707,36 @@ def test_a_check_that_another_version_stored_is_listed_and_shown_as_it_is(
     assert (listed.status_code, "Another version stored this check" in listed.text) == (200, True)
     shown = viewer.get(f"/admin/rollout/check/{made.pk}/change/")
     assert (shown.status_code, "another version" in shown.text) == (200, True)
+
+
+@pytest.mark.parametrize("field", ["decision", "state"])
+def test_a_rollout_whose_last_check_another_version_stored_has_its_screen(
+    canary: Callable[..., Canary], viewer: Client, field: str
+) -> None:
+    """Which is where the emergency stop is."""
+    stage = canary(2)
+    stage.send("migration_succeeded", clients=3)
+    made = stage.check()
+    Check.objects.filter(pk=made.pk).update(**{field: {"from": "another version"}})
+    for address in (stage.screen, stage.live, f"{LIST}?q={stage.feature}"):
+        answer = viewer.get(address)
+        assert answer.status_code == 200
+        assert "Another version stored the last check. The next check tells what follows." in words(answer)
+    shown = words(viewer.get(stage.screen))
+    assert ("Another version stored this check." in shown) is (field == "decision")
+    assert ("Samples" in shown) is (field != "decision")
+    operations.stop(stage.feature, reason="to be sure")
+    stopped = viewer.get(stage.screen)
+    assert stopped.status_code == 200
+    assert ("Another version stored it." in words(stopped)) is (field == "decision")
+
+
+def test_an_incident_whose_checks_another_version_stored_is_still_told(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    incident = canary(5).roll_back()
+    Check.objects.filter(rollout=incident.rollout).update(decision={"from": "another version"})
+    answer = viewer.get(f"/admin/rollout/incident/{incident.pk}/change/")
+    assert answer.status_code == 200
+    assert incident.reason in words(answer)
+    assert words(answer).count("Another version stored this check.") == 3

@@ -1,0 +1,71 @@
+"""Sign-ins in the admin: the record of them, failed ones, lock-outs (docs/security.md)."""
+
+from contextlib import suppress
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from fundapi.long_list import LongList
+from fundapi.signins import network_of, with_sums
+from idempotency.admin import ReadOnly
+
+
+class SignInList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """What django-axes has written down. Times are when it happened, addresses as ``TRUSTED_PROXIES`` tells them."""
+
+    search_help_text = "A name or an address, as it was"
+    search_fields = ["username"]
+    ordering = ["-attempt_time"]
+    sortable_by = ["attempt_time"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        address = Q(pk__in=[])
+        with suppress(ValueError):
+            address = Q(ip_address=network_of(term))
+        return queryset.filter(Q(username__iexact=term) | address), False
+
+    @admin.display(description="page")
+    def page(self, record: Any) -> str:
+        return str(record.path_info)
+
+
+class AccessLogList(SignInList):
+    list_display = ["username", "ip_address", "attempt_time", "logout_time", "page"]
+    fields = ["username", "ip_address", "attempt_time", "logout_time", "page", "user_agent"]
+
+
+class AccessFailureList(SignInList):
+    list_display = ["username", "ip_address", "attempt_time", "locked_out", "page"]
+    list_filter = ["locked_out"]
+    fields = ["username", "ip_address", "attempt_time", "locked_out", "page", "user_agent"]
+
+
+class AccessAttemptList(SignInList):
+    """Failures that count at present, a row for each browser. Who is let in is told by what they sum up to."""
+
+    list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
+    fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]
+    has_delete_permission = ModelAdmin.has_delete_permission
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return with_sums(super().get_queryset(request))
+
+    @display(
+        description="state",
+        label={"locked out": "danger", "address locked out": "danger", "may try": "default"},
+    )
+    def state(self, attempt: Any) -> str:
+        most = settings.SIGNIN_ADDRESS_FAILURES_MAX
+        if most and (attempt.of_address or 0) >= most:
+            return "address locked out"
+        return "locked out" if (attempt.of_pair or 0) >= settings.AXES_FAILURE_LIMIT else "may try"
