@@ -37,8 +37,23 @@ def loaded() -> set[str]:
         "requests",
         "rich",
         "httpx",
+        "pygments",
+        "yaml",
     ],
 )
 def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
     assert "fundapi.views" in loaded
     assert needless not in loaded
+
+
+def test_what_only_some_pages_need_is_there_for_them() -> None:
+    """What Django REST Framework is not shown, the admin's JSON and the API's document find."""
+    run = subprocess.run(
+        [sys.executable, "-c", "import fundapi.wsgi, pygments, yaml, drf_spectacular.renderers"],
+        cwd=PROJECT,
+        env=dict(NOWHERE),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
