@@ -40,7 +40,7 @@ def _to_json(event: Any, **_: Any) -> bytes:
     return _encoder.encode(event)
 
 
-class _Lines(structlog.BytesLogger):
+class Lines(structlog.BytesLogger):
     """Writes to a stderr that may be a full disk or a closed pipe: no request fails because its line does."""
 
     def __init__(self, file: BinaryIO, name: str | None = None) -> None:
@@ -64,7 +64,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     if json:
         own = [_exception, structlog.processors.JSONRenderer(serializer=_to_json)]
         foreign = [*own, lambda _logger, _name, line: line.decode()]
-        factory = partial(_Lines, sys.stderr.buffer)
+        factory = partial(Lines, sys.stderr.buffer)
     else:
         own = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
         foreign = [

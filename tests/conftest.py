@@ -14,6 +14,7 @@ from django.db import connection
 from django.test.utils import setup_databases
 from knox.models import AuthToken
 
+from fundapi.logs import Lines
 from tests.servers import UNHURRIED, Server, running_server
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}
@@ -45,6 +46,15 @@ def make_user(database: None) -> Callable[..., User]:
 def user(make_user: Callable[..., User]) -> User:
     """A user who may create funds."""
     return make_user()
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that fundapi's own loggers write in this process, where ``caplog`` has those of everybody else."""
+    lines: list[str] = []
+    for level in ("debug", "info", "warning", "error", "critical"):
+        monkeypatch.setattr(Lines, level, lambda _, line: lines.append(line.decode()))
+    return lines
 
 
 def token_of(user: User) -> str:
