@@ -341,7 +341,7 @@ class FundsSchema(OpenApiViewExtension):
                 ],
             ),
         )
-        class Documented(self.target):  # type: ignore[name-defined,misc]
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class of run time
             pass
 
         return Documented
@@ -365,7 +365,7 @@ class FundViewSchema(OpenApiViewExtension):
                 examples=[OpenApiExample("fund", value=FUND, response_only=True, status_codes=["200"])],
             )
         )
-        class Documented(self.target):  # type: ignore[name-defined,misc]
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class of run time
             pass
 
         return Documented

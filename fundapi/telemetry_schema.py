@@ -126,7 +126,7 @@ class TelemetrySchema(OpenApiViewExtension):
                 ],
             )
         )
-        class Documented(self.target):  # type: ignore[name-defined,misc]
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class of run time
             pass
 
         return Documented

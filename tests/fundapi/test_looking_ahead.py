@@ -49,6 +49,14 @@ def test_a_retry_asks_postgresql_once(post: Post, stored: Any) -> None:
     assert len(asked) == 1
 
 
+def test_what_is_kept_of_a_request_holds_no_credentials(post: Post, user: User) -> None:
+    """Views and log lines find it on the request."""
+    token = token_of(user)
+    request = post(f"Bearer {token}").wsgi_request
+    assert str(user.pk) in repr(request.idempotency)
+    assert token not in repr(request.idempotency)
+
+
 def test_a_session_retries_too(user: User, key: str) -> None:
     client = Client()
     client.force_login(user)
