@@ -1,7 +1,7 @@
 """Simulate rollouts, and write what the statistical judge made of them into docs/judge-statistics.md.
 
 ``.venv/bin/python -m docs.judge_statistics``; a test compares the page with a run of its own. Thousands of rollouts are
-simulated side by side, so the tests are here once more, on arrays: :class:`Bets` is ``rollout.statistics`` for many
+simulated side by side, so the tests are here once more, on arrays: :class:`Bets` is ``rollout.judge.statistics`` for many
 rollouts at once, and ``tests/rollout/test_statistics.py`` proves the two equal.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincc, betaln
 
-from rollout.statistics import RATE_PRIOR, RATIO_PRIOR, Limits
+from rollout.judge.statistics import RATE_PRIOR, RATIO_PRIOR, Limits
 
 PAGE = Path(__file__).with_name("judge-statistics.md")
 BEGIN, END = "<!-- simulated: python -m docs.judge_statistics -->\n", "<!-- end -->"
@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """``rollout.statistics.Window`` for many rollouts."""
+    """``rollout.judge.statistics.Window`` for many rollouts."""
 
     succeeded: Counts
     failed: Counts
@@ -92,7 +92,7 @@ def traffic(
 
 
 class Bets:
-    """``rollout.statistics.advance`` for many rollouts at once."""
+    """``rollout.judge.statistics.advance`` for many rollouts at once."""
 
     def __init__(self, runs: int) -> None:
         self.migration_rounds = np.zeros(runs)

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from fundapi.logs import logging_config
 from fundapi.serve import places
-from rollout.policy import Policy
+from rollout.judge.policy import Policy
 
 env = environ.Env()
 
@@ -390,7 +390,7 @@ ROLLOUT_SEED = [  # for the first migration; afterwards the admin is the truth. 
     }
 ]
 
-# Thresholds of the judge: ROLLOUT_<FIELD> for each field of rollout.policy.Policy; durations in seconds.
+# Thresholds of the judge: ROLLOUT_<FIELD> for each field of rollout.judge.policy.Policy; durations in seconds.
 for _field in fields(Policy):
     _name = f"ROLLOUT_{_field.name.upper()}"
     if _name in env:

@@ -45,10 +45,10 @@ from rollout import chart, configuration, operations
 from rollout.conf import conf
 from rollout.deployment_admin import DeploymentAdmin
 from rollout.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
+from rollout.judge.scoring import Signal
 from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, Stage, TelemetryEvent, Timeline
 from rollout.reading import read
-from rollout.scoring import Signal
 from rollout.words import (
     Difference,
     climbed,

@@ -22,8 +22,8 @@ from kombu.exceptions import OperationalError
 
 from rollout import channels, messages, metrics, store
 from rollout.conf import conf
-from rollout.judge import Alert as Kind
-from rollout.judge import Decision
+from rollout.judge.decision import Alert as Kind
+from rollout.judge.decision import Decision
 from rollout.messages import Message
 from rollout.models import Alert, Check, Rollout
 

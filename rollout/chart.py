@@ -11,7 +11,7 @@ from statistics import median
 
 from django.template.loader import render_to_string
 
-from rollout.scoring import Signal, worst
+from rollout.judge.scoring import Signal, worst
 
 SHORTEST = timedelta(minutes=10)  # a rollout made a second ago still gets an axis
 LABELS = 4  # times on the axis; more do not fit a phone
@@ -139,7 +139,7 @@ class Point:
     """
 
     at: datetime
-    signal: str  # rollout.scoring.Signal, or ""
+    signal: str  # rollout.judge.scoring.Signal, or ""
     score: int
     percentage: float
     checks: int = 1

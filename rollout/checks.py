@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from rollout.conf import conf
-from rollout.policy import Policy, faults
+from rollout.judge.policy import Policy, faults
 from rollout.signing import key_of
 
 KEY_BYTES = range(24, 65)  # what Standard Webhooks ask of a secret

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from rollout.policy import Policy
+from rollout.judge.policy import Policy
 
 
 class Settings:
@@ -27,7 +27,7 @@ class Settings:
 
     @property
     def policy(self) -> Policy:
-        """Every threshold of the judge: ``ROLLOUT_<FIELD>`` for each field of :class:`~rollout.policy.Policy`."""
+        """Every threshold of the judge: ``ROLLOUT_<FIELD>`` for each field of :class:`~rollout.judge.policy.Policy`."""
         names = {field.name: f"ROLLOUT_{field.name.upper()}" for field in fields(Policy)}
         return Policy(
             **{field: getattr(settings, name) for field, name in names.items() if hasattr(settings, name)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rollout.judge import Alert
+from rollout.judge.decision import Alert
 
 TEST = "test"  # the kind of what `manage.py send_test_alert` sends
 SUBJECT_MAX = 60  # characters; what a telephone shows of a subject

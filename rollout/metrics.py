@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from rollout import store
-from rollout.scoring import Signal
+from rollout.judge.scoring import Signal
 
 telemetry_events = Counter(
     "rollout_telemetry_events", "Telemetry events received, by what became of them.", ["outcome"]

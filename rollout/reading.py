@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rollout.judge.scoring import ErrorClass, Signal
 from rollout.models import Check
-from rollout.scoring import ErrorClass, Signal
 
 MEANS = {
     Signal.GREEN: "Nothing speaks against it.",

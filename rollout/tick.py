@@ -1,4 +1,4 @@
-"""One look of the judge at every rollout: a thin shell around :func:`rollout.judge.decide`.
+"""One look of the judge at every rollout: a thin shell around :func:`rollout.judge.decision.decide`.
 
 Re-entrant. The rollout's row is locked, what is judged is remembered by its sequence number in the same transaction,
 and the flag, the check with its evidence and the new stage are one commit. What follows from a check (incident,
@@ -13,10 +13,10 @@ from django.db import connection, transaction
 
 from rollout import alerts, metrics, operations, store
 from rollout.conf import conf
-from rollout.evidence import deeds, gather
-from rollout.judge import Action, Alert, Carry, Decision, Evidence, State, decide
+from rollout.judge.decision import Action, Alert, Carry, Decision, Evidence, State, decide
+from rollout.judge.evidence import deeds, gather
+from rollout.judge.policy import Policy
 from rollout.models import Check, Incident, Rollout, Watch
-from rollout.policy import Policy
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _report(feature: str, check: Check) -> None:
 
 
 def state_of(rollout: Rollout, watch: Watch) -> State:
-    """Return a rollout as :func:`~rollout.judge.decide` takes it."""
+    """Return a rollout as :func:`~rollout.judge.decision.decide` takes it."""
     return State(
         feature=rollout.feature,
         percentage=rollout.percentage,

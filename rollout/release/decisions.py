@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
-from rollout.judge import Action
-from rollout.policy import Policy
-from rollout.scoring import Signal, score_signal, worst
+from rollout.judge.decision import Action
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal, score_signal, worst
 
 SIZE_WARNING = 1000  # changed lines (runbook, "PR Size Check")
 POINTS_ISSUE = 5  # of one issue labelled `production-issue`, where there is no telemetry (design §6)

@@ -13,9 +13,10 @@ import msgspec
 
 from rollout import store
 from rollout.conf import conf
-from rollout.judge import Action, Evidence, State, decide
+from rollout.judge.decision import Action, Evidence, State, decide
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal
 from rollout.models import Check, Deployment, DeploymentState, Rollout, Watch
-from rollout.policy import Policy
 from rollout.release import records
 from rollout.release.decisions import (
     Outcome,
@@ -31,7 +32,6 @@ from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.revert import take_back
 from rollout.release.screen import Result, Screen
-from rollout.scoring import Signal
 from rollout.tick import tick
 
 NOT_CONFIGURED = "GITHUB_TOKEN or GITHUB_REPOSITORY is not set"

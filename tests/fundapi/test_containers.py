@@ -28,7 +28,7 @@ import yaml
 from psycopg import sql
 
 from fundapi.embedded.programs import postgres_directory, valkey_server
-from rollout.policy import Policy
+from rollout.judge.policy import Policy
 from tests.servers import PROJECT, free_port
 
 pytestmark = pytest.mark.xdist_group("containers")

@@ -29,7 +29,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from rollout import alerts, channels, messages, operations, store, tick
 from rollout.alerts import NotDelivered, deliver
-from rollout.judge import Alert as Kind
+from rollout.judge.decision import Alert as Kind
 from rollout.models import Alert, Check, Rollout
 from tests.node import node
 from tests.reliability.gates import eventually

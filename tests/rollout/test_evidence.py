@@ -2,9 +2,9 @@
 
 from uuid import UUID, uuid4
 
-from rollout.evidence import Did, count_new, deeds, gather
-from rollout.judge import Counts
-from rollout.policy import Policy
+from rollout.judge.decision import Counts
+from rollout.judge.evidence import Did, count_new, deeds, gather
+from rollout.judge.policy import Policy
 from rollout.store import Row
 
 WITH = frozenset({"fund-store", "on"})

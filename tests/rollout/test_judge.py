@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.judge import Action, Alert, Carry, Counts, Decision, Evidence, State, decide
-from rollout.policy import Policy
-from rollout.scoring import Signal
+from rollout.judge.decision import Action, Alert, Carry, Counts, Decision, Evidence, State, decide
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal
 
 T0 = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

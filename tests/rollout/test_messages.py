@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from rollout import messages
-from rollout.judge import Alert
+from rollout.judge.decision import Alert
 from rollout.messages import Message, headline
 
 MESSAGE = Message(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.policy import Policy
-from rollout.scoring import (
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import (
     ErrorClass,
     Signal,
     classify,

@@ -26,10 +26,10 @@ from prometheus_client import REGISTRY, generate_latest
 from rollout import scenario as scenarios
 from rollout import store
 from rollout.evaluation import Config
-from rollout.judge import Action
+from rollout.judge.decision import Action
+from rollout.judge.scoring import Signal
 from rollout.models import Rollout, TelemetryEvent
 from rollout.scenario import Expected, Outcome, Rates, Scenario, ScenarioError
-from rollout.scoring import Signal
 from rollout.simulation import Look, Run, notable, rehearse, unmet
 from rollout.traffic import Browsers
 from tests.servers import PROJECT, Server

@@ -16,8 +16,8 @@ from scipy.stats import beta, binom, hypergeom
 
 from docs import judge_statistics as simulation
 from docs.judge_statistics import Bets, Break, traffic
-from rollout.scoring import Signal
-from rollout.statistics import (
+from rollout.judge.scoring import Signal
+from rollout.judge.statistics import (
     E_MAX,
     Assessment,
     Limits,

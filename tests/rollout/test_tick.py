@@ -16,7 +16,7 @@ from django.db import connection
 from django.test import override_settings
 
 from rollout import operations, store
-from rollout.judge import Decision
+from rollout.judge.decision import Decision
 from rollout.models import Check, Incident
 from rollout.tick import check, replay, tick
 from tests.reliability.gates import eventually

@@ -15,9 +15,9 @@ from rich.text import Text
 from rollout import scenario as scenarios
 from rollout.chart import chart_svg
 from rollout.conf import conf
-from rollout.judge import Action
+from rollout.judge.decision import Action
+from rollout.judge.scoring import Signal
 from rollout.scenario import Expected, Outcome, Scenario, ScenarioError
-from rollout.scoring import Signal
 from rollout.simulation import Look, Run, notable, points, rehearse, unmet
 
 Rehearsal = tuple[str, Scenario, Run]  # by its name

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rollout.judge import Action
-from rollout.policy import Policy
+from rollout.judge.decision import Action
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal
 from rollout.release.decisions import (
     CheckRun,
     CheckState,
@@ -27,7 +28,6 @@ from rollout.release.decisions import (
     size_warning,
     verdict,
 )
-from rollout.scoring import Signal
 
 GREEN, YELLOW, HOLD, RED = Signal.GREEN, Signal.YELLOW, Signal.HOLD, Signal.RED
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -114,13 +114,17 @@ def test_globs_are_read_as_actions_labeler_reads_them(path: str, glob: str, *, e
 def test_labels_follow_the_paths_in_the_order_of_the_rules() -> None:
     document = yaml.safe_load(
         """
-        judge: [{changed-files: [{any-glob-to-any-file: [rollout/judge.py, rollout/tick.py]}]}]
+        judge: [{changed-files: [{any-glob-to-any-file: [rollout/judge/decision.py, rollout/tick.py]}]}]
         browser: [{changed-files: [{any-glob-to-any-file: "**/*.js"}]}]
         other: [{base-branch: main}]
         """
     )
     rules = dict(rules_of(document))
-    assert rules == {"judge": ["rollout/judge.py", "rollout/tick.py"], "browser": ["**/*.js"], "other": []}
+    assert rules == {
+        "judge": ["rollout/judge/decision.py", "rollout/tick.py"],
+        "browser": ["**/*.js"],
+        "other": [],
+    }
     assert labels_for(["a/b.js", "rollout/tick.py"], rules) == ["judge", "browser"]
     assert labels_for(["README.md"], rules) == []
 

@@ -35,7 +35,7 @@ def test_risky_paths_are_labelled() -> None:
     for path, label in {
         "idempotency/store.py": "exactly-once",
         "idempotency/migrations/0001_initial.py": "migration",
-        "rollout/judge.py": "judge",
+        "rollout/judge/decision.py": "judge",
         "fundapi/settings.py": "settings",
         "Dockerfile": "deployment",
         "requirements/base.txt": "dependencies",

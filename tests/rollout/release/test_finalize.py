@@ -14,7 +14,7 @@ UNDER_WAY = ("test", "in_progress", None)
 def test_a_pull_request_is_labelled_tested_and_left_open(release: Release) -> None:
     release.stub.labels |= {"judge"}
     pull = release.pull(
-        files=("rollout/judge.py", "idempotency/migrations/0002_x.py", "README.md"), lines=1234
+        files=("rollout/judge/decision.py", "idempotency/migrations/0002_x.py", "README.md"), lines=1234
     )
     ended = release.run("finalize_pr", pull.number, "--no-merge", "--run-e2e")
     assert (ended.code, "ready for review" in ended.says) == (0, True), ended
@@ -30,7 +30,7 @@ def test_a_pull_request_is_labelled_tested_and_left_open(release: Release) -> No
 
 
 def test_a_second_run_changes_nothing(release: Release) -> None:
-    pull = release.pull(files=("rollout/judge.py",))
+    pull = release.pull(files=("rollout/judge/decision.py",))
     release.run("finalize_pr", pull.number, "--no-merge", "--run-e2e")
     writes = release.stub.writes()
     assert release.run("finalize_pr", pull.number, "--no-merge", "--run-e2e").document["effects"] == []

@@ -17,7 +17,7 @@ from typing import Any, Self
 from scipy.optimize import brentq
 from scipy.special import betaincc, betaln
 
-from rollout.scoring import Signal, worst
+from rollout.judge.scoring import Signal, worst
 
 RED_TESTS = 2  # migration failures, treatment against control: alpha is shared among them
 E_MAX = 1e12  # where an e-value is cut off for JSON; far above any threshold

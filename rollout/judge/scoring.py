@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-from rollout.policy import Policy
+from rollout.judge.policy import Policy
 
 
 class Signal(StrEnum):

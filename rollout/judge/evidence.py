@@ -6,9 +6,9 @@ from enum import IntFlag
 from typing import Protocol
 from uuid import UUID
 
-from rollout.judge import Counts, Evidence
-from rollout.policy import Policy
-from rollout.scoring import ErrorClass, classify, points, score
+from rollout.judge.decision import Counts, Evidence
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import ErrorClass, classify, points, score
 
 NAMES = 10  # the most frequent failed events that a check keeps by name
 

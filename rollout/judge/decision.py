@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from rollout import scoring, statistics
-from rollout.policy import Policy
-from rollout.scoring import Signal, worst
+from rollout.judge import scoring, statistics
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal, worst
 
 
 class Action(StrEnum):
