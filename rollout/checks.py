@@ -10,9 +10,9 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Djan
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
+from rollout.alerts.signing import key_of
 from rollout.conf import conf
 from rollout.judge.policy import Policy, faults
-from rollout.signing import key_of
 
 KEY_BYTES = range(24, 65)  # what Standard Webhooks ask of a secret
 NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing

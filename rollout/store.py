@@ -217,7 +217,7 @@ class Claim:
 
     channel: str
     attempt: int  # 1 is the first
-    payload: dict[str, Any]  # rollout.messages.Message
+    payload: dict[str, Any]  # rollout.alerts.messages.Message
 
 
 def claim_alert(alert_id: int, *, lease: timedelta, attempts_max: int, age_max: timedelta) -> Claim | None:

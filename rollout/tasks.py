@@ -5,7 +5,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, shared_task
 from django.core.management import CommandError, call_command
 
-from rollout import alerts
+from rollout.alerts import outbox
 from rollout.purge import purge
 from rollout.tick import tick
 
@@ -27,13 +27,13 @@ def purge_rollout_data() -> None:
 
 
 @shared_task(
-    name=alerts.TASK, bind=True, max_retries=None, soft_time_limit=alerts.SEND_LIMIT, ignore_result=True
+    name=outbox.TASK, bind=True, max_retries=None, soft_time_limit=outbox.SEND_LIMIT, ignore_result=True
 )
 def deliver_alert(task: Task, alert_id: int) -> None:
     """Send an alert, and try again later where that fails. May run twice, at once or again."""
     try:
-        alerts.deliver(alert_id)
-    except alerts.NotDelivered as error:
+        outbox.deliver(alert_id)
+    except outbox.NotDelivered as error:
         # A second late rather than early: before it is due, nobody may have it.
         raise task.retry(exc=error, countdown=error.pause.total_seconds() + 1) from None
 

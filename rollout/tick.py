@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 import msgspec
 from django.db import connection, transaction
 
-from rollout import alerts, metrics, operations, store
+from rollout import metrics, operations, store
+from rollout.alerts import outbox
 from rollout.conf import conf
 from rollout.judge.decision import Action, Alert, Carry, Decision, Evidence, State, decide
 from rollout.judge.evidence import deeds, gather
@@ -183,7 +184,7 @@ def settle_all() -> None:
         except Exception:
             metrics.check_failures.labels(unsettled.rollout.feature).inc()
             logger.exception("rollout_settle_failed", extra={"feature": unsettled.rollout.feature})
-    alerts.resend()
+    outbox.resend()
 
 
 def settle(check: Check) -> None:
@@ -208,7 +209,7 @@ def settle(check: Check) -> None:
                     "reason": decision.reason,
                 },
             )
-        alerts.create(check, decision)
+        outbox.create(check, decision)
         check.settled = True
         check.save(update_fields=["settled"])
 

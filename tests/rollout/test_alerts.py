@@ -27,8 +27,9 @@ from django.utils import timezone
 from prometheus_client import REGISTRY
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from rollout import alerts, channels, messages, operations, store, tick
-from rollout.alerts import NotDelivered, deliver
+from rollout import operations, store, tick
+from rollout.alerts import channels, messages, outbox
+from rollout.alerts.outbox import NotDelivered, deliver
 from rollout.judge.decision import Alert as Kind
 from rollout.models import Alert, Check, Rollout
 from tests.node import node
@@ -349,7 +350,7 @@ def test_who_dies_while_sending_leaves_it_to_others_after_the_lease(web: WebRece
 
     def claim() -> store.Claim | None:
         return store.claim_alert(
-            alert.pk, lease=alerts.LEASE, attempts_max=alerts.ATTEMPTS_MAX, age_max=alerts.AGE_MAX
+            alert.pk, lease=outbox.LEASE, attempts_max=outbox.ATTEMPTS_MAX, age_max=outbox.AGE_MAX
         )
 
     dead = claim()
@@ -372,7 +373,7 @@ def test_after_the_last_attempt_nobody_tries_again(
     web: WebReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     patient, alert = one_alert()
-    Alert.objects.filter(pk=alert.pk).update(attempts=alerts.ATTEMPTS_MAX - 1)
+    Alert.objects.filter(pk=alert.pk).update(attempts=outbox.ATTEMPTS_MAX - 1)
     given_up = attempts("webhook", "given_up")
     web.answers = [500]
     deliver(alert.pk)  # raises nothing: there is no next time
@@ -392,7 +393,7 @@ def test_what_is_older_than_a_day_is_no_news(web: WebReceiver) -> None:
 
 
 def test_pauses_grow_are_spread_and_have_an_end() -> None:
-    pauses = [[alerts.pause_after(attempt).total_seconds() for _ in range(300)] for attempt in range(1, 16)]
+    pauses = [[outbox.pause_after(attempt).total_seconds() for _ in range(300)] for attempt in range(1, 16)]
     assert all(min(row) >= 2 for row in pauses)
     assert [max(row) <= 2 + 5 * 2**index for index, row in enumerate(pauses)] == [True] * 15
     assert 1000 < max(pauses[-1]) <= 1802
@@ -457,7 +458,7 @@ def test_a_rollback_is_told_once_over_each_channel_whatever_runs_twice(
     tick.settle_all()
     ids = [alert.pk for alert in patient.alerts]
     assert len(ids) == 4
-    alerts._queue(ids)
+    outbox._queue(ids)
     assert queued(valkey) >= 8
     with ExitStack() as stack:
         for log in logs:

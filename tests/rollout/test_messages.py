@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from rollout import messages
+from rollout.alerts import messages
+from rollout.alerts.messages import Message, headline
 from rollout.judge.decision import Alert
-from rollout.messages import Message, headline
 
 MESSAGE = Message(
     id="msg_1",

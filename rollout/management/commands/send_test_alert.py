@@ -5,9 +5,9 @@ from uuid import uuid4
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from rollout import alerts, channels, messages
+from rollout.alerts import channels, messages, outbox
+from rollout.alerts.messages import Message
 from rollout.conf import conf
-from rollout.messages import Message
 
 
 class Command(BaseCommand):
@@ -24,7 +24,7 @@ class Command(BaseCommand):
                 "or ROLLOUT_ALERT_EMAILS."
             )
         message = Message(
-            id=alerts.message_id(messages.TEST, uuid4().hex),
+            id=outbox.message_id(messages.TEST, uuid4().hex),
             kind=messages.TEST,
             feature="USE_FUND_STORE",
             environment=conf.environment,
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             next="Nothing.",
             at=timezone.now(),
             since=None,
-            url=alerts.admin_url(),
+            url=outbox.admin_url(),
         )
         failed = [name for name in chosen if not self._try(name, message)]
         if failed:

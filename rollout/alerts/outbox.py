@@ -20,11 +20,12 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 from kombu.exceptions import OperationalError
 
-from rollout import channels, messages, metrics, store
+from rollout import metrics, store
+from rollout.alerts import channels, messages
+from rollout.alerts.messages import Message
 from rollout.conf import conf
 from rollout.judge.decision import Alert as Kind
 from rollout.judge.decision import Decision
-from rollout.messages import Message
 from rollout.models import Alert, Check, Rollout
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ import httpx
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 
-from rollout import messages, signing
+from rollout.alerts import messages, signing
+from rollout.alerts.messages import Message
 from rollout.conf import conf
-from rollout.messages import Message
 
 TIMEOUT = 5  # s to connect, and for the answer; no receiver needs longer to take a message
 HEADERS = {"Content-Type": "application/json", "User-Agent": "rollout-alerts"}
