@@ -6,8 +6,8 @@ from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 
 from fundapi.schema_parts import COMMON, JSON, answer_header, common_headers, problem
+from rollout.api.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
 from rollout.bucketing import FEATURE
-from rollout.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
 
 EVENT = {
     "type": "object",
@@ -76,7 +76,7 @@ TELEMETRY_STATUSES = ["202", "400", "405", "406", "413", "415", "429", "500", "5
 
 
 class TelemetrySchema(OpenApiViewExtension):
-    target_class = "rollout.telemetry.TelemetryView"
+    target_class = "rollout.api.telemetry.TelemetryView"
 
     def view_replacement(self) -> Any:
         sent = {

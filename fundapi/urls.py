@@ -17,7 +17,7 @@ from fundapi.problems import CATALOGUE, problem_response
 from fundapi.signins import tells_lock_outs
 from fundapi.throttling import TelemetryThrottle
 from fundapi.views import FundsView, FundView
-from rollout.telemetry import TelemetryView
+from rollout.api.telemetry import TelemetryView
 
 
 def on_demand(path: str) -> Callable[..., HttpResponseBase]:

@@ -18,9 +18,9 @@ from django.utils.html import format_html
 from django.utils.timesince import timesince
 
 from rollout import store
+from rollout.api.telemetry import as_uuid
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
 from rollout.reading import ANOTHER_VERSION, DONE, read
-from rollout.telemetry import as_uuid
 from rollout.words import Line, lines, records, share
 
 COUNT_MAX = 1000  # rows that a list counts; nobody turns to page 11, and counting millions takes seconds

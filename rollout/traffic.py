@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
+from rollout.api.telemetry import FAILED
 from rollout.evaluation import Config, evaluate
 from rollout.scenario import Conditions, Flood, Rates, Traffic
 from rollout.store import Arrival
-from rollout.telemetry import FAILED
 
 WITHOUT = "legacy"  # the variant of clients that do not have the feature
 # What is hashed with a client's id, in place of the feature's own name, which is another one in each rehearsal.

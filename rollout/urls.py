@@ -1,8 +1,8 @@
 from django.urls import path, register_converter
 from django.urls.converters import PathConverter
 
-from rollout.ofrep import flag, flags
-from rollout.views import rollouts
+from rollout.api.ofrep import flag, flags
+from rollout.api.rollouts import rollouts
 
 
 class FlagKey(PathConverter):

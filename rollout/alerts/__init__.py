@@ -1,1 +1,1 @@
-"""Tell people: ``outbox`` (rows, claimed and sent), ``channels`` (webhook, e-mail), ``messages`` (words), ``signing``."""
+"""Alerts: ``outbox`` (rows, claimed and sent), ``channels`` (webhook, e-mail), ``messages`` (texts), ``signing``."""

@@ -19,9 +19,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from rollout import chart, operations, store
+from rollout.api.telemetry import as_uuid
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
 from rollout.reading import evidence_words, read
-from rollout.telemetry import as_uuid
 from rollout.tick import check
 from rollout.words import what_next
 from tests.rollout.conftest import Sign

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from rest_framework.exceptions import ValidationError
 
 from rollout import store
+from rollout.api.ofrep import Refused, evaluation, read_context
+from rollout.api.telemetry import parse
 from rollout.evaluation import Config
-from rollout.ofrep import Refused, evaluation, read_context
-from rollout.telemetry import parse
 
 texts = st.text(st.characters(), max_size=6)  # with halves of surrogate pairs
 anything = st.recursive(

@@ -13,8 +13,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from rollout import configuration, operations
+from rollout.api.ofrep import override_name
 from rollout.models import Rollout
-from rollout.ofrep import override_name
 from tests.node import running_oracle
 from tests.servers import Server, running_server
 

@@ -11,8 +11,8 @@ import pytest
 from django.db import connection
 
 from rollout import configuration, operations, store
+from rollout.api.telemetry import as_uuid, parse
 from rollout.models import Rollout, TelemetryEvent
-from rollout.telemetry import as_uuid, parse
 from tests.answers import assert_problem
 from tests.servers import Server, running_server
 

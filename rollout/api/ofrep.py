@@ -17,8 +17,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from rollout import configuration
+from rollout.api.rollouts import matches
 from rollout.evaluation import Config, Reason, evaluate
-from rollout.views import matches
 
 logger = logging.getLogger(__name__)
 
