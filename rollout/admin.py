@@ -41,15 +41,15 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
-from rollout import chart, configuration, operations
+from rollout import configuration, operations
 from rollout.conf import conf
 from rollout.deployment_admin import DeploymentAdmin
 from rollout.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
 from rollout.judge.scoring import Signal
 from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, Stage, TelemetryEvent, Timeline
-from rollout.reading import read
-from rollout.words import (
+from rollout.presentation import charts
+from rollout.presentation.outlook import (
     Difference,
     climbed,
     how_long,
@@ -67,6 +67,7 @@ from rollout.words import (
     told,
     what_next,
 )
+from rollout.presentation.wording import read
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def etag(rollout: Rollout, seen: Looks) -> str:
 def drawing(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
     """Return the charts of the percentage and of the judge's checks, and what they show in words."""
     moments = [
-        chart.Moment(
+        charts.Moment(
             at=line.history_date,
             percentage=float(line.percentage),
             enabled=line.enabled,
@@ -204,23 +205,25 @@ def drawing(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
     ]
     now = timezone.now()
     moments = moments or [
-        chart.Moment(now, float(rollout.percentage), rollout.enabled, rollout.on_hold, rollout.emergency_stop)
+        charts.Moment(
+            now, float(rollout.percentage), rollout.enabled, rollout.on_hold, rollout.emergency_stop
+        )
     ]
-    drawn = chart.draw(moments, now=now, since=now - span if span else None)
+    drawn = charts.draw(moments, now=now, since=now - span if span else None)
     points = judged(rollout, drawn.start, now)
     threshold = conf.policy.error_threshold
     return {
         "chart": drawn,
-        "chart_words": chart.summary(moments),
-        "checks": chart.draw_checks(points, threshold=threshold, start=drawn.start, end=now)
+        "chart_words": charts.summary(moments),
+        "checks": charts.draw_checks(points, threshold=threshold, start=drawn.start, end=now)
         if points
         else None,
     }
 
 
-def judged(rollout: Rollout, start: datetime, end: datetime) -> list[chart.Point]:
+def judged(rollout: Rollout, start: datetime, end: datetime) -> list[charts.Point]:
     """Return the checks of a stretch of time, summed up as finely as they can be drawn."""
-    width = (end - start).total_seconds() / chart.CELLS
+    width = (end - start).total_seconds() / charts.CELLS
     severity = Case(*(When(signal=signal, then=Value(place)) for place, signal in enumerate(Signal)))
     bucket = Floor(ExpressionWrapper(Extract("at", "epoch") / Value(width), output_field=FloatField()))
     rows = (
@@ -231,7 +234,7 @@ def judged(rollout: Rollout, start: datetime, end: datetime) -> list[chart.Point
         .order_by("last")
     )
     return [
-        chart.Point(
+        charts.Point(
             row["last"], list(Signal)[row["worst"]], row["highest"], float(row["percentage"]), row["checks"]
         )
         for row in rows

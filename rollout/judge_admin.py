@@ -20,8 +20,8 @@ from django.utils.timesince import timesince
 from rollout import store
 from rollout.api.telemetry import as_uuid
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
-from rollout.reading import ANOTHER_VERSION, DONE, read
-from rollout.words import Line, lines, records, share
+from rollout.presentation.outlook import Line, lines, records, share
+from rollout.presentation.wording import ANOTHER_VERSION, DONE, read
 
 COUNT_MAX = 1000  # rows that a list counts; nobody turns to page 11, and counting millions takes seconds
 HORIZON = 500_000  # latest events that are searched by name or flag, which have no index; half a second

@@ -16,11 +16,11 @@ import msgspec
 from django.db import transaction
 
 from rollout import operations, store
-from rollout.chart import Point
 from rollout.conf import conf
 from rollout.judge.decision import Action, Decision
 from rollout.judge.scoring import Signal
 from rollout.models import Alert, Check, Incident, Rollout, Stage
+from rollout.presentation.charts import Point
 from rollout.scenario import Expected, Outcome, Scenario
 from rollout.tick import check
 from rollout.traffic import Browsers

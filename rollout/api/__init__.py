@@ -1,1 +1,1 @@
-"""The browsers' API: ``rollouts`` (configuration to poll), ``ofrep`` (OpenFeature), ``telemetry`` (intake of events)."""
+"""The API for browsers: ``rollouts`` (configuration to poll), ``ofrep`` (OpenFeature), ``telemetry`` (intake)."""

@@ -21,8 +21,9 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import strip_tags
 
-from rollout import admin, chart, configuration, operations, words
+from rollout import admin, configuration, operations
 from rollout.models import Rollout
+from rollout.presentation import charts, outlook
 from tests.rollout.conftest import Person, Sign
 
 LIST = "/admin/rollout/rollout/"
@@ -511,7 +512,7 @@ def test_production_asks_before_it_acts(
     changed = now(rollout)
     assert changed.version == rollout.version + 1
     assert rollout.history.latest().history_change_reason == "because"
-    done = [f"{change.before} → {change.after}" for change in words.Difference.between(rollout, changed)]
+    done = [f"{change.before} → {change.after}" for change in outlook.Difference.between(rollout, changed)]
     assert done
     assert all(change in page for change in done)
 
@@ -844,13 +845,13 @@ def test_a_longer_history_and_list_take_no_more_queries(
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def moment(minutes: int, percentage: float, **state: Any) -> chart.Moment:
+def moment(minutes: int, percentage: float, **state: Any) -> charts.Moment:
     states: dict[str, Any] = {"enabled": True, "on_hold": False, "emergency_stop": False, **state}
-    return chart.Moment(NOON + timedelta(minutes=minutes), percentage, **states)
+    return charts.Moment(NOON + timedelta(minutes=minutes), percentage, **states)
 
 
 def test_the_chart_steps_where_the_percentage_did() -> None:
-    drawn = chart.draw([moment(0, 0), moment(50, 10), moment(75, 50)], now=NOON + timedelta(minutes=100))
+    drawn = charts.draw([moment(0, 0), moment(50, 10), moment(75, 50)], now=NOON + timedelta(minutes=100))
     assert [(step.x, step.end, step.y, step.next_y) for step in drawn.steps] == [
         ("0.000%", "50.000%", "100.000%", "90.000%"),
         ("50.000%", "75.000%", "90.000%", "50.000%"),
@@ -862,7 +863,7 @@ def test_the_chart_steps_where_the_percentage_did() -> None:
 
 def test_the_chart_shows_when_browsers_got_legacy_whatever_was_set() -> None:
     moments = [moment(0, 50), moment(30, 50, on_hold=True, emergency_stop=True), moment(60, 50, on_hold=True)]
-    drawn = chart.draw([*moments, moment(90, 50, enabled=False)], now=NOON + timedelta(minutes=120))
+    drawn = charts.draw([*moments, moment(90, 50, enabled=False)], now=NOON + timedelta(minutes=120))
     assert [step.state for step in drawn.steps] == ["open", "stopped", "hold", "disabled"]
     assert [step.reaches_browsers for step in drawn.steps] == [True, False, True, False]
     assert drawn.states == ["disabled", "hold", "stopped"]
@@ -871,15 +872,15 @@ def test_the_chart_shows_when_browsers_got_legacy_whatever_was_set() -> None:
 def test_the_chart_of_a_day_begins_with_what_held_then() -> None:
     now = NOON + timedelta(days=3)
     moments = [moment(0, 5), moment(60, 10), moment(3 * 1440 - 720, 50)]
-    drawn = chart.draw(moments, now=now, since=now - timedelta(days=1))
+    drawn = charts.draw(moments, now=now, since=now - timedelta(days=1))
     assert [(step.x, step.y) for step in drawn.steps] == [("0.000%", "90.000%"), ("50.000%", "50.000%")]
 
 
 def test_the_chart_in_words() -> None:
-    assert chart.summary([moment(0, 0), moment(1, 10), moment(2, 10), moment(3, 0.5)]).endswith(
+    assert charts.summary([moment(0, 0), moment(1, 10), moment(2, 10), moment(3, 0.5)]).endswith(
         "0 %, 10 %, 0.5 %"
     )
-    assert chart.summary([moment(n, n) for n in range(50)]).endswith(
+    assert charts.summary([moment(n, n) for n in range(50)]).endswith(
         "0 %, …, 44 %, 45 %, 46 %, 47 %, 48 %, 49 %"
     )
 

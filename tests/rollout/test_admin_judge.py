@@ -18,12 +18,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from rollout import chart, operations, store
+from rollout import operations, store
 from rollout.api.telemetry import as_uuid
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
-from rollout.reading import evidence_words, read
+from rollout.presentation import charts
+from rollout.presentation.outlook import what_next
+from rollout.presentation.wording import evidence_words, read
 from rollout.tick import check
-from rollout.words import what_next
 from tests.rollout.conftest import Sign
 
 LIST = "/admin/rollout/rollout/"
@@ -588,10 +589,10 @@ def test_alerts_are_found_by_what_became_of_them(canary: Callable[..., Canary], 
 NOON = datetime(2026, 8, 11, 12, tzinfo=UTC)
 
 
-def points(*signals: str, every: int = 1, percentage: float = 10) -> list[chart.Point]:
+def points(*signals: str, every: int = 1, percentage: float = 10) -> list[charts.Point]:
     scores = {"green": 0, "yellow": 9, "hold": 0, "red": 30}
     return [
-        chart.Point(NOON + timedelta(minutes=every * number), signal, scores[signal], percentage)
+        charts.Point(NOON + timedelta(minutes=every * number), signal, scores[signal], percentage)
         for number, signal in enumerate(signals, 1)
     ]
 
@@ -605,7 +606,7 @@ def right(cell: Any) -> float:
 
 
 def test_each_check_is_a_cell_and_cells_follow_without_a_gap() -> None:
-    drawn = chart.draw_checks(points(*["green"] * 10, "red", "hold"), threshold=15)
+    drawn = charts.draw_checks(points(*["green"] * 10, "red", "hold"), threshold=15)
     assert [cell.signal for cell in drawn.cells] == ["green"] * 10 + ["red", "hold"]
     for cell, following in zip(drawn.cells, drawn.cells[1:], strict=False):
         assert right(cell) == pytest.approx(left(following), abs=0.01)
@@ -619,23 +620,23 @@ def test_each_check_is_a_cell_and_cells_follow_without_a_gap() -> None:
 def test_many_checks_share_a_cell_and_the_worst_signal_wins() -> None:
     signals = ["green"] * 2000
     signals[1000] = "red"
-    drawn = chart.draw_checks(points(*signals), threshold=15)
-    assert 100 <= len(drawn.cells) <= chart.CELLS + 1
+    drawn = charts.draw_checks(points(*signals), threshold=15)
+    assert 100 <= len(drawn.cells) <= charts.CELLS + 1
     assert [cell.signal for cell in drawn.cells].count("red") == 1
     assert sum(int(re.findall(r"(\d+) checks", cell.note)[0]) for cell in drawn.cells) == 2000
 
 
 def test_a_judge_that_was_away_leaves_a_gap() -> None:
     seen = points(*["green"] * 40)
-    drawn = chart.draw_checks(seen[:10] + seen[20:], threshold=15)
+    drawn = charts.draw_checks(seen[:10] + seen[20:], threshold=15)
     gaps = [left(after) - right(cell) for cell, after in zip(drawn.cells, drawn.cells[1:], strict=False)]
     assert sum(gap > 20 for gap in gaps) == 1
     assert max(gaps) == pytest.approx(25, abs=3)
 
 
 def test_one_very_bad_check_does_not_flatten_the_others() -> None:
-    drawn = chart.draw_checks(
-        [*points("yellow", "yellow"), chart.Point(NOON + timedelta(minutes=3), "red", 900, 10)], threshold=15
+    drawn = charts.draw_checks(
+        [*points("yellow", "yellow"), charts.Point(NOON + timedelta(minutes=3), "red", 900, 10)], threshold=15
     )
     assert drawn.top == "60+"
     assert [cell.height for cell in drawn.cells] == ["15.000%", "15.000%", "100.000%"]
@@ -643,8 +644,8 @@ def test_one_very_bad_check_does_not_flatten_the_others() -> None:
 
 def test_percentages_step_where_they_changed() -> None:
     climbed = [*points(*["green"] * 10), *points(*["green"] * 20, percentage=50)[10:]]
-    end = chart.Point(NOON + timedelta(minutes=20), "", 0, 0)
-    drawn = chart.draw_checks([*climbed, end], threshold=15)
+    end = charts.Point(NOON + timedelta(minutes=20), "", 0, 0)
+    drawn = charts.draw_checks([*climbed, end], threshold=15)
     assert [level.label for level in drawn.levels] == ["10 %", "50 %", "0 %"]
     assert left(drawn.levels[0]) == 0
     assert right(drawn.levels[1]) == pytest.approx(100, abs=0.01)
@@ -653,7 +654,7 @@ def test_percentages_step_where_they_changed() -> None:
 
 
 def test_a_picture_stands_by_itself_and_runs_nothing(database: None) -> None:
-    text = chart.chart_svg(points("green", "hold", "red"), threshold=15, title="<script>alert(1)</script>")
+    text = charts.chart_svg(points("green", "hold", "red"), threshold=15, title="<script>alert(1)</script>")
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "prefers-color-scheme: dark" in text
@@ -692,7 +693,7 @@ def test_the_charts_of_long_times_sum_checks_up(canary: Callable[..., Canary], v
     strip = re.findall(
         r'<g class="cell is-(\w+)"><title>[^<]*</title><rect class="whole" [^>]*/><rect class="bar"', text
     )
-    assert len(strip) <= chart.CELLS + 2
+    assert len(strip) <= charts.CELLS + 2
     assert strip.count("red") == 1
 
 

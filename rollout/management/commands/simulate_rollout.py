@@ -13,10 +13,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rollout import scenario as scenarios
-from rollout.chart import chart_svg
 from rollout.conf import conf
 from rollout.judge.decision import Action
 from rollout.judge.scoring import Signal
+from rollout.presentation.charts import chart_svg
 from rollout.scenario import Expected, Outcome, Scenario, ScenarioError
 from rollout.simulation import Look, Run, notable, points, rehearse, unmet
 

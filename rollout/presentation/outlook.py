@@ -12,7 +12,7 @@ from django.utils.timesince import timesince
 
 from rollout.conf import conf
 from rollout.models import Check, Rollout, Stage, Timeline
-from rollout.reading import MISREAD
+from rollout.presentation.wording import MISREAD
 
 JUDGE = "judge: "  # how the reasons begin that rollout.tick gives
 MISSED = 3  # checks; then the judge is not just late
