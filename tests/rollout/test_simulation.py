@@ -23,15 +23,15 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from prometheus_client import REGISTRY, generate_latest
 
-from rollout import scenario as scenarios
 from rollout import store
 from rollout.evaluation import Config
 from rollout.judge.decision import Action
 from rollout.judge.scoring import Signal
 from rollout.models import Rollout, TelemetryEvent
-from rollout.scenario import Expected, Outcome, Rates, Scenario, ScenarioError
-from rollout.simulation import Look, Run, notable, rehearse, unmet
-from rollout.traffic import Browsers
+from rollout.rehearsal import scenario as scenarios
+from rollout.rehearsal.scenario import Expected, Outcome, Rates, Scenario, ScenarioError
+from rollout.rehearsal.simulation import Look, Run, notable, rehearse, unmet
+from rollout.rehearsal.traffic import Browsers
 from tests.servers import PROJECT, Server
 
 

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from rollout import scenario as scenarios
 from rollout.conf import conf
 from rollout.judge.decision import Action
 from rollout.judge.scoring import Signal
 from rollout.presentation.charts import chart_svg
-from rollout.scenario import Expected, Outcome, Scenario, ScenarioError
-from rollout.simulation import Look, Run, notable, points, rehearse, unmet
+from rollout.rehearsal import scenario as scenarios
+from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
+from rollout.rehearsal.simulation import Look, Run, notable, points, rehearse, unmet
 
 Rehearsal = tuple[str, Scenario, Run]  # by its name
 

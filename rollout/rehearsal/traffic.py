@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from rollout.api.telemetry import FAILED
 from rollout.evaluation import Config, evaluate
-from rollout.scenario import Conditions, Flood, Rates, Traffic
+from rollout.rehearsal.scenario import Conditions, Flood, Rates, Traffic
 from rollout.store import Arrival
 
 WITHOUT = "legacy"  # the variant of clients that do not have the feature

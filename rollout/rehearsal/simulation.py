@@ -21,9 +21,9 @@ from rollout.judge.decision import Action, Decision
 from rollout.judge.scoring import Signal
 from rollout.models import Alert, Check, Incident, Rollout, Stage
 from rollout.presentation.charts import Point
-from rollout.scenario import Expected, Outcome, Scenario
+from rollout.rehearsal.scenario import Expected, Outcome, Scenario
+from rollout.rehearsal.traffic import Browsers
 from rollout.tick import check
-from rollout.traffic import Browsers
 
 START = datetime(2000, 1, 1, tzinfo=UTC)  # midnight, so that a plot's clock says how long it has been
 MINUTE = timedelta(minutes=1)

@@ -1,0 +1,1 @@
+"""Rehearsals: ``scenario`` (a file, read), ``traffic`` (browsers of our making), ``simulation`` (the real tick)."""
