@@ -21,61 +21,61 @@ from rollout.release.decisions import (
 )
 from rollout.release.errors import Refused, Rejected
 from rollout.release.github import GitHub
-from rollout.release.screen import Result, Screen
+from rollout.release.terminal import Result, Terminal
 
 LABELER = ".github/labeler.yml"
 
 
-def finalize(number: int, *, merge: bool, run_e2e: bool, github: GitHub, screen: Screen) -> Result:
+def finalize(number: int, *, merge: bool, run_e2e: bool, github: GitHub, terminal: Terminal) -> Result:
     """Prepare a pull request, and merge it unless told not to (runbook, "Phase 1: Prepare PR")."""
     pull = github.pull_request(number)
     if warning := size_warning(pull):
-        screen.warn(warning)
+        terminal.warn(warning)
     if pull.merged:
-        return Result(Outcome.HEALTHY, f"#{number} is merged already.", _merged(pull, github, screen))
+        return Result(Outcome.HEALTHY, f"#{number} is merged already.", _merged(pull, github, terminal))
     if pull.is_open:
-        label(pull, github=github, screen=screen)
+        label(pull, github=github, terminal=terminal)
         if run_e2e:
-            _run_e2e(pull, github=github, screen=screen)
+            _run_e2e(pull, github=github, terminal=terminal)
     if not may_be_merged(pull):
         raise Refused(readiness(pull, [], waited=_NONE, start=_NONE, patience=_NONE).says)
     if not merge:
         return Result(Outcome.HEALTHY, f"#{number} is prepared, and ready for review: {pull.url}")
-    return _merge_when_green(pull, e2e=run_e2e, github=github, screen=screen)
+    return _merge_when_green(pull, e2e=run_e2e, github=github, terminal=terminal)
 
 
 _NONE = timedelta(0)
 
 
-def label(pull: PullRequest, *, github: GitHub, screen: Screen) -> None:
+def label(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
     """Give a pull request the labels of the paths that it changes; it keeps those that it has."""
     path = conf.project_directory / LABELER
     if not path.is_file():
-        screen.warn(f"There is no {LABELER}, so no label was set.")
+        terminal.warn(f"There is no {LABELER}, so no label was set.")
         return
     rules = dict(rules_of(yaml.safe_load(path.read_text()) or {}))
     wanted = [name for name in labels_for(github.paths(pull.number), rules) if name not in pull.labels]
     for name in wanted:
         if not github.has_label(name):
-            screen.outside(f"create the label '{name}'", partial(github.create_label, name))
+            terminal.outside(f"create the label '{name}'", partial(github.create_label, name))
     if wanted:
-        screen.outside(
+        terminal.outside(
             f"label #{pull.number}: {', '.join(wanted)}", lambda: github.add_labels(pull.number, wanted)
         )
     else:
-        screen.say(f"#{pull.number} has all of its labels.")
+        terminal.say(f"#{pull.number} has all of its labels.")
 
 
-def _run_e2e(pull: PullRequest, *, github: GitHub, screen: Screen) -> None:
+def _run_e2e(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
     """Start the end-to-end tests, unless they are running, or have passed."""
     run = github.e2e(conf.e2e_workflow, pull.head)
     if run is None or run.state is CheckState.FAILED:
-        deploy.start_e2e(pull, github=github, screen=screen)
+        deploy.start_e2e(pull, github=github, terminal=terminal)
     else:
-        screen.say(f"{run.name}: {run.state} {run.url}")
+        terminal.say(f"{run.name}: {run.state} {run.url}")
 
 
-def _merge_when_green(pull: PullRequest, *, e2e: bool, github: GitHub, screen: Screen) -> Result:
+def _merge_when_green(pull: PullRequest, *, e2e: bool, github: GitHub, terminal: Terminal) -> Result:
     """Merge now what can be merged now, and let GitHub merge the rest when its checks have passed."""
     checks = github.checks(pull.head)
     if e2e and (run := github.e2e(conf.e2e_workflow, pull.head)):
@@ -84,12 +84,12 @@ def _merge_when_green(pull: PullRequest, *, e2e: bool, github: GitHub, screen: S
     blocked = pull.mergeable_state == "blocked"  # what auto-merge is there to wait for
     failing = any(check.state is CheckState.FAILED for check in checks)
     if decided.step is Step.MERGE:
-        after = deploy.merge(pull, github=github, screen=screen)
-        return Result(Outcome.HEALTHY, f"#{pull.number} is merged.", _merged(after or pull, github, screen))
+        after = deploy.merge(pull, github=github, terminal=terminal)
+        return Result(Outcome.HEALTHY, f"#{pull.number} is merged.", _merged(after or pull, github, terminal))
     if decided.step is Step.REFUSE and (failing or not blocked):
         raise Refused(decided.says)
     try:
-        screen.outside(f"turn on auto-merge of #{pull.number}", lambda: github.merge_when_green(pull))
+        terminal.outside(f"turn on auto-merge of #{pull.number}", lambda: github.merge_when_green(pull))
     except Rejected as error:
         raise Rejected(
             f"{error} Or run deploy_with_confidence {pull.number}, which waits for the checks and merges by itself."
@@ -97,6 +97,6 @@ def _merge_when_green(pull: PullRequest, *, e2e: bool, github: GitHub, screen: S
     return Result(Outcome.HEALTHY, f"#{pull.number} is merged by GitHub when it can be: {decided.says}")
 
 
-def _merged(pull: PullRequest, github: GitHub, screen: Screen) -> dict[str, Any]:
-    deployment = records.deployment_of(pull.number) or deploy.record(pull, github=github, screen=screen)
+def _merged(pull: PullRequest, github: GitHub, terminal: Terminal) -> dict[str, Any]:
+    deployment = records.deployment_of(pull.number) or deploy.record(pull, github=github, terminal=terminal)
     return {"deployment": records.as_dict(deployment)}

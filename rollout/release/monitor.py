@@ -31,7 +31,7 @@ from rollout.release.errors import ReleaseError, Unavailable
 from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.revert import take_back
-from rollout.release.screen import Result, Screen
+from rollout.release.terminal import Result, Terminal
 from rollout.tick import tick
 
 NOT_CONFIGURED = "GITHUB_TOKEN or GITHUB_REPOSITORY is not set"
@@ -61,7 +61,7 @@ class Monitor:
     deployment: Deployment | None
     github: GitHub | None
     git: Git
-    screen: Screen
+    terminal: Terminal
     sightings: list[Sighting] = field(default_factory=list)
     seen: int = 0  # id of the latest check among them
 
@@ -86,7 +86,7 @@ class Monitor:
         if not self.watching.auto_revert:
             return
         if self.deployment is None:
-            self.screen.warn(
+            self.terminal.warn(
                 "No deployment is recorded: the flag can be rolled back, and no commit be reverted."
             )
             return
@@ -95,7 +95,7 @@ class Monitor:
             if self.github is None:
                 raise Unavailable(f"{NOT_CONFIGURED}.")
         except ReleaseError as error:
-            self.screen.warn(f"The flag can be rolled back, but no revert be opened. {error}")
+            self.terminal.warn(f"The flag can be rolled back, but no revert be opened. {error}")
 
     # --- Looking ----------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Monitor:
         until = since + self.watching.duration
         began = store.clock()
         poll = min(policy.check_interval / 4, timedelta(seconds=15))
-        with self.screen.progress("Monitoring", self.watching.duration.total_seconds()) as show:
+        with self.terminal.progress("Monitoring", self.watching.duration.total_seconds()) as show:
             while True:
                 now = store.clock()
                 if now < until:  # never in a dry run, which only looks back
@@ -147,13 +147,13 @@ class Monitor:
     def _since(self) -> datetime:
         """Return when this monitoring began: by an earlier run, if that was interrupted."""
         now = store.clock()
-        if self.screen.dry_run:  # looks back once, and waits for nothing
+        if self.terminal.dry_run:  # looks back once, and waits for nothing
             return now - self.watching.duration
         if self.deployment is None:
             return now
         since = records.monitor_since(self.deployment, now, restart=self.watching.restart)
         if since < now:
-            self.screen.say(f"Goes on with the monitoring that began at {since:%Y-%m-%d %H:%M} UTC.")
+            self.terminal.say(f"Goes on with the monitoring that began at {since:%Y-%m-%d %H:%M} UTC.")
         return since
 
     def _tick_if_overdue(
@@ -215,15 +215,15 @@ class Monitor:
                 reached.says,
                 github=self.github,
                 git=self.git,
-                screen=self.screen,
+                terminal=self.terminal,
             )
             says, back = f"{says} {became}", True
         elif reached.tripped:
             says = f"{says} Nothing was rolled back, for --auto-revert was not given."
-        if self.deployment and not self.screen.dry_run:
+        if self.deployment and not self.terminal.dry_run:
             state = DeploymentState.ROLLED_BACK if back else STATES[reached.outcome]
             records.conclude(self.deployment, state, reached.says)
-        details = {**self._details(), "rolled_back": back and not self.screen.dry_run}
+        details = {**self._details(), "rolled_back": back and not self.terminal.dry_run}
         return Result(reached.outcome, says, details)
 
     def _details(self) -> dict[str, object]:

@@ -10,14 +10,14 @@ from rollout.release.decisions import Outcome, revert_branch
 from rollout.release.errors import Rejected, ReleaseError, RevertConflict
 from rollout.release.git import Git
 from rollout.release.github import GitHub, Revert
-from rollout.release.screen import Screen
+from rollout.release.terminal import Terminal
 
 
-def roll_back(features: Sequence[str], why: str, screen: Screen) -> None:
+def roll_back(features: Sequence[str], why: str, terminal: Terminal) -> None:
     """Take features back to 0 %, unless somebody has."""
     for feature in features:
         if not _is_back(Rollout.objects.get(feature=feature)):
-            screen.outside(f"roll {feature} back to 0 %", partial(_roll_back, feature, why))
+            terminal.outside(f"roll {feature} back to 0 %", partial(_roll_back, feature, why))
 
 
 def _roll_back(feature: str, why: str) -> None:
@@ -37,7 +37,7 @@ def _is_back(rollout: Rollout) -> bool:
 
 
 def open_revert(
-    deployment: Deployment, why: str, *, github: GitHub, git: Git, screen: Screen
+    deployment: Deployment, why: str, *, github: GitHub, git: Git, terminal: Terminal
 ) -> Revert | None:
     """Open the pull request that takes a deployment back, or find the one that is there.
 
@@ -48,57 +48,57 @@ def open_revert(
         ReleaseError: GitHub or git did not answer. A second run goes on where this one was.
     """
     branch = revert_branch(deployment.pull_request, deployment.commit)
-    if screen.dry_run:
-        screen.outside(f"push {branch}, which reverts {deployment.commit[:12]}", lambda: None)
-        screen.outside(f"open a pull request of {branch} against {deployment.branch}", lambda: None)
+    if terminal.dry_run:
+        terminal.outside(f"push {branch}, which reverts {deployment.commit[:12]}", lambda: None)
+        terminal.outside(f"open a pull request of {branch} against {deployment.branch}", lambda: None)
         return None
     found = github.pull_request_of(branch, deployment.branch)
     if found is None:
-        if not _push(deployment, branch, why, git=git, screen=screen):
+        if not _push(deployment, branch, why, git=git, terminal=terminal):
             return None
-        found = _open(deployment, branch, why, github=github, screen=screen)
+        found = _open(deployment, branch, why, github=github, terminal=terminal)
     else:
-        screen.say(f"The revert of #{deployment.pull_request} is #{found.number} already: {found.url}")
+        terminal.say(f"The revert of #{deployment.pull_request} is #{found.number} already: {found.url}")
     if not found.is_open and not found.merged:
-        screen.warn(f"Revert #{found.number} was closed without a merge: reopen it to take the code back.")
+        terminal.warn(f"Revert #{found.number} was closed without a merge: reopen it to take the code back.")
     deployment.revert_branch, deployment.revert_pull_request = branch, found.number
     deployment.save(update_fields=["revert_branch", "revert_pull_request"])
     return found
 
 
-def _push(deployment: Deployment, branch: str, why: str, *, git: Git, screen: Screen) -> bool:
+def _push(deployment: Deployment, branch: str, why: str, *, git: Git, terminal: Terminal) -> bool:
     """Make sure that the branch is on the remote; ``False``: there is nothing to revert."""
     deployed = records.deployed(deployment)
     if git.remote_branch(branch):
         if not git.holds_revert(branch, deployed):
             raise Rejected(f"There is a branch {branch}, but it does not revert {deployment.commit[:12]}.")
-        screen.say(f"{branch} is there already.")
+        terminal.say(f"{branch} is there already.")
         return True
     with git.revert(deployed, title=_title(deployment), why=why) as tree:
         if tree is None:
-            screen.say(
+            terminal.say(
                 f"Nothing of {deployment.commit[:12]} is left on {deployment.branch}: it was reverted before."
             )
             return False
         what = f"push {branch}, which reverts {deployment.commit[:12]}"
-        if screen.outside(what, lambda: tree.push_new(branch)) is False:
-            screen.say("Another run pushed it first.")
+        if terminal.outside(what, lambda: tree.push_new(branch)) is False:
+            terminal.say("Another run pushed it first.")
     return True
 
 
-def _open(deployment: Deployment, branch: str, why: str, *, github: GitHub, screen: Screen) -> Revert:
+def _open(deployment: Deployment, branch: str, why: str, *, github: GitHub, terminal: Terminal) -> Revert:
     body = (
         f"Reverts #{deployment.pull_request} ({deployment.commit}), deployed to {deployment.environment} by "
         f"{deployment.deployed_by} at {deployment.deployed_at:%Y-%m-%d %H:%M} UTC.\n\n{why}"
     )
-    found = screen.outside(
+    found = terminal.outside(
         f"open a pull request of {branch} against {deployment.branch}",
         lambda: github.create_pull_request(
             branch=branch, base=deployment.branch, title=_title(deployment), body=body
         ),
     )
     assert found is not None  # noqa: S101 - not a dry run
-    screen.say(f"Revert #{found.number}: {found.url}")
+    terminal.say(f"Revert #{found.number}: {found.url}")
     return found
 
 
@@ -113,21 +113,21 @@ def take_back(
     *,
     github: GitHub | None,
     git: Git,
-    screen: Screen,
+    terminal: Terminal,
 ) -> tuple[Outcome, str]:
     """Roll the flag back, then open the revert; return what became of the latter.
 
     A revert that fails takes nothing back of the rollback.
     """
-    roll_back(features, why, screen)
+    roll_back(features, why, terminal)
     if deployment is None:
         return Outcome.UNKNOWN, "No deployment is recorded, so there is no commit to revert."
-    if not screen.dry_run:
+    if not terminal.dry_run:
         records.conclude(deployment, DeploymentState.ROLLED_BACK, why)
-    outcome, says = _attempt(deployment, why, github=github, git=git, screen=screen)
+    outcome, says = _attempt(deployment, why, github=github, git=git, terminal=terminal)
     if outcome is not Outcome.HEALTHY:
-        screen.warn(says)
-    if not screen.dry_run:
+        terminal.warn(says)
+    if not terminal.dry_run:
         metrics.reverts.labels(outcome.name.lower()).inc()
         deployment.revert_says, deployment.revert_settled = says, outcome is not Outcome.UNKNOWN
         deployment.save(update_fields=["revert_says", "revert_settled"])
@@ -135,14 +135,14 @@ def take_back(
 
 
 def _attempt(
-    deployment: Deployment, why: str, *, github: GitHub | None, git: Git, screen: Screen
+    deployment: Deployment, why: str, *, github: GitHub | None, git: Git, terminal: Terminal
 ) -> tuple[Outcome, str]:
     """Open the revert: healthy, also when none was needed; unhealthy when only a person can; unknown: try again."""
     if github is None:
         says = "GitHub is not configured, so no revert was opened: set GITHUB_TOKEN and GITHUB_REPOSITORY, run again."
         return Outcome.UNKNOWN, says
     try:
-        found = open_revert(deployment, why, github=github, git=git, screen=screen)
+        found = open_revert(deployment, why, github=github, git=git, terminal=terminal)
     except RevertConflict as error:
         return Outcome.UNHEALTHY, f"No revert was opened: {error}"
     except ReleaseError as error:

@@ -13,7 +13,7 @@ from rollout.models import Rollout
 from rollout.operations import NoSuchRollout
 from rollout.release.decisions import Outcome
 from rollout.release.errors import Missing, ReleaseError
-from rollout.release.screen import Result, Screen
+from rollout.release.terminal import Result, Terminal
 
 EXIT_CODES = "Exit codes: 0 healthy, 1 rolled back or unhealthy, 2 could not tell."
 
@@ -50,25 +50,25 @@ class ReleaseCommand(BaseCommand):
         )
 
     @abstractmethod
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         """Do what the command is for."""
 
     def handle(self, *_args: Any, json: bool, dry_run: bool, **options: Any) -> None:
         self.stdout.ending = self.stderr.ending = ""  # rich writes its own
         stream = self.stderr if json else self.stdout
-        screen = Screen(cast("TextIO", stream), dry_run=dry_run)  # it passes everything on to one
-        result = self._result(screen, options)
+        terminal = Terminal(cast("TextIO", stream), dry_run=dry_run)  # it passes everything on to one
+        result = self._result(terminal, options)
         if json:
-            self.stdout.write(screen.as_json(result) + "\n")
+            self.stdout.write(terminal.as_json(result) + "\n")
         elif result.outcome is Outcome.HEALTHY:  # else Django says it
-            screen.result(result)
+            terminal.result(result)
         if result.outcome is not Outcome.HEALTHY:
             self.stderr.ending = "\n"
             raise CommandError(result.says, returncode=int(result.outcome))
 
-    def _result(self, screen: Screen, options: dict[str, Any]) -> Result:
+    def _result(self, terminal: Terminal, options: dict[str, Any]) -> Result:
         try:
-            return self.release(screen, **options)
+            return self.release(terminal, **options)
         except ReleaseError as error:
             return Result(error.outcome, str(error))
         except (DatabaseError, InterfaceError) as error:
@@ -76,7 +76,7 @@ class ReleaseCommand(BaseCommand):
                 Outcome.UNKNOWN, f"The database could not be asked: {str(error).partition(chr(10))[0]}"
             )
         except KeyboardInterrupt:
-            screen.say("Interrupted. Run it again: it goes on where it was.", "yellow")
+            terminal.say("Interrupted. Run it again: it goes on where it was.", "yellow")
             raise
         except SoftTimeLimitExceeded:
             raise  # of the Celery task that this runs in

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rollout.release.decisions import Outcome
-from rollout.release.screen import Result, Screen
+from rollout.release.terminal import Result, Terminal
 
 TAIL = 40  # lines of a failed step that are shown
 # As in a deployment, for settings that want to know; nothing is served with them.
@@ -84,21 +84,21 @@ def steps(*, tests: bool, static_root: str) -> list[Step]:
     return found
 
 
-def validate(directory: Path, *, tests: bool, screen: Screen, only_audit: bool = False) -> Result:
+def validate(directory: Path, *, tests: bool, terminal: Terminal, only_audit: bool = False) -> Result:
     """Run every step in the project's directory, until one fails; or the audit alone."""
     made: list[Done] = []
     with TemporaryDirectory(prefix="static-") as static_root:
         for step in steps(tests=tests, static_root=static_root):
             if only_audit and step.name != AUDIT:
                 continue
-            if screen.dry_run:
-                screen.outside(f"run {' '.join(step.command)}", lambda: None)
+            if terminal.dry_run:
+                terminal.outside(f"run {' '.join(step.command)}", lambda: None)
                 continue
-            with screen.step(step.name) as say:
+            with terminal.step(step.name) as say:
                 made.append(run(step, directory))
                 say(made[-1].outcome)
             if made[-1].outcome is Outcome.UNHEALTHY:
-                screen.say(made[-1].output)
+                terminal.say(made[-1].output)
                 break
     return conclusion(made)
 

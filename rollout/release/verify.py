@@ -9,12 +9,12 @@ from rollout.evaluation import Config, is_live
 from rollout.models import Rollout
 from rollout.release.decisions import Outcome
 from rollout.release.errors import ReleaseError, Unavailable
-from rollout.release.screen import Result, Screen
+from rollout.release.terminal import Result, Terminal
 
 TIMEOUT = 10  # s
 
 
-def verify(features: Sequence[str], url: str, screen: Screen) -> Result:
+def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
     """Check that what was taken back is legacy everywhere.
 
     Args:
@@ -25,7 +25,7 @@ def verify(features: Sequence[str], url: str, screen: Screen) -> Result:
     rollouts = list(Rollout.objects.filter(feature__in=features) if features else Rollout.objects.all())
     wrong = []
     for rollout in rollouts:
-        screen.say(f"{rollout.feature} in the database: {rollout.store_type} ({_why(rollout)})")
+        terminal.say(f"{rollout.feature} in the database: {rollout.store_type} ({_why(rollout)})")
         if features and rollout.store_type != "legacy":
             wrong.append(f"{rollout.feature} is {rollout.store_type} in the database: {_why(rollout)}")
     back = [rollout for rollout in rollouts if rollout.store_type == "legacy"]
@@ -35,7 +35,7 @@ def verify(features: Sequence[str], url: str, screen: Screen) -> Result:
     details: dict[str, Any] = {"legacy": [rollout.feature for rollout in back]}
     if url:
         try:
-            wrong += _served(url.rstrip("/"), back, screen, details)
+            wrong += _served(url.rstrip("/"), back, terminal, details)
         except ReleaseError as error:
             if not wrong:
                 return Result(error.outcome, str(error), details)
@@ -54,7 +54,7 @@ def _why(rollout: Rollout) -> str:
     return f"at {rollout.percentage.normalize():f} %"
 
 
-def _served(url: str, back: Sequence[Rollout], screen: Screen, details: dict[str, Any]) -> list[str]:
+def _served(url: str, back: Sequence[Rollout], terminal: Terminal, details: dict[str, Any]) -> list[str]:
     """Return what a server says against it: in ``/health``, and in what browsers are told.
 
     ``/health`` speaks of one rollout; it has to say ``legacy`` where no rollout is live.
@@ -62,7 +62,7 @@ def _served(url: str, back: Sequence[Rollout], screen: Screen, details: dict[str
     wrong = []
     health = _get(f"{url}/health")
     store_type = details["store_type"] = health.get("store_type")
-    screen.say(f"{url}/health: store_type {store_type}")
+    terminal.say(f"{url}/health: store_type {store_type}")
     live = [each.feature for each in Rollout.objects.all() if each.store_type != "legacy"]
     if store_type != "legacy" and not live:
         wrong.append(f"{url}/health says store_type {store_type}")
@@ -70,7 +70,7 @@ def _served(url: str, back: Sequence[Rollout], screen: Screen, details: dict[str
     for rollout in back:
         says = told.get(rollout.feature)
         served = "nothing" if says is None else "fund-store" if _live(says) else "legacy"
-        screen.say(f"{url}/api/rollouts: {rollout.feature} is {served}")
+        terminal.say(f"{url}/api/rollouts: {rollout.feature} is {served}")
         if served != "legacy":
             wrong.append(f"{url} tells browsers {served} of {rollout.feature}")
     return wrong

@@ -9,8 +9,8 @@ from rollout.release.deploy import deploy
 from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.monitor import Monitor
-from rollout.release.screen import Result, Screen
 from rollout.release.shell import ReleaseCommand
+from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):
@@ -28,7 +28,7 @@ class Command(ReleaseCommand):
         )
         add_watching(parser)
 
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         watched = watching(options)
         github = GitHub.from_settings(conf)
         deployment = deploy(
@@ -36,6 +36,6 @@ class Command(ReleaseCommand):
             e2e=not options["skip_e2e"],
             patience=timedelta(minutes=options["wait_minutes"]),
             github=github,
-            screen=screen,
+            terminal=terminal,
         )
-        return Monitor(watched, deployment, github, Git.from_settings(conf), screen).run()
+        return Monitor(watched, deployment, github, Git.from_settings(conf), terminal).run()

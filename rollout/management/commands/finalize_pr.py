@@ -5,8 +5,8 @@ from django.core.management.base import CommandParser
 from rollout.conf import conf
 from rollout.release.finalize import finalize
 from rollout.release.github import GitHub
-from rollout.release.screen import Result, Screen
 from rollout.release.shell import ReleaseCommand
+from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):
@@ -26,11 +26,11 @@ class Command(ReleaseCommand):
             help="start the end-to-end tests, unless they run or have passed",
         )
 
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         return finalize(
             options["pr"],
             merge=not options["no_merge"],
             run_e2e=options["run_e2e"],
             github=GitHub.from_settings(conf),
-            screen=screen,
+            terminal=terminal,
         )

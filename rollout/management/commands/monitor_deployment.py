@@ -9,8 +9,8 @@ from rollout.release.deploy import record
 from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.monitor import Monitor, Watching
-from rollout.release.screen import Result, Screen
 from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
+from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):
@@ -28,19 +28,19 @@ class Command(ReleaseCommand):
             "--restart", action="store_true", help="begin anew, although a monitoring was interrupted"
         )
 
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         github = GitHub.if_configured(conf)
         deployment = records.find(options["pr"])
         if options["pr"] and deployment is None:
             github = github or GitHub.from_settings(conf)
-            deployment = record(github.pull_request(options["pr"]), github=github, screen=screen)
-        screen.say(f"Deployment: {deployment or 'none is recorded'}.")
+            deployment = record(github.pull_request(options["pr"]), github=github, terminal=terminal)
+        terminal.say(f"Deployment: {deployment or 'none is recorded'}.")
         return Monitor(
             watching(options, restart=options["restart"]),
             deployment,
             github,
             Git.from_settings(conf),
-            screen,
+            terminal,
         ).run()
 
 

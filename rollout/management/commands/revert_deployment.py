@@ -9,8 +9,8 @@ from rollout.release.errors import Missing
 from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.revert import take_back
-from rollout.release.screen import Result, Screen
 from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
+from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):
@@ -31,7 +31,7 @@ class Command(ReleaseCommand):
             "earlier run settled it",
         )
 
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])
         deployment = records.find(options["pr"])
         why = options["reason"] or f"{records.shell_user()} took it back."
@@ -50,6 +50,6 @@ class Command(ReleaseCommand):
             why,
             github=GitHub.if_configured(conf),
             git=Git.from_settings(conf),
-            screen=screen,
+            terminal=terminal,
         )
         return Result(outcome, says, {"deployment": records.as_dict(deployment)})

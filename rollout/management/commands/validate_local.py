@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from rollout.conf import conf
-from rollout.release.screen import Result, Screen
 from rollout.release.shell import ReleaseCommand
+from rollout.release.terminal import Result, Terminal
 from rollout.release.validate import validate
 
 
@@ -24,10 +24,10 @@ class Command(ReleaseCommand):
             "--skip-tests", action="store_true", help="everything but the tests, which take longest"
         )
 
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         return validate(
             conf.project_directory,
             tests=not options["skip_tests"],
             only_audit=options["only_audit"],
-            screen=screen,
+            terminal=terminal,
         )

@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.release.screen import Result, Screen
 from rollout.release.shell import ReleaseCommand, add_features, require_features
+from rollout.release.terminal import Result, Terminal
 from rollout.release.verify import verify
 
 
@@ -19,6 +19,6 @@ class Command(ReleaseCommand):
         parser.add_argument("--url", default="", help="the site, such as https://funds.example.com")
         add_features(parser, "a rollout that must be legacy, more than once for several")
 
-    def release(self, screen: Screen, **options: Any) -> Result:
+    def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])
-        return verify(options["feature"], options["url"], screen)
+        return verify(options["feature"], options["url"], terminal)

@@ -19,7 +19,7 @@ from rollout.conf import conf
 from rollout.models import Deployment, Rollout
 from rollout.release.git import Git
 from rollout.release.github import GitHub
-from rollout.release.screen import Screen
+from rollout.release.terminal import Terminal
 from tests.rollout.release.repository import FUND, Remote, git
 from tests.rollout.release.stub import REPOSITORY, GitHubStub, Pull, github_stub
 from tests.servers import PROJECT
@@ -111,8 +111,8 @@ def idle() -> Rollout:
     return Rollout.objects.create(feature=f"IDLE_{uuid.uuid4().hex[:12].upper()}")
 
 
-def screen(*, dry_run: bool = False) -> Screen:
-    return Screen(StringIO(), dry_run=dry_run)
+def terminal(*, dry_run: bool = False) -> Terminal:
+    return Terminal(StringIO(), dry_run=dry_run)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from rollout.release.git import Git
 from rollout.release.github import Revert
 from rollout.release.revert import open_revert, roll_back
 from tests.reliability.gates import eventually
-from tests.rollout.release.conftest import Release, screen
+from tests.rollout.release.conftest import Release, terminal
 from tests.rollout.release.repository import FUND, git
 from tests.rollout.release.stub import Gone, Request
 from tests.servers import database_url
@@ -23,7 +23,7 @@ from tests.traffic import Judged
 
 
 def revert(release: Release, deployment: Deployment) -> Revert | None:
-    return open_revert(deployment, "it was red", github=release.github, git=release.git, screen=screen())
+    return open_revert(deployment, "it was red", github=release.github, git=release.git, terminal=terminal())
 
 
 def branch_of(deployment: Deployment) -> str:
@@ -133,7 +133,7 @@ def test_of_many_that_roll_back_at_once_one_does(release: Release, traffic: Judg
 
     def run(_: int) -> None:
         try:
-            roll_back([canary.feature], "it was red", screen())
+            roll_back([canary.feature], "it was red", terminal())
         finally:
             connection.close()
 
@@ -182,8 +182,8 @@ def test_a_revert_that_somebody_closed_is_not_opened_again(release: Release) -> 
     opened = revert(release, deployment)
     assert opened is not None
     release.stub.pulls[opened.number].state = "closed"
-    seen = screen()
-    again = open_revert(deployment, "still red", github=release.github, git=release.git, screen=seen)
+    seen = terminal()
+    again = open_revert(deployment, "still red", github=release.github, git=release.git, terminal=seen)
     assert again is not None
     assert (again.number, again.is_open) == (opened.number, False)
     assert seen.warnings == [
@@ -207,7 +207,7 @@ def test_a_shallow_checkout_reverts_the_commit_and_not_the_whole_tree(
     shallow = tmp_path / "shallow"
     url = f"file://{release.remote.bare}"
     git(tmp_path, "clone", "--quiet", "--depth", "1", url, str(shallow))
-    assert open_revert(deployment, "it was red", github=release.github, git=Git(shallow), screen=screen())
+    assert open_revert(deployment, "it was red", github=release.github, git=Git(shallow), terminal=terminal())
     assert release.remote.read(branch_of(deployment), "fund.py") == FUND
 
 

@@ -27,7 +27,7 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class Screen:
+class Terminal:
     """Progress for people, on ``stream``; everything outside effects go through :meth:`outside`.
 
     Args:
