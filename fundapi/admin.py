@@ -42,9 +42,14 @@ from fundapi.signins_admin import AccessAttemptList, AccessFailureList, AccessLo
 from idempotency.admin import COUNT_MAX, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
-from rollout.admin import RolloutAdmin
-from rollout.deployment_admin import DeploymentAdmin
-from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
+from rollout.admin import (
+    AlertAdmin,
+    CheckAdmin,
+    DeploymentAdmin,
+    IncidentAdmin,
+    RolloutAdmin,
+    TelemetryEventAdmin,
+)
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 
 FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first

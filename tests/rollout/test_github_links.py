@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.github_links import page_of, site_of
+from rollout.admin.github_links import page_of, site_of
 
 
 @pytest.mark.parametrize(

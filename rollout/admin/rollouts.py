@@ -42,12 +42,10 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from rollout import configuration, operations
+from rollout.admin.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
 from rollout.conf import conf
-from rollout.deployment_admin import DeploymentAdmin
-from rollout.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
 from rollout.judge.scoring import Signal
-from rollout.judge_admin import AlertAdmin, CheckAdmin, IncidentAdmin, TelemetryEventAdmin
-from rollout.models import Alert, Check, Deployment, Incident, Rollout, Stage, TelemetryEvent, Timeline
+from rollout.models import Check, Rollout, Stage, Timeline
 from rollout.presentation import charts
 from rollout.presentation.outlook import (
     Difference,
@@ -244,7 +242,6 @@ def judged(rollout: Rollout, start: datetime, end: datetime) -> list[charts.Poin
 # --- The pages ----------------------------------------------------------------------------------------------------
 
 
-@admin.register(Rollout)
 class RolloutAdmin(admin.ModelAdmin):
     form = NewRollout
     fields = [*NewRollout.Meta.fields, "reason"]
@@ -584,16 +581,6 @@ class RolloutAdmin(admin.ModelAdmin):
             **context,
         }
         return TemplateResponse(request, f"admin/rollout/rollout/{name}.html", context, status=status)
-
-
-for model, page in {
-    Check: CheckAdmin,
-    Incident: IncidentAdmin,
-    Alert: AlertAdmin,
-    TelemetryEvent: TelemetryEventAdmin,
-    Deployment: DeploymentAdmin,
-}.items():
-    admin.site.register(model, page)
 
 
 def completable(rollout: Rollout) -> bool:

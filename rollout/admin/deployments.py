@@ -7,9 +7,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from rollout.admin.github_links import page_of
+from rollout.admin.records import Record, brief, moment
 from rollout.conf import conf
-from rollout.github_links import page_of
-from rollout.judge_admin import Record, brief, moment
 from rollout.models import Deployment, DeploymentState
 
 SHORT = 8  # characters of a commit in a list

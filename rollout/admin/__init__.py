@@ -1,0 +1,21 @@
+"""The admin: one module a page. ``rollouts`` is the operator's screen; the others are read-only records."""
+
+from django.contrib import admin
+
+from rollout.admin.alerts import AlertAdmin
+from rollout.admin.checks import CheckAdmin
+from rollout.admin.deployments import DeploymentAdmin
+from rollout.admin.incidents import IncidentAdmin
+from rollout.admin.rollouts import RolloutAdmin
+from rollout.admin.telemetry import TelemetryEventAdmin
+from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
+
+for model, page in {
+    Rollout: RolloutAdmin,
+    Check: CheckAdmin,
+    Incident: IncidentAdmin,
+    Alert: AlertAdmin,
+    Deployment: DeploymentAdmin,
+    TelemetryEvent: TelemetryEventAdmin,
+}.items():
+    admin.site.register(model, page)

@@ -1,0 +1,61 @@
+"""Alerts: what was sent over which channel, and what became of it."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from rollout.admin.records import RolloutRecord, moment, pretty
+from rollout.models import Alert
+
+
+def delivery(alert: Alert) -> str:
+    """Say what became of an alert."""
+    if alert.sent_at:
+        attempts = "" if alert.attempts <= 1 else f", at attempt {alert.attempts}"
+        return f"sent {alert.sent_at:%Y-%m-%d %H:%M:%S} UTC{attempts}"
+    if alert.attempts:
+        return f"not sent after {alert.attempts} attempts: {alert.error or 'no answer yet'}"
+    return "waiting to be sent"
+
+
+class DeliveryFilter(admin.SimpleListFilter):
+    title = "delivery"
+    parameter_name = "delivery"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("sent", "Sent"), ("failed", "Failed so far"), ("waiting", "Waiting")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
+        match self.value():
+            case "sent":
+                return queryset.filter(sent_at__isnull=False)
+            case "failed":
+                return queryset.filter(sent_at=None, attempts__gt=0)
+            case "waiting":
+                return queryset.filter(sent_at=None, attempts=0)
+        return queryset
+
+
+class AlertAdmin(RolloutRecord):
+    list_display = ["when", "feature", "told", "channel", "state"]
+    list_filter = [DeliveryFilter, "channel", "rollout"]
+    ordering = ["-id"]
+    fields = ["when", "feature", "told", "channel", "state", "attempts", "error", "content", "key"]
+
+    @admin.display(description="made at (UTC)")
+    def when(self, alert: Alert) -> str:
+        return moment(alert.created_at)
+
+    @admin.display(description="about")
+    def told(self, alert: Alert) -> str:
+        return alert.kind.replace("_", " ")
+
+    @admin.display(description="delivery")
+    def state(self, alert: Alert) -> str:
+        return delivery(alert)
+
+    @admin.display(description="content")
+    def content(self, alert: Alert) -> str:
+        return pretty(alert.payload)

@@ -1,0 +1,89 @@
+"""Checks of the judge: the list, and the page of one with everything that it was decided from."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+
+from rollout.admin.records import RolloutRecord, moment, page, pretty, signal_badge
+from rollout.models import Check
+from rollout.presentation.outlook import share
+from rollout.presentation.wording import ANOTHER_VERSION, DONE, read
+
+
+class CheckAdmin(RolloutRecord):
+    list_display = ["when", "feature", "signal_badge", "score", "share", "done", "why"]
+    list_filter = ["signal", "rollout"]
+    ordering = ["-id"]
+
+    @admin.display(description="at (UTC)")
+    def when(self, check: Check) -> str:
+        return moment(check.at)
+
+    @admin.display(description="signal")
+    def signal_badge(self, check: Check) -> str:
+        return signal_badge(check.signal)
+
+    @admin.display(description="percentage")
+    def share(self, check: Check) -> str:
+        return share(check)
+
+    @admin.display(description="done")
+    def done(self, check: Check) -> str:
+        return DONE.get(check.action, "")
+
+    @admin.display(description="why")
+    def why(self, check: Check) -> str:
+        reading = read(check)
+        if reading is None:
+            return f"{ANOTHER_VERSION} Open it to see what it stored."
+        why = reading.why
+        more = f" And {len(why) - 1} more." if len(why) > 1 else ""
+        text = why[0] + more if why else "Nothing speaks against it."
+        return format_html('<span class="rollout-why">{}</span>', text)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        check: Check | None = self.readable(request, object_id)
+        if check is None:
+            return super().change_view(request, object_id, form_url, extra_context)  # which refuses
+        reading = read(check)
+        if reading is None:
+            return super().change_view(request, object_id, form_url, extra_context)  # as it is
+        others = Check.objects.filter(rollout=check.rollout_id)
+        return page(
+            self,
+            request,
+            check,
+            title=f"Check of {check.rollout.feature}",
+            rollout=check.rollout,
+            reading=reading,
+            share=share(check),
+            earlier=others.filter(id__lt=check.pk).order_by("-id").values_list("pk", flat=True).first(),
+            later=others.filter(id__gt=check.pk).order_by("id").values_list("pk", flat=True).first(),
+            policy=list(named(check.policy)),
+            documents={
+                "Decision": pretty(check.decision),
+                "Evidence": pretty(check.evidence),
+                "State before the check": pretty(check.state),
+            },
+        )
+
+
+def named(policy: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each value of a policy with its name, as people write them."""
+    for name, value in policy.items():
+        text = value.removeprefix("PT").removesuffix("S") if isinstance(value, str) else value
+        if isinstance(value, str) and value.startswith("PT"):
+            text = f"{timedelta(seconds=float(text))} h"
+        elif isinstance(value, list):
+            text = ", ".join(map(str, value))
+        yield name.replace("_", " ").capitalize(), str(text)

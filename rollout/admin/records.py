@@ -1,0 +1,99 @@
+"""Base classes and helpers of the read-only pages: what was recorded is shown, never changed."""
+
+import json
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+
+from rollout.models import Alert, Check, Incident
+
+COUNT_MAX = 1000  # rows that a list counts; nobody turns to page 11, and counting millions takes seconds
+BRIEF = 80  # characters in a list
+
+
+class CappedPaginator(Paginator):
+    """Counts to 1,000 and no further."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: QuerySet[Any] = self.object_list.order_by()  # type: ignore[attr-defined]
+        return rows[:COUNT_MAX].count()
+
+
+class Record(admin.ModelAdmin):
+    """A list and a page that show what was recorded."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    actions = None
+    sortable_by = ()
+
+    class Media:
+        css = {"all": ["rollout/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def readable(self, request: HttpRequest, object_id: str) -> Any:
+        """Return the record to show a page of; ``None`` where Django's own view has to refuse."""
+        record = self.get_object(request, object_id)
+        if request.method in {"GET", "HEAD"} and record and self.has_view_permission(request, record):
+            return record
+        return None
+
+
+class RolloutRecord(Record):
+    """A record of one rollout, named beside it."""
+
+    list_select_related = ["rollout"]
+
+    @admin.display(description="rollout")
+    def feature(self, record: Check | Incident | Alert) -> str:
+        return record.rollout.feature
+
+
+def page(owner: admin.ModelAdmin, request: HttpRequest, shown: Model, **extra: Any) -> TemplateResponse:
+    """Return the page of one record, by the template of its model's name."""
+    request.current_app = owner.admin_site.name
+    opts = owner.opts
+    context: dict[str, Any] = {
+        **owner.admin_site.each_context(request),
+        "opts": opts,
+        "original": shown,
+        "media": owner.media,
+        str(opts.model_name): shown,
+        **extra,
+    }
+    return TemplateResponse(request, f"admin/rollout/{opts.model_name}/page.html", context)
+
+
+def signal_badge(signal: str) -> str:
+    return render_to_string("admin/rollout/rollout/signal.html", {"signal": signal})
+
+
+def moment(at: datetime) -> str:
+    return format_html('<span class="rollout-when">{}</span>', f"{at:%Y-%m-%d %H:%M:%S}")
+
+
+def brief(text: str) -> str:
+    """Return as much of a text as a list has room for."""
+    return text if len(text) <= BRIEF else text[: BRIEF - 1] + "…"
+
+
+def pretty(document: Any) -> str:
+    """Return JSON for people, as text."""
+    return format_html("<pre>{}</pre>", json.dumps(document, indent=2, ensure_ascii=False))

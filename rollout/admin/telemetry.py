@@ -1,0 +1,93 @@
+"""Telemetry events, as browsers reported them: the list, its filters and its search."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from rollout import store
+from rollout.admin.records import Record, brief, moment
+from rollout.api.telemetry import as_uuid
+from rollout.models import Rollout, TelemetryEvent
+
+HORIZON = 500_000  # latest events that are searched by name or flag, which have no index; half a second
+EVENTS = (
+    *("heartbeat", "migration_succeeded", "migration_failed", "validation_error", "console_warning"),
+    *(
+        "console_error",
+        "kill_switch_used",
+        "fund_create_attempt",
+        "fund_create_success",
+        "fund_create_failure",
+    ),
+    *("fund_create_conflict", "error", "telemetry_dropped"),
+)
+
+
+class Recent(admin.SimpleListFilter):
+    """A filter on a column without an index: it looks at the latest events only."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TelemetryEvent]) -> QuerySet[TelemetryEvent]:
+        value = self.value()
+        return recent(queryset, **{self.parameter_name or "": value}) if value else queryset
+
+
+class EventFilter(Recent):
+    title = "event"
+    parameter_name = "event"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in EVENTS]
+
+
+class FlagFilter(Recent):
+    title = "flag"
+    parameter_name = "flag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(feature, feature) for feature in Rollout.objects.values_list("feature", flat=True)]
+
+
+def recent(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySet[TelemetryEvent]:
+    """Return the latest events that meet a condition, without looking at all there are."""
+    return events.filter(seq__gt=store.last_seq() - HORIZON, **condition)
+
+
+class TelemetryEventAdmin(Record):
+    list_display = ["when", "event", "ok", "flag", "variant", "client", "detail_shown"]
+    list_filter = [EventFilter, FlagFilter]
+    search_fields = ["client"]
+    search_help_text = (
+        "A client's id, as its browser shows it; or event:NAME or flag:FEATURE among the latest events"
+    )
+    ordering = ["-seq"]
+    fields = [
+        *("event", "category", "ok", "flag", "variant", "client", "session", "detail_whole"),
+        *("arrived_at", "at", "lost", "seq", "id"),
+    ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TelemetryEvent], search_term: str
+    ) -> tuple[QuerySet[TelemetryEvent], bool]:
+        """A client by the index; an event's name or a flag among the latest."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        column, _, value = term.partition(":")
+        if column in {"event", "flag"} and value:
+            return recent(queryset, **{column: value.strip()}), False
+        return queryset.filter(client=as_uuid(term)), False
+
+    @admin.display(description="arrived at (UTC)")
+    def when(self, event: TelemetryEvent) -> str:
+        return moment(event.arrived_at)
+
+    @admin.display(description="detail")
+    def detail_shown(self, event: TelemetryEvent) -> str:
+        return brief(event.detail or "")
+
+    @admin.display(description="detail")
+    def detail_whole(self, event: TelemetryEvent) -> str:
+        return format_html("<pre>{}</pre>", event.detail or "")
