@@ -11,8 +11,8 @@ from rest_framework.permissions import DjangoModelPermissions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.throttling import BaseThrottle
 
+from fundapi.api.throttling import FundCreateThrottle
 from fundapi.models import Fund
-from fundapi.throttling import FundCreateThrottle
 
 
 def _current_year() -> int:

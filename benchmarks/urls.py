@@ -2,8 +2,8 @@
 
 from django.urls import path
 
+from fundapi.api.views import FundsView
 from fundapi.urls import urlpatterns as product
-from fundapi.views import FundsView
 
 
 class UnguardedFundsView(FundsView):

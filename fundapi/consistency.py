@@ -16,9 +16,9 @@ import numpy as np
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from fundapi.api.serializers import FundSerializer
 from fundapi.exactjson import ExactJSONRenderer
 from fundapi.models import Fund
-from fundapi.serializers import FundSerializer
 from idempotency import keys
 from idempotency.bodies import unpack
 from idempotency.conf import conf
@@ -26,7 +26,7 @@ from idempotency.fingerprint import parse_json
 from idempotency.models import IdempotencyKey
 from idempotency.problems import InvalidJSON
 
-OPERATION = "fund-create"  # of POST /api/funds, as fundapi/views.py marks it
+OPERATION = "fund-create"  # of POST /api/funds, as fundapi/api/views.py marks it
 ID_MAX = 2**63 - 1  # of a bigint
 BATCH = 1000  # keys read at once
 EXAMPLES = 5  # of each kind of problem: enough to look at, however many there are

@@ -33,11 +33,11 @@ from rest_framework import serializers
 
 import fundapi
 from fundapi import telemetry_schema
+from fundapi.api.serializers import FundSerializer
+from fundapi.api.views import FundPagination
 from fundapi.plain_schema import PATHS
 from fundapi.problems import CATALOGUE
 from fundapi.schema_parts import COMMON, JSON, answer_header, common_headers, problem
-from fundapi.serializers import FundSerializer
-from fundapi.views import FundPagination
 from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
 
 EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart
@@ -71,7 +71,7 @@ def _bounds(minimum: Decimal | int, maximum: Decimal | int) -> dict[str, Any]:
 
 
 class ExactDecimalSchema(OpenApiSerializerFieldExtension):
-    target_class = "fundapi.fields.ExactDecimalField"
+    target_class = "fundapi.api.fields.ExactDecimalField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
         field = self.target
@@ -83,14 +83,14 @@ class ExactDecimalSchema(OpenApiSerializerFieldExtension):
 
 
 class StrictIntegerSchema(OpenApiSerializerFieldExtension):
-    target_class = "fundapi.fields.StrictIntegerField"
+    target_class = "fundapi.api.fields.StrictIntegerField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
         return {"type": "integer", **_bounds(self.target.minimum, self.target.maximum)}
 
 
 class ObjectSchema(OpenApiSerializerFieldExtension):
-    target_class = "fundapi.fields.ObjectField"
+    target_class = "fundapi.api.fields.ObjectField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": True}
@@ -108,7 +108,7 @@ FIELDS = {
 
 
 class FundSchema(OpenApiSerializerExtension):
-    target_class = "fundapi.serializers.FundSerializer"
+    target_class = "fundapi.api.serializers.FundSerializer"
 
     def get_name(self, auto_schema: AutoSchema, direction: str) -> str:
         return "NewFund" if direction == "request" else "Fund"
@@ -253,7 +253,7 @@ class FundPage(serializers.Serializer):
 
 
 class FundsSchema(OpenApiViewExtension):
-    target_class = "fundapi.views.FundsView"
+    target_class = "fundapi.api.views.FundsView"
 
     def view_replacement(self) -> Any:
         serializer = self.target.serializer_class
@@ -348,7 +348,7 @@ class FundsSchema(OpenApiViewExtension):
 
 
 class FundViewSchema(OpenApiViewExtension):
-    target_class = "fundapi.views.FundView"
+    target_class = "fundapi.api.views.FundView"
 
     def view_replacement(self) -> Any:
         @extend_schema_view(

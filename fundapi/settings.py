@@ -365,7 +365,7 @@ CORS_EXPOSE_HEADERS = [
 
 # --- Idempotency --------------------------------------------------------------------------------------------
 IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
-IDEMPOTENCY_ADMIT = "fundapi.admission.admit"
+IDEMPOTENCY_ADMIT = "fundapi.api.admission.admit"
 IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
 IDEMPOTENCY_TTL = timedelta(seconds=env.int("IDEMPOTENCY_TTL", default=86_400))  # s; 24 h (runbook)
 IDEMPOTENCY_WAIT_MAX = env.int("IDEMPOTENCY_WAIT_MAX", default=2)  # s

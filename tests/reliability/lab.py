@@ -16,7 +16,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from fundapi import admission, urls
+from fundapi import urls
+from fundapi.api import admission
 from idempotency import idempotent
 from tests.reliability.gates import pass_gate
 

@@ -1,6 +1,6 @@
 /**
  * A fund as a person types it, and as the API takes it. Pure; numbers are texts from the keyboard to the wire, so that
- * 999999999999999999.99 dollars arrive as 999999999999999999.99 dollars. The rules are `fundapi/serializers.py`'s.
+ * 999999999999999999.99 dollars arrive as 999999999999999999.99 dollars. The rules are `fundapi/api/serializers.py`'s.
  */
 
 /** @typedef {import("./drafts.js").Fields} Fields */

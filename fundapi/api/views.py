@@ -12,11 +12,11 @@ from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
 
-from fundapi.admission import AdmittedMixin
+from fundapi.api.admission import AdmittedMixin
+from fundapi.api.permissions import FundPermission
+from fundapi.api.serializers import FundSerializer
+from fundapi.api.throttling import FundCreateThrottle
 from fundapi.models import Fund
-from fundapi.permissions import FundPermission
-from fundapi.serializers import FundSerializer
-from fundapi.throttling import FundCreateThrottle
 from idempotency import idempotent
 
 ID = re.compile(r"[0-9]{1,19}")  # digits of a bigint

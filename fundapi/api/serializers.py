@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
-from fundapi.fields import ExactDecimalField, ObjectField, StrictCharField, StrictIntegerField
+from fundapi.api.fields import ExactDecimalField, ObjectField, StrictCharField, StrictIntegerField
 from fundapi.models import Fund
 
 

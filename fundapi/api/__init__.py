@@ -1,0 +1,1 @@
+"""``/api/funds``: ``views``, ``serializers``, ``fields``, ``permissions``, ``throttling``, ``admission``."""
