@@ -35,9 +35,9 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
+from fundapi.access.second_factor import remove
 from fundapi.long_list import LongList
 from fundapi.models import Fund
-from fundapi.otp import remove
 from fundapi.signins_admin import AccessAttemptList, AccessFailureList, AccessLogList
 from idempotency.admin import COUNT_MAX, IdempotencyKeyAdmin, ReadOnly
 from idempotency.conf import conf as idempotency

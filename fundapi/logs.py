@@ -97,7 +97,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
-            "axes": {"level": not_below("ERROR")},  # fundapi.signins has the same, structured
+            "axes": {"level": not_below("ERROR")},  # fundapi.access.signins has the same, structured
             "django": {"handlers": [], "level": not_below("INFO"), "propagate": True},
             # 4xx have their own line: see RequestLogMiddleware.
             "django.request": {"level": not_below("ERROR")},

@@ -11,8 +11,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 
-from fundapi.access import may_create_funds
-from fundapi.otp import SignInForm
+from fundapi.access.second_factor import SignInForm
+from fundapi.access.tokens import may_create_funds
 
 
 class SignInView(LoginView):

@@ -131,7 +131,7 @@ class FundSchema(OpenApiSerializerExtension):
 
 
 class BearerScheme(OpenApiAuthenticationExtension):
-    target_class = "fundapi.authentication.BearerAuthentication"
+    target_class = "fundapi.access.authentication.BearerAuthentication"
     name = "bearer"
     priority = 1
 

@@ -133,9 +133,9 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For names the client's address
-AXES_HANDLER = "fundapi.signins.SignInHandler"
-AXES_CLIENT_IP_CALLABLE = "fundapi.signins.client_network"
-SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.signins.tells_lock_outs
+AXES_HANDLER = "fundapi.access.signins.SignInHandler"
+AXES_CLIENT_IP_CALLABLE = "fundapi.access.signins.client_network"
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.access.signins.tells_lock_outs
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # not by name alone: anybody could lock anybody out
 AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5) or sys.maxsize  # axes takes 0 for "always"
 # Behind a proxy that nobody told us of, everybody has one address, and one attacker would lock everybody out.
@@ -324,7 +324,7 @@ TELEMETRY_RATE = env.str(
 REST_FRAMEWORK = {
     "NUM_PROXIES": TRUSTED_PROXIES,
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "fundapi.authentication.BearerAuthentication",
+        "fundapi.access.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

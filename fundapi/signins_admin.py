@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from fundapi.access.signins import network_of, with_sums
 from fundapi.long_list import LongList
-from fundapi.signins import network_of, with_sums
 from idempotency.admin import ReadOnly
 
 

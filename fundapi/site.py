@@ -13,8 +13,15 @@ from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 from unfold.widgets import BASE_INPUT_CLASSES
 
-from fundapi.otp import CodeForm, SetUpForm, has_authenticator, is_verified, qr_code, unconfirmed
-from fundapi.signins import tells_lock_outs
+from fundapi.access.second_factor import (
+    CodeForm,
+    SetUpForm,
+    has_authenticator,
+    is_verified,
+    qr_code,
+    unconfirmed,
+)
+from fundapi.access.signins import tells_lock_outs
 
 
 class AdminSignInForm(CodeForm, AuthenticationForm):

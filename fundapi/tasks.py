@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from fundapi.signins import purge
+from fundapi.access.signins import purge
 
 
 @shared_task(name="fundapi.purge_signins", ignore_result=True)

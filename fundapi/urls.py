@@ -10,13 +10,13 @@ from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from fundapi.access.signins import tells_lock_outs
 from fundapi.api.throttling import TelemetryThrottle
 from fundapi.api.views import FundsView, FundView
 from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
 from fundapi.pages import SignInView, fund_setup
 from fundapi.problems import CATALOGUE, problem_response
-from fundapi.signins import tells_lock_outs
 from rollout.api.telemetry import TelemetryView
 
 

@@ -4,7 +4,7 @@ from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from fundapi.access import Bearer, may_create_funds
+from fundapi.access.tokens import Bearer, may_create_funds
 
 
 class FundPermission(IsAuthenticated):

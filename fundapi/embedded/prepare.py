@@ -49,7 +49,7 @@ def demo_token(home: Home) -> str:
     # Not at the top: these have models, which exist only after django.setup().
     from rest_framework.exceptions import AuthenticationFailed  # noqa: PLC0415
 
-    from fundapi.authentication import BearerAuthentication  # noqa: PLC0415
+    from fundapi.access.authentication import BearerAuthentication  # noqa: PLC0415
 
     kept = home.read("demo-token")
     try:

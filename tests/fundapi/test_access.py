@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from knox.crypto import hash_token
 
-from fundapi.access import bearer, may_create_funds
+from fundapi.access.tokens import bearer, may_create_funds
 from tests.conftest import token_of
 
 

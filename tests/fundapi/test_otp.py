@@ -17,7 +17,7 @@ from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from prometheus_client import REGISTRY
 
-from fundapi.otp import unconfirmed
+from fundapi.access.second_factor import unconfirmed
 from tests.fundapi.test_signins import address
 
 __all__ = ["address"]

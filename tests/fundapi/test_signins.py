@@ -20,7 +20,7 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fundapi.signins import client_address
+from fundapi.access.signins import client_address
 from fundapi.tasks import purge_signins
 from tests.servers import PROJECT, Server, running_server
 

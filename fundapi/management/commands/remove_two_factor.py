@@ -3,7 +3,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from fundapi.otp import remove
+from fundapi.access.second_factor import remove
 
 
 class Command(BaseCommand):

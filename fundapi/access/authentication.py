@@ -6,7 +6,7 @@ from knox.auth import TokenAuthentication
 from knox.crypto import hash_token
 from rest_framework.exceptions import AuthenticationFailed
 
-from fundapi.access import Bearer, bearer
+from fundapi.access.tokens import Bearer, bearer
 
 
 class BearerAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types

@@ -22,7 +22,7 @@ from django_otp.models import Device
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from fundapi import signins
+from fundapi.access import signins
 
 BACKUP_CODES = 10  # made when an authenticator is set up; each works once
 WRONG = "This code is not right, or was used before. Wait for the next one and try again."
@@ -75,7 +75,7 @@ class CodeForm(AuthenticationForm):
                 )
             user.otp_device = verify(user, code)
             if user.otp_device is None:
-                # Counts as a wrong password does: fundapi.signins.
+                # Counts as a wrong password does: fundapi.access.signins.
                 credentials = {"username": user.get_username()}
                 user_login_failed.send(__name__, credentials=credentials, request=self.request)
                 raise forms.ValidationError(WRONG, code="code_wrong")
