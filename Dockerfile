@@ -38,4 +38,4 @@ EXPOSE 8000
 # Alive, not ready: a restart would not bring back a database.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', os.environ['PORT'], timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
-CMD ["python", "-m", "fundapi.serve"]
+CMD ["python", "-m", "fundapi.web.serve"]

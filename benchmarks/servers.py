@@ -1,4 +1,4 @@
-"""Web servers to measure: Granian with the options of ``fundapi.serve``, on a port of 127.0.0.1."""
+"""Web servers to measure: Granian with the options of ``fundapi.web.serve``, on a port of 127.0.0.1."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ import psutil
 from benchmarks.load import Connection, request
 from benchmarks.stack import PROJECT, Stack
 from fundapi.embedded.processes import dying_with_parent
-from fundapi.serve import command as product_command
+from fundapi.web.serve import command as product_command
 
 READY_TIMEOUT = 60  # s; a busy machine imports slowly
 READY_POLL = 0.01  # s; the error of a measured cold start

@@ -5,7 +5,7 @@ drf-spectacular sees DRF's views alone; these are written out, in OpenAPI's own 
 
 from typing import Any
 
-from fundapi.problems import CATALOGUE, PROBLEM_JSON
+from fundapi.web.problems import CATALOGUE, PROBLEM_JSON
 from rollout.bucketing import FEATURE
 
 Json = dict[str, Any]

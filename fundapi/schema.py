@@ -36,8 +36,8 @@ from fundapi import telemetry_schema
 from fundapi.api.serializers import FundSerializer
 from fundapi.api.views import FundPagination
 from fundapi.plain_schema import PATHS
-from fundapi.problems import CATALOGUE
 from fundapi.schema_parts import COMMON, JSON, answer_header, common_headers, problem
+from fundapi.web.problems import CATALOGUE
 from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
 
 EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart

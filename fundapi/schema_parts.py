@@ -5,7 +5,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from fundapi.problems import CATALOGUE, PROBLEM_JSON
+from fundapi.web.problems import CATALOGUE, PROBLEM_JSON
 
 JSON = "application/json"
 

@@ -16,8 +16,8 @@ from psycopg import IsolationLevel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fundapi.logs import logging_config
-from fundapi.serve import places
+from fundapi.web.logs import logging_config
+from fundapi.web.serve import places
 from rollout.judge.policy import Policy
 
 env = environ.Env()
@@ -179,14 +179,14 @@ INSTALLED_APPS = [
     "simple_history",
 ]
 MIDDLEWARE = [
-    "fundapi.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
-    "fundapi.middleware.BrowserPolicyMiddleware",
-    "fundapi.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
+    "fundapi.web.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
+    "fundapi.web.middleware.BrowserPolicyMiddleware",
+    "fundapi.web.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
-    "fundapi.overload.OverloadMiddleware",
-    "fundapi.middleware.BodyLimitMiddleware",
+    "fundapi.web.overload.OverloadMiddleware",
+    "fundapi.web.middleware.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -225,7 +225,7 @@ WHITENOISE_USE_FINDERS = (
     STATIC_ROOT is None
 )  # else straight from the packages: running needs no collectstatic
 
-# --- Load (fundapi.overload) --------------------------------------------------------------------------------
+# --- Load (fundapi.web.overload) --------------------------------------------------------------------------------
 WEB_THREADS, WEB_QUEUE = places(env.ENVIRON)  # as many as the server has threads for
 WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that one waits; then 503
 
@@ -281,11 +281,11 @@ REDIS_OPTIONS = {  # of every client but Celery's; redis-py by itself would try 
 }
 CACHES = {
     "default": {
-        "BACKEND": "fundapi.cache.FailOpenCache",
+        "BACKEND": "fundapi.web.cache.FailOpenCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": ENVIRONMENT,
         "VERSION": 2,  # of what is kept; 1 was pickled
-        "OPTIONS": {**REDIS_OPTIONS, "serializer": "fundapi.cache.BytesSerializer"},
+        "OPTIONS": {**REDIS_OPTIONS, "serializer": "fundapi.web.cache.BytesSerializer"},
     }
 }
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
@@ -331,7 +331,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["fundapi.exactjson.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["fundapi.exactjson.ExactJSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "fundapi.schema.AutoSchema",  # drf-spectacular's, and with it what is said there
-    "EXCEPTION_HANDLER": "fundapi.problems.exception_handler",
+    "EXCEPTION_HANDLER": "fundapi.web.problems.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "NON_FIELD_ERRORS_KEY": "",  # no field of a body can have this name
 }

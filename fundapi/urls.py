@@ -13,10 +13,10 @@ from django.views.decorators.http import require_safe
 from fundapi.access.signins import tells_lock_outs
 from fundapi.api.throttling import TelemetryThrottle
 from fundapi.api.views import FundsView, FundView
-from fundapi.health import health, livez, readyz
 from fundapi.metrics import metrics
 from fundapi.pages import SignInView, fund_setup
-from fundapi.problems import CATALOGUE, problem_response
+from fundapi.web.health import health, livez, readyz
+from fundapi.web.problems import CATALOGUE, problem_response
 from rollout.api.telemetry import TelemetryView
 
 
@@ -58,4 +58,4 @@ urlpatterns = [
     path("metrics", metrics),
     path("admin/", admin.site.urls),
 ]
-handler500 = "fundapi.problems.server_error"
+handler500 = "fundapi.web.problems.server_error"

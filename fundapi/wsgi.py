@@ -22,7 +22,7 @@ for _name in _unused_by_drf:
     if sys.modules[_name] is None:
         del sys.modules[_name]
 
-from fundapi.overload import Admission  # noqa: E402 - it needs the settings
+from fundapi.web.overload import Admission  # noqa: E402 - it needs the settings
 
 
 def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

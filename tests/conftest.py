@@ -14,7 +14,7 @@ from django.db import connection
 from django.test.utils import setup_databases
 from knox.models import AuthToken
 
-from fundapi.logs import Lines
+from fundapi.web.logs import Lines
 from tests.servers import UNHURRIED, Server, running_server
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}

@@ -124,7 +124,7 @@ def programs(home: Home) -> list[Program]:
     quiet = ("-W", "ignore:You're running the worker with superuser")
     celery = (sys.executable, *quiet, "-m", "celery", "-A", "fundapi", "--quiet")
     return [
-        Program("web", [sys.executable, "-m", "fundapi.serve"], remind=True),
+        Program("web", [sys.executable, "-m", "fundapi.web.serve"], remind=True),
         Program("worker", [*celery, "worker", "--concurrency", "2", "--without-gossip", "--without-mingle"]),
         Program("beat", [*celery, "beat", "--schedule", str(home.run / "beat-schedule")]),
     ]

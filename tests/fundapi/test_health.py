@@ -196,7 +196,7 @@ def test_a_log_that_cannot_be_written_stops_nobody() -> None:
     """A full disk under stderr, a collector that has gone away."""
     program = """
 import structlog
-from fundapi.logs import logging_config
+from fundapi.web.logs import logging_config
 logging_config(level="INFO", json=True)
 logger = structlog.get_logger("fundapi.request")
 for _ in range(3):

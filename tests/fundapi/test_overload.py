@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from fundapi.overload import Door, Place
+from fundapi.web.overload import Door, Place
 from tests.reliability.gates import eventually
 
 LONG = 60  # s

@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from drf_spectacular.generators import SchemaGenerator
 
-from fundapi.problems import CATALOGUE
+from fundapi.web.problems import CATALOGUE
 from idempotency import keys
 from tests.answers import assert_problem
 from tests.conftest import FUND, Api, token_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from fundapi.serve import HEADER_TIMEOUT, HEADERS_MAX, command, places
+from fundapi.web.serve import HEADER_TIMEOUT, HEADERS_MAX, command, places
 from tests.obedience import eventually
 from tests.servers import PROJECT, database_url, free_port
 
@@ -101,7 +101,7 @@ def test_a_number_that_is_none_is_named_with_what_it_should_be(name: str, text: 
         assert run.returncode == 1
         return run.stderr
 
-    assert said("-m", "fundapi.serve") == f"{says}\n"
+    assert said("-m", "fundapi.web.serve") == f"{says}\n"
     assert said("manage.py", "check").endswith(f"ImproperlyConfigured: {says}\n")
 
 

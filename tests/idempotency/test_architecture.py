@@ -58,7 +58,7 @@ def test_only_settings_read_the_environment() -> None:
     allowed = {
         "fundapi/settings.py",
         "fundapi/metrics.py",  # prometheus-client's own switch
-        "fundapi/serve.py",  # becomes the server; runs before Django
+        "fundapi/web/serve.py",  # becomes the server; runs before Django
         "fundapi/celery.py",  # DJANGO_SETTINGS_MODULE
         "fundapi/wsgi.py",  # the same
         "fundapi/backup.py",  # hands PATH and libpq's variables on to pg_dump, and nothing else

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import User
 
-from fundapi.serve import PROBES
+from fundapi.web.serve import PROBES
 from tests.conftest import FUND, Api
 from tests.reliability.conftest import LAB, PATIENT
 from tests.reliability.gates import Gate, eventually

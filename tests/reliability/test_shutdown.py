@@ -41,7 +41,7 @@ class Served:
             **UNHURRIED,
             "GRANIAN_LOG_LEVEL": "info",
         }
-        command = [sys.executable, "-m", "fundapi.serve"]
+        command = [sys.executable, "-m", "fundapi.web.serve"]
         self.process = subprocess.Popen(command, cwd=PROJECT, env=os.environ | env)
 
     def answers(self) -> bool:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
-from fundapi.problems import PROBLEM_JSON, is_api, problem_response_for_status, refusal
+from fundapi.web.problems import PROBLEM_JSON, is_api, problem_response_for_status, refusal
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -122,7 +122,7 @@ class BrowserPolicyMiddleware(CSPMiddleware):
 
 
 class BodyLimitMiddleware:
-    """Refuses a body by its length: by the announced one before anybody reads it (see ``fundapi.overload``)."""
+    """Refuses a body by its length: by the announced one before anybody reads it (see ``fundapi.web.overload``)."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

@@ -1,7 +1,7 @@
 """Sheds requests that could only be answered late, so that the others are answered in time.
 
 A process works on ``WEB_THREADS`` requests at once, in as many places. The server hands it every request in a thread of
-its own (``fundapi.serve``), and there a request waits for a place: in the order they came, ``WEB_QUEUE`` at most, for
+its own (``fundapi.web.serve``), and there a request waits for a place: in the order they came, ``WEB_QUEUE`` at most, for
 ``WEB_QUEUE_SECONDS`` at most. Who finds the queue full, or waits in vain, gets a 503 with ``Retry-After``. So nobody
 queues where we cannot see it, and what is accepted is answered within the time that the queue takes at most.
 
@@ -9,7 +9,7 @@ Django keeps a connection to PostgreSQL, and one to Valkey, for each thread. Her
 the thread that is in: a hundred threads may wait, and four connections are open.
 
 A body is read before that, so that a slow client takes nobody's place. Only so many may be slow at once
-(``fundapi.serve.readers``); against more of them there has to be a proxy that buffers (docs/security.md).
+(``fundapi.web.serve.readers``); against more of them there has to be a proxy that buffers (docs/security.md).
 """
 
 import threading
@@ -25,8 +25,8 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponseBase
 
 from fundapi.metrics import requests_shed, requests_waiting
-from fundapi.problems import refusal
-from fundapi.serve import PROBES, readers
+from fundapi.web.problems import refusal
+from fundapi.web.serve import PROBES, readers
 
 RETRY_AFTER = "2"  # s
 TURNED_AWAY = "fundapi.turned_away"  # in the WSGI environment
@@ -136,7 +136,7 @@ class Admission:
     def _read(self, environ: WSGIEnvironment) -> bool:
         """Read the body. A client that is slow holds a thread meanwhile, and no place; False: too many are slow.
 
-        What is announced to be too long stays unread, and :class:`~fundapi.middleware.BodyLimitMiddleware` refuses it,
+        What is announced to be too long stays unread, and :class:`~fundapi.web.middleware.BodyLimitMiddleware` refuses it,
         wherever it goes.
         A chunked body, which Django takes for an empty one, gets the length it turns out to have: of one that is too
         long, one byte more than may be.

@@ -1,4 +1,4 @@
-"""Serve the application: `python -m fundapi.serve` becomes Granian with the options that this project needs.
+"""Serve the application: `python -m fundapi.web.serve` becomes Granian with the options that this project needs.
 
 One place for `make run`, the container and the tests. `WEB_HOST`, `PORT`, `WEB_CONCURRENCY` (processes) and
 `WEB_THREADS` (per process) are its variables; Granian's own (`GRANIAN_...`) set whatever is not set here.
@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 BACKLOG = 1024  # connections the kernel queues while all are taken
 BACKPRESSURE = 512  # open connections per process; counts idle keep-alive ones, so it is no limit of requests
 THREADS = 4  # requests a process works on at once
-QUEUE = 100  # requests that may wait for one of the WEB_THREADS places of a process (fundapi.overload)
+QUEUE = 100  # requests that may wait for one of the WEB_THREADS places of a process (fundapi.web.overload)
 PROBES = 4  # requests to /readyz, /health and /metrics that may wait for their own place
 USHERS = 4  # threads beside all of these: for what is turned away at once
 HEADER_TIMEOUT = (
