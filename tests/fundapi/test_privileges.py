@@ -21,7 +21,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 from psycopg import errors, sql
 
-from fundapi.privileges import WEB, WORKER
+from fundapi.maintenance.privileges import WEB, WORKER
 from idempotency.models import IdempotencyKey
 from rollout import configuration, operations
 from rollout.models import Check, Rollout

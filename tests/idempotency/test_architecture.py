@@ -61,7 +61,7 @@ def test_only_settings_read_the_environment() -> None:
         "fundapi/web/serve.py",  # becomes the server; runs before Django
         "fundapi/celery.py",  # DJANGO_SETTINGS_MODULE
         "fundapi/wsgi.py",  # the same
-        "fundapi/backup.py",  # hands PATH and libpq's variables on to pg_dump, and nothing else
+        "fundapi/maintenance/backup.py",  # hands PATH and libpq's variables on to pg_dump, and nothing else
     }
     for package in ("fundapi", "idempotency"):
         for path in (PROJECT / package).rglob("*.py"):

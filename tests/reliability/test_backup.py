@@ -26,12 +26,12 @@ from django.db import connection
 from django.test import Client
 
 from chaos.postgres import Postgres
-from fundapi import backup
-from fundapi.backup import BackupError
-from fundapi.consistency import check
 from fundapi.embedded.home import Home
 from fundapi.embedded.processes import TIDY, Account, service_account
 from fundapi.embedded.programs import let_account_in, postgres_directory
+from fundapi.maintenance import backup
+from fundapi.maintenance.backup import BackupError
+from fundapi.maintenance.consistency import check
 from idempotency.models import IdempotencyKey
 from rollout.models import Rollout
 from tests.conftest import FUND, token_of

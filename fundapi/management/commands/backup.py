@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from fundapi.backup import BackupError, dump
+from fundapi.maintenance.backup import BackupError, dump
 
 
 class Command(BaseCommand):

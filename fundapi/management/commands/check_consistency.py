@@ -6,7 +6,7 @@ from django.db import DatabaseError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fundapi.consistency import KINDS, Report, check
+from fundapi.maintenance.consistency import KINDS, Report, check
 
 
 class Command(BaseCommand):

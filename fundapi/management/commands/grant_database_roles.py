@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 
-from fundapi.privileges import StillAllowed, grant
+from fundapi.maintenance.privileges import StillAllowed, grant
 
 
 class Command(BaseCommand):

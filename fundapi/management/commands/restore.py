@@ -5,7 +5,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from fundapi.backup import BackupError, hold_rollouts, restore
+from fundapi.maintenance.backup import BackupError, hold_rollouts, restore
 from rollout.management.commands.rollout import as_table
 
 

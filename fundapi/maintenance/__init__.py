@@ -1,0 +1,1 @@
+"""Operations on the database: ``backup`` (and restore), ``consistency`` (funds and answers), ``privileges`` (roles)."""
