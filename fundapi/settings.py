@@ -330,7 +330,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["fundapi.exactjson.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["fundapi.exactjson.ExactJSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "fundapi.schema.AutoSchema",  # drf-spectacular's, and with it what is said there
+    "DEFAULT_SCHEMA_CLASS": "fundapi.schema.document.AutoSchema",  # drf-spectacular's, and with it what is said there
     "EXCEPTION_HANDLER": "fundapi.web.problems.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "NON_FIELD_ERRORS_KEY": "",  # no field of a body can have this name
@@ -344,7 +344,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,  # what may be sent is narrower than what is answered
-    "POSTPROCESSING_HOOKS": ["fundapi.schema.complete"],
+    "POSTPROCESSING_HOOKS": ["fundapi.schema.document.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},  # no badge from another host

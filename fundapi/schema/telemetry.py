@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 
-from fundapi.schema_parts import COMMON, JSON, answer_header, common_headers, problem
+from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, problem
 from rollout.api.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
 from rollout.bucketing import FEATURE
 

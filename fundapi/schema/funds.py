@@ -1,20 +1,12 @@
-"""What ``/api/schema`` says beyond the code: headers, statuses, problem codes, examples.
-
-drf-spectacular's extensions, so that the views know nothing of it. They are registered when this is imported: by the
-setting ``DEFAULT_SCHEMA_CLASS``, when a schema is made, and by the two views below, when one is asked for. What is said
-of telemetry is in ``telemetry_schema``, and of plain Django views in ``plain_schema``.
-"""
+"""The document's part on funds: fields, headers, statuses, problem codes, examples, operations."""
 
 import math
 import re
 from decimal import Decimal
 from typing import Any
 
-from csp.decorators import csp_update
 from django.conf import settings
-from django.utils.decorators import method_decorator
 from drf_spectacular.extensions import (
-    OpenApiAuthenticationExtension,
     OpenApiSerializerExtension,
     OpenApiSerializerFieldExtension,
     OpenApiViewExtension,
@@ -28,35 +20,14 @@ from drf_spectacular.utils import (
     extend_schema_serializer,
     extend_schema_view,
 )
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework import serializers
 
-import fundapi
-from fundapi import telemetry_schema
 from fundapi.api.serializers import FundSerializer
 from fundapi.api.views import FundPagination
-from fundapi.plain_schema import PATHS
-from fundapi.schema_parts import COMMON, JSON, answer_header, common_headers, problem
-from fundapi.web.problems import CATALOGUE
+from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, problem
 from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
 
 EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart
-
-
-class SchemaView(SpectacularAPIView):
-    """``/api/schema``: for everybody, whatever credentials they send."""
-
-    authentication_classes = []
-    permission_classes = []
-
-
-@method_decorator(csp_update({"img-src": ["data:"]}), name="dispatch")  # Swagger UI's own icons
-class DocsView(SpectacularSwaggerSplitView):
-    """``/api/docs``: Swagger UI, from this server alone, its settings in a script of their own."""
-
-    authentication_classes = []
-    permission_classes = []
-    url_name = "schema"
 
 
 # --- The parts of a fund ----------------------------------------------------------------------------------------
@@ -128,33 +99,6 @@ class FundSchema(OpenApiSerializerExtension):
             "createdAt": {"type": "string", "format": "date-time"},
         }
         return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-class BearerScheme(OpenApiAuthenticationExtension):
-    target_class = "fundapi.access.authentication.BearerAuthentication"
-    name = "bearer"
-    priority = 1
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "An opaque token, made in the admin or with `manage.py create_token`.",
-        }
-
-
-class SessionScheme(OpenApiAuthenticationExtension):
-    target_class = "rest_framework.authentication.SessionAuthentication"
-    name = "session"
-    priority = 1
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {
-            "type": "apiKey",
-            "in": "cookie",
-            "name": settings.SESSION_COOKIE_NAME,
-            "description": "The cookie of a signed-in browser. A POST also sends `X-CSRFToken`.",
-        }
 
 
 # --- Examples ---------------------------------------------------------------------------------------------------
@@ -371,53 +315,9 @@ class FundViewSchema(OpenApiViewExtension):
         return Documented
 
 
-# --- The document -----------------------------------------------------------------------------------------------
-
-PROBLEM = {
-    "type": "object",
-    "description": "What went wrong (RFC 9457). Branch on `code`: it is stable.",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {
-            "type": "string",
-            "format": "uri-reference",
-            "description": "Where the problem is explained.",
-        },
-        "title": {"type": "string"},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What to do about it, for people."},
-        "code": {"type": "string", "enum": sorted(CATALOGUE)},
-        "errors": {
-            "type": "array",
-            "description": "With `validation_error`: each field that is wrong; an empty name is the whole body.",
-            "items": {
-                "type": "object",
-                "required": ["field", "code", "detail"],
-                "properties": {name: {"type": "string"} for name in ("field", "code", "detail")},
-            },
-        },
-    },
-}
-INTRODUCTION = """\
-Creates investment funds exactly once, however often a request has to be sent.
-
-Every error is `application/problem+json` (RFC 9457). Its `code` is stable:
-
-| status | code | meaning |
-|---|---|---|
-"""
-
-
-def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add what drf-spectacular has no words for, and what it does not see (a post-processing hook of it)."""
-    table = [
-        f"| {problem.status} | `{problem.code}` | {problem.title} |"
-        for problem in sorted(CATALOGUE.values(), key=lambda problem: (problem.status, problem.code))
-    ]
-    result["info"] |= {"version": fundapi.__version__, "description": INTRODUCTION + "\n".join(table)}
-    result["components"]["schemas"]["Problem"] = PROBLEM
-    funds, telemetry = result["paths"]["/api/funds"], result["paths"]["/api/telemetry"]
-    telemetry_schema.complete(telemetry["post"])
+def complete(paths: dict[str, Any]) -> None:
+    """Link a creation and a list to the fund's own page."""
+    funds = paths["/api/funds"]
     for answer, found in (
         (funds["post"]["responses"]["201"], "id"),
         (funds["post"]["responses"]["200"], "id"),
@@ -426,5 +326,3 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         answer["links"] = {
             "fund": {"operationId": "getFund", "parameters": {"id": f"$response.body#/{found}"}}
         }
-    result["paths"] |= PATHS
-    return result

@@ -1,0 +1,111 @@
+"""``/api/schema`` and ``/api/docs``: the views, the sign-in schemes, and what is true of the document as a whole.
+
+The rest is in drf-spectacular's extensions, so that the API's views know nothing of the document. They are registered
+when this module is imported: by the setting ``DEFAULT_SCHEMA_CLASS``, or by the two views, when one is asked for.
+"""
+
+from typing import Any
+
+from csp.decorators import csp_update
+from django.conf import settings
+from django.utils.decorators import method_decorator
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+import fundapi
+from fundapi.schema import funds, telemetry
+from fundapi.schema.plain import PATHS
+from fundapi.web.problems import CATALOGUE
+
+
+class SchemaView(SpectacularAPIView):
+    """``/api/schema``: for everybody, whatever credentials they send."""
+
+    authentication_classes = []
+    permission_classes = []
+
+
+@method_decorator(csp_update({"img-src": ["data:"]}), name="dispatch")  # Swagger UI's own icons
+class DocsView(SpectacularSwaggerSplitView):
+    """``/api/docs``: Swagger UI, from this server alone, its settings in a script of their own."""
+
+    authentication_classes = []
+    permission_classes = []
+    url_name = "schema"
+
+
+class BearerScheme(OpenApiAuthenticationExtension):
+    target_class = "fundapi.access.authentication.BearerAuthentication"
+    name = "bearer"
+    priority = 1
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An opaque token, made in the admin or with `manage.py create_token`.",
+        }
+
+
+class SessionScheme(OpenApiAuthenticationExtension):
+    target_class = "rest_framework.authentication.SessionAuthentication"
+    name = "session"
+    priority = 1
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": settings.SESSION_COOKIE_NAME,
+            "description": "The cookie of a signed-in browser. A POST also sends `X-CSRFToken`.",
+        }
+
+
+PROBLEM = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457). Branch on `code`: it is stable.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "format": "uri-reference",
+            "description": "Where the problem is explained.",
+        },
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "What to do about it, for people."},
+        "code": {"type": "string", "enum": sorted(CATALOGUE)},
+        "errors": {
+            "type": "array",
+            "description": "With `validation_error`: each field that is wrong; an empty name is the whole body.",
+            "items": {
+                "type": "object",
+                "required": ["field", "code", "detail"],
+                "properties": {name: {"type": "string"} for name in ("field", "code", "detail")},
+            },
+        },
+    },
+}
+INTRODUCTION = """\
+Creates investment funds exactly once, however often a request has to be sent.
+
+Every error is `application/problem+json` (RFC 9457). Its `code` is stable:
+
+| status | code | meaning |
+|---|---|---|
+"""
+
+
+def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Add what drf-spectacular has no words for, and what it does not see (a post-processing hook of it)."""
+    table = [
+        f"| {problem.status} | `{problem.code}` | {problem.title} |"
+        for problem in sorted(CATALOGUE.values(), key=lambda problem: (problem.status, problem.code))
+    ]
+    result["info"] |= {"version": fundapi.__version__, "description": INTRODUCTION + "\n".join(table)}
+    result["components"]["schemas"]["Problem"] = PROBLEM
+    funds.complete(result["paths"])
+    telemetry.complete(result["paths"]["/api/telemetry"]["post"])
+    result["paths"] |= PATHS
+    return result
