@@ -146,7 +146,7 @@ AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGNIN_COOLOFF", default=900))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when it ends, and keeps its word
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
-AXES_ENABLE_ADMIN = False  # fundapi.signins_admin has its own, on Unfold
+AXES_ENABLE_ADMIN = False  # fundapi.admin.signins has its own, on Unfold
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
 ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
@@ -448,7 +448,7 @@ UNFOLD = {
     "SITE_HEADER": "fundapi",
     "SITE_SYMBOL": "account_balance",
     "SITE_URL": reverse_lazy("docs"),
-    "ENVIRONMENT": "fundapi.admin.environment_badge",
+    "ENVIRONMENT": "fundapi.site.environment_badge",
     "ENVIRONMENT_TITLE_PREFIX": f"[{ENVIRONMENT}]",
     "SHOW_HISTORY": True,
     "SITE_FAVICONS": [
@@ -459,7 +459,7 @@ UNFOLD = {
         lambda _request: static("fundapi/admin.css"),
     ],
     "SCRIPTS": [lambda _request: static("fundapi/admin.js")],
-    "GLOBAL_CALLBACK": "fundapi.admin.without_inline_styles",
+    "GLOBAL_CALLBACK": "fundapi.site.without_inline_styles",
     "ACCOUNT": {
         "navigation": [{"title": "Two-factor authentication", "link": reverse_lazy("admin:two_factor")}]
     },

@@ -3,12 +3,16 @@
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 from django.contrib.auth.views import redirect_to_login
+from django.db.models import Model
+from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
+from unfold.admin import ModelAdmin
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 from unfold.widgets import BASE_INPUT_CLASSES
@@ -32,6 +36,28 @@ class AdminSignInForm(CodeForm, AuthenticationForm):
 
 class AdminSite(UnfoldAdminSite):
     login_form = AdminSignInForm
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self._replaced: set[type[Model]] = set()
+
+    def register(
+        self, model_or_iterable: Any, admin_class: type[DjangoModelAdmin] | None = None, **options: Any
+    ) -> None:
+        """Register a page. One written for Django's own admin is put on Unfold; a replaced one is ignored."""
+        models = [model_or_iterable] if isinstance(model_or_iterable, ModelBase) else model_or_iterable
+        page = admin_class or ModelAdmin
+        if not issubclass(page, ModelAdmin):
+            page = type(page.__name__, (page, ModelAdmin), {"__module__": page.__module__})
+        super().register([model for model in models if model not in self._replaced], page, **options)
+
+    def replace(self, model: type[Model], page: type[ModelAdmin] | None) -> None:
+        """Show ``page`` (``None``: nothing) for another app's model, in whatever order the apps register."""
+        if self.is_registered(model):
+            self.unregister(model)
+        if page:
+            self.register(model, page)
+        self._replaced.add(model)
 
     def has_permission(self, request: Any) -> bool:
         if not super().has_permission(request):
@@ -75,3 +101,17 @@ def two_factor(request: HttpRequest, site: AdminSite) -> HttpResponse:
         response = TemplateResponse(request, "admin/fundapi/two_factor.html", context | extra)
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def environment_badge(request: HttpRequest) -> tuple[str, str]:  # noqa: ARG001 - Unfold's signature
+    """Return the environment's name and the colour of its badge: nobody takes production for anything else."""
+    name = settings.ENVIRONMENT
+    for color, names in (("danger", ("prod", "live")), ("warning", ("stag", "pre", "uat"))):
+        if name.lower().startswith(names):
+            return name, color
+    return name, "info"
+
+
+def without_inline_styles(request: HttpRequest) -> dict[str, Any]:  # noqa: ARG001 - Unfold's signature
+    """Keep Unfold from writing its colours into each page, where no policy allows them: they are in colors.css."""
+    return {"colors": None}

@@ -1,1 +1,1 @@
-"""The OpenAPI document: ``document``, its ``parts``, and what it says of ``funds``, ``telemetry`` and ``plain`` views."""
+"""The OpenAPI document: ``document``, its common ``parts``, and ``funds``, ``telemetry``, ``plain`` (Django) views."""

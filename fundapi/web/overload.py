@@ -1,9 +1,9 @@
 """Sheds requests that could only be answered late, so that the others are answered in time.
 
 A process works on ``WEB_THREADS`` requests at once, in as many places. The server hands it every request in a thread of
-its own (``fundapi.web.serve``), and there a request waits for a place: in the order they came, ``WEB_QUEUE`` at most, for
-``WEB_QUEUE_SECONDS`` at most. Who finds the queue full, or waits in vain, gets a 503 with ``Retry-After``. So nobody
-queues where we cannot see it, and what is accepted is answered within the time that the queue takes at most.
+its own (``fundapi.web.serve``), and there a request waits for a place: in the order they came, ``WEB_QUEUE`` at most,
+for ``WEB_QUEUE_SECONDS`` at most. When the queue is full or the wait too long, the answer is 503 with ``Retry-After``.
+Nobody queues where we cannot see it, and an accepted request is answered within the time that the queue takes at most.
 
 Django keeps a connection to PostgreSQL, and one to Valkey, for each thread. Here each place has them, and lends them to
 the thread that is in: a hundred threads may wait, and four connections are open.
@@ -136,8 +136,8 @@ class Admission:
     def _read(self, environ: WSGIEnvironment) -> bool:
         """Read the body. A client that is slow holds a thread meanwhile, and no place; False: too many are slow.
 
-        What is announced to be too long stays unread, and :class:`~fundapi.web.middleware.BodyLimitMiddleware` refuses it,
-        wherever it goes.
+        What is announced to be too long stays unread, and :class:`~fundapi.web.middleware.BodyLimitMiddleware` refuses
+        it, wherever it goes.
         A chunked body, which Django takes for an empty one, gets the length it turns out to have: of one that is too
         long, one byte more than may be.
         """

@@ -39,6 +39,13 @@ class Record(admin.ModelAdmin):
     class Media:
         css = {"all": ["rollout/admin.css"]}
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        changelist = super().get_changelist_instance(request)
+        if not changelist.query and not changelist.has_active_filters:
+            # No link to "show all" where all is shown.
+            changelist.full_result_count = changelist.result_count
+        return changelist
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -17,8 +17,9 @@ from django.utils import timezone
 from django.utils.html import strip_tags
 from knox.models import AuthToken
 
-from fundapi.admin import environment_badge, money, percent
+from fundapi.admin.funds import money, percent
 from fundapi.models import Fund
+from fundapi.site import environment_badge
 from idempotency import keys
 from idempotency.models import IdempotencyKey
 from tests.conftest import FUND, Api, token_of
@@ -121,7 +122,7 @@ def test_the_key_of_a_fund_is_found_by_its_number_address_and_name(
 def test_the_key_of_a_fund_is_found_among_very_many_of_its_owner(
     support: Client, api: Api, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fundapi.admin.COUNT_MAX", 1)  # "very many" in this test
+    monkeypatch.setattr("fundapi.admin.funds.COUNT_MAX", 1)  # "very many" in this test
     fund = api.create(key).json()
     (row,) = rows(support, KEYS, q=f"/api/funds/{fund['id']}")
     assert key in row

@@ -11,7 +11,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from fundapi.access.signins import network_of, with_sums
-from fundapi.long_list import LongList
+from fundapi.admin.lists import LongList
 from idempotency.admin import ReadOnly
 
 
@@ -39,18 +39,18 @@ class SignInList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types di
         return str(record.path_info)
 
 
-class AccessLogList(SignInList):
+class AccessLogAdmin(SignInList):
     list_display = ["username", "ip_address", "attempt_time", "logout_time", "page"]
     fields = ["username", "ip_address", "attempt_time", "logout_time", "page", "user_agent"]
 
 
-class AccessFailureList(SignInList):
+class AccessFailureAdmin(SignInList):
     list_display = ["username", "ip_address", "attempt_time", "locked_out", "page"]
     list_filter = ["locked_out"]
     fields = ["username", "ip_address", "attempt_time", "locked_out", "page", "user_agent"]
 
 
-class AccessAttemptList(SignInList):
+class AccessAttemptAdmin(SignInList):
     """Failures that count at present, a row for each browser. Who is let in is told by what they sum up to."""
 
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]

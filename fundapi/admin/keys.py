@@ -1,0 +1,84 @@
+"""Idempotency keys: the app's own page, with funds and users."""
+
+from contextlib import suppress
+
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db.models import Q
+from django.urls import Resolver404, resolve
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from fundapi.admin.funds import key_of, numbered
+from fundapi.admin.lists import LongList, link
+from fundapi.models import Fund
+from idempotency.admin import IdempotencyKeyAdmin
+from idempotency.models import IdempotencyKey
+
+FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
+
+
+class KeyAdmin(IdempotencyKeyAdmin, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """The app's own admin, on Unfold and with funds."""
+
+    list_display = ["token", "user", "result", "conflict_count", "created_at", "expires_at", "state"]
+    search_help_text = "A key, a user, a fund's number or name"
+    fieldsets = [
+        (None, {"fields": ["explanation"]}),
+        (
+            "The key",
+            {"fields": ["token", "user", "operation", "environment", "created_at", "expires_at", "state"]},
+        ),
+        ("What the first request got", {"fields": ["result", "fund", "content_type", "answer"]}),
+        ("Later requests with other content", {"fields": ["conflicts", "last_conflict_at"]}),
+        ("For comparing", {"fields": ["fingerprint", "digest"]}),
+    ]
+
+    def meaning(self, term: str) -> Q:
+        meaning = super().meaning(term) | key_of(Fund.objects.filter(numbered(term)))
+        if self.model.objects.filter(meaning).exists():
+            return meaning
+        return meaning | key_of(Fund.objects.filter(name__iexact=term).order_by("-pk")[:FUNDS_BY_NAME_MAX])
+
+    def why_not(self, term: str) -> list[str]:
+        funds = Fund.objects.filter(numbered(term) | Q(name__iexact=term)).order_by("-pk")[:FUNDS_BY_NAME_MAX]
+        sentences: list[str] = [
+            format_html(
+                "{} was created {}. The key it was created under has expired and been deleted: "
+                "a retry with it now would create a second fund.",
+                link("fundapi_fund_change", f"Fund {fund.pk}, {fund.name},", fund.pk),
+                f"{fund.created_at:%Y-%m-%d %H:%M} UTC",
+            )
+            for fund in funds
+        ]
+        if not sentences and (user := User.objects.filter(username__iexact=term).first()):
+            sentences = [
+                format_html("{} has used no key lately.", link("auth_user_change", str(user), user.pk))
+            ]
+        return sentences or super().why_not(term)
+
+    @admin.display(description="outcome")
+    def result(self, key: IdempotencyKey) -> str:
+        return f"{key.status} created" if key.status == 201 else str(key.status)
+
+    @admin.display(description="fund")
+    def fund(self, key: IdempotencyKey) -> str:
+        location = key.location or ""
+        with suppress(Resolver404):
+            match = resolve(location)
+            if match.url_name == "fund":
+                return link("fundapi_fund_change", location, match.kwargs["pk"])
+        return location
+
+    @admin.display(description="user")
+    def user(self, key: IdempotencyKey) -> str:
+        owner = getattr(key, "owner", None)
+        return link("auth_user_change", str(owner), owner.pk) if owner else super().user(key)
+
+    @display(description="conflicts", label={"some": "warning"})
+    def conflict_count(self, key: IdempotencyKey) -> tuple[str, str] | None:
+        return ("some", str(key.conflicts)) if key.conflicts else None
+
+    @display(description="state", label={"active": "success", "expired": "default"})
+    def state(self, key: IdempotencyKey) -> str:
+        return "active" if self.alive(key) else "expired"

@@ -1,0 +1,64 @@
+"""Users, groups and authenticators."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from fundapi.access.second_factor import remove
+from fundapi.admin.lists import LongList, link
+from idempotency.admin import ReadOnly
+
+
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ["username", "email", "is_active", "is_staff", "is_superuser", "last_login"]
+    list_filter = ["is_active", "is_staff", "is_superuser"]
+    readonly_fields = ["belongings", "last_login", "date_joined"]
+    search_help_text = "A name or an address"
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return [*fieldsets, ("Belongings", {"fields": ["belongings"]})] if obj else fieldsets
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Refuse: what somebody did would lose its author. Who leaves is made inactive."""
+        return False
+
+    @admin.display(description="look up")
+    def belongings(self, user: User) -> str:
+        query = "?" + urlencode({"q": user.get_username()})
+        return format_html(
+            "{} · {} · {}",
+            link("fundapi_fund_changelist", "Funds", query=query),
+            link("idempotency_idempotencykey_changelist", "Idempotency keys", query=query),
+            link("knox_authtoken_changelist", "Bearer tokens", query=query),
+        )
+
+
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    pass
+
+
+class AuthenticatorAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+    """Who has one. Never its secret; to delete it is to let its user in with the password alone, or a new one."""
+
+    list_display = ["user", "confirmed", "created_at", "last_used_at"]
+    list_select_related = ["user"]
+    fields = ["user", "confirmed", "created_at", "last_used_at"]
+    search_fields = ["user__username"]
+    actions = None
+    has_delete_permission = ModelAdmin.has_delete_permission
+
+    def delete_model(self, request: HttpRequest, obj: TOTPDevice) -> None:
+        remove(obj.user)
