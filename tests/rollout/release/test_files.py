@@ -44,7 +44,7 @@ def test_risky_paths_are_labelled() -> None:
     }.items():
         assert (PROJECT / path).is_file()
         assert label in labels_for([path], LABELS), path
-    assert labels_for(["README.md", "tests/rollout/test_judge.py"], LABELS) == []
+    assert labels_for(["README.md", "tests/rollout/judge/test_decision.py"], LABELS) == []
 
 
 def test_the_workflow_can_change_nothing_and_knows_no_secret() -> None:

@@ -26,7 +26,7 @@ from tests.servers import PROJECT, Server
 FEATURE = "USE_FUND_STORE"
 VECTORS: list[tuple[str, int]] = [
     (text, bucket)
-    for text, _, bucket in json.loads(Path(__file__).with_name("vectors.json").read_text())
+    for text, _, bucket in json.loads(Path(__file__).parents[1].joinpath("vectors.json").read_text())
     if text.endswith(FEATURE)
 ]
 STATES: dict[str, Callable[[str], object]] = {

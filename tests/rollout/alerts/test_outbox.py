@@ -35,7 +35,7 @@ from rollout.models import Alert, Check, Rollout
 from tests.node import node
 from tests.reliability.gates import eventually
 from tests.reliability.valkey import Valkey, private_valkey
-from tests.rollout.receivers import Hook, MailServer, WebReceiver, mail_server, web_receiver
+from tests.rollout.alerts.receivers import Hook, MailServer, WebReceiver, mail_server, web_receiver
 from tests.servers import PROJECT, database_url, free_port
 
 # The mail server asks for a password without TLS, for it is on this machine.

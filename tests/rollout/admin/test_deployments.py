@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client, override_settings
 
 from rollout.models import Deployment, DeploymentState
+from tests.rollout.admin.test_records import words
 from tests.rollout.conftest import Person, Sign
-from tests.rollout.test_admin_judge import words
 
 LIST = "/admin/rollout/deployment/"
 NOON = datetime(2026, 8, 11, 12, tzinfo=UTC)
