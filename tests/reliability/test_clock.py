@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 
 from idempotency.models import IdempotencyKey
 from tests.conftest import Api
-from tests.fundapi.test_idempotency_contract import assert_replays
+from tests.fundapi.api.test_idempotency import assert_replays
 from tests.reliability.conftest import LAB, PATIENT
 from tests.servers import PROJECT, Server, database_url, running_server
 

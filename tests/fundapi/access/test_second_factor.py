@@ -18,7 +18,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from prometheus_client import REGISTRY
 
 from fundapi.access.second_factor import unconfirmed
-from tests.fundapi.test_signins import address
+from tests.fundapi.access.test_signins import address
 
 __all__ = ["address"]
 pytestmark = pytest.mark.usefixtures("quick_passwords")
