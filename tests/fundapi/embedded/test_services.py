@@ -28,7 +28,7 @@ from fundapi.embedded import EmbeddedError, Home, Services, services
 from fundapi.embedded.processes import is_alive, service_account
 from fundapi.embedded.programs import postgres_directory
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 USER = """\
 import json, sys
 from fundapi.embedded import services
