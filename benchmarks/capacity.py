@@ -1,7 +1,7 @@
 """How many cores, connections and bytes so many creates take: a model on the committed measurements. Measures nothing.
 
 A request costs time of a web core and time of a database core, the same on every core; what a machine carries is its
-cores over that cost. docs/scaling.md says what the figures are taken from, and how far they have been off.
+cores over that cost. docs/explanation/scaling.md says what the figures are taken from, and how far they have been off.
 """
 
 import argparse

@@ -28,7 +28,7 @@ SHORT_LIVED = {
     "IDEMPOTENCY_PURGE_INTERVAL": "10",
 }  # s: keys come and go within a soak
 
-# Bounds; docs/chaos.md says where they come from.
+# Bounds; docs/how-to/chaos.md says where they come from.
 LATENCY_MAX = 3.0  # s; p99 of what is accepted: WEB_QUEUE_SECONDS, and the work itself
 RECOVERED_MAX = 5.0  # s
 GROWTH_MAX = 1.25  # from the first third of an overload, or the second of a soak, to the last

@@ -1,7 +1,7 @@
 """A migration has to be safe while the version before it still serves: part of ``manage.py check --deploy``.
 
 During a rolling deployment old and new workers share the database, so what the old ones read and write must still work;
-and no statement may hold a lock for as long as a table is large. docs/migrations.md has the rules in words.
+and no statement may hold a lock for as long as a table is large. docs/how-to/migrations.md has the rules in words.
 """
 
 import re
@@ -34,7 +34,7 @@ def check_migrations(**_: Any) -> list[CheckMessage]:
     return [
         Error(
             f"{app}.{name} {problem}",
-            hint=f"See docs/migrations.md. If it is safe all the same, say why: {REASON} = '...' in the migration.",
+            hint=f"See docs/how-to/migrations.md. If it is safe, say why: {REASON} = '...' in the migration.",
             id="fundapi.E001",
         )
         for (app, name), migration in sorted(loader.disk_migrations.items())

@@ -264,7 +264,7 @@ if DATABASE_TRANSACTION_POOLING:
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
 else:
     # A transaction pooler may mix prepared statements up, and refuses start-up options: there, set these on the role
-    # (docs/idempotency.md).
+    # (docs/reference/idempotency.md).
     DATABASE["OPTIONS"]["prepare_threshold"] = 5  # of reads with parameters beside them; the ORM's have none
     DATABASE["OPTIONS"]["options"] = (
         f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT}s -c lock_timeout={DATABASE_LOCK_TIMEOUT}s"

@@ -1,7 +1,7 @@
 """One key, one effect: the life of a guarded request, from its headers to its answer.
 
 Everything happens in one PostgreSQL transaction: the claim on the key, the view's writes, the stored response.
-A crash at any instant leaves all of it or nothing (design: docs/architecture.md, after Brandur Leach's
+A crash at any instant leaves all of it or nothing (design: docs/explanation/architecture.md, after Brandur Leach's
 "Implementing Stripe-like idempotency keys in Postgres", with a lock in place of recovery points).
 """
 

@@ -1,1 +1,1 @@
-"""Percentage rollouts that operators move and browsers follow. The whole story: docs/rollouts.md."""
+"""Percentage rollouts that operators move and browsers follow. The whole story: docs/how-to/rollouts.md."""

@@ -1,6 +1,6 @@
 """Does this browser get the feature, and why? One precedence table, the same here and in ``rollout.js``.
 
-Pure functions. From the strongest to the weakest (design: docs/rollouts.md, tests: tests/rollout/precedence.json):
+Pure functions. From the strongest to the weakest (docs/how-to/rollouts.md; tested by tests/rollout/precedence.json):
 
 1. emergency stop: the server's, ``?emergency_rollback=true``, or the browser's own storage
 2. opt-out: ``ff_useFundStore=0`` in the URL or in storage

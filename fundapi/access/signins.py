@@ -1,7 +1,7 @@
 """Who signs in, who fails to, and who has failed too often: django-axes, told what is particular here.
 
-Its tables are the audit (docs/security.md). Beside each row there is a log line, without what was typed: people type
-passwords into the wrong field.
+Its tables are the audit (docs/explanation/security.md). Beside each row there is a log line, without what was typed:
+people type passwords into the wrong field.
 """
 
 import math

@@ -1,7 +1,7 @@
 """A dump of the database, and a database from a dump, by PostgreSQL's own ``pg_dump`` and ``pg_restore``.
 
 ``pg_dump`` reads everything in one snapshot, so what one transaction wrote, a fund and the answer under its key, is in
-the dump together or not at all, whatever is created meanwhile. docs/backup.md is the operator's page.
+the dump together or not at all, whatever is created meanwhile. docs/how-to/backup.md is the operator's page.
 """
 
 import hashlib

@@ -291,7 +291,7 @@ class Plan:
 
 
 def _plan(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
-    """Look up the timeline (design: docs/rollouts.md, "Timelines")."""
+    """Look up the timeline (design: docs/how-to/rollouts.md, "Timelines")."""
     start = state.stage_started_at + carry.silent
     if state.percentage >= 100:
         return _watch(state, carry, signal, now, policy)

@@ -50,7 +50,7 @@ class Policy:
     watch_kill_switch_max: int = 5  # users
     watch_score: int = 5  # less than, in every check of the watch
 
-    # The statistical judge (docs/judge-statistics.md).
+    # The statistical judge (docs/explanation/judge-statistics.md).
     alpha: float = 0.05  # chance of a false red in a whole rollout that is healthy
     failure_rate_good: float = 0.005
     failure_rate_bad: float = 0.05

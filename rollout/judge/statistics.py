@@ -1,4 +1,4 @@
-"""The statistical judge: is what we see more than chance? Pure, and explained in docs/judge-statistics.md.
+"""The statistical judge: is what we see more than chance? Pure, and explained in docs/explanation/judge-statistics.md.
 
 Every test here keeps an *e-value*: what a gambler owns who started with 1 and bets, in a game that is fair while all is
 well, that something is wrong. Chance alone brings it to 1/alpha at most once in 1/alpha stages (Ville 1939), however

@@ -1,4 +1,4 @@
-"""What a rehearsal is made of: a scenario, read from a TOML file and checked. docs/simulation.md explains each field.
+"""Scenarios of rehearsals, read from TOML files and checked. docs/how-to/simulation.md explains each field.
 
 Minutes are counted from the beginning of the rehearsal. A share is a number from 0 to 1.
 """

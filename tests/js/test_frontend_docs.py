@@ -1,4 +1,4 @@
-"""docs/frontend.md tells the truth: sizes, imports, and the examples that can be run here."""
+"""docs/how-to/frontend.md tells the truth: sizes, imports, and the examples that can be run here."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from tests.node import node
 from tests.servers import PROJECT, Server
 
 FEATURE = "USE_FUND_STORE"
-TEXT = (PROJECT / "docs" / "frontend.md").read_text()
+TEXT = (PROJECT / "docs/how-to/frontend.md").read_text()
 SIZES = re.findall(r"^\| `/static/(\w+)/(\w+\.js)` \|.*\| (\d+) \|$", TEXT, re.MULTILINE)
 EXAMPLES = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
@@ -32,7 +32,9 @@ def test_every_module_is_listed() -> None:
 @pytest.mark.parametrize(("app", "name", "size"), SIZES, ids=[name for _, name, _ in SIZES])
 def test_a_module_is_as_small_as_the_docs_say(app: str, name: str, size: str) -> None:
     now = len(gzip.compress(module(app, name).read_bytes(), 9, mtime=0))
-    assert abs(now - int(size)) <= 0.05 * now, f"{name} has {now} bytes now: say so in docs/frontend.md"
+    assert abs(now - int(size)) <= 0.05 * now, (
+        f"{name} has {now} bytes now: say so in docs/how-to/frontend.md"
+    )
 
 
 def test_what_the_examples_import_is_there() -> None:

@@ -6,7 +6,7 @@
  *     const { status, body } = await funds.post("/api/funds", fund, { key: funds.draftKey("fund-setup") });
  *     funds.forget("fund-setup");
  *
- * Which key? One for each thing the user wants done (docs/frontend.md, "Which idempotency key"):
+ * Which key? One for each thing the user wants done (docs/how-to/frontend.md, "Which idempotency key"):
  *
  * - `{ key }`: one random key for each draft, kept beside it. A draft then becomes at most one fund, also when it was
  *   edited after an answer got lost: that is a ConflictError, and the person decides. What forms should use.

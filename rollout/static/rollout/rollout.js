@@ -7,7 +7,7 @@
  *     await rollouts.ready;
  *     if (rollouts.isOn("USE_FUND_STORE")) …
  *
- * No dependency, no build step. How to use it: docs/frontend.md.
+ * No dependency, no build step. How to use it: docs/how-to/frontend.md.
  */
 
 import { browserStorage, getItem, setItem } from "./storage.js";

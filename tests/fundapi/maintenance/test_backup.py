@@ -437,8 +437,10 @@ def test_programs_that_are_missing_or_older_than_the_server_are_named(
 
 
 def settings_of(block: int) -> dict[str, str]:
-    """The settings of PostgreSQL in one of the blocks of docs/backup.md."""
-    blocks: list[str] = re.findall(r"```ini\n(.*?)```", (PROJECT / "docs/backup.md").read_text(), re.DOTALL)
+    """The settings of PostgreSQL in one of the blocks of docs/how-to/backup.md."""
+    blocks: list[str] = re.findall(
+        r"```ini\n(.*?)```", (PROJECT / "docs/how-to/backup.md").read_text(), re.DOTALL
+    )
     pairs = (line.partition("  #")[0].partition(" = ") for line in blocks[block].splitlines())
     return {name: value.strip().strip("'") for name, _, value in pairs}
 
@@ -464,7 +466,7 @@ def base_backup(deployment: Deployment, target: Path) -> None:
 def test_recovery_to_a_point_in_time_has_what_was_acknowledged_by_then_and_nothing_later(
     deployment: Deployment, settings: Any
 ) -> None:
-    """With the settings that docs/backup.md names."""
+    """With the settings that docs/how-to/backup.md names."""
     settings.FUND_CREATE_RATE = RATE
     earlier, later = uuid.uuid4().hex, uuid.uuid4().hex
     directory = deployment.directory / "recovery"

@@ -574,9 +574,9 @@ def test_a_test_alert_without_a_channel_says_what_to_set(database: None) -> None
         run_command()
 
 
-# --- docs/alerts.md -------------------------------------------------------------------------------------------------
+# --- docs/how-to/alerts.md --------------------------------------------------------------------------------------
 
-DOCS = (PROJECT / "docs" / "alerts.md").read_text()
+DOCS = (PROJECT / "docs/how-to/alerts.md").read_text()
 
 
 def block(language: str) -> str:

@@ -15,7 +15,7 @@ from scipy.integrate import quad
 from scipy.stats import beta, binom, hypergeom
 
 from docs import judge_statistics as simulation
-from docs.judge_statistics import Bets, Break, traffic
+from docs.tools.judge_statistics import Bets, Break, traffic
 from rollout.judge.scoring import Signal
 from rollout.judge.statistics import (
     E_MAX,
@@ -535,6 +535,6 @@ def test_more_errors_in_treatment_are_found(
 
 
 def test_the_tables_of_the_page_are_what_the_code_does(results: simulation.Results) -> None:
-    """Otherwise: ``.venv/bin/python -m docs.judge_statistics``."""
+    """Otherwise: ``.venv/bin/python -m docs.tools.judge_statistics``."""
     written = simulation.PAGE.read_text().partition(simulation.BEGIN)[2].partition(simulation.END)[0]
     assert written.strip() == simulation.tables(results)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from docs.commands import COMMANDS, PAGE, page, parser_of
+from docs.tools.commands import COMMANDS, PAGE, page, parser_of
 from tests.servers import PROJECT
 
 DOCS = PROJECT / "docs"
-PAGES = ("runbook.md", "rollback.md", "troubleshooting.md", "rollouts.md", "simulation.md", "alerts.md")
+PAGES = [
+    f"how-to/{name}.md"
+    for name in ("runbook", "rollback", "troubleshooting", "rollouts", "simulation", "alerts")
+]
 OURS = {command for commands in COMMANDS.values() for command in commands}
 
 
@@ -36,20 +39,20 @@ def test_there_are_commands_in_the_docs() -> None:
 
 
 def test_the_reference_is_current() -> None:
-    """Else: python -m docs.commands"""
+    """Else: python -m docs.tools.commands"""
     assert PAGE.read_text() == page()
 
 
 def test_every_test_and_page_that_the_coverage_names_exists() -> None:
-    text = (DOCS / "coverage.md").read_text()
+    text = (DOCS / "reference/coverage.md").read_text()
     named = re.findall(r"`(tests/[^`]+)`", text) + [
-        f"docs/{link}" for link in re.findall(r"\]\(([^)#]+)", text)
+        f"docs/reference/{link}" for link in re.findall(r"\]\(([^)#]+)", text)
     ]
     assert len(named) > 30
     assert [path for path in named if not (PROJECT / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", [*PAGES, "coverage.md", "judge-statistics.md"])
+@pytest.mark.parametrize("name", [*PAGES, "reference/coverage.md", "explanation/judge-statistics.md"])
 def test_every_link_of_a_page_leads_somewhere(name: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", (DOCS / name).read_text())
     assert [link for link in links if not (DOCS / name).parent.joinpath(Path(link)).exists()] == []

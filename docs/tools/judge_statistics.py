@@ -1,8 +1,8 @@
-"""Simulate rollouts, and write what the statistical judge made of them into docs/judge-statistics.md.
+"""Simulate rollouts, and write what the statistical judge made of them into docs/explanation/judge-statistics.md.
 
-``.venv/bin/python -m docs.judge_statistics``; a test compares the page with a run of its own. Thousands of rollouts are
-simulated side by side, so the tests are here once more, on arrays: :class:`Bets` is ``rollout.judge.statistics`` for
-many rollouts at once, and ``tests/rollout/judge/test_statistics.py`` proves the two equal.
+``.venv/bin/python -m docs.tools.judge_statistics``; a test compares the page with a run of its own. Thousands of
+rollouts are simulated side by side, so the tests are here once more, on arrays: :class:`Bets` is
+``rollout.judge.statistics`` for many rollouts at once, and ``tests/rollout/judge/test_statistics.py`` proves the two equal.
 """
 
 from collections import deque
@@ -17,8 +17,8 @@ from scipy.special import betaincc, betaln
 
 from rollout.judge.statistics import RATE_PRIOR, RATIO_PRIOR, Limits
 
-PAGE = Path(__file__).with_name("judge-statistics.md")
-BEGIN, END = "<!-- simulated: python -m docs.judge_statistics -->\n", "<!-- end -->"
+PAGE = Path(__file__).parents[1] / "explanation" / "judge-statistics.md"
+BEGIN, END = "<!-- simulated: python -m docs.tools.judge_statistics -->\n", "<!-- end -->"
 SEED = 20250811
 LIMITS = Limits()
 

@@ -1,4 +1,4 @@
-"""Make the screenshots of the documentation again: ``.venv/bin/python -m docs.screenshots``.
+"""Make the screenshots of the documentation again: ``.venv/bin/python -m docs.tools.screenshots``.
 
 On throw-away services and a web server of its own; it needs Chromium, and touches nothing but ``docs/images/``.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import django
 
-IMAGES = Path(__file__).parent / "images"
+IMAGES = Path(__file__).parents[1] / "images"
 PASSWORD = secrets.token_urlsafe()
 FEATURE = "USE_FUND_STORE"
 

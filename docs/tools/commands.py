@@ -1,4 +1,4 @@
-"""Writes docs/reference/commands.md from the commands' own help: python -m docs.commands"""
+"""Writes docs/reference/commands.md from the commands' own help: python -m docs.tools.commands"""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ import django
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import DjangoHelpFormatter
 
-PAGE = Path(__file__).resolve().parent / "reference" / "commands.md"
+PAGE = Path(__file__).resolve().parents[1] / "reference" / "commands.md"
 COMMANDS = {
     "Releasing": [
         *("validate_local", "finalize_pr", "deploy_with_confidence", "monitor_deployment"),
@@ -23,7 +23,7 @@ COMMANDS = {
 INTRODUCTION = """\
 # Commands
 
-All of them are `manage.py COMMAND`; `--help` says the same. Made from it by `.venv/bin/python -m docs.commands`.
+All of them are `manage.py COMMAND`; `--help` says the same. Made from it by `.venv/bin/python -m docs.tools.commands`.
 
 `manage.py` stands for `.venv/bin/python manage.py` in the project's directory, and for `python manage.py` in the image.
 Without `DATABASE_URL` it works on the database of `make run`.
