@@ -2,7 +2,7 @@
 
 ``.venv/bin/python -m docs.tools.judge_statistics``; a test compares the page with a run of its own. Thousands of
 rollouts are simulated side by side, so the tests are here once more, on arrays: :class:`Bets` is
-``rollout.judge.statistics`` for many rollouts at once, and ``tests/rollout/judge/test_statistics.py`` proves the two equal.
+``rollout.judge.statistics`` for many at once, and ``tests/rollout/judge/test_statistics.py`` proves the two equal.
 """
 
 from collections import deque

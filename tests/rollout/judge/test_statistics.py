@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta, binom, hypergeom
 
-from docs import judge_statistics as simulation
+from docs.tools import judge_statistics as simulation
 from docs.tools.judge_statistics import Bets, Break, traffic
 from rollout.judge.scoring import Signal
 from rollout.judge.statistics import (
