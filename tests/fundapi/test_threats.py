@@ -8,7 +8,7 @@ import pytest
 
 from tests.servers import PROJECT
 
-TEXT = (PROJECT / "docs" / "threats.md").read_text()
+TEXT = (PROJECT / "docs/explanation/threats.md").read_text()
 HEAD = ["attack", "what stops it", "left over", "shown by"]
 NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 REASON = re.compile(r"not tested: \w")

@@ -454,7 +454,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def block(language: str) -> str:
     """Return the one block of code in a language that docs/how-to/simulation.md has."""
-    page = (PROJECT / "docs" / "simulation.md").read_text()
+    page = (PROJECT / "docs/how-to/simulation.md").read_text()
     (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     return str(found)
 
