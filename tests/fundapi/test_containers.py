@@ -320,7 +320,7 @@ def test_env_example_documents_every_variable_of_the_settings() -> None:
     assert read - set(documented) == set()
     others = [
         PROJECT / "docker-compose.yml",
-        PROJECT / "fundapi" / "serve.py",
+        PROJECT / "fundapi/web/serve.py",
         PROJECT / "fundapi" / "metrics.py",
     ]
     text = "".join(path.read_text() for path in (*others, *(PROJECT / "fundapi" / "embedded").glob("*.py")))
