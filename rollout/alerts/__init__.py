@@ -1,1 +1,1 @@
-"""Alerts: ``outbox`` (rows, claimed and sent), ``channels`` (webhook, e-mail), ``messages`` (texts), ``signing``."""
+"""Alerts: ``outbox`` (rows, claimed and sent), ``channels`` (webhook, e-mail), ``messages`` (texts)."""

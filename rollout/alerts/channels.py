@@ -4,15 +4,16 @@ What goes wrong is told without addresses: a webhook's URL is a secret, and so i
 """
 
 import smtplib
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import parseaddr
 
 import httpx
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
+from standardwebhooks import Webhook
 
-from rollout.alerts import messages, signing
+from rollout.alerts import messages
 from rollout.alerts.messages import Message
 from rollout.conf import conf
 
@@ -42,7 +43,7 @@ def send(channel: str, message: Message) -> str:
 
 def _webhook(message: Message) -> str:
     body = messages.webhook(message)
-    signed = signing.headers(conf.webhook_secret, message.id, int(time.time()), body)
+    signed = signature_headers(conf.webhook_secret, message.id, datetime.now(UTC), body)
     try:
         with (
             httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
@@ -55,6 +56,15 @@ def _webhook(message: Message) -> str:
     if not answer.is_success:
         raise NotSent(status)
     return status
+
+
+def signature_headers(secret: str, message_id: str, at: datetime, body: bytes) -> dict[str, str]:
+    """Return the headers that sign a body. ``at`` must be in UTC: the library takes the clock time as it is."""
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign(message_id, at, body.decode()),
+    }
 
 
 def _email(message: Message) -> str:

@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -167,6 +167,19 @@ def test_a_webhook_says_what_happened_and_is_signed(web: WebReceiver) -> None:
             receiver.verify(body, headers)
     with pytest.raises(WebhookVerificationError):
         Webhook("whsec_" + b64encode(bytes(32)).decode()).verify(hook.body, hook.headers)
+
+
+def test_a_signature_is_the_one_that_the_specification_gives_as_an_example() -> None:
+    assert channels.signature_headers(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        datetime.fromtimestamp(1614265330.9, tz=UTC),
+        b'{"test": 2432232314}',
+    ) == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
 
 
 def test_an_email_says_it_all_in_its_subject_and_has_the_rest_below(mail: MailServer) -> None:
