@@ -18,6 +18,7 @@ from django.utils import timezone
 from rollout import configuration, store
 from rollout.conf import conf
 from rollout.models import Rollout, Stage, Watch
+from rollout.units import percent
 
 
 class OperationError(Exception):
@@ -69,7 +70,7 @@ def promote(
     def apply(rollout: Rollout) -> None:
         step = next((Decimal(step) for step in conf.policy.steps if step > rollout.percentage), None)
         if step is None:
-            raise OperationError(f"{feature} is at {rollout.percentage} %: there is no higher step.")
+            raise OperationError(f"{feature} is at {percent(rollout.percentage)}: there is no higher step.")
         if rollout.on_hold:
             raise OperationError(f"{feature} is on hold: resume it first.")
         if rollout.emergency_stop:

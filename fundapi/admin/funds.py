@@ -15,6 +15,7 @@ from fundapi.models import Fund
 from idempotency.admin import COUNT_MAX, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
+from rollout.units import ratio
 
 CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, but told by two clocks
 
@@ -22,11 +23,6 @@ CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, bu
 def money(amount: Decimal) -> str:
     """``250000000`` → ``$250,000,000.00``."""
     return f"${amount:,.2f}"
-
-
-def percent(ratio: Decimal) -> str:
-    """``0.020000`` → ``2 %``."""
-    return f"{(ratio * 100).normalize():f} %"
 
 
 class FundAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
@@ -66,11 +62,11 @@ class FundAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types dif
 
     @admin.display(description="management fee")
     def fee(self, fund: Fund) -> str:
-        return percent(fund.management_fee)
+        return ratio(fund.management_fee)
 
     @admin.display(description="carry")
     def carry(self, fund: Fund) -> str:
-        return percent(fund.carry_percentage)
+        return ratio(fund.carry_percentage)
 
     @admin.display(description="idempotency key")
     def key(self, fund: Fund) -> str:

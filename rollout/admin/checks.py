@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from rollout.admin.records import RolloutRecord, moment, page, pretty, signal_badge
 from rollout.models import Check
-from rollout.presentation.outlook import share
 from rollout.presentation.wording import ANOTHER_VERSION, DONE, read
+from rollout.units import duration, percent
 
 
 class CheckAdmin(RolloutRecord):
@@ -29,7 +30,7 @@ class CheckAdmin(RolloutRecord):
 
     @admin.display(description="percentage")
     def share(self, check: Check) -> str:
-        return share(check)
+        return percent(check.percentage)
 
     @admin.display(description="done")
     def done(self, check: Check) -> str:
@@ -66,7 +67,7 @@ class CheckAdmin(RolloutRecord):
             title=f"Check of {check.rollout.feature}",
             rollout=check.rollout,
             reading=reading,
-            share=share(check),
+            share=percent(check.percentage),
             earlier=others.filter(id__lt=check.pk).order_by("-id").values_list("pk", flat=True).first(),
             later=others.filter(id__gt=check.pk).order_by("id").values_list("pk", flat=True).first(),
             policy=list(named(check.policy)),
@@ -81,9 +82,11 @@ class CheckAdmin(RolloutRecord):
 def named(policy: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each value of a policy with its name, as people write them."""
     for name, value in policy.items():
-        text = value.removeprefix("PT").removesuffix("S") if isinstance(value, str) else value
-        if isinstance(value, str) and value.startswith("PT"):
-            text = f"{timedelta(seconds=float(text))} h"
-        elif isinstance(value, list):
-            text = ", ".join(map(str, value))
-        yield name.replace("_", " ").capitalize(), str(text)
+        match value:
+            case str():
+                text = duration(msgspec.convert(value, timedelta))
+            case list():
+                text = ", ".join(map(str, value))
+            case _:
+                text = str(value)
+        yield name.replace("_", " ").capitalize(), text

@@ -8,13 +8,13 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.timesince import timesince
 
 from rollout.admin.alerts import delivery
 from rollout.admin.records import RolloutRecord, moment, page
 from rollout.models import Alert, Check, Incident
-from rollout.presentation.outlook import Line, lines, records, share
+from rollout.presentation.outlook import Line, lines, records
 from rollout.presentation.wording import ANOTHER_VERSION, read
+from rollout.units import duration, percent
 
 TIMELINE_MAX = 200  # lines of each kind on the page of an incident
 
@@ -42,7 +42,7 @@ class IncidentAdmin(RolloutRecord):
 
     @admin.display(description="was at")
     def share(self, incident: Incident) -> str:
-        return share(incident)
+        return percent(incident.percentage)
 
     @admin.display(description="outcome")
     def outcome(self, incident: Incident) -> str:
@@ -65,9 +65,9 @@ class IncidentAdmin(RolloutRecord):
             title=f"Incident of {incident.rollout.feature}",
             original=f"{incident.rollout.feature}, {incident.tripped_at:%Y-%m-%d %H:%M}",
             rollout=incident.rollout,
-            share=share(incident),
+            share=percent(incident.percentage),
             outcome=self.outcome(incident),
-            lasted=timesince(incident.began_at, incident.tripped_at),
+            lasted=duration(incident.tripped_at - incident.began_at),
             check=incident.check_made,
             reading=read(incident.check_made) if incident.check_made else None,
             entries=timeline(incident),

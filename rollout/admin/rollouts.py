@@ -50,7 +50,6 @@ from rollout.presentation import charts
 from rollout.presentation.outlook import (
     Difference,
     climbed,
-    how_long,
     is_late,
     last_look,
     lines,
@@ -59,13 +58,13 @@ from rollout.presentation.outlook import (
     outcome,
     poll,
     records,
-    share,
     since,
     states,
     told,
     what_next,
 )
 from rollout.presentation.wording import read
+from rollout.units import duration, percent
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +196,7 @@ def drawing(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
             enabled=line.enabled,
             on_hold=line.on_hold,
             emergency_stop=line.emergency_stop,
-            note=f"{line.history_date:%Y-%m-%d %H:%M} UTC: {share(line)}",
+            note=f"{line.history_date:%Y-%m-%d %H:%M} UTC: {percent(line.percentage)}",
         )
         for line in reversed(rollout.history.order_by("-version", "-history_id")[:CHARTED_MAX])
     ]
@@ -302,7 +301,7 @@ class RolloutAdmin(admin.ModelAdmin):
 
     @admin.display(description="percentage", ordering="percentage")
     def share(self, rollout: Rollout) -> str:
-        return format_html('<strong class="rollout-share">{}</strong>', share(rollout))
+        return format_html('<strong class="rollout-share">{}</strong>', percent(rollout.percentage))
 
     @admin.display(description="state")
     def state(self, rollout: Rollout) -> str:
@@ -315,7 +314,7 @@ class RolloutAdmin(admin.ModelAdmin):
 
     @admin.display(description="in stage for")
     def in_stage(self, rollout: Rollout) -> str:
-        return how_long(rollout.stage_started_at)
+        return duration(timezone.now() - rollout.stage_started_at)
 
     @admin.display(description="stop")
     def stop_button(self, rollout: Rollout) -> str:
@@ -485,8 +484,8 @@ class RolloutAdmin(admin.ModelAdmin):
             "title": f"Confirm: {rollout.feature}",
             "action_url": request.path,
             "differences": Difference.between(rollout, after),
-            "before": share(rollout),
-            "after": share(after),
+            "before": percent(rollout.percentage),
+            "after": percent(after.percentage),
             "moves": rollout.percentage != after.percentage,
             "still": [text.lower() for _, text in states(after) if (_, text) in states(rollout)],
             "reason": form.cleaned_data["reason"],
@@ -503,7 +502,7 @@ class RolloutAdmin(admin.ModelAdmin):
         context = {
             **self._now(request, rollout, look(rollout)),
             "title": rollout.feature,
-            "subtitle": share(rollout),
+            "subtitle": percent(rollout.percentage),
             "can": self._buttons(request, rollout),
             "step": next_step(rollout.percentage),
             "presets": PRESETS,
@@ -528,15 +527,15 @@ class RolloutAdmin(admin.ModelAdmin):
             "stopped": since(rollout, emergency_stop=True) if rollout.emergency_stop else None,
             "disabled": since(rollout, enabled=False) if not rollout.enabled else None,
             "held": since(rollout, on_hold=True) if rollout.on_hold else None,
-            "share": share(rollout),
+            "share": percent(rollout.percentage),
             "stage": Stage(rollout.stage).label,
-            "in_stage": how_long(rollout.stage_started_at),
+            "in_stage": duration(timezone.now() - rollout.stage_started_at),
             "timeline": Timeline(rollout.timeline).label,
             "outlook": what_next(rollout, seen.current, now=now),
             "not_judged": not_judged(rollout),
             "last_look": last_look(rollout, seen.current),
             "check": seen.latest,
-            "judged_share": share(seen.latest) if seen.latest else "",
+            "judged_share": percent(seen.latest.percentage) if seen.latest else "",
             "is_current": seen.current is not None,
             "reading": read(seen.latest) if seen.latest else None,
             **drawing(rollout, SPANS[days]),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rollout.judge.decision import Alert
+from rollout.units import percent
 
 TEST = "test"  # the kind of what `manage.py send_test_alert` sends
 SUBJECT_MAX = 60  # characters; what a telephone shows of a subject
@@ -63,7 +64,7 @@ def restore(document: dict[str, Any]) -> Message:
 
 def headline(message: Message) -> str:
     """Return what happened, in a line of at most 60 characters."""
-    what = SAYINGS[message.kind][0].format(percentage=_percent(message))
+    what = SAYINGS[message.kind][0].format(percentage=percent(message.percentage))
     line = " ".join(f"[{message.environment}] {what}: {message.feature}".split())
     return line if len(line) <= SUBJECT_MAX else line[: SUBJECT_MAX - 1] + "…"
 
@@ -78,7 +79,7 @@ def webhook(message: Message) -> bytes:
 def email(message: Message) -> str:
     """Return the body of the e-mail."""
     happened = SAYINGS[message.kind][1].format(
-        feature=message.feature, percentage=_percent(message), since=message.since
+        feature=message.feature, percentage=percent(message.percentage), since=message.since
     )
     lines = [
         happened,
@@ -95,7 +96,3 @@ def email(message: Message) -> str:
         f"-- \n{message.id}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _percent(message: Message) -> str:
-    return f"{message.percentage:g} %"

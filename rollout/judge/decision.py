@@ -14,6 +14,7 @@ from enum import StrEnum
 from rollout.judge import scoring, statistics
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal, worst
+from rollout.units import duration, percent, ratio
 
 
 class Action(StrEnum):
@@ -269,7 +270,7 @@ def _cells(evidence: Evidence, carry: Carry, policy: Policy) -> Iterator[Cell]:
 def _holds(state: State, evidence: Evidence, carry: Carry, now: datetime, policy: Policy) -> Iterator[str]:
     """Say why nobody can tell."""
     if not evidence.heartbeats:
-        yield f"no heartbeat for {_said(now - (carry.heartbeat_at or state.stage_started_at))}"
+        yield f"no heartbeat for {duration(now - (carry.heartbeat_at or state.stage_started_at))}"
     if carry.totals.sample < policy.sample_min:
         yield f"too few samples: {carry.totals.sample} of {policy.sample_min} clients with the feature"
     if evidence.lossy_clients > max(policy.loss_max * evidence.clients, policy.red_clients_min - 1):
@@ -314,13 +315,13 @@ def _plan(state: State, carry: Carry, signal: Signal, now: datetime, policy: Pol
         rules = [(policy.conservative_partial, carry.reds_in_stage == 0 and tolerable, "no red in the stage")]
     for wait, holds, why in rules:
         if holds and now - start >= wait:
-            says = f"{_said(wait)} at {_percent(state.percentage)}: {why}"
+            says = f"{duration(wait)} at {percent(state.percentage)}: {why}"
             return Plan(Action.PROMOTE, due=True, says=says, target=target)
     if carry.reds_in_stage:
-        says = f"a check of this stage was red: only a person promotes to {_percent(target)}"
+        says = f"a check of this stage was red: only a person promotes to {percent(target)}"
         return Plan(Action.PROMOTE, due=False, says=says, target=target)
     wait, _, why = next((rule for rule in rules if now - start < rule[0]), rules[-1])
-    says = f"to {_percent(target)} after {_said(wait)}, if: {why}"
+    says = f"to {percent(target)} after {duration(wait)}, if: {why}"
     if signal is Signal.HOLD:
         says += "; it waits for data"
     elif now - start >= wait:
@@ -339,7 +340,7 @@ def _watch(state: State, carry: Carry, signal: Signal, now: datetime, policy: Po
             (signal in {Signal.GREEN, Signal.YELLOW}, f"the latest check is {signal}"),
             (
                 totals.succeeded >= policy.watch_migration_success * migrations,
-                f"migration success under {policy.watch_migration_success:.1%}",
+                f"migration success under {ratio(policy.watch_migration_success)}",
             ),
             (
                 totals.error_sessions < policy.watch_error_rate * max(totals.sessions, 1)
@@ -354,8 +355,8 @@ def _watch(state: State, carry: Carry, signal: Signal, now: datetime, policy: Po
         if not holds
     ]
     if now - start >= policy.watch and not unmet:
-        return Plan(Action.COMPLETE, due=True, says=f"{_said(policy.watch)} at 100 % within the limits")
-    says = f"complete after {_said(policy.watch)} at 100 %"
+        return Plan(Action.COMPLETE, due=True, says=f"{duration(policy.watch)} at 100 % within the limits")
+    says = f"complete after {duration(policy.watch)} at 100 %"
     if unmet:
         says += f"; not yet met: {', '.join(unmet)}"
     return Plan(Action.COMPLETE, due=False, says=says, due_at=max(start + policy.watch, now))
@@ -369,7 +370,7 @@ def _allowed(state: State, action: Action) -> bool:
 
 def _next(state: State, plan: Plan, reds_left: int | None, *, allowed: bool) -> str:
     ready = {
-        Action.PROMOTE: f"Ready for {_percent(plan.target or state.percentage)}",
+        Action.PROMOTE: f"Ready for {percent(plan.target or state.percentage)}",
         Action.COMPLETE: "Ready to be completed",
     }
     why = "it is on hold" if state.on_hold else "its timeline is manual"
@@ -422,15 +423,3 @@ def _alerts(before: Carry, carry: Carry, action: Action, now: datetime, policy: 
             yield Alert.HOLD
     if action is Action.COMPLETE:
         yield Alert.COMPLETED
-
-
-def _percent(percentage: Decimal) -> str:
-    return f"{percentage.normalize():f} %"
-
-
-def _said(duration: timedelta) -> str:
-    """``1 h 30 min``."""
-    minutes = round(duration.total_seconds() / 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes or not hours else ""]
-    return " ".join(part for part in parts if part)

@@ -18,6 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import betaincc, betaln
 
 from rollout.judge.scoring import Signal, worst
+from rollout.units import ratio
 
 RED_TESTS = 2  # migration failures, treatment against control: alpha is shared among them
 E_MAX = 1e12  # where an e-value is cut off for JSON; far above any threshold
@@ -196,7 +197,7 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
     """Say what speaks against green, and why, as an operator would read it."""
     if seen.failures_e >= limits.red_at:
         clients = f"{totals.failed:,} of {totals.succeeded + totals.failed:,} clients"
-        chance = _chance(seen.failures_e, f"no more than {_percent(limits.p0)} fail")
+        chance = _chance(seen.failures_e, f"no more than {ratio(limits.p0)} fail")
         yield (
             Signal.RED,
             f"Migrations fail too often, in the whole stage or lately: {clients} failed. {chance}",
@@ -206,12 +207,12 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
         yield Signal.RED, f"Clients with the feature have errors more often than clients without it. {chance}"
     if seen.ratio_e >= 1 / limits.ratio_alpha:
         clients = f"{totals.treatment:,} of {totals.treatment + totals.control:,} clients have the feature"
-        yield Signal.HOLD, f"{clients}, and {_percent(share)} should: assignment or telemetry is broken."
+        yield Signal.HOLD, f"{clients}, and {ratio(share)} should: assignment or telemetry is broken."
     if seen.interval is not None and seen.interval[1] < limits.goal:
-        low, high = map(_percent, seen.interval)
+        low, high = map(ratio, seen.interval)
         yield (
             Signal.YELLOW,
-            f"Migration success is from {low} to {high}: the goal is {_percent(limits.goal)}.",
+            f"Migration success is from {low} to {high}: the goal is {ratio(limits.goal)}.",
         )
 
 
@@ -291,8 +292,3 @@ def _exp(logarithm: float) -> float:
 def _chance(e_value: float, healthy: str) -> str:
     """Say how rare so much evidence is: its chance is 1 / e-value at most (Ville). Rarer than rare says no more."""
     return f"If {healthy}, chance brings this about in at most 1 of {min(e_value, 1e6):,.0f} stages."
-
-
-def _percent(share: float) -> str:
-    """``99.5 %``: four digits that matter near 0 and near 100, and no zeros at the end."""
-    return f"{share * 100:.3f}".rstrip("0").rstrip(".") + " %"

@@ -12,6 +12,7 @@ from statistics import median
 from django.template.loader import render_to_string
 
 from rollout.judge.scoring import Signal, worst
+from rollout.units import percent
 
 SHORTEST = timedelta(minutes=10)  # a rollout made a second ago still gets an axis
 LABELS = 4  # times on the axis; more do not fit a phone
@@ -79,12 +80,12 @@ def draw(moments: Sequence[Moment], *, now: datetime, since: datetime | None = N
 
     steps = [
         Step(
-            x=_percent(x(moment.at)),
-            width=_percent(x(until.at) - x(moment.at)),
-            end=_percent(x(until.at)),
-            y=_percent(100 - moment.percentage),
-            height=_percent(moment.percentage),
-            next_y=_percent(100 - until.percentage),
+            x=_position(x(moment.at)),
+            width=_position(x(until.at) - x(moment.at)),
+            end=_position(x(until.at)),
+            y=_position(100 - moment.percentage),
+            height=_position(moment.percentage),
+            next_y=_position(100 - until.percentage),
             state=moment.state,
             note=moment.note,
         )
@@ -107,7 +108,7 @@ def _times(start: datetime, span: float) -> list[tuple[str, str, str]]:
     ticks = [(part / (LABELS - 1), part) for part in range(LABELS)]
     return [
         (
-            _percent(share * 100),
+            _position(share * 100),
             f"{start + timedelta(seconds=span * share):{shape}}",
             "start" if part == 0 else "end" if part == LABELS - 1 else "middle",
         )
@@ -115,13 +116,14 @@ def _times(start: datetime, span: float) -> list[tuple[str, str, str]]:
     ]
 
 
-def _percent(number: float) -> str:
+def _position(number: float) -> str:
+    """Return a position or a length in an SVG."""
     return f"{number:.3f}%"
 
 
 def summary(moments: Iterable[Moment]) -> str:
     """Say in words what the chart shows, for who cannot see it."""
-    values = [f"{moment.percentage:g} %" for moment in moments]
+    values = [percent(moment.percentage) for moment in moments]
     climbed = [value for before, value in pairwise(["", *values]) if value != before]
     if len(climbed) > 8:
         climbed = [climbed[0], "…", *climbed[-6:]]
@@ -204,11 +206,11 @@ def draw_checks(
         left, right, height = x(begins), x(group[-1].at), min(score / scale, 1) * 100
         cells.append(
             Cell(
-                x=_percent(left),
-                width=_percent(right - left),
+                x=_position(left),
+                width=_position(right - left),
                 signal=signal.value,
-                y=_percent(100 - height),
-                height=_percent(height),
+                y=_position(100 - height),
+                height=_position(height),
                 note=_note(group, signal, score),
             )
         )
@@ -218,7 +220,7 @@ def draw_checks(
         times=_times(first, span),
         signals=[signal.value for signal in Signal if any(cell.signal == signal for cell in cells)],
         threshold=threshold,
-        threshold_y=_percent(100 - threshold / scale * 100),
+        threshold_y=_position(100 - threshold / scale * 100),
         top=f"{scale:.0f}" + ("+" if highest > scale else ""),
         words=summary_of_checks(seen),
     )
@@ -271,20 +273,20 @@ def _levels(
             break
         left, right = x(begin), x(there.at if there else last)
         yield Level(
-            x=_percent(left),
-            width=_percent(right - left),
-            end=_percent(right),
-            y=_percent(100 - here.percentage),
-            height=_percent(here.percentage),
-            next_y=_percent(100 - there.percentage) if there else "",
-            label=f"{here.percentage:g} %",
+            x=_position(left),
+            width=_position(right - left),
+            end=_position(right),
+            y=_position(100 - here.percentage),
+            height=_position(here.percentage),
+            next_y=_position(100 - there.percentage) if there else "",
+            label=percent(here.percentage),
         )
 
 
 def _note(group: Sequence[Point], signal: Signal, score: int) -> str:
     times = f"{group[0].at:%Y-%m-%d %H:%M}"
     if len(group) == 1:
-        return f"{times}: {signal.value}, score {score}, at {group[0].percentage:g} %"
+        return f"{times}: {signal.value}, score {score}, at {percent(group[0].percentage)}"
     return (
         f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.value}, highest score {score}"
     )

@@ -1,18 +1,17 @@
 """Rollouts and their history in the words of operators."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils import timezone
-from django.utils.timesince import timesince
 
 from rollout.conf import conf
 from rollout.models import Check, Rollout, Stage, Timeline
 from rollout.presentation.wording import MISREAD
+from rollout.units import duration, percent
 
 JUDGE = "judge: "  # how the reasons begin that rollout.tick gives
 MISSED = 3  # checks; then the judge is not just late
@@ -27,11 +26,6 @@ FIELDS = {
     "track_migrations": "migration tracking",
     "description": "description",
 }
-
-
-def share(rollout: Any) -> str:
-    """``10.00`` → ``10 %``."""
-    return f"{rollout.percentage.normalize():f} %"
 
 
 def states(rollout: Rollout) -> list[tuple[str, str]]:
@@ -76,7 +70,7 @@ def what_next(rollout: Rollout, check: Check | None, *, now: datetime) -> Outloo
             late=True,
         )
     if check is None:
-        return Outlook([f"Not checked yet. The judge looks every {interval(conf.policy.check_interval)}."])
+        return Outlook([f"Not checked yet. The judge looks every {duration(conf.policy.check_interval)}."])
     try:
         return _foretold(rollout, check)
     except MISREAD:
@@ -96,12 +90,14 @@ def _by_hand(rollout: Rollout) -> list[str]:
     if rollout.emergency_stop:
         return [
             "Everybody gets legacy until somebody releases it.",
-            f"Release brings it back at {share(rollout)}"
+            f"Release brings it back at {percent(rollout.percentage)}"
             + (", on hold." if rollout.on_hold else ".")
             + ("" if rollout.enabled else " It is disabled as well: nobody gets it until it is enabled."),
         ]
     if not rollout.enabled:
-        return [f"Nobody gets the feature until it is enabled; then {share(rollout)} of browsers get it."]
+        return [
+            f"Nobody gets the feature until it is enabled; then {percent(rollout.percentage)} of browsers get it."
+        ]
     if rollout.stage == Stage.COMPLETE:
         return ["Complete: every browser gets the feature. Nothing is left to do."]
     step = next_step(rollout.percentage)
@@ -116,7 +112,7 @@ def _changed_since(rollout: Rollout, check: Check) -> str:
     """Say what the check did not know: what it says about the future is out of date."""
     if rollout.on_hold != check.state["on_hold"]:
         return (
-            f"It stays at {share(rollout)} until somebody resumes it."
+            f"It stays at {percent(rollout.percentage)} until somebody resumes it."
             if rollout.on_hold
             else "It is resumed."
         )
@@ -152,13 +148,14 @@ def outcome(name: str, rollout: Rollout) -> str:
     """Say what a button has done."""
     feature = rollout.feature
     said = {
-        "hold": f"{feature} is on hold at {share(rollout)}: nothing climbs until it is resumed.",
-        "resume": f"{feature} is no longer on hold, at {share(rollout)}.",
+        "hold": f"{feature} is on hold at {percent(rollout.percentage)}: nothing climbs until it is resumed.",
+        "resume": f"{feature} is no longer on hold, at {percent(rollout.percentage)}.",
         "roll-back": f"{feature} is rolled back to 0 % and on hold: browsers go back to legacy.",
-        "release": f"{feature} is released, at {share(rollout)}" + (", on hold." if rollout.on_hold else "."),
+        "release": f"{feature} is released, at {percent(rollout.percentage)}"
+        + (", on hold." if rollout.on_hold else "."),
         "complete": f"{feature} is complete: on for everybody, no longer judged, and migrations are not tracked.",
         "configure": f"The configuration of {feature} is changed.",
-    }.get(name, f"{feature} is at {share(rollout)}.")
+    }.get(name, f"{feature} is at {percent(rollout.percentage)}.")
     if rollout.emergency_stop:
         return f"{said} It is still stopped: everybody gets legacy."
     if not rollout.enabled:
@@ -174,7 +171,7 @@ def worded(field: str, value: Any) -> str:
     """Return a field's value as people say it."""
     match field:
         case "percentage":
-            return f"{value.normalize():f} %"
+            return percent(value)
         case "stage":
             return str(Stage(value).label).lower()
         case "timeline":
@@ -233,7 +230,7 @@ class Line:
             why=why.removeprefix(JUDGE) if judge else why,
             differences=Difference.between(before, record) if before else [],
             made=record.history_type == "+",
-            at=share(record),
+            at=percent(record.percentage),
         )
 
 
@@ -268,14 +265,3 @@ def since(rollout: Rollout, **state: bool) -> Line | None:
     other = records(rollout).exclude(**state).first()
     first = records(rollout).filter(version__gt=other.version if other else 0, **state).last()
     return Line.of(first, None) if first else None
-
-
-def how_long(moment: datetime) -> str:
-    if timezone.now() - moment < timedelta(minutes=1):
-        return "less than a minute"
-    return timesince(moment)
-
-
-def interval(duration: timedelta) -> str:
-    """Return how often, to come after *every*: ``minute``, ``30 s``."""
-    return "minute" if duration == timedelta(minutes=1) else f"{duration.total_seconds():g} s"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rollout.judge.scoring import ErrorClass, Signal
 from rollout.models import Check
+from rollout.units import ratio
 
 MEANS = {
     Signal.GREEN: "Nothing speaks against it.",
@@ -99,10 +100,10 @@ def _read(check: Check) -> Reading:
         reds_max=policy["breaker_checks"],
         samples=f"{totals['sample']:,}",
         samples_min=policy["sample_min"],
-        success=f"{percent(assessment['rate'])} of {clients(migrations)}"
+        success=f"{ratio(assessment['rate'])} of {clients(migrations)}"
         if migrations
         else "no migrations yet",
-        interval=f"{percent(interval[0])} to {percent(interval[1])}" if interval else "",
+        interval=f"{ratio(interval[0])} to {ratio(interval[1])}" if interval else "",
         certified=_certified(assessment, policy),
         lost=_lost(evidence),
         sessions=_sessions(totals),
@@ -144,11 +145,11 @@ def _thresholds(check: Check) -> Iterator[Row]:
     )
     yield Row(
         "Migration success",
-        f"{percent(totals['succeeded'] / migrations)}, {totals['failed']} of {clients(migrations)} failed"
+        f"{ratio(totals['succeeded'] / migrations)}, {totals['failed']} of {clients(migrations)} failed"
         if migrations
         else "no migrations yet",
-        f"green over {percent(policy['migration_success_green'])}, "
-        f"red under {percent(policy['migration_success_red'])}",
+        f"green over {ratio(policy['migration_success_green'])}, "
+        f"red under {ratio(policy['migration_success_red'])}",
         signals["migrations"],
     )
     yield Row(
@@ -175,7 +176,7 @@ def _thresholds(check: Check) -> Iterator[Row]:
 def _statistics(check: Check) -> Iterator[Row]:
     seen, policy = check.decision["assessment"], check.policy
     red = f"red from 1 of {seen['red_at']:,.0f}"
-    good = percent(policy["failure_rate_good"])
+    good = ratio(policy["failure_rate_good"])
     yield Row(
         f"More than {good} of migrations fail",
         evidence_words(seen["failures_e"]),
@@ -197,8 +198,8 @@ def _statistics(check: Check) -> Iterator[Row]:
     interval, goal = seen["interval"], policy["migration_success_green"]
     yield Row(
         "Success, whatever chance did",
-        f"{percent(interval[0])} to {percent(interval[1])}" if interval else "no migrations yet",
-        f"yellow if all under {percent(goal)}",
+        f"{ratio(interval[0])} to {ratio(interval[1])}" if interval else "no migrations yet",
+        f"yellow if all under {ratio(goal)}",
         Signal.YELLOW if interval and interval[1] < goal else Signal.GREEN,
     )
 
@@ -212,7 +213,7 @@ def evidence_words(e_value: float) -> str:
 
 
 def _certified(assessment: dict[str, Any], policy: dict[str, Any]) -> str:
-    goal, needed = percent(policy["migration_success_green"]), 1 / policy["alpha"]
+    goal, needed = ratio(policy["migration_success_green"]), 1 / policy["alpha"]
     if assessment["certified"]:
         return f"certified: at least {goal}"
     evidence = f", evidence {min(assessment['certificate_e'], needed):.1f} of {needed:.0f}"
@@ -228,7 +229,7 @@ def _lost(evidence: dict[str, Any]) -> str:
 def _sessions(totals: dict[str, int]) -> str:
     if not totals["sessions"]:
         return "no sessions yet"
-    rate = percent(min(totals["error_sessions"] / totals["sessions"], 1))
+    rate = ratio(min(totals["error_sessions"] / totals["sessions"], 1))
     return f"{totals['error_sessions']:,} of {totals['sessions']:,} ({rate})"
 
 
@@ -239,8 +240,3 @@ def clients(number: int) -> str:
 def sentence(text: str) -> str:
     """Return text with a capital and a full stop, both once."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def percent(share: float) -> str:
-    """``0.995123`` → ``99.512 %``: as fine as the thresholds, so that what is under one does not look like it."""
-    return f"{share * 100:.3f}".rstrip("0").rstrip(".") + " %"

@@ -24,6 +24,7 @@ from rollout.presentation.charts import Point
 from rollout.rehearsal.scenario import Expected, Outcome, Scenario
 from rollout.rehearsal.traffic import Browsers
 from rollout.tick import check
+from rollout.units import percent
 
 START = datetime(2000, 1, 1, tzinfo=UTC)  # midnight, so that a plot's clock says how long it has been
 MINUTE = timedelta(minutes=1)
@@ -221,7 +222,7 @@ def unmet(run: Run, expected: Expected) -> list[str]:
         (run.outcome is expected.outcome, f"expected {expected.outcome}, not {run.outcome}"),
         (
             expected.highest is None or run.highest == expected.highest,
-            f"expected to reach {expected.highest} %, not {run.highest:g} %",
+            f"expected to reach {percent(expected.highest or 0)}, not {percent(run.highest)}",
         ),
         (
             expected.by_minute is None or run.ended <= expected.by_minute,

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from rollout.judge.decision import Action
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal, score_signal, worst
+from rollout.units import duration
 
 SIZE_WARNING = 1000  # changed lines (runbook, "PR Size Check")
 POINTS_ISSUE = 5  # of one issue labelled `production-issue`, where there is no telemetry (design §6)
@@ -93,7 +94,7 @@ def readiness(
         if waited < (patience if checks else start):
             return Readiness(Step.WAIT, f"waiting for {awaited}")
         hint = "" if checks else " Are Actions enabled, and does a workflow run on pull requests?"
-        return Readiness(Step.GIVE_UP, f"After {minutes(waited)}, still waiting for {awaited}.{hint}")
+        return Readiness(Step.GIVE_UP, f"After {duration(waited)}, still waiting for {awaited}.{hint}")
     if says := _rule(pull):
         return Readiness(Step.REFUSE, says)
     return Readiness(Step.MERGE, f"all {len(checks)} checks passed")
@@ -298,9 +299,3 @@ def rules_of(document: Mapping[str, object]) -> Iterator[tuple[str, list[str]]]:
                 found = condition.get("any-glob-to-any-file", [])
                 globs += [found] if isinstance(found, str) else found
         yield label, globs
-
-
-def minutes(duration: timedelta) -> str:
-    """``5 min``; ``30 s`` under one."""
-    seconds = duration.total_seconds()
-    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

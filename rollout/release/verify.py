@@ -10,6 +10,7 @@ from rollout.models import Rollout
 from rollout.release.decisions import Outcome
 from rollout.release.errors import ReleaseError, Unavailable
 from rollout.release.terminal import Result, Terminal
+from rollout.units import percent
 
 TIMEOUT = 10  # s
 
@@ -51,7 +52,7 @@ def _why(rollout: Rollout) -> str:
         return "stopped"
     if not rollout.enabled:
         return "disabled"
-    return f"at {rollout.percentage.normalize():f} %"
+    return f"at {percent(rollout.percentage)}"
 
 
 def _served(url: str, back: Sequence[Rollout], terminal: Terminal, details: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rollout.conf import conf
 from rollout.models import Check
 from rollout.tick import tick
+from rollout.units import percent
 
 
 class Command(BaseCommand):
@@ -27,7 +28,7 @@ class Command(BaseCommand):
             return
         for check in checks:
             self.stdout.write(
-                f"{check.rollout.feature} at {check.percentage.normalize():f} %: {check.decision['reason']}"
+                f"{check.rollout.feature} at {percent(check.percentage)}: {check.decision['reason']}"
             )
             self.stdout.write(f"  {check.decision['next']}")
         if not checks:

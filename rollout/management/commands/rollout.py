@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from rollout import operations
 from rollout.models import Rollout, Stage
+from rollout.units import percent
 
 ACTIONS = {
     "set": operations.set_percentage,
@@ -105,7 +106,7 @@ def as_table(rollouts: list[Rollout]) -> str:
             else "moving"
         )
         table.add_row(
-            *(rollout.feature, f"{rollout.percentage.normalize():f} %", rollout.stage),
+            *(rollout.feature, percent(rollout.percentage), rollout.stage),
             *(f"{rollout.stage_started_at:%Y-%m-%d %H:%M}", rollout.timeline, state),
         )
     with console.capture() as captured:

@@ -19,6 +19,7 @@ from rollout.presentation.charts import chart_svg
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
 from rollout.rehearsal.simulation import Look, Run, notable, points, rehearse, unmet
+from rollout.units import percent, ratio
 
 Rehearsal = tuple[str, Scenario, Run]  # by its name
 
@@ -154,7 +155,7 @@ def as_report(name: str, scenario: Scenario, run: Run) -> str:
     return "\n".join(
         [
             f"{name}: {scenario.description}",
-            f"{scenario.timeline}, from {scenario.percentage:g} %, seed {run.seed}",
+            f"{scenario.timeline}, from {percent(scenario.percentage)}, seed {run.seed}",
             printed(as_table(run)),
             *summary(run),
             *expectation(scenario.expected, run),
@@ -174,7 +175,7 @@ def as_table(run: Run) -> Table:
                 table.add_row("…", "", "", "", "", f"{gap} more such changes; --json has them all")
             continue
         table.add_row(
-            *(clock(look.minute), f"{look.percentage:g} %", Text(look.signal, STYLES[look.signal])),
+            *(clock(look.minute), percent(look.percentage), Text(look.signal, STYLES[look.signal])),
             *(str(look.score), migrations(look), told_of(look)),
         )
     return table
@@ -195,11 +196,11 @@ def told_of(look: Look) -> Text:
 
 def migrations(look: Look) -> str:
     success = look.migration_success
-    return "" if success is None else f"{success:.1%} of {look.succeeded + look.failed}"
+    return "" if success is None else f"{ratio(success)} of {look.succeeded + look.failed}"
 
 
 def summary(run: Run) -> Iterator[str]:
-    yield f"{clock(run.ended)}: {WORDS[run.outcome]}, at {run.percentage:g} %."
+    yield f"{clock(run.ended)}: {WORDS[run.outcome]}, at {percent(run.percentage)}."
     if run.full_at is not None:
         yield f"Everybody had the feature at {clock(run.full_at)}."
     if run.broke is not None:
@@ -228,7 +229,7 @@ def as_overview(runs: list[Rehearsal]) -> str:
         wrong = unmet(run, scenario.expected) if scenario.expected else []
         verdict = Text("; ".join(wrong), "bold red") if wrong else Text("yes", "green")
         table.add_row(
-            *(name, WORDS[run.outcome], clock(run.ended), f"{run.highest:g} %", str(len(run.looks)), verdict)
+            *(name, WORDS[run.outcome], clock(run.ended), percent(run.highest), str(len(run.looks)), verdict)
         )
     return printed(table)
 

@@ -247,7 +247,7 @@ def test_what_an_earlier_stage_came_to_says_nothing_about_this_one(
     stage.check()
     operations.set_percentage(stage.feature, Decimal(20), reason="on")
     page = words(viewer.get(stage.screen))
-    assert "Not checked yet. The judge looks every minute." in page
+    assert "Not checked yet. The judge looks every 1 min." in page
     assert "Not checked yet in this stage." in page
     assert "not checked yet" in words(viewer.get(LIST, {"q": stage.feature}))
 
@@ -439,7 +439,7 @@ def test_a_check_is_shown_with_all_that_it_knew(canary: Callable[..., Canary], v
     path = f"/admin/rollout/check/{made.pk}/change/"
     answer = viewer.get(path)
     page = words(answer)
-    for text in ("Error threshold 15", "Check interval 0:01:00 h", "Steps 10, 50, 100", "8 from 4 clients"):
+    for text in ("Error threshold 15", "Check interval 1 min", "Steps 10, 50, 100", "8 from 4 clients"):
         assert text in page
     assert f"/admin/rollout/check/{later.pk}/" in answer.text
     listed = words(

@@ -754,7 +754,7 @@ def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(sign_in: Sign, m
     [
         ({}, "Nobody gets the feature yet. Promote starts it at 10 %."),
         ({"on_hold": True}, "until somebody resumes it. After that, promote starts it at 10 %."),
-        ({"percentage": 10}, "Not checked yet. The judge looks every minute."),
+        ({"percentage": 10}, "Not checked yet. The judge looks every 1 min."),
         ({"percentage": 100, "stage": "complete"}, "Complete: every browser gets the feature."),
         ({"percentage": 10, "enabled": False}, "Nobody gets the feature until it is enabled; then 10 %"),
         ({"percentage": 10, "emergency_stop": True}, "Release brings it back at 10 %."),

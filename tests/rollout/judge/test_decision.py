@@ -241,7 +241,7 @@ def test_a_day_at_100_percent_within_the_limits_is_complete() -> None:
 @pytest.mark.parametrize(
     ("always", "first", "why"),
     [
-        ({"succeeded": 99, "failed": 1}, {}, "migration success under 99.5%"),
+        ({"succeeded": 99, "failed": 1}, {}, "migration success under 99.5 %"),
         ({}, {"kill_switch": 6}, "6 users of a kill switch"),
         ({}, {"error_sessions": 30}, "30 of 28800 sessions had errors"),
     ],

@@ -1,0 +1,39 @@
+"""Percents and durations in words: the one formatter of each. Pure."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400  # s
+
+
+def percent(percentage: Decimal | float) -> str:
+    """Return a percentage (0-100) as text: ``10 %``, ``99.512 %``.
+
+    A Decimal was entered, so all its digits count. A float was computed, and is rounded to three decimals: as fine as
+    the judge's thresholds, so that a rate just under one does not look equal to it.
+    """
+    exact = percentage if isinstance(percentage, Decimal) else Decimal(f"{percentage:.3f}")
+    return f"{exact.normalize():f} %"
+
+
+def ratio(share: Decimal | float) -> str:
+    """Return a share (0-1) as a percentage: ``0.995`` is ``99.5 %``."""
+    return percent(share * 100)
+
+
+def duration(time: timedelta) -> str:
+    """Return a duration in its two largest units: ``30 s``, ``1 min 30 s``, ``1 h 5 min``, ``2 days 3 h``.
+
+    A negative one, of two clocks that disagree, is ``0 s``.
+    """
+    seconds = max(time.total_seconds(), 0.0)
+    if seconds < MINUTE - 0.5:
+        return f"{seconds:.3g} s"
+    if seconds < HOUR - 0.5:
+        large, small, names = MINUTE, 1, ("min", "s")
+    elif seconds < 2 * DAY - MINUTE / 2:
+        large, small, names = HOUR, MINUTE, ("h", "min")
+    else:
+        large, small, names = DAY, HOUR, ("days", "h")
+    whole, rest = divmod(round(seconds / small), large // small)
+    return f"{whole} {names[0]}" + (f" {rest} {names[1]}" if rest else "")

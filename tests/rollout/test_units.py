@@ -1,0 +1,65 @@
+"""Percents and durations read the same on every screen, in every message and at every terminal."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from rollout.units import duration, percent, ratio
+
+
+@pytest.mark.parametrize(
+    ("percentage", "text"),
+    [
+        (Decimal("10.00"), "10 %"),
+        (Decimal("100.00"), "100 %"),
+        (Decimal(0), "0 %"),
+        (Decimal("0.01"), "0.01 %"),
+        (Decimal("1.7501"), "1.7501 %"),  # entered, so not rounded
+        (100, "100 %"),
+        (50.0, "50 %"),
+        (99.5123, "99.512 %"),
+        (99.99999, "100 %"),
+    ],
+)
+def test_percentages(percentage: Decimal | float, text: str) -> None:
+    assert percent(percentage) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.07, "7 %"),
+        (0.995, "99.5 %"),
+        (1, "100 %"),
+        (Decimal("0.020000"), "2 %"),
+        (Decimal(0), "0 %"),
+        (Decimal("0.1"), "10 %"),
+        (Decimal("0.017501"), "1.7501 %"),
+    ],
+)
+def test_shares_are_percentages(share: Decimal | float, text: str) -> None:
+    assert ratio(share) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (0, "0 s"),
+        (0.5, "0.5 s"),
+        (30, "30 s"),
+        (59.4, "59.4 s"),
+        (59.6, "1 min"),
+        (90, "1 min 30 s"),
+        (3599.4, "59 min 59 s"),
+        (3599.6, "1 h"),
+        (3 * 3600 + 300, "3 h 5 min"),
+        (86_400, "24 h"),
+        (2 * 86_400 - 31, "47 h 59 min"),
+        (2 * 86_400 - 20, "2 days"),
+        (90 * 86_400 + 2 * 3600, "90 days 2 h"),
+    ],
+)
+def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == text
