@@ -51,7 +51,7 @@ lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgra
 	@$(PIP_COMPILE) $(ARGS) requirements/run.in -o requirements/run.txt
 	@$(PIP_COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
 
-clean: ## remove the virtualenv and every cache; your data in .fundapi stays
+clean: ## remove the virtualenv and every cache; your data stays (FUNDAPI_HOME)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench test-results staticfiles \
 		node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

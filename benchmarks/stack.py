@@ -5,7 +5,6 @@ import platform
 import secrets
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from psycopg import sql
 
 from fundapi.embedded import services
 from fundapi.embedded.programs import postgres_directory, valkey_server
+from fundapi.embedded.reach import temporary_directory
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent
@@ -75,8 +75,7 @@ def stack(settings: str = "benchmarks.settings") -> Iterator[Stack]:
 
     The services are always private, whatever DATABASE_URL says: some measurements write millions of rows.
     """
-    with tempfile.TemporaryDirectory(prefix="fundapi-bench-", ignore_cleanup_errors=True) as directory:
-        home = Path(directory)
+    with temporary_directory("fundapi-bench-") as home:
         with services(home, environ={}) as found:
             _preload_statistics(str(found.superuser_url))
         with services(home, environ={}) as found:

@@ -5,9 +5,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from chaos.stack import Stack
+from fundapi.embedded.reach import temporary_directory
 
 SIZE = "300m"  # of which a new PostgreSQL takes 60 MB, and its log 80 MB at most
 FULL, EMPTY = 4.0, 4.0  # s
@@ -20,9 +20,9 @@ class NotRoot(Exception):
 @contextmanager
 def small_disk() -> Iterator[Path]:
     """A directory with room for ``SIZE``. Raises NotRoot."""
-    with TemporaryDirectory(prefix="fundapi-disk-") as directory:
+    with temporary_directory("fundapi-disk-") as directory:
         mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=711", "tmpfs", directory],
+            ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=711", "tmpfs", str(directory)],
             check=False,
             capture_output=True,
             text=True,
@@ -30,9 +30,9 @@ def small_disk() -> Iterator[Path]:
         if mounted.returncode != 0:
             raise NotRoot(mounted.stderr.strip())
         try:
-            yield Path(directory)
+            yield directory
         finally:
-            subprocess.run(["umount", "--lazy", directory], check=True)
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def disk_full(stack: Stack, _random: random.Random) -> Iterator[float]:

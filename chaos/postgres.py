@@ -43,7 +43,7 @@ class Postgres(Embedded):
         self.account.make_directory(self.home.postgres)
         subprocess.run(
             [
-                postgres_directory() / "pg_basebackup",
+                postgres_directory(self.account) / "pg_basebackup",
                 *("--dbname", f"host=127.0.0.1 port={port} user=postgres"),
                 *("--pgdata", str(self.home.postgres), "--write-recovery-conf", "--checkpoint=fast"),
             ],

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -28,7 +27,7 @@ from fundapi.embedded import run as make_run
 from fundapi.embedded.home import PROJECT, Home
 from fundapi.embedded.manager import Manager
 from fundapi.embedded.processes import dying_with_parent, service_account
-from fundapi.embedded.programs import let_account_in
+from fundapi.embedded.reach import temporary_directory
 from fundapi.embedded.valkey import Valkey
 
 TICK = 0.02  # s between looks at the programs
@@ -43,7 +42,6 @@ class Stack:
         self.home = Home.at(directory)
         self.home.make()
         self.account = service_account()
-        let_account_in(self.home, self.account)
         self.postgres = Postgres(database, self.account)
         self.postgres.start()
         sockets = directory / "sockets"
@@ -228,9 +226,8 @@ def running(database: Path | None = None, *, proxied: bool = True, **env: str) -
         proxied: whether the programs reach it through the proxy, which hides what a lost connection looks like.
         env: more environment variables for the programs.
     """
-    with TemporaryDirectory(prefix="fundapi-chaos-", ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o711)
-        stack = Stack(Path(directory), database or Path(directory) / "primary", proxied=proxied, **env)
+    with temporary_directory("fundapi-chaos-") as directory:
+        stack = Stack(directory, database or directory / "primary", proxied=proxied, **env)
         try:
             stack.heal()
             yield stack

@@ -5,16 +5,15 @@ The home is thrown away afterwards, so two runs at once never meet. xdist's work
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 import pytest
 from httpx._transports import default
 
 from fundapi.embedded import services
+from fundapi.embedded.reach import temporary_directory
 
 _running = None
 # Every client of httpx reads all certificates of the machine: 50 ms, thousands of times, and hardly a test talks TLS.
@@ -25,10 +24,10 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would b
 @contextmanager
 def throw_away_services() -> Iterator[None]:
     with (
-        tempfile.TemporaryDirectory(prefix="fundapi-tests-", ignore_cleanup_errors=True) as home,
-        services(Path(home), durable=False) as found,
+        temporary_directory("fundapi-tests-") as home,
+        services(home, durable=False) as found,
     ):
-        os.environ["FUNDAPI_HOME"] = home
+        os.environ["FUNDAPI_HOME"] = str(home)
         os.environ["TEST_SUPERUSER_URL"] = found.superuser_url or found.database_url
         yield
 

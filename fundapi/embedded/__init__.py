@@ -11,7 +11,8 @@ The map:
     home       what lies where in the home, its locks, the secrets made once
     client     `services()`: join the services of a home, starting them when nobody has
     keeper     the background process that runs both services exactly as long as somebody uses the home
-    programs   where the packages put PostgreSQL's and Valkey's programs
+    reach      what root's stand-in account has to reach: data outside a closed home, throw-away directories
+    programs   PostgreSQL's and Valkey's programs: the packages', or copies that the account may run
     sockets    the directory of the services' sockets, in the home or, for a long path, a temporary one
     postgres   one PostgreSQL server: made, started, stopped
     valkey     one Valkey server: started, stopped

@@ -44,12 +44,22 @@ class Home:
         return self.path / "logs"
 
     @property
+    def outside(self) -> Path:
+        """A link to the services' directory, when root's stand-in account cannot enter the home (see `reach`)."""
+        return self.path / "outside"
+
+    @property
+    def services(self) -> Path:
+        """The directory of the services' data and sockets: the home itself, or the one that `outside` leads to."""
+        return self.outside.readlink() if self.outside.is_symlink() else self.path
+
+    @property
     def postgres(self) -> Path:
-        return self.path / "postgres"
+        return self.services / "postgres"
 
     @property
     def valkey(self) -> Path:
-        return self.path / "valkey"
+        return self.services / "valkey"
 
     @property
     def users_lock(self) -> Path:
@@ -87,6 +97,7 @@ class Home:
             if not self.path.exists():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.mkdir(mode=mode, exist_ok=True)
+                self.path.chmod(mode)  # whatever the umask
             owner = self.path.stat().st_uid
             if owner != os.geteuid():
                 raise EmbeddedError(

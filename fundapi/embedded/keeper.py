@@ -22,7 +22,7 @@ from types import FrameType
 from fundapi.embedded.home import EmbeddedError, Home, Lock
 from fundapi.embedded.postgres import Postgres
 from fundapi.embedded.processes import service_account
-from fundapi.embedded.programs import let_account_in
+from fundapi.embedded.reach import make_reachable
 from fundapi.embedded.sockets import make_socket_directory, remove_socket_directory
 from fundapi.embedded.valkey import Valkey
 
@@ -35,9 +35,8 @@ class Keeper:
         self.home = home
         self.told_to_stop = False
         account = service_account()
-        self.opened = let_account_in(home, account)
+        self.notice = make_reachable(home, account)
         self.sockets = make_socket_directory(home, account)
-        self.opened += account.let_through(self.sockets)
         self.postgres = Postgres(home, account, self.sockets, durable=durable)
         self.valkey = Valkey(home, account, self.sockets)
 
@@ -113,12 +112,8 @@ def main(path: str, ready_fd: int, *, durable: bool) -> None:
             say(traceback.format_exc())
             tell(ready_fd, error=str(error))
             return
-        if keeper.opened:
-            opened = " ".join(map(str, keeper.opened))
-            tell(
-                ready_fd,
-                notice=f"chmod o+x {opened}: PostgreSQL refuses root, so its account must pass there",
-            )
+        if keeper.notice:
+            tell(ready_fd, notice=keeper.notice)
         tell(ready_fd, ready="")
         os.close(ready_fd)
         say("ready")

@@ -1,10 +1,12 @@
 """One private PostgreSQL server on a unix socket: made, started, stopped."""
 
+import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -95,11 +97,11 @@ class Postgres:
 
     def _popen(self, program: str, *arguments: str, output: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-            [postgres_directory() / program, *arguments],
+            [postgres_directory(self.account) / program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            cwd=self.home.path,
+            cwd=self.home.services,
             env=TIDY,
             start_new_session=True,
             # For the server SIGINT is a fast shutdown. The keeper has one thread, so this is safe after fork.
@@ -109,6 +111,7 @@ class Postgres:
 
     def _check_or_make_data(self) -> None:
         data = self.home.postgres
+        self._move_data(self.home.path / "postgres")
         if not data.exists() or not any(data.iterdir()):
             self._make_data()
             return
@@ -125,16 +128,36 @@ class Postgres:
                 "the old one (pg_dump), move it away and load the dump, or set FUNDAPI_HOME elsewhere"
             )
 
+    def _move_data(self, before: Path) -> None:
+        """Move the data of a home that its account may no longer enter. What is there is never overwritten."""
+        data = self.home.postgres
+        if data.exists() or not before.exists():
+            return
+        self._stop_leftovers(before)
+        with suppress(OSError):  # it is on another file system
+            before.rename(data)
+            return
+        draft = self.home.services / "postgres.incomplete"
+        shutil.rmtree(draft, ignore_errors=True)
+        copy = ["cp", "-a", str(before), str(draft)]  # with owners, which shutil does not keep
+        copied = subprocess.run(copy, check=False, capture_output=True, text=True, env=TIDY)
+        if copied.returncode != 0:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise EmbeddedError(f"cannot move {before} to {data}: {copied.stderr.strip()}")
+        os.sync()
+        draft.rename(data)
+        shutil.rmtree(before)
+
     def _major_version(self) -> str:
-        command = [str(postgres_directory() / "postgres"), "--version"]
+        command = [str(postgres_directory(self.account) / "postgres"), "--version"]
         return subprocess.check_output(command, text=True, env=TIDY).split()[-1].partition(".")[0]
 
     def _make_data(self) -> None:
         """initdb beside the final place, moved there when complete: a half-made one never counts as data."""
-        draft = self.home.path / "postgres.incomplete"
+        draft = self.home.services / "postgres.incomplete"
         # A killed keeper's initdb clears its directory away when it ends, and by then that would be ours.
-        signal_all(leftovers("initdb", self.home.path, self.account), signal.SIGKILL, wait=5)
-        for where in (self.home.path, draft):  # what it had started, before and after it went there
+        signal_all(leftovers("initdb", self.home.services, self.account), signal.SIGKILL, wait=5)
+        for where in (self.home.services, draft):  # what it had started, before and after it went there
             self._stop_leftovers(where)
         shutil.rmtree(draft, ignore_errors=True)
         self.account.make_directory(draft)

@@ -4,7 +4,6 @@ import ctypes
 import os
 import pwd
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -46,34 +45,20 @@ class Account:
             os.chown(path, self.uid, 0)
             path.chmod(0o770)
 
-    def let_through(self, path: Path) -> list[Path]:
-        """Let this account pass through the parents of `path`: search permission only, and only where it
-        lacks it.
+    def may_enter(self, directory: Path) -> bool:
+        """Return whether this account may pass to `directory` and search it, by the permissions of both."""
+        if not self.borrowed:
+            return True
+        return all(self._has(path, 0o1) for path in (directory.resolve(), *directory.resolve().parents))
 
-        Returns the directories that were changed.
-        """
-        changed = []
-        for parent in reversed(path.resolve().parents) if self.borrowed else ():
-            there = parent.stat()
-            if there.st_uid == self.uid:
-                search = stat.S_IXUSR
-            else:
-                search = stat.S_IXGRP if there.st_gid == self.gid else stat.S_IXOTH
-            if not there.st_mode & search:
-                parent.chmod(there.st_mode | search)
-                changed.append(parent)
-        return changed
+    def may_read(self, tree: Path) -> bool:
+        """Return whether this account may use what a package manager has put into `tree`, under one umask."""
+        return not self.borrowed or (self.may_enter(tree) and self._has(tree, 0o5))
 
-    def let_read(self, tree: Path) -> None:
-        """Let everybody read and run what lies in `tree`, if a package was installed there under a strict
-        umask.
-        """
-        if not self.borrowed or tree.stat().st_mode & stat.S_IROTH:
-            return
-        for path in (*tree.rglob("*"), tree):  # the directory last: it is what was looked at
-            mode = path.lstat().st_mode
-            if not stat.S_ISLNK(mode):
-                path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
+    def _has(self, path: Path, mode: int) -> bool:
+        there = path.stat()
+        shift = 6 if there.st_uid == self.uid else 3 if there.st_gid == self.gid else 0
+        return not mode & ~(there.st_mode >> shift)
 
 
 def service_account() -> Account:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fundapi.embedded.home import EmbeddedError, Home
 from fundapi.embedded.processes import Account
+from fundapi.embedded.reach import temporary_directories
 
 LONGEST_NAME = ".s.PGSQL.5432"
 PATH_MAX = 100  # bytes; macOS allows 103, Linux 107
@@ -19,7 +20,7 @@ def make_socket_directory(home: Home, account: Account) -> Path:
 
     Raises EmbeddedError when there is none.
     """
-    directory = home.path / "sockets"
+    directory = home.services / "sockets"
     if not _usable(directory):
         return _noted(home, account) or _temporary(home, account)
     account.make_directory(directory)
@@ -28,7 +29,7 @@ def make_socket_directory(home: Home, account: Account) -> Path:
 
 def remove_socket_directory(home: Home, directory: Path) -> None:
     """Remove a temporary directory; the one in the home stays."""
-    if directory.parent != home.path:
+    if directory.parent != home.services:
         shutil.rmtree(directory, ignore_errors=True)
         home.socket_note.unlink(missing_ok=True)
 
@@ -46,7 +47,7 @@ def _noted(home: Home, account: Account) -> Path | None:
 
 
 def _temporary(home: Home, account: Account) -> Path:
-    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp")):  # noqa: S108 - mkdtemp's is new and ours
+    for parent in temporary_directories(account):
         directory = Path(tempfile.mkdtemp(prefix="fundapi-", dir=parent))
         if _usable(directory):
             account.make_directory(directory)

@@ -10,8 +10,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -23,6 +21,7 @@ from django.db import connection
 
 from chaos.proxy import Proxy
 from fundapi.embedded import services
+from fundapi.embedded.reach import temporary_directory
 from tests.conftest import Api
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import Gate, eventually
@@ -197,13 +196,13 @@ class Retrying(threading.Thread):
 def test_restarts_and_crashes_of_postgresql_under_load_lose_and_double_no_acknowledged_fund() -> None:
     """Durable, unlike the database of the other tests: a crash may forget nothing."""
     with (
-        TemporaryDirectory(prefix="fundapi-crash-", ignore_cleanup_errors=True) as home,
-        services(Path(home), environ={}) as found,
+        temporary_directory("fundapi-crash-") as home,
+        services(home, environ={}) as found,
     ):
         private: dict[str, Any] = {
             "DATABASE_URL": found.database_url,
             "REDIS_URL": found.redis_url,
-            "FUNDAPI_HOME": home,
+            "FUNDAPI_HOME": str(home),
         }
         manage = [sys.executable, "manage.py"]
         subprocess.run([*manage, "migrate", "-v0"], cwd=PROJECT, env=os.environ | private, check=True)
@@ -218,7 +217,7 @@ def test_restarts_and_crashes_of_postgresql_under_load_lose_and_double_no_acknow
             try:
                 for fault in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # fast, immediate, crash
                     progress(clients)
-                    replaced(home, fault)
+                    replaced(str(home), fault)
                     progress(clients)
             finally:
                 stop.set()

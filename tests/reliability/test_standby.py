@@ -6,16 +6,13 @@ import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 from chaos.postgres import Postgres
-from fundapi.embedded.home import Home
 from fundapi.embedded.processes import service_account
-from fundapi.embedded.programs import let_account_in
+from fundapi.embedded.reach import temporary_directory
 from tests.reliability.gates import eventually
 from tests.servers import PROJECT, Server, running_server
 
@@ -26,13 +23,8 @@ WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 @pytest.fixture(scope="module")
 def primary() -> Iterator[Postgres]:
     """A PostgreSQL of our own: how it replicates is a setting of the whole server."""
-    with TemporaryDirectory(prefix="fundapi-standby-", dir="/tmp") as directory:
-        Path(directory).chmod(0o711)
-        account = service_account()
-        home = Home.at(directory)
-        home.make()
-        let_account_in(home, account)
-        postgres = Postgres(Path(directory) / "primary", account)
+    with temporary_directory("fundapi-standby-") as directory:
+        postgres = Postgres(directory / "primary", service_account())
         postgres.start()
         yield postgres
         postgres.stop()

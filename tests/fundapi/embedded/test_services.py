@@ -3,6 +3,9 @@
 Real processes, killed for real. Each test has a home of its own, copied from one that was made once.
 """
 
+import errno
+import importlib.machinery
+import importlib.util
 import json
 import os
 import pwd
@@ -25,8 +28,11 @@ import redis
 from django.db.utils import ConnectionHandler
 
 from fundapi.embedded import EmbeddedError, Home, Services, services
+from fundapi.embedded.postgres import Postgres
 from fundapi.embedded.processes import is_alive, service_account
 from fundapi.embedded.programs import postgres_directory
+from fundapi.embedded.reach import make_reachable, state_directory, temporary_directory
+from fundapi.embedded.sockets import make_socket_directory
 
 PROJECT = Path(__file__).resolve().parents[3]
 USER = """\
@@ -127,10 +133,10 @@ def remembers(found: Services) -> bool:
 @pytest.fixture(scope="module")
 def made() -> Iterator[Path]:
     """A home that was used once."""
-    with tempfile.TemporaryDirectory(prefix="home-") as path:
+    with temporary_directory("home-") as path:
         with services(path, durable=False, environ={}):
             pass
-        yield Path(path)
+        yield path
 
 
 @pytest.fixture
@@ -417,6 +423,166 @@ def test_somebody_elses_home_is_refused(new_home: Path) -> None:
     os.chown(new_home, 12345, 12345)
     with pytest.raises(EmbeddedError, match="belongs to user id 12345"), services(new_home, environ={}):
         pass
+
+
+def permissions(home: Path) -> dict[Path, int]:
+    """The permissions of the directories above a home."""
+    return {path: path.stat().st_mode for path in home.parents}
+
+
+@pytest.fixture
+def closed(home: Path) -> Iterator[Path]:
+    """A home with data from before, in a directory like /root that has been closed since to everybody else."""
+    home.parent.chmod(0o700)
+    yield home
+    for link in home.parent.glob("*/outside"):
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+
+
+@as_root
+def test_a_closed_home_has_its_data_outside_and_no_permissions_change(
+    closed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also two of them side by side, one of them new."""
+    before, new = permissions(closed), closed.with_name("new")
+    with services(new, durable=False, environ={}) as one:
+        outside = (new / "outside").readlink()
+        assert f"the data is in {outside}" in capsys.readouterr().err
+        assert outside.parent == state_directory(service_account())
+        remember(one)
+        with services(closed, durable=False, environ={}) as other:
+            remember(other)
+            assert one.database_url != other.database_url
+        assert remembers(one)
+    capsys.readouterr()
+    for home in (new, closed):
+        with services(home, durable=False, environ={}) as again:
+            assert remembers(again)
+        assert nothing_runs_in(home)
+        assert nothing_runs_in((home / "outside").readlink())
+        assert not (home / "postgres").exists()
+    assert capsys.readouterr().err == ""  # said once
+    assert permissions(closed) == before
+
+
+@as_root
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same file system", "another file system"])
+def test_data_of_a_home_that_was_closed_since_is_moved(
+    closed: Path, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
+) -> None:
+    """Even when everything was killed but a session that has not noticed."""
+    closed.parent.chmod(0o755)
+    user = User(closed)
+    remember(user.ready())
+    [keeper], [session, *others] = (at_work_in(closed)[name] for name in ("keeper", "postgres"))
+    if session in keeper.children():  # the server itself
+        others, session = [session, *others[1:]], others[0]
+    for process in (session, *others):
+        process.suspend()  # so that none sees another die
+    for process in (*others, keeper):
+        process.kill()
+    user.kill()
+    closed.parent.chmod(0o700)
+    if elsewhere:
+        monkeypatch.setattr(Path, "rename", refuse_for(closed / "postgres", Path.rename))
+    home, account = Home.at(closed), service_account()
+    assert make_reachable(home, account)
+    postgres = Postgres(home, account, make_socket_directory(home, account), durable=False)
+    postgres.start()
+    try:
+        with psycopg.connect(postgres.url("fundapi", "fundapi")) as connection:
+            assert connection.execute("SELECT answer FROM memory").fetchone() == (42,)
+        assert not (closed / "postgres").exists()
+        assert not is_alive(session)
+    finally:
+        postgres.stop()
+
+
+def refuse_for(source: Path, rename: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+    """`Path.rename` as if `source` were on another file system than every target."""
+
+    def renamed(path: Path, target: Path) -> Path:
+        if path == source:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    return renamed
+
+
+@as_root
+def test_a_closed_home_may_be_moved_and_a_copy_of_it_is_refused(closed: Path) -> None:
+    """The copy would work on the data of its original."""
+    with services(closed, durable=False, environ={}) as found:
+        remember(found)
+    copy, moved = closed.with_name("copy"), closed.with_name("moved")
+    subprocess.run(["cp", "-a", closed, copy], check=True)
+    with pytest.raises(EmbeddedError, match=f"is a copy of {closed}"), services(copy, environ={}):
+        pass
+    shutil.rmtree(copy)
+    closed.rename(moved)
+    with services(moved, durable=False, environ={}) as found:
+        assert remembers(found)
+    shutil.rmtree((moved / "outside").readlink())
+    with (
+        pytest.raises(EmbeddedError, match="which is gone: bring it back, or remove"),
+        services(moved, environ={}),
+    ):
+        pass
+    assert nothing_runs_in(moved)
+    moved.rename(closed)
+
+
+@as_root
+def test_programs_in_a_closed_virtualenv_are_copied_once(
+    new_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, installed = service_account(), postgres_directory().parents[1]
+    system, closed = new_home.with_name("system"), new_home.with_name("closed")
+    system.mkdir(mode=0o755)
+    closed.mkdir(mode=0o700)
+    for tree in (installed, installed.with_suffix(".libs")):
+        subprocess.run(["cp", "-a", tree, closed], check=True)
+    private = closed / installed.name / "pginstall" / "bin" / "initdb"
+    private.chmod(0o700)
+    monkeypatch.setattr("fundapi.embedded.reach.SYSTEM", system)
+    spec = importlib.machinery.ModuleSpec(
+        installed.name, None, origin=str(closed / installed.name / "__init__.py")
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    programs = postgres_directory(account)
+    assert system in programs.parents
+    data = new_home.with_name("data")
+    account.make_directory(data)
+    subprocess.run(  # type: ignore[call-overload]  # no overload takes ** of a dict
+        [programs / "initdb", "--no-sync", "-D", data],
+        check=True,
+        cwd=data,
+        capture_output=True,
+        **account.popen_options(),
+    )
+    made = programs.stat().st_ino
+    assert (postgres_directory(account), programs.stat().st_ino) == (programs, made)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (closed, private)] == [0o700, 0o700]
+    assert [path.name for path in (system / "fundapi").iterdir()] == [programs.parents[2].name]
+
+
+@as_root
+def test_a_directory_that_somebody_else_made_is_not_trusted(
+    new_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a temporary directory anybody may have been first."""
+    system, temporary, account = new_home.with_name("s"), new_home.with_name("t"), service_account()
+    monkeypatch.setattr("fundapi.embedded.reach.SYSTEM", system / "missing")
+    monkeypatch.setattr("fundapi.embedded.reach.temporary_directories", lambda _: [system, temporary])
+    for directory in (system, temporary):
+        (directory / "fundapi").mkdir(parents=True)
+    assert state_directory(account) == system / "fundapi"
+    os.chown(system / "fundapi", 12345, 12345)
+    assert state_directory(account) == temporary / "fundapi"
+    (temporary / "fundapi").rmdir()
+    (temporary / "fundapi").symlink_to("/root")
+    with pytest.raises(EmbeddedError, match="there is no directory that its account may enter"):
+        state_directory(account)
 
 
 @as_root

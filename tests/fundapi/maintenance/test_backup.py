@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -28,7 +27,8 @@ from django.test import Client
 from chaos.postgres import Postgres
 from fundapi.embedded.home import Home
 from fundapi.embedded.processes import TIDY, Account, service_account
-from fundapi.embedded.programs import let_account_in, postgres_directory
+from fundapi.embedded.programs import postgres_directory
+from fundapi.embedded.reach import temporary_directory
 from fundapi.maintenance import backup
 from fundapi.maintenance.backup import BackupError
 from fundapi.maintenance.consistency import check
@@ -87,12 +87,8 @@ def manage(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def deployment(database: None) -> Iterator[Deployment]:
-    with TemporaryDirectory(prefix="fundapi-backup-", dir="/tmp") as name:
-        directory, account = Path(name), service_account()
-        directory.chmod(0o711)
-        home = Home.at(directory)
-        home.make()
-        let_account_in(home, account)
+    with temporary_directory("fundapi-backup-") as directory:
+        account = service_account()
         account.make_directory(directory / "archive")
         archiving = settings_of(0)
         archiving["archive_command"] = archiving["archive_command"].replace(
@@ -453,7 +449,7 @@ def base_backup(deployment: Deployment, target: Path) -> None:
         ("pg_verifybackup", "--quiet", str(target)),
     ):
         subprocess.run(
-            [postgres_directory() / program, *arguments],
+            [postgres_directory(deployment.account) / program, *arguments],
             check=True,
             env=TIDY,
             cwd=target.parent,
@@ -471,7 +467,6 @@ def test_recovery_to_a_point_in_time_has_what_was_acknowledged_by_then_and_nothi
     earlier, later = uuid.uuid4().hex, uuid.uuid4().hex
     directory = deployment.directory / "recovery"
     Home.at(directory).make()
-    deployment.account.let_through(directory / "postgres")
     base_backup(deployment, directory / "postgres")
     with connected(deployment.postgres, "fundapi"), deployment.postgres.superuser() as superuser:
         told = send(deployment, earlier)
