@@ -79,7 +79,7 @@ def upgraded(database: None) -> Iterator[Upgraded]:
     with psycopg.connect(database_url(), autocommit=True) as home:
         home.execute(f"CREATE DATABASE {name}")
         psql = [
-            postgres_directory() / "psql",
+            str(postgres_directory() / "psql"),
             "--quiet",
             "--set=ON_ERROR_STOP=1",
             f"--file={VERSION}",
