@@ -1,6 +1,6 @@
 """Who signs in, who fails to, and who has failed too often: django-axes, told what is particular here.
 
-Its tables are the audit (docs/explanation/security.md). Beside each row there is a log line, without what was typed:
+Its tables are the audit (docs/reference/security.md). Beside each row there is a log line, without what was typed:
 people type passwords into the wrong field.
 """
 

@@ -1,4 +1,4 @@
-"""Sign-ins in the admin: the record of them, failed ones, lock-outs (docs/explanation/security.md)."""
+"""Sign-ins in the admin: the record of them, failed ones, lock-outs (docs/reference/security.md)."""
 
 from contextlib import suppress
 from typing import Any

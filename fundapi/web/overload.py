@@ -9,7 +9,7 @@ Django keeps a connection to PostgreSQL, and one to Valkey, for each thread. Her
 the thread that is in: a hundred threads may wait, and four connections are open.
 
 A body is read before that, so that a slow client takes nobody's place. Only so many may be slow at once
-(``fundapi.web.serve.readers``); against more of them use a proxy that buffers (docs/explanation/security.md).
+(``fundapi.web.serve.readers``); against more of them use a proxy that buffers (docs/reference/security.md).
 """
 
 import threading
