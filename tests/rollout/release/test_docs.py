@@ -1,41 +1,74 @@
-"""The pages about releasing speak of commands, options and files that exist."""
+"""The pages speak of commands, options, make targets and files that exist."""
 
 import re
 import shlex
-from pathlib import Path
+from importlib.util import find_spec
 
 import pytest
+from django.core.management import get_commands
 
-from docs.tools.commands import COMMANDS, PAGE, page, parser_of
+from docs.tools.commands import COMMANDS, PAGE, described, page, parser_of
 from tests.servers import PROJECT
 
-DOCS = PROJECT / "docs"
-PAGES = [
-    f"how-to/{name}.md"
-    for name in ("runbook", "rollback", "troubleshooting", "rollouts", "simulation", "alerts")
-]
-OURS = {command for commands in COMMANDS.values() for command in commands}
+PAGES = sorted(
+    str(path.relative_to(PROJECT))
+    for path in (*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"))
+    if path != PAGE
+)
+ENDS = {"&&", "||", "|", ";", ">", "2>"}  # what ends a command in a line of a shell
+
+
+def code(name: str) -> tuple[list[str], list[str]]:
+    """Return the lines in blocks of a page, a continued one as one, and the code between its words."""
+    text = (PROJECT / name).read_text()
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    words = re.sub(r"^ *```\w*\n.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return lines, [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", words)]
 
 
 def written_commands() -> list[tuple[str, str]]:
-    """Every command of ours in a block of a page, with the page's name."""
-    found = []
-    for name in PAGES:
-        for block in re.findall(r"^```\w*\n(.*?)^```", (DOCS / name).read_text(), re.DOTALL | re.MULTILINE):
-            lines = re.findall(r"^(?:\S*python )?manage\.py (.+)$", block, re.MULTILINE)
-            found += [(name, line) for line in lines if line.split()[0] in OURS]
-    return found
+    """Return every command in a block of a page, with the page's name."""
+    return [
+        (name, re.sub(r"\$\(.*?\)", "substituted", written[1]).rstrip(")"))
+        for name in PAGES
+        for line in code(name)[0]
+        if (written := re.search(r"(?:^|\s|\()(?:\S*python )?manage\.py (.+)$", line))
+    ]
 
 
 @pytest.mark.parametrize(("name", "line"), written_commands())
 def test_every_command_in_the_docs_is_understood(name: str, line: str) -> None:
     command, *arguments = shlex.split(line, comments=True)
-    assert parser_of(command).parse_args(arguments)
+    ended = next((number for number, word in enumerate(arguments) if word in ENDS), len(arguments))
+    assert parser_of(command).parse_args(arguments[:ended])
 
 
 def test_there_are_commands_in_the_docs() -> None:
     used = {line.split()[0] for _, line in written_commands()}
-    assert used >= set(COMMANDS["Releasing"]) | {"rollout", "simulate_rollout", "check_rollouts"}
+    assert used >= {command for commands in COMMANDS.values() for command in commands}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_between_words_exists_with_its_options(name: str) -> None:
+    for span in code(name)[1]:
+        if written := re.match(r"(?:\S*python )?manage\.py ([a-z_]+)(.*)", span):
+            assert written[1] in get_commands(), span
+            parser = parser_of(written[1])
+            known = "\n".join([parser.format_help(), *described(parser, written[1], 1)])
+            assert all(option in known for option in re.findall(r"--[a-z-]+", written[2])), span
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_make_target_and_module_exists(name: str) -> None:
+    targets = re.search(r"^\.PHONY: (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    lines, spans = code(name)
+    for text in (*lines, *spans):
+        if made := re.match(r"make ([a-z]+)\b", text):
+            assert made[1] in targets[1].split(), text
+        for module in re.findall(r"\bpython -m ([a-z][\w.]*)", text):
+            assert find_spec(module), text
 
 
 def test_the_reference_is_current() -> None:
@@ -44,15 +77,9 @@ def test_the_reference_is_current() -> None:
 
 
 def test_every_test_and_page_that_the_coverage_names_exists() -> None:
-    text = (DOCS / "reference/coverage.md").read_text()
+    text = (PROJECT / "docs/reference/coverage.md").read_text()
     named = re.findall(r"`(tests/[^`]+)`", text) + [
         f"docs/reference/{link}" for link in re.findall(r"\]\(([^)#]+)", text)
     ]
     assert len(named) > 30
     assert [path for path in named if not (PROJECT / path).exists()] == []
-
-
-@pytest.mark.parametrize("name", [*PAGES, "reference/coverage.md", "explanation/judge-statistics.md"])
-def test_every_link_of_a_page_leads_somewhere(name: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", (DOCS / name).read_text())
-    assert [link for link in links if not (DOCS / name).parent.joinpath(Path(link)).exists()] == []
