@@ -16,7 +16,7 @@ from tests.servers import PROJECT, Server
 
 FEATURE = "USE_FUND_STORE"
 TEXT = (PROJECT / "docs/how-to/frontend.md").read_text()
-SIZES = re.findall(r"^\| `/static/(\w+)/(\w+\.js)` \|.*\| (\d+) \|$", TEXT, re.MULTILINE)
+SIZES = re.findall(r"^\| `/static/(\w+)/([\w-]+\.js)` \|.*\| (\d+) \|$", TEXT, re.MULTILINE)
 EXAMPLES = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 

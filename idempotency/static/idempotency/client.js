@@ -16,7 +16,15 @@
  *   For imports and scripts that may run twice.
  */
 
-/** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem">} StorageLike */
+import { ConflictError, OfflineError, ProblemError, TimeoutError } from "./errors.js";
+import { TOKEN, canonical, contentKey, createDraftKeys, pageStorage } from "./keys.js";
+
+export { ConflictError, OfflineError, ProblemError, TimeoutError, readRetryAfter } from "./errors.js";
+export { canonical, contentKey } from "./keys.js";
+export { sha256, sha256Bytes } from "./sha256.js";
+
+/** @typedef {import("./errors.js").UnansweredError} UnansweredError */
+/** @typedef {import("./keys.js").StorageLike} StorageLike */
 
 /**
  * @typedef {object} ClientOptions
@@ -58,182 +66,8 @@ const BACKOFF = 250; // ms
 const BACKOFF_MAX = 8000; // ms
 const RETRY_AFTER_MAX = 30; // s; nobody waits longer in front of a form: say so instead
 const WAIT = 2; // s the server may wait for a first attempt that is still running (Prefer: wait)
-const TOKEN = /^[A-Za-z0-9_.:~-]{1,255}$/;
-
-// --- What can go wrong ----------------------------------------------------------------------------------------
-
-/** The server answered, and not with success: an `application/problem+json` (RFC 9457), or something like it. */
-export class ProblemError extends Error {
-  name = "ProblemError";
-
-  /**
-   * @param {Response} response
-   * @param {any} problem
-   * @param {string} key
-   * @param {number} attempts
-   */
-  constructor(response, problem, key, attempts) {
-    const code = String(problem?.code ?? `http_${response.status}`);
-    super(String(problem?.detail ?? problem?.title ?? `The server answered ${response.status}.`));
-    this.status = response.status;
-    /** A stable name for programs, such as `validation_error`. */
-    this.code = code;
-    this.title = String(problem?.title ?? response.statusText);
-    this.detail = this.message;
-    /** @type {{field: string, code: string, detail: string}[]} */
-    this.errors = Array.isArray(problem?.errors) ? problem.errors : [];
-    /** Seconds, or null. */
-    this.retryAfter = readRetryAfter(response.headers.get("Retry-After"));
-    this.problem = problem;
-    this.response = response;
-    this.key = key;
-    this.attempts = attempts;
-  }
-}
-
-/** The key was used for a request with other content (409 `idempotency_key_reused`). Never retried. */
-export class ConflictError extends ProblemError {
-  name = "ConflictError";
-}
-
-/** No answer came. Whether the request took effect is unknown: send it again with the same key. */
-class UnansweredError extends Error {
-  /**
-   * @param {string} message
-   * @param {string} key
-   * @param {number} attempts
-   * @param {unknown} cause
-   */
-  constructor(message, key, attempts, cause) {
-    super(message, { cause });
-    this.key = key;
-    this.attempts = attempts;
-  }
-}
-
-/** No network, or a server that cannot be reached. */
-export class OfflineError extends UnansweredError {
-  name = "OfflineError";
-}
-
-/** The server did not answer in time. */
-export class TimeoutError extends UnansweredError {
-  name = "TimeoutError";
-}
-
-// --- Keys -----------------------------------------------------------------------------------------------------
-
-/**
- * One text for all payloads of the same value: keys sorted, no white space. It is what is sent, too, so every attempt
- * has the same bytes, a reload later as well.
- * @param {unknown} payload what JSON can say; NaN and Infinity are refused, since JSON would make null of them
- * @returns {string}
- */
-export function canonical(payload) {
-  const text = JSON.stringify(payload, function (_name, value) {
-    if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${value} is not a JSON number`);
-    if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
-    return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
-  });
-  if (text === undefined) throw new TypeError("the payload is nothing that JSON can say");
-  return text;
-}
-
-/**
- * The key of a content: its hash, with the environment in it (runbook, "Environment Scoping").
- * @param {{environment: string, operation: string, nonce?: string}} scope
- * @param {string} content from `canonical`
- * @returns {Promise<string>} `environment|operation|<64 hex digits>`
- */
-export async function contentKey({ environment, operation, nonce = "" }, content) {
-  const hash = await sha256(JSON.stringify([environment, operation, nonce, content]));
-  return `${environment}|${operation}|${hash}`;
-}
-
-/**
- * SHA-256 in hex. Browsers have `crypto.subtle` on HTTPS and localhost alone; elsewhere the same is computed here.
- * @param {string} text
- * @returns {Promise<string>}
- */
-export async function sha256(text) {
-  const bytes = new TextEncoder().encode(text);
-  const digest = globalThis.crypto?.subtle
-    ? new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))
-    : sha256Bytes(bytes);
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/**
- * The same without `crypto.subtle` (FIPS 180-4). Its constants are the first 32 bits of the fractional parts of the
- * square roots (8) and cube roots (64) of the first primes.
- * @param {Uint8Array} bytes
- * @returns {Uint8Array}
- */
-export function sha256Bytes(bytes) {
-  /** @param {number} root */
-  const fraction = (root) => ((root - Math.floor(root)) * 2 ** 32) | 0;
-  /** @type {number[]} */ const primes = [];
-  for (let candidate = 2; primes.length < 64; candidate++) {
-    if (primes.every((prime) => candidate % prime)) primes.push(candidate);
-  }
-  const constants = primes.map((prime) => fraction(Math.cbrt(prime)));
-  const state = Int32Array.from(primes.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
-
-  const padded = new Uint8Array(((bytes.length + 8) >> 6) * 64 + 64);
-  padded.set(bytes);
-  padded[bytes.length] = 0x80;
-  const view = new DataView(padded.buffer);
-  view.setUint32(padded.length - 8, Math.floor(bytes.length / 2 ** 29));
-  view.setUint32(padded.length - 4, bytes.length << 3);
-
-  /** @type {(value: number, by: number) => number} */
-  const rotate = (value, by) => (value >>> by) | (value << (32 - by));
-  const words = new Int32Array(64);
-  const at = (/** @type {number} */ index) => /** @type {number} */ (words[index]);
-  for (let block = 0; block < padded.length; block += 64) {
-    for (let i = 0; i < 16; i++) words[i] = view.getInt32(block + i * 4);
-    for (let i = 16; i < 64; i++) {
-      const [early, late] = [at(i - 15), at(i - 2)];
-      const s0 = rotate(early, 7) ^ rotate(early, 18) ^ (early >>> 3);
-      const s1 = rotate(late, 17) ^ rotate(late, 19) ^ (late >>> 10);
-      words[i] = at(i - 16) + s0 + at(i - 7) + s1;
-    }
-    let [a, b, c, d, e, f, g, h] = /** @type {[number, number, number, number, number, number, number, number]} */ (
-      /** @type {unknown} */ (Array.from(state))
-    );
-    for (let i = 0; i < 64; i++) {
-      const choice = (e & f) ^ (~e & g);
-      const majority = (a & b) ^ (a & c) ^ (b & c);
-      const t1 = h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + choice + (constants[i] ?? 0) + at(i);
-      const t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + majority;
-      [a, b, c, d, e, f, g, h] = [(t1 + t2) | 0, a, b, c, (d + t1) | 0, e, f, g];
-    }
-    [a, b, c, d, e, f, g, h].forEach((value, i) => (state[i] = /** @type {number} */ (state[i]) + value));
-  }
-  const digest = new DataView(new ArrayBuffer(32));
-  state.forEach((value, i) => digest.setInt32(i * 4, value));
-  return new Uint8Array(digest.buffer);
-}
-
-/** @returns {string} */
-function randomToken() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
 
 // --- Retrying -------------------------------------------------------------------------------------------------
-
-/**
- * Read `Retry-After`: seconds, or a date (RFC 9110).
- * @param {string | null} value
- * @returns {number | null} seconds
- */
-export function readRetryAfter(value) {
-  if (!value) return null;
-  if (/^\s*\d+\s*$/.test(value)) return Number(value);
-  const date = Date.parse(value);
-  return Number.isNaN(date) ? null : Math.max(0, (date - Date.now()) / 1000);
-}
 
 /**
  * May this answer be another one next time?
@@ -290,15 +124,6 @@ function sleep(milliseconds, signal, untilOnline) {
 
 // --- The client -----------------------------------------------------------------------------------------------
 
-/** @returns {StorageLike | null} */
-function pageStorage() {
-  try {
-    return globalThis.localStorage ?? null;
-  } catch {
-    return null;
-  }
-}
-
 /**
  * @param {string} url
  * @returns {boolean}
@@ -332,44 +157,7 @@ export function createClient({
     throw new TypeError("environment and operation are 1-255 of A-Z a-z 0-9 _ . : ~ -");
   }
   /** @type {Map<string, Promise<Result>>} */ const running = new Map();
-  /** @type {Map<string, string>} */ const drafts = new Map(); // for browsers that keep nothing
-
-  /**
-   * The random key of a draft, made at the first call and kept in storage until `forget`: a reload sends it again.
-   * @param {string} name of the draft
-   * @returns {string}
-   */
-  function draftKey(name) {
-    const place = `idempotency.draft.${operation}.${name}`;
-    try {
-      const known = storage?.getItem(place);
-      if (known && TOKEN.test(known)) return known;
-    } catch {
-      // blocked: the page's memory has to do
-    }
-    const key = drafts.get(place) ?? randomToken();
-    drafts.set(place, key);
-    try {
-      storage?.setItem(place, key);
-    } catch {
-      // full
-    }
-    return key;
-  }
-
-  /**
-   * Forget the key of a draft: it became a fund, or the person means a new one.
-   * @param {string} name
-   */
-  function forget(name) {
-    const place = `idempotency.draft.${operation}.${name}`;
-    drafts.delete(place);
-    try {
-      storage?.removeItem(place);
-    } catch {
-      // blocked: it was never stored
-    }
-  }
+  const { draftKey, forget } = createDraftKeys(operation, storage);
 
   /**
    * Send `payload` until there is an answer. The same call while it runs (a double click) is the same promise.

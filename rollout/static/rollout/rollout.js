@@ -1,5 +1,5 @@
 /**
- * Does this browser get a feature, and why? The same decisions as `rollout/evaluation.py` and `bucketing.py`.
+ * Does this browser get a feature, and why? Follows the rollouts of a server.
  *
  *     import { createRollouts } from "/static/rollout/rollout.js";
  *     const rollouts = createRollouts();
@@ -10,235 +10,26 @@
  * No dependency, no build step. How to use it: docs/how-to/frontend.md.
  */
 
+import { POLL_INTERVAL, isOlder, parseConfiguration, parseText } from "./configuration.js";
+import { BUCKETS, bucket, evaluate, readSwitches } from "./evaluation.js";
+import { UUID_KEY, stableUuid } from "./identity.js";
 import { browserStorage, getItem, setItem } from "./storage.js";
 
-/**
- * A rollout as `GET /api/rollouts` gives it.
- * @typedef {object} Config
- * @property {string} feature
- * @property {boolean} enabled
- * @property {number} percentage 0-100, at most two decimals
- * @property {boolean} emergencyStop
- * @property {number} hashVersion
- * @property {boolean} [trackMigrations]
- * @property {number} [version]
- */
+export { parseConfiguration } from "./configuration.js";
+export { EMERGENCY, bucket, evaluate, fnv1a32, isExposed, overrideName, readSwitches } from "./evaluation.js";
+export { UUID_KEY, randomUuid, stableUuid } from "./identity.js";
 
-/**
- * What the browser itself has set: an emergency stop, and an opt-out (false) or opt-in (true) by URL and by storage.
- * @typedef {object} Switches
- * @property {boolean} [emergency]
- * @property {boolean | null} [urlOverride]
- * @property {boolean | null} [storedOverride]
- */
-
-/**
- * `unknown`: no configuration of the feature was ever seen, so legacy.
- * @typedef {"emergency_stop" | "opt_out" | "disabled" | "opt_in" | "percentage" | "unknown"} Reason
- */
-
-/** @typedef {{on: boolean, reason: Reason}} Evaluation */
-
+/** @typedef {import("./configuration.js").Config} Config */
+/** @typedef {import("./evaluation.js").Evaluation} Evaluation */
+/** @typedef {import("./evaluation.js").Reason} Reason */
+/** @typedef {import("./evaluation.js").Switches} Switches */
 /** @typedef {import("./storage.js").StorageLike} StorageLike */
 
-/** @typedef {{environment: string, pollInterval: number, rollouts: Config[]}} Configuration */
-
-export const UUID_KEY = "rollouts.uuid";
 export const CONFIGURATION_KEY = "rollouts.configuration";
-export const EMERGENCY = "emergency_rollback"; // in the URL and in storage (runbook, "Runtime Kill Switch")
 
-const BUCKETS = /** @type {Record<number, number>} */ ({ 1: 100, 2: 10_000 });
-const POLL_INTERVAL = 15; // s, until the server has said another
 const FETCH_TIMEOUT = 10_000; // ms; a poll that takes longer is a failed one
 const READY_TIMEOUT = 3000; // ms a page may wait for its first configuration before it starts with what it has
 const JITTER = 0.2; // of the interval, either way: browsers that started together do not poll together
-
-// --- Bucketing ------------------------------------------------------------------------------------------------
-
-/**
- * The 32-bit FNV-1a hash over UTF-16 code units, each folded in whole.
- * @param {string} text
- * @returns {number}
- */
-export function fnv1a32(text) {
-  let value = 0x811c9dc5;
-  for (let index = 0; index < text.length; index++) {
-    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193);
-  }
-  return value >>> 0;
-}
-
-/**
- * The finaliser of MurmurHash3 (Austin Appleby, public domain).
- * @param {number} value
- * @returns {number}
- */
-function finalise(value) {
-  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
-  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
-  return (value ^ (value >>> 16)) >>> 0;
-}
-
-/**
- * The bucket of a browser: 0-99 by hash version 1, 0-9999 by version 2.
- * @param {string} uuid
- * @param {string} feature
- * @param {number} hashVersion
- * @returns {number}
- */
-export function bucket(uuid, feature, hashVersion) {
-  const value = fnv1a32(uuid + feature);
-  return (hashVersion === 1 ? value : finalise(value)) % (BUCKETS[hashVersion] ?? NaN);
-}
-
-/**
- * Do `percentage` (0-100) of the buckets include this one? Never, by a hash version that this module does not know.
- * @param {string} uuid
- * @param {string} feature
- * @param {number} percentage
- * @param {number} hashVersion
- * @returns {boolean}
- */
-export function isExposed(uuid, feature, percentage, hashVersion) {
-  const hundredths = Math.round(percentage * 100); // exact: 0.07 * 10_000 is more than 700 in floating point
-  return bucket(uuid, feature, hashVersion) * 10_000 < hundredths * (BUCKETS[hashVersion] ?? NaN);
-}
-
-// --- Evaluation -----------------------------------------------------------------------------------------------
-
-/**
- * Decide for one browser. From the strongest to the weakest: emergency stop (server, URL, storage), opt-out (URL,
- * storage), disabled, opt-in, percentage. Without a configuration nothing turns the feature on.
- * @param {Config | null | undefined} config
- * @param {string} uuid
- * @param {Switches} [switches]
- * @returns {Evaluation}
- */
-export function evaluate(config, uuid, switches = {}) {
-  const overrides = [switches.urlOverride, switches.storedOverride];
-  if (config?.emergencyStop || switches.emergency) return { on: false, reason: "emergency_stop" };
-  if (overrides.includes(false)) return { on: false, reason: "opt_out" };
-  if (!config) return { on: false, reason: "unknown" };
-  if (!config.enabled) return { on: false, reason: "disabled" };
-  if (overrides.includes(true)) return { on: true, reason: "opt_in" };
-  const on = isExposed(uuid, config.feature, config.percentage, config.hashVersion);
-  return { on, reason: "percentage" };
-}
-
-/**
- * The kill switch of a feature: `USE_FUND_STORE` → `ff_useFundStore`.
- * @param {string} feature
- * @returns {string}
- */
-export function overrideName(feature) {
-  const [first = "", ...rest] = feature.toLowerCase().split("_");
-  return "ff_" + first + rest.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join("");
-}
-
-/**
- * Read the browser's own switches. Of several values in one URL the safer one counts.
- * @param {string} feature
- * @param {{search?: string, storage?: StorageLike | null}} [from] `search` as in `location.search`
- * @returns {{emergency: boolean, urlOverride: boolean | null, storedOverride: boolean | null}}
- */
-export function readSwitches(feature, { search = "", storage = null } = {}) {
-  const url = new URLSearchParams(search);
-  const name = overrideName(feature);
-  const overrides = url.getAll(name).map(asSwitch);
-  return {
-    emergency: [...url.getAll(EMERGENCY), getItem(storage, EMERGENCY)].map(asSwitch).includes(true),
-    urlOverride: overrides.includes(false) ? false : overrides.includes(true) || null,
-    storedOverride: asSwitch(getItem(storage, name)),
-  };
-}
-
-/**
- * `1` and `true` are on, `0` and `false` off; anything else is as if it were not there.
- * @param {string | null} value
- * @returns {boolean | null}
- */
-function asSwitch(value) {
-  const text = value?.toLowerCase();
-  if (text === "1" || text === "true") return true;
-  return text === "0" || text === "false" ? false : null;
-}
-
-// --- Identity -------------------------------------------------------------------------------------------------
-
-/**
- * A random UUID, also where the page is not secure and `crypto.randomUUID` therefore absent.
- * @returns {string}
- */
-export function randomUuid() {
-  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (/** @type {number} */ (bytes[6]) & 0x0f) | 0x40; // version 4
-  bytes[8] = (/** @type {number} */ (bytes[8]) & 0x3f) | 0x80; // its variant
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-}
-
-let pageUuid = ""; // of a browser that keeps nothing: the same for as long as the page lives
-
-/**
- * The uuid of this browser, made on its first visit.
- * @param {StorageLike | null} [storage]
- * @returns {string}
- */
-export function stableUuid(storage = browserStorage()) {
-  const known = getItem(storage, UUID_KEY);
-  if (known) return known;
-  const fresh = randomUuid();
-  return setItem(storage, UUID_KEY, fresh) ? fresh : (pageUuid ||= fresh);
-}
-
-// --- Configuration --------------------------------------------------------------------------------------------
-
-/**
- * Check a document from the server or from storage. A rollout that cannot be read is left out, and so is legacy.
- * @param {any} document
- * @returns {Configuration | null} null when it is no configuration at all
- */
-export function parseConfiguration(document) {
-  if (!Array.isArray(document?.rollouts)) return null;
-  return {
-    environment: String(document.environment ?? ""),
-    pollInterval: Number.isFinite(document.pollInterval) ? document.pollInterval : POLL_INTERVAL,
-    rollouts: document.rollouts.filter(
-      (/** @type {any} */ rollout) =>
-        typeof rollout?.feature === "string" &&
-        typeof rollout.enabled === "boolean" &&
-        typeof rollout.emergencyStop === "boolean" &&
-        Number.isFinite(rollout.percentage) &&
-        Number.isInteger(rollout.hashVersion),
-    ),
-  };
-}
-
-/**
- * @param {string | null} text
- * @returns {Configuration | null}
- */
-function parseText(text) {
-  try {
-    return parseConfiguration(JSON.parse(text ?? "null"));
-  } catch {
-    return null;
-  }
-}
-
-/**
- * Would `candidate` take a rollout back to before `held`? So may a slower tab's answer, which arrives through storage.
- * @param {Configuration} candidate
- * @param {Configuration | null} held
- * @returns {boolean}
- */
-function isOlder(candidate, held) {
-  const versions = new Map(held?.rollouts.map((rollout) => [rollout.feature, rollout.version ?? 0]));
-  return candidate.rollouts.some(({ feature, version = 0 }) => version < (versions.get(feature) ?? 0));
-}
-
-// --- The rollouts of a page -----------------------------------------------------------------------------------
 
 /**
  * @typedef {object} Options

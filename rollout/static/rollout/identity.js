@@ -1,0 +1,36 @@
+/**
+ * The uuid of this browser: what rollouts and telemetry know it by.
+ */
+
+import { browserStorage, getItem, setItem } from "./storage.js";
+
+/** @typedef {import("./storage.js").StorageLike} StorageLike */
+
+export const UUID_KEY = "rollouts.uuid";
+
+/**
+ * A random UUID, also where the page is not secure and `crypto.randomUUID` therefore absent.
+ * @returns {string}
+ */
+export function randomUuid() {
+  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (/** @type {number} */ (bytes[6]) & 0x0f) | 0x40; // version 4
+  bytes[8] = (/** @type {number} */ (bytes[8]) & 0x3f) | 0x80; // its variant
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+let pageUuid = ""; // of a browser that keeps nothing: the same for as long as the page lives
+
+/**
+ * The uuid of this browser, made on its first visit.
+ * @param {StorageLike | null} [storage]
+ * @returns {string}
+ */
+export function stableUuid(storage = browserStorage()) {
+  const known = getItem(storage, UUID_KEY);
+  if (known) return known;
+  const fresh = randomUuid();
+  return setItem(storage, UUID_KEY, fresh) ? fresh : (pageUuid ||= fresh);
+}
