@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Drafts, newDraft, oneTabAtATime } from "../../fundapi/static/fundapi/drafts.js";
+import { Drafts, newDraft, oneTabAtATime } from "../../fundapi/static/fundapi/fund-setup/drafts.js";
 
 const FIELDS = {
   name: "Harbor Growth I",

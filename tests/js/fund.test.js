@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { check, fromServer, readNumber, sayDollars, sayLarge, toJson, toRatio } from "../../fundapi/static/fundapi/fund.js";
+import { check, fromServer, readNumber, sayDollars, sayLarge, toJson, toRatio } from "../../fundapi/static/fundapi/fund-setup/fund.js";
 
 const FIELDS = {
   name: " Harbor Growth I ",

@@ -11,13 +11,13 @@ import { createRollouts, readSwitches } from "../rollout/rollout.js";
 import { browserStorage } from "../rollout/storage.js";
 import { createTelemetry } from "../rollout/telemetry.js";
 import { ConflictError, OfflineError, ProblemError, TimeoutError, createClient, readRetryAfter } from "../idempotency/client.js";
-import { Drafts, FIELDS, newDraft, newNonce } from "./drafts.js";
-import { check, fromServer, sayDollars, sayLarge, toJson } from "./fund.js";
+import { Drafts, FIELDS, newDraft, newNonce } from "./fund-setup/drafts.js";
+import { check, fromServer, sayDollars, sayLarge, toJson } from "./fund-setup/fund.js";
 
-/** @typedef {import("./drafts.js").Draft} Draft */
-/** @typedef {import("./drafts.js").Fields} Fields */
-/** @typedef {import("./drafts.js").Submission} Submission */
-/** @typedef {import("./fund.js").Errors} Errors */
+/** @typedef {import("./fund-setup/drafts.js").Draft} Draft */
+/** @typedef {import("./fund-setup/drafts.js").Fields} Fields */
+/** @typedef {import("./fund-setup/drafts.js").Submission} Submission */
+/** @typedef {import("./fund-setup/fund.js").Errors} Errors */
 
 const FEATURE = "USE_FUND_STORE";
 const SENDING = "fundSetup:sending"; // the lock of the one tab that sends
@@ -43,7 +43,7 @@ const defaults = /** @type {Fields} */ (
   Object.fromEntries(FIELDS.map((field) => [field, inputs[field].defaultValue]))
 );
 
-/** @typedef {import("./drafts.js").StorageLike | null} DraftStorage */
+/** @typedef {import("./fund-setup/drafts.js").StorageLike | null} DraftStorage */
 const local = /** @type {DraftStorage} */ (browserStorage("localStorage"));
 const session = /** @type {DraftStorage} */ (browserStorage("sessionStorage"));
 const rollouts = createRollouts();
