@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Drafts, newDraft, oneTabAtATime } from "../../fundapi/static/fundapi/fund-setup/drafts.js";
+import { Drafts } from "../../fundapi/static/fundapi/fund-setup/drafts.js";
+import { newDraft } from "../../fundapi/static/fundapi/fund-setup/layouts.js";
+import { oneTabAtATime } from "../../fundapi/static/fundapi/fund-setup/locks.js";
 
 const FIELDS = {
   name: "Harbor Growth I",

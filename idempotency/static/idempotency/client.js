@@ -133,8 +133,8 @@ function isOwnOrigin(url) {
   return page !== undefined && new URL(url, page).origin === new URL(page).origin;
 }
 
-/** @returns {string} */
-function csrfCookie() {
+/** @returns {string} Django's CSRF token; empty without the cookie */
+export function csrfCookie() {
   return /(?:^|;\s*)csrftoken=([^;]*)/.exec(globalThis.document?.cookie ?? "")?.[1] ?? "";
 }
 

@@ -1,236 +1,26 @@
 /**
- * Where the draft of a fund lives in this browser. Two layouts, of which a rollout chooses one:
+ * Where the draft of a fund lives in this browser: in the layout that the rollout chooses (`layouts.js`).
  *
- * | layout     | key                        | value                                                             |
- * |------------|----------------------------|-------------------------------------------------------------------|
- * | legacy     | `fundSetup`                | one flat JSON object: the six fields, and what the draft needs    |
- * | fund store | `fundStore:v1:draft:<user>`| `{"version": 1, "fields": {…}, "nonce", "revision", …}`, per user |
- *
- * Beside them, by either key: `…:unreadable:<time>` is a draft that could not be read, `…:aside:<time>` the older of
- * two that differed. Neither is ever deleted here. `fundSetup:<user>` is another user's legacy draft, until they return.
+ * Beside it, by either layout's key: `…:unreadable:<time>` is a draft that could not be read, `…:aside:<time>` the older
+ * of two that differed. Neither is ever deleted here. `fundSetup:<user>` is another user's legacy draft, until they
+ * return.
  *
  * A draft is one entry, so writing it is atomic. When the browser does not take it (full, blocked) it goes to
  * sessionStorage, which survives a reload, else to the page's memory. The highest `revision` is the newest, wherever.
  */
 
-export const FIELDS = /** @type {const} */ ([
-  "name",
-  "size",
-  "managementFee",
-  "carryPercentage",
-  "vintageYear",
-  "modelVersion",
-]);
+import { LEGACY, fundStore, sameFields } from "./layouts.js";
+import { oneTabAtATime } from "./locks.js";
 
-/** @typedef {Record<(typeof FIELDS)[number], string>} Fields as typed */
-
-/**
- * What was sent of a draft, and what came of it.
- * @typedef {object} Submission
- * @property {"pending" | "created" | "replayed" | "conflict"} state
- * @property {string} body the JSON text: a reload sends the same bytes
- * @property {number} at ms; when the person pressed the button
- * @property {number | null} fundId
- */
-
-/**
- * @typedef {object} Draft
- * @property {Fields} fields
- * @property {string} nonce one for each draft: its idempotency key
- * @property {number} revision grows with every save
- * @property {number} savedAt ms
- * @property {string | null} owner a user's id; null in drafts of earlier versions
- * @property {Submission | null} submission
- */
+/** @typedef {import("./layouts.js").Draft} Draft */
+/** @typedef {import("./layouts.js").Layout} Layout */
+/** @typedef {import("./locks.js").Locks} Locks */
 
 /** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">} StorageLike */
-
-/** @typedef {{name: "legacy" | "fund-store", key: string, write: (draft: Draft) => string, read: (text: string) => Draft}} Layout */
 
 /** @typedef {{name: "browser" | "tab" | "page", storage: StorageLike}} Place */
 
 /** @typedef {{place: Place, layout: Layout, draft: Draft}} Entry */
-
-/** @typedef {{request: (name: string, options: {signal?: AbortSignal}, work: () => unknown) => Promise<unknown>}} Locks */
-
-const LOCK = "fundSetup:migration";
-const LOCK_WAIT = 3000; // ms; a migration takes one. Going ahead without the lock is safe, only reported twice
-const LEASE = 1000; // ms a tab that died may hold up the others, where the browser has no locks
-const SETTLE = 100; // ms until a write to localStorage is most likely seen by every tab: browsers promise nothing
-const NONCE = /^[A-Za-z0-9_.:~-]{1,255}$/;
-const STATES = ["pending", "created", "replayed", "conflict"];
-
-/** @returns {string} */
-export function newNonce() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID() is for https alone
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/**
- * @param {Fields} fields
- * @returns {Draft}
- */
-export function newDraft(fields) {
-  return { fields, nonce: newNonce(), revision: 0, savedAt: 0, owner: null, submission: null };
-}
-
-/**
- * @param {Fields} one
- * @param {Fields} other
- * @returns {boolean}
- */
-export function sameFields(one, other) {
-  return FIELDS.every((field) => one[field] === other[field]);
-}
-
-// --- Layouts --------------------------------------------------------------------------------------------------
-
-/**
- * @param {any} fields
- * @param {any} rest
- * @returns {Draft}
- */
-function readDraft(fields, rest) {
-  return {
-    fields: /** @type {Fields} */ (Object.fromEntries(FIELDS.map((field) => [field, readField(fields[field])]))),
-    nonce: typeof rest.nonce === "string" && NONCE.test(rest.nonce) ? rest.nonce : newNonce(),
-    revision: Number.isSafeInteger(rest.revision) ? rest.revision : 0,
-    savedAt: Number.isFinite(rest.savedAt) ? rest.savedAt : 0,
-    owner: typeof rest.owner === "string" ? rest.owner : null,
-    submission: readSubmission(rest.submission),
-  };
-}
-
-/**
- * @param {unknown} value
- * @returns {string}
- */
-function readField(value) {
-  if (value === undefined || value === null) return "";
-  if (typeof value === "string") return value;
-  if (typeof value === "number") return String(value);
-  throw new TypeError("a field is no text");
-}
-
-/**
- * @param {any} value
- * @returns {Submission | null}
- */
-function readSubmission(value) {
-  if (!STATES.includes(value?.state) || typeof value.body !== "string" || !Number.isFinite(value.at)) return null;
-  return { state: value.state, body: value.body, at: value.at, fundId: value.fundId ?? null };
-}
-
-/**
- * @param {string} text
- * @returns {any}
- */
-function parseObject(text) {
-  const value = JSON.parse(text);
-  if (value === null || typeof value !== "object" || Array.isArray(value)) throw new TypeError("no object");
-  return value;
-}
-
-/** @type {Layout} */
-const LEGACY = {
-  name: "legacy",
-  key: "fundSetup",
-  write: ({ fields, ...rest }) => JSON.stringify({ ...fields, ...rest }),
-  read: (text) => {
-    const blob = parseObject(text);
-    if (!FIELDS.some((field) => field in blob)) throw new TypeError("no field that we know");
-    return readDraft(blob, blob);
-  },
-};
-
-/**
- * @param {string} owner
- * @returns {Layout}
- */
-function fundStore(owner) {
-  return {
-    name: "fund-store",
-    key: `fundStore:v1:draft:${owner}`,
-    write: (draft) => JSON.stringify({ version: 1, ...draft }),
-    read: (text) => {
-      const entry = parseObject(text);
-      if (entry.version !== 1) throw new TypeError("another version");
-      return readDraft(parseObject(JSON.stringify(entry.fields)), entry);
-    },
-  };
-}
-
-// --- One tab at a time ----------------------------------------------------------------------------------------
-
-/**
- * Do `work` while no other tab does: with the Web Locks API, or with a lease in storage where there is none (plain
- * HTTP). After `LOCK_WAIT` it is done without.
- * @template T
- * @param {{locks: Locks | null, storage: StorageLike | null}} by
- * @param {() => T | Promise<T>} work
- * @returns {Promise<T>}
- */
-export async function oneTabAtATime({ locks, storage }, work) {
-  let entered = false;
-  const enter = () => {
-    entered = true;
-    return work();
-  };
-  if (!locks) return withLease(storage, enter);
-  try {
-    return /** @type {T} */ (await locks.request(LOCK, { signal: AbortSignal.timeout(LOCK_WAIT) }, enter));
-  } catch (error) {
-    if (entered) throw error;
-    return enter(); // blocked, or too long
-  }
-}
-
-/**
- * @template T
- * @param {StorageLike | null} storage
- * @param {() => T | Promise<T>} work
- * @returns {Promise<T>}
- */
-async function withLease(storage, work) {
-  const me = newNonce();
-  const holder = () => {
-    const [by = "", until = "0"] = storage?.getItem(LOCK)?.split(" ") ?? [];
-    return Number(until) > Date.now() ? by : "";
-  };
-  try {
-    for (const giveUp = Date.now() + LOCK_WAIT; Date.now() < giveUp; ) {
-      if (!holder()) {
-        storage?.setItem(LOCK, `${me} ${Date.now() + LEASE}`);
-        await sleep(SETTLE);
-        if (holder() === me) break;
-      }
-      await sleep(SETTLE * (1 + Math.random()));
-    }
-  } catch {
-    // blocked or full: a migration is the same twice
-  }
-  try {
-    return await work();
-  } finally {
-    try {
-      if (holder() === me) storage?.removeItem(LOCK);
-    } catch {
-      // blocked: it was never stored
-    }
-  }
-}
-
-/**
- * @param {number} milliseconds
- * @returns {Promise<void>}
- */
-function sleep(milliseconds) {
-  return new Promise((resolve) => {
-    setTimeout(resolve, milliseconds);
-  });
-}
-
-// --- The drafts of a page -------------------------------------------------------------------------------------
 
 /** A Storage for a page that has none. @implements {StorageLike} */
 class Memory {

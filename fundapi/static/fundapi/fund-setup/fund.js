@@ -3,7 +3,7 @@
  * 999999999999999999.99 dollars arrive as 999999999999999999.99 dollars. The rules are `fundapi/api/serializers.py`'s.
  */
 
-/** @typedef {import("./drafts.js").Fields} Fields */
+/** @typedef {import("./layouts.js").Fields} Fields */
 /** @typedef {keyof Fields} Field */
 /** @typedef {Partial<Record<Field, string>>} Errors what is wrong, in words, by field */
 

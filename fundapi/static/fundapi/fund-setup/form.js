@@ -1,0 +1,252 @@
+/**
+ * The form of /fund-setup and the messages around it: reads what is typed, shows a draft. Only this module knows the
+ * page's elements.
+ */
+
+import { sayDollars, sayLarge } from "./fund.js";
+import { FIELDS } from "./layouts.js";
+import { DAMAGED, KEPT_IN, OUTCOMES, describe } from "./messages.js";
+
+/** @typedef {import("./fund.js").Errors} Errors */
+/** @typedef {import("./layouts.js").Draft} Draft */
+/** @typedef {import("./layouts.js").Fields} Fields */
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @returns {T}
+ */
+const element = (id) => /** @type {T} */ (document.getElementById(id));
+
+export const page = element("fund-setup");
+export const form = /** @type {HTMLFormElement} */ (element("fund"));
+export const editButton = /** @type {HTMLButtonElement} */ (element("edit"));
+export const inputs = /** @type {Record<keyof Fields, HTMLInputElement>} */ (
+  Object.fromEntries(FIELDS.map((field) => [field, element(field)]))
+);
+export const defaults = /** @type {Fields} */ (
+  Object.fromEntries(FIELDS.map((field) => [field, inputs[field].defaultValue]))
+);
+const createButton = /** @type {HTMLButtonElement} */ (element("create"));
+
+/** @returns {Fields} */
+export function typedFields() {
+  return /** @type {Fields} */ (Object.fromEntries(FIELDS.map((field) => [field, inputs[field].value])));
+}
+
+/** @returns {string} Django's CSRF token, as it was when the page was loaded */
+export function csrfField() {
+  return /** @type {HTMLInputElement} */ (form.elements.namedItem("csrfmiddlewaretoken")).value;
+}
+
+// --- Messages -------------------------------------------------------------------------------------------------
+
+/** @param {string} text what is going on; announced politely */
+export function say(text) {
+  if (element("status").textContent !== text) element("status").textContent = text;
+}
+
+/**
+ * What the person must know and do something about; announced at once.
+ * @param {string} text empty: nothing any more
+ * @param {HTMLElement[]} [ways] links and buttons
+ */
+export function warn(text, ways = []) {
+  element("alert").replaceChildren(...(text ? [notice("problem", text, ways)] : []));
+}
+
+/**
+ * @param {"problem" | "caution"} kind
+ * @param {string} text
+ * @param {HTMLElement[]} [more]
+ */
+function notice(kind, text, more = []) {
+  const box = document.createElement("div");
+  box.className = `notice ${kind}`;
+  const words = document.createElement("p");
+  words.textContent = text;
+  box.append(words, ...more);
+  return box;
+}
+
+/**
+ * @param {string} text
+ * @param {string} className
+ * @param {() => void} action
+ */
+export function button(text, className, action) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = className;
+  made.textContent = text;
+  made.addEventListener("click", action);
+  return made;
+}
+
+/**
+ * @param {string} text
+ * @param {string} href
+ */
+export function link(text, href) {
+  const made = document.createElement("a");
+  made.href = href;
+  made.textContent = text;
+  return made;
+}
+
+/**
+ * Rows of a description list; those without a value are left out.
+ * @param {[string, string][]} pairs
+ * @returns {HTMLElement[]}
+ */
+function rows(pairs) {
+  return pairs
+    .filter(([, value]) => value)
+    .flatMap(([name, value]) => {
+      const term = document.createElement("dt");
+      const definition = document.createElement("dd");
+      term.textContent = name;
+      definition.textContent = value;
+      return [term, definition];
+    });
+}
+
+/** @param {[string, string][]} pairs */
+export function descriptionList(pairs) {
+  const list = document.createElement("dl");
+  list.append(...rows(pairs));
+  return list;
+}
+
+// --- The draft ------------------------------------------------------------------------------------------------
+
+/**
+ * Say what is unusual about the draft.
+ * @param {Draft} draft
+ * @param {keyof typeof KEPT_IN} keptIn
+ * @param {{key: string, text: string} | undefined} damaged the newest draft that could not be read
+ */
+export function renderNotes(draft, keptIn, damaged) {
+  const notes = [];
+  if (KEPT_IN[keptIn]) notes.push(notice("caution", KEPT_IN[keptIn]));
+  if (damaged) notes.push(notice("caution", DAMAGED, [details("Show what was found", damaged.text.slice(0, 10_000))]));
+  const shown = `${keptIn} ${damaged?.key}`;
+  if (element("notes").dataset.shown !== shown) element("notes").replaceChildren(...notes);
+  element("notes").dataset.shown = shown;
+  const saved = draft.revision > 0 && keptIn === "browser";
+  element("kept").textContent = saved ? "Draft saved in this browser" : "";
+}
+
+/**
+ * @param {string} label
+ * @param {string} text
+ */
+function details(label, text) {
+  const made = document.createElement("details");
+  const summary = document.createElement("summary");
+  summary.textContent = label;
+  const body = document.createElement("pre");
+  body.tabIndex = 0;
+  body.textContent = text;
+  made.append(summary, body);
+  return made;
+}
+
+/**
+ * Mark the fields that are wrong.
+ * @param {Errors} errors
+ * @returns {HTMLInputElement | undefined} the first of them
+ */
+export function renderErrors(errors) {
+  for (const field of FIELDS) {
+    const words = errors[field] ?? "";
+    const line = element(`${field}-error`);
+    line.textContent = words;
+    line.hidden = !words;
+    line.closest(".field")?.classList.toggle("wrong", Boolean(words));
+    if (words) inputs[field].setAttribute("aria-invalid", "true");
+    else inputs[field].removeAttribute("aria-invalid");
+  }
+  const first = FIELDS.find((field) => errors[field]);
+  return first && inputs[first];
+}
+
+/** Repeat the size in words, against a zero too many. */
+export function renderSize() {
+  const dollars = sayDollars(inputs.size.value);
+  const large = sayLarge(inputs.size.value);
+  element("size-said").textContent = dollars && large ? `${dollars} (${large})` : dollars;
+}
+
+/**
+ * Show the fields of a draft, and whether they can be changed. What is typed is never overwritten by what is older.
+ * @param {Draft} draft
+ */
+export function renderFields({ fields, submission }) {
+  for (const field of FIELDS) {
+    if (inputs[field].value !== fields[field]) inputs[field].value = fields[field];
+  }
+  renderSize();
+  const state = submission?.state;
+  const locked = state === "pending";
+  form.hidden = state === "created" || state === "replayed";
+  form.classList.toggle("locked", locked);
+  form.setAttribute("aria-busy", String(locked));
+  for (const field of FIELDS) inputs[field].readOnly = locked;
+  createButton.disabled = false;
+  createButton.setAttribute("aria-disabled", String(locked));
+  editButton.hidden = !locked;
+}
+
+/**
+ * A bar moves while a request may be on its way, and not while we only wait.
+ * @param {Draft} draft
+ * @param {boolean} moving
+ */
+export function renderProgress({ submission }, moving) {
+  const locked = submission?.state === "pending";
+  element("progress").hidden = !(locked && moving);
+  createButton.textContent = locked ? (moving ? "Creating…" : "Waiting…") : "Create fund";
+}
+
+/**
+ * Show what became of a draft that was sent.
+ * @param {Draft} draft
+ * @param {{review: () => void, createAsNew: () => void, startAnother: () => void}} actions
+ * @param {() => Promise<[string, string][]>} newestFunds to compare a conflict with
+ */
+export function renderOutcome({ fields, nonce, submission }, actions, newestFunds) {
+  const panel = element("outcome");
+  const state = submission?.state;
+  if (!submission || !state || state === "pending") {
+    panel.hidden = true;
+    panel.dataset.shown = "";
+    return;
+  }
+  const shown = `${state} ${nonce}`;
+  if (panel.dataset.shown === shown) return;
+  panel.dataset.shown = shown;
+  panel.hidden = false;
+  panel.classList.toggle("conflict", state === "conflict");
+  element("outcome-title").textContent = OUTCOMES[state].title;
+  element("outcome-text").textContent = OUTCOMES[state].text;
+  element("outcome-fund").replaceChildren(...(state === "conflict" ? [] : rows(describe(fields, submission.fundId))));
+  element("outcome-actions").replaceChildren(
+    ...(state === "conflict"
+      ? [
+          button("Review what I typed", "primary", actions.review),
+          button("Create as a new fund", "quiet", actions.createAsNew),
+        ]
+      : [button("Set up another fund", "primary", actions.startAnother)]),
+  );
+  if (state === "conflict") {
+    newestFunds().then((funds) => {
+      if (panel.dataset.shown === shown) element("outcome-fund").replaceChildren(...rows(funds));
+    });
+  }
+}
+
+/** @param {"outcome-title" | "alert"} id where the person reads on */
+export function focus(id) {
+  element(id).focus();
+}
