@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from rollout.admin.records import RolloutRecord, moment, pretty
+from rollout.admin.records import ReadOnlyRolloutAdmin, moment, pretty
 from rollout.models import Alert
 
 
@@ -38,7 +38,7 @@ class DeliveryFilter(admin.SimpleListFilter):
         return queryset
 
 
-class AlertAdmin(RolloutRecord):
+class AlertAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "told", "channel", "state"]
     list_filter = [DeliveryFilter, "channel", "rollout"]
     ordering = ["-id"]

@@ -9,13 +9,13 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
-from rollout.admin.records import RolloutRecord, moment, page, pretty, signal_badge
+from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
 from rollout.models import Check
 from rollout.presentation.wording import ANOTHER_VERSION, DONE, read
 from rollout.units import duration, percent
 
 
-class CheckAdmin(RolloutRecord):
+class CheckAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "signal_badge", "score", "share", "done", "why"]
     list_filter = ["signal", "rollout"]
     ordering = ["-id"]
@@ -67,7 +67,7 @@ class CheckAdmin(RolloutRecord):
             title=f"Check of {check.rollout.feature}",
             rollout=check.rollout,
             reading=reading,
-            share=percent(check.percentage),
+            percentage=percent(check.percentage),
             earlier=others.filter(id__lt=check.pk).order_by("-id").values_list("pk", flat=True).first(),
             later=others.filter(id__gt=check.pk).order_by("id").values_list("pk", flat=True).first(),
             policy=list(named(check.policy)),

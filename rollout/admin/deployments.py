@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from rollout.admin.github_links import page_of
-from rollout.admin.records import Record, brief, moment
+from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.conf import conf
 from rollout.models import Deployment, DeploymentState
 
@@ -23,7 +23,7 @@ def github(label: str, *path: str | int) -> str:
     return format_html('<a class="rollout-link" href="{}">{}</a>', address, label) if address else label
 
 
-class DeploymentAdmin(Record):
+class DeploymentAdmin(ReadOnlyAdmin):
     list_display = ["number", "name", "short", "environment", "deployed_by", "when", "badge", "revert"]
     list_filter = ["state"]
     search_fields = ["pull_request", "commit", "title"]

@@ -13,7 +13,7 @@ REASON_MAX = 1000  # characters; a reason, not a report
 LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration tracking"}
 
 
-class Reasoned(forms.Form):
+class ReasonForm(forms.Form):
     """What every button asks but the emergency stop, which asks nothing."""
 
     version = forms.IntegerField(
@@ -33,13 +33,13 @@ class Reasoned(forms.Form):
         return []
 
 
-class Change(Reasoned):
+class ChangeForm(ReasonForm):
     """A button that moves the rollout. The percentage is on the same form and waits for its own button."""
 
     percentage = forms.CharField(max_length=20, required=False)
 
 
-class SetPercentage(Change):
+class SetPercentageForm(ChangeForm):
     def clean_percentage(self) -> Decimal:
         text = self.cleaned_data["percentage"]
         try:
@@ -55,7 +55,7 @@ class SetPercentage(Change):
         return [self.cleaned_data["percentage"]]
 
 
-class Configuration(forms.ModelForm, Reasoned):
+class ConfigurationForm(forms.ModelForm, ReasonForm):
     """What is not an action."""
 
     class Meta:
@@ -79,7 +79,7 @@ class Configuration(forms.ModelForm, Reasoned):
         return [{name: self.cleaned_data[name] for name in self.Meta.fields}]
 
 
-class NewRollout(forms.ModelForm):
+class NewRolloutForm(forms.ModelForm):
     """A rollout begins at 0 %: it moves by the buttons, which leave a record each."""
 
     reason = forms.CharField(

@@ -10,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from rollout.admin.alerts import delivery
-from rollout.admin.records import RolloutRecord, moment, page
+from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page
 from rollout.models import Alert, Check, Incident
-from rollout.presentation.outlook import Line, lines, records
+from rollout.presentation.history import Line, history_of, lines
 from rollout.presentation.wording import ANOTHER_VERSION, read
 from rollout.units import duration, percent
 
@@ -31,7 +31,7 @@ class Entry:
     link: str = ""
 
 
-class IncidentAdmin(RolloutRecord):
+class IncidentAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "share", "outcome", "reason"]
     list_filter = ["rolled_back", "rollout"]
     ordering = ["-tripped_at"]
@@ -65,7 +65,7 @@ class IncidentAdmin(RolloutRecord):
             title=f"Incident of {incident.rollout.feature}",
             original=f"{incident.rollout.feature}, {incident.tripped_at:%Y-%m-%d %H:%M}",
             rollout=incident.rollout,
-            share=percent(incident.percentage),
+            percentage=percent(incident.percentage),
             outcome=self.outcome(incident),
             lasted=duration(incident.tripped_at - incident.began_at),
             check=incident.check_made,
@@ -87,7 +87,7 @@ def timeline(incident: Incident) -> list[Entry]:
     alerts = Alert.objects.filter(
         until, rollout=rollout, created_at__gte=incident.began_at, kind__in=["red", "tripped", "rolled_back"]
     ).order_by("id")[:TIMELINE_MAX]
-    changes = records(rollout).filter(history_date__gte=incident.began_at)
+    changes = history_of(rollout).filter(history_date__gte=incident.began_at)
     if later:
         changes = changes.filter(history_date__lt=later.began_at)
     entries = [*map(_checked, checks), *map(_alerted, alerts), *map(_changed, lines_of(changes))]

@@ -28,7 +28,7 @@ class CappedPaginator(Paginator):
         return rows[:COUNT_MAX].count()
 
 
-class Record(admin.ModelAdmin):
+class ReadOnlyAdmin(admin.ModelAdmin):
     """A list and a page that show what was recorded."""
 
     paginator = CappedPaginator
@@ -63,7 +63,7 @@ class Record(admin.ModelAdmin):
         return None
 
 
-class RolloutRecord(Record):
+class ReadOnlyRolloutAdmin(ReadOnlyAdmin):
     """A record of one rollout, named beside it."""
 
     list_select_related = ["rollout"]

@@ -6,8 +6,7 @@ version that the operator saw. The emergency stop carries no version, and no for
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -19,20 +18,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import OperationalError, transaction
-from django.db.models import (
-    Case,
-    Count,
-    ExpressionWrapper,
-    F,
-    FloatField,
-    Max,
-    Model,
-    OuterRef,
-    Subquery,
-    Value,
-    When,
-)
-from django.db.models.functions import Extract, Floor
+from django.db.models import Model
 from django.forms import Script
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -42,25 +28,20 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from rollout import configuration, operations
-from rollout.admin.forms import REASON_MAX, Change, Configuration, NewRollout, Reasoned, SetPercentage
+from rollout.admin.buttons import BUTTONS, completable, is_resubmission, rehearse, stop_with_retries
+from rollout.admin.chart_data import chart_context
+from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
+from rollout.admin.latest_checks import LatestCheck, latest_check, latest_checks
 from rollout.conf import conf
-from rollout.judge.scoring import Signal
-from rollout.models import Check, Rollout, Stage, Timeline
-from rollout.presentation import charts
+from rollout.models import Rollout, Stage, Timeline
+from rollout.presentation.history import Difference, history_of, latest_change_to, lines, with_differences
 from rollout.presentation.outlook import (
-    Difference,
-    climbed,
+    done_message,
     is_late,
-    last_look,
-    lines,
     next_step,
     not_judged,
-    outcome,
-    poll,
-    records,
-    since,
+    poll_message,
     states,
-    told,
     what_next,
 )
 from rollout.presentation.wording import read
@@ -71,7 +52,6 @@ logger = logging.getLogger(__name__)
 PRESETS = (0, 10, 50, 100)  # the runbook's
 LATEST = 8  # lines of history on the screen; the rest is a click away
 HISTORY_PAGE = 50
-CHARTED_MAX = 500  # changes in the chart; beyond that it is a smear
 SPANS = {  # what the charts can show
     "6h": timedelta(hours=6),
     "1": timedelta(days=1),
@@ -79,171 +59,22 @@ SPANS = {  # what the charts can show
     "all": None,
 }
 NOT_KEPT = {"csrfmiddlewaretoken", "preset", "confirmed"}  # of a form that waits for confirmation
-STOP_ATTEMPTS = 3  # each waits DATABASE_LOCK_TIMEOUT for whoever holds the row
 
 
-# --- What the buttons do ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A button. ``done`` tells whether the rollout is as the button leaves it, given what was asked and changed."""
-
-    operation: Callable[..., Rollout]
-    permission: str
-    form: type[Reasoned]
-    done: Callable[[Rollout, Mapping[str, Any], Mapping[str, Any]], bool]
-
-
-ACTIONS = {
-    "set": Action(
-        operations.set_percentage, "operate_rollout", SetPercentage,
-        lambda rollout, asked, _: rollout.percentage == asked["percentage"],
-    ),
-    "promote": Action(
-        operations.promote, "operate_rollout", Change,
-        lambda _rollout, _asked, changed: climbed(*changed.get("percentage", (0, 0))),
-    ),
-    "hold": Action(
-        operations.hold, "operate_rollout", Change,
-        lambda rollout, *_: rollout.on_hold,
-    ),
-    "resume": Action(
-        operations.resume, "operate_rollout", Change,
-        lambda rollout, *_: not rollout.on_hold,
-    ),
-    "roll-back": Action(
-        operations.roll_back, "operate_rollout", Change,
-        lambda rollout, *_: rollout.on_hold and rollout.percentage == 0,
-    ),
-    "complete": Action(
-        operations.complete, "operate_rollout", Change,
-        lambda rollout, *_: rollout.stage == Stage.COMPLETE,
-    ),
-    "release": Action(
-        operations.release, "stop_rollout", Change,
-        lambda rollout, *_: not rollout.emergency_stop,
-    ),
-    "configure": Action(
-        operations.configure, "change_rollout", Configuration,
-        lambda rollout, asked, _: all(getattr(rollout, name) == asked[name] for name in Configuration.Meta.fields),
-    ),
-}  # fmt: skip
-
-
-def rehearse(change: Callable[[], Rollout]) -> Rollout:
-    """Return what ``change`` would make of the rollout, or raise what it would, and leave everything as it is."""
-    with transaction.atomic():
-        after = change()
-        transaction.set_rollback(True)
-    return after
-
-
-def done_twice(
-    request: HttpRequest, action: Action, stale: operations.StaleEdit, asked: Mapping[str, Any]
-) -> bool:
-    """Tell whether a form is stale only because it was sent twice: a double click, a reload."""
-    if len(stale.changes) != 1:
-        return False
-    (change,) = stale.changes
-    mine = change["who"] == str(request.user) and change["why"] == asked["reason"]
-    return bool(mine and action.done(stale.rollout, asked, change["fields"]))
-
-
-# --- What the judge has seen --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """The judge's latest look at a rollout, and the same if it was at this stage."""
-
-    latest: Check | None = None
-    current: Check | None = None
-
-
-def looks(rollouts: Iterable[Rollout]) -> dict[int, Looks]:
-    """Return the latest looks at rollouts by their keys, in one query."""
-    newest = Check.objects.filter(rollout=OuterRef("pk")).order_by("-id").values("pk")[:1]
-    watched = Rollout.objects.filter(pk__in=[rollout.pk for rollout in rollouts])
-    found = (
-        Check.objects.filter(pk__in=watched.annotate(latest=Subquery(newest)).values("latest"))
-        .select_related("incident")
-        .annotate(stage_now=F("rollout__watch__stage"))
-    )
-    return {
-        check.rollout_id: Looks(check, check if check.stage == check.stage_now else None) for check in found
-    }
-
-
-def look(rollout: Rollout) -> Looks:
-    return looks([rollout]).get(rollout.pk, Looks())
-
-
-def etag(rollout: Rollout, seen: Looks) -> str:
-    """Return what is new with every change of what the screen shows; the minutes that pass are the browser's work."""
-    check = seen.latest
-    late = is_late(rollout, seen.current, now=timezone.now())
+def etag(rollout: Rollout, latest: LatestCheck) -> str:
+    """Return a tag that changes with whatever the screen shows, but the passing minutes: the browser counts those."""
+    check = latest.check
+    late = is_late(rollout, latest.current, now=timezone.now())
     parts = (rollout.pk, rollout.version, check and (check.pk, check.settled), late)
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
-
-
-def drawing(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
-    """Return the charts of the percentage and of the judge's checks, and what they show in words."""
-    moments = [
-        charts.Moment(
-            at=line.history_date,
-            percentage=float(line.percentage),
-            enabled=line.enabled,
-            on_hold=line.on_hold,
-            emergency_stop=line.emergency_stop,
-            note=f"{line.history_date:%Y-%m-%d %H:%M} UTC: {percent(line.percentage)}",
-        )
-        for line in reversed(rollout.history.order_by("-version", "-history_id")[:CHARTED_MAX])
-    ]
-    now = timezone.now()
-    moments = moments or [
-        charts.Moment(
-            now, float(rollout.percentage), rollout.enabled, rollout.on_hold, rollout.emergency_stop
-        )
-    ]
-    drawn = charts.draw(moments, now=now, since=now - span if span else None)
-    points = judged(rollout, drawn.start, now)
-    threshold = conf.policy.error_threshold
-    return {
-        "chart": drawn,
-        "chart_words": charts.summary(moments),
-        "checks": charts.draw_checks(points, threshold=threshold, start=drawn.start, end=now)
-        if points
-        else None,
-    }
-
-
-def judged(rollout: Rollout, start: datetime, end: datetime) -> list[charts.Point]:
-    """Return the checks of a stretch of time, summed up as finely as they can be drawn."""
-    width = (end - start).total_seconds() / charts.CELLS
-    severity = Case(*(When(signal=signal, then=Value(place)) for place, signal in enumerate(Signal)))
-    bucket = Floor(ExpressionWrapper(Extract("at", "epoch") / Value(width), output_field=FloatField()))
-    rows = (
-        Check.objects.filter(rollout=rollout, at__range=(start, end))
-        .annotate(bucket=bucket)
-        .values("bucket", "percentage")
-        .annotate(last=Max("at"), worst=Max(severity), highest=Max("score"), checks=Count("*"))
-        .order_by("last")
-    )
-    return [
-        charts.Point(
-            row["last"], list(Signal)[row["worst"]], row["highest"], float(row["percentage"]), row["checks"]
-        )
-        for row in rows
-    ]
 
 
 # --- The pages ----------------------------------------------------------------------------------------------------
 
 
 class RolloutAdmin(admin.ModelAdmin):
-    form = NewRollout
-    fields = [*NewRollout.Meta.fields, "reason"]
+    form = NewRolloutForm
+    fields = [*NewRolloutForm.Meta.fields, "reason"]
     list_display = ["feature", "share", "signal", "state", "next", "in_stage"]
     sortable_by = ["feature"]
     search_fields = ["feature", "description"]
@@ -260,7 +91,7 @@ class RolloutAdmin(admin.ModelAdmin):
             )
 
         buttons = [
-            page(name, partial(self.action_view, name=name), name.replace("-", "_")) for name in ACTIONS
+            page(name, partial(self.action_view, name=name), name.replace("-", "_")) for name in BUTTONS
         ]
         others = [page("stop", self.stop_view, "stop"), page("live", self.live_view, "live")]
         return [*others, *buttons, *super().get_urls()]
@@ -277,15 +108,15 @@ class RolloutAdmin(admin.ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         changelist.result_list = list(changelist.result_list)
-        seen = looks(changelist.result_list)
+        latest = latest_checks(changelist.result_list)
         for rollout in changelist.result_list:
-            rollout.seen = seen.get(rollout.pk, Looks())
+            rollout.latest = latest.get(rollout.pk, LatestCheck())
         return changelist
 
     @admin.display(description="signal")
     def signal(self, rollout: Any) -> str:
         """Show the signal of this stage: an earlier stage's says nothing about what browsers get now."""
-        current = rollout.seen.current
+        current = rollout.latest.current
         if not rollout.is_judged:
             return "not judged"
         if current is None:
@@ -296,7 +127,7 @@ class RolloutAdmin(admin.ModelAdmin):
 
     @admin.display(description="what happens next")
     def next(self, rollout: Any) -> str:
-        outlook = what_next(rollout, rollout.seen.current, now=timezone.now())
+        outlook = what_next(rollout, rollout.latest.current, now=timezone.now())
         return render_to_string("admin/rollout/rollout/outlook.html", {"outlook": outlook, "brief": True})
 
     @admin.display(description="percentage", ordering="percentage")
@@ -377,12 +208,12 @@ class RolloutAdmin(admin.ModelAdmin):
     def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Return what changes by itself on the screen, for the open page; 304 while nothing has."""
         rollout = self._rollout(request, object_id)
-        seen = look(rollout)
-        tag = etag(rollout, seen)
+        latest = latest_check(rollout)
+        tag = etag(rollout, latest)
         if request.headers.get("If-None-Match") == tag:
             answer: HttpResponse = HttpResponseNotModified()
         else:
-            answer = self._page(request, "live", rollout, self._now(request, rollout, seen))
+            answer = self._page(request, "live", rollout, self._now(request, rollout, latest))
         answer.headers["ETag"] = tag
         return answer
 
@@ -391,9 +222,9 @@ class RolloutAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         """Show every change there ever was."""
         rollout = self._rollout(request, object_id)
-        page = Paginator(records(rollout), HISTORY_PAGE).get_page(request.GET.get("p"))
+        page = Paginator(history_of(rollout), HISTORY_PAGE).get_page(request.GET.get("p"))
         shown = list(page.object_list)
-        before = records(rollout)[page.end_index() : page.end_index() + 1]
+        before = history_of(rollout)[page.end_index() : page.end_index() + 1]
         context = {"title": f"History of {rollout.feature}", "page": page}
         context["lines"] = lines([*shown, *before])[: len(shown)]
         return self._page(request, "history", rollout, context)
@@ -401,20 +232,26 @@ class RolloutAdmin(admin.ModelAdmin):
     def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         """Press a button."""
         rollout = self._rollout(request, object_id)
-        action = ACTIONS[name]
-        if not may(request, action.permission):
+        button = BUTTONS[name]
+        if not may(request, button.permission):
             raise PermissionDenied
         if request.method != "POST":
             return self._unasked(request, rollout)
         data = {**request.POST.dict(), **_preset(request)}
-        form = action.form(data) if action.form is not Configuration else Configuration(data, rollout=rollout)
+        form = (
+            ConfigurationForm(data, rollout=rollout)
+            if button.form is ConfigurationForm
+            else button.form(data)
+        )
         if not form.is_valid():
             return self._screen(request, rollout, form=form)
         try:
             return self._press(request, rollout, name, form)
         except operations.StaleEdit as stale:
-            if done_twice(request, action, stale, form.cleaned_data):
-                self.message_user(request, f"{outcome(name, stale.rollout)} It was sent twice and done once.")
+            if is_resubmission(request, button, stale, form.cleaned_data):
+                self.message_user(
+                    request, f"{done_message(name, stale.rollout)} It was sent twice and done once."
+                )
                 return self._to_screen(rollout)
             return self._screen(request, stale.rollout, form=form)
         except operations.OperationError as refused:
@@ -424,19 +261,19 @@ class RolloutAdmin(admin.ModelAdmin):
             form.add_error(None, "The database did not answer in time. Nothing was changed: try again.")
         return self._screen(request, rollout, form=form)
 
-    def _press(self, request: HttpRequest, rollout: Rollout, name: str, form: Reasoned) -> HttpResponse:
-        asked = form.cleaned_data
+    def _press(self, request: HttpRequest, rollout: Rollout, name: str, form: ReasonForm) -> HttpResponse:
+        data = form.cleaned_data
         change = partial(
-            ACTIONS[name].operation,
+            BUTTONS[name].operation,
             rollout.feature,
             *form.arguments(),
             actor=request.user,
-            reason=asked["reason"],
-            version=asked["version"],
+            reason=data["reason"],
+            version=data["version"],
         )
         if conf.confirm and request.POST.get("confirmed") != "yes":
             return self._confirmation(request, name, rollout, after=rehearse(change), form=form)
-        self.message_user(request, outcome(name, change()), messages.SUCCESS)
+        self.message_user(request, done_message(name, change()), messages.SUCCESS)
         return self._to_screen(rollout)
 
     def stop_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -447,12 +284,14 @@ class RolloutAdmin(admin.ModelAdmin):
         if request.method != "POST":
             return self._unasked(request, rollout)
         reason = request.POST.get("reason", "").replace("\0", "").strip()[:REASON_MAX]
-        if not stopped(rollout.feature, reason=reason, actor=request.user):
+        if not stop_with_retries(rollout.feature, reason=reason, actor=request.user):
             message = "THE STOP DID NOT GO THROUGH: the database did not answer. Press emergency stop again."
             self.message_user(request, message, messages.ERROR)
             return self._screen(request, rollout, status=503)
         self.message_user(
-            request, f"{rollout.feature} is stopped: everybody gets legacy. {poll()}", messages.WARNING
+            request,
+            f"{rollout.feature} is stopped: everybody gets legacy. {poll_message()}",
+            messages.WARNING,
         )
         return self._to_screen(rollout)
 
@@ -477,7 +316,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return response
 
     def _confirmation(
-        self, request: HttpRequest, name: str, rollout: Rollout, *, after: Rollout, form: Reasoned
+        self, request: HttpRequest, name: str, rollout: Rollout, *, after: Rollout, form: ReasonForm
     ) -> HttpResponse:
         kept = {**request.POST.dict(), **_preset(request)}
         context = {
@@ -495,50 +334,49 @@ class RolloutAdmin(admin.ModelAdmin):
         return self._page(request, "confirm", rollout, context)
 
     def _screen(
-        self, request: HttpRequest, rollout: Rollout, *, form: Reasoned | None = None, status: int = 200
+        self, request: HttpRequest, rollout: Rollout, *, form: ReasonForm | None = None, status: int = 200
     ) -> HttpResponse:
         seen = form.cleaned_data.get("version") if form else None
         stale = isinstance(seen, int) and seen != rollout.version
         context = {
-            **self._now(request, rollout, look(rollout)),
+            **self._now(request, rollout, latest_check(rollout)),
             "title": rollout.feature,
             "subtitle": percent(rollout.percentage),
             "can": self._buttons(request, rollout),
             "step": next_step(rollout.percentage),
             "presets": PRESETS,
-            "move": form if form and not isinstance(form, Configuration) else None,
-            "configure": form if isinstance(form, Configuration) else Configuration(rollout=rollout),
+            "move": form if form and not isinstance(form, ConfigurationForm) else None,
+            "configure": form if isinstance(form, ConfigurationForm) else ConfigurationForm(rollout=rollout),
             "refused": form,
             "is_stale": stale,
-            "meanwhile": told(operations.changes_since(rollout, seen or 0)) if stale else [],
+            "meanwhile": with_differences(operations.changes_since(rollout, seen or 0)) if stale else [],
         }
         return self._page(request, "screen", rollout, context, status=status)
 
-    def _now(self, request: HttpRequest, rollout: Rollout, seen: Looks) -> dict[str, Any]:
+    def _now(self, request: HttpRequest, rollout: Rollout, latest: LatestCheck) -> dict[str, Any]:
         """Return what the screen shows that changes by itself."""
         now = timezone.now()
         days = request.GET.get("days")
         days = days if days in SPANS else _span(rollout, now)
-        newest = list(records(rollout)[: LATEST + 1])
+        newest = list(history_of(rollout)[: LATEST + 1])
         return {
-            "etag": etag(rollout, seen),
+            "etag": etag(rollout, latest),
             "now_at": now,
             "states": states(rollout),
-            "stopped": since(rollout, emergency_stop=True) if rollout.emergency_stop else None,
-            "disabled": since(rollout, enabled=False) if not rollout.enabled else None,
-            "held": since(rollout, on_hold=True) if rollout.on_hold else None,
-            "share": percent(rollout.percentage),
+            "stopped": latest_change_to(rollout, emergency_stop=True) if rollout.emergency_stop else None,
+            "disabled": latest_change_to(rollout, enabled=False) if not rollout.enabled else None,
+            "held": latest_change_to(rollout, on_hold=True) if rollout.on_hold else None,
+            "percentage": percent(rollout.percentage),
             "stage": Stage(rollout.stage).label,
             "in_stage": duration(timezone.now() - rollout.stage_started_at),
             "timeline": Timeline(rollout.timeline).label,
-            "outlook": what_next(rollout, seen.current, now=now),
+            "outlook": what_next(rollout, latest.current, now=now),
             "not_judged": not_judged(rollout),
-            "last_look": last_look(rollout, seen.current),
-            "check": seen.latest,
-            "judged_share": percent(seen.latest.percentage) if seen.latest else "",
-            "is_current": seen.current is not None,
-            "reading": read(seen.latest) if seen.latest else None,
-            **drawing(rollout, SPANS[days]),
+            "check": latest.check,
+            "checked_percentage": percent(latest.check.percentage) if latest.check else "",
+            "is_current": latest.current is not None,
+            "reading": read(latest.check) if latest.check else None,
+            **chart_context(rollout, SPANS[days]),
             "days": days,
             "spans": {"6h": "6 hours", "1": "24 hours", "7": "7 days", "all": "All"},
             "lines": lines(newest)[:LATEST],
@@ -582,11 +420,6 @@ class RolloutAdmin(admin.ModelAdmin):
         return TemplateResponse(request, f"admin/rollout/rollout/{name}.html", context, status=status)
 
 
-def completable(rollout: Rollout) -> bool:
-    """Tell whether :func:`~rollout.operations.complete` would not refuse."""
-    return rollout.percentage == 100 and rollout.is_judged
-
-
 def _span(rollout: Rollout, now: datetime) -> str:
     """Return the shortest stretch of time that shows the whole stage; a week where nothing is judged."""
     if not rollout.is_judged:
@@ -603,14 +436,3 @@ def _preset(request: HttpRequest) -> dict[str, str]:
     """Return the percentage of the preset that was pressed: it is meant, whatever the field beside it says."""
     preset = request.POST.get("preset")
     return {"percentage": preset} if preset else {}
-
-
-def stopped(feature: str, *, reason: str, actor: Any) -> bool:
-    """Stop, and try again when somebody holds the row for longer than the database lets us wait."""
-    for attempt in range(1, STOP_ATTEMPTS + 1):
-        try:
-            operations.stop(feature, reason=reason, actor=actor)
-            return True
-        except OperationalError:
-            logger.exception("rollout_stop_failed", extra={"attempt": attempt})
-    return False

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from rollout import store
-from rollout.admin.records import Record, brief, moment
+from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.api.telemetry import as_uuid
 from rollout.models import Rollout, TelemetryEvent
 
@@ -55,7 +55,7 @@ def recent(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySet[Telem
     return events.filter(seq__gt=store.last_seq() - HORIZON, **condition)
 
 
-class TelemetryEventAdmin(Record):
+class TelemetryEventAdmin(ReadOnlyAdmin):
     list_display = ["when", "event", "ok", "flag", "variant", "client", "detail_shown"]
     list_filter = [EventFilter, FlagFilter]
     search_fields = ["client"]

@@ -22,9 +22,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.html import strip_tags
 
 from rollout import configuration, operations
-from rollout.admin import rollouts
+from rollout.admin import buttons, rollouts
 from rollout.models import Rollout
-from rollout.presentation import charts, outlook
+from rollout.presentation import charts, history
 from tests.rollout.conftest import Person, Sign
 
 LIST = "/admin/rollout/rollout/"
@@ -438,7 +438,7 @@ def on_log(event: str, act: Callable[[], None]) -> Iterator[None]:
             if record.getMessage() == event:
                 act()
 
-    watch, logger = Watch(), logging.getLogger(rollouts.__name__)
+    watch, logger = Watch(), logging.getLogger(buttons.__name__)
     logger.addHandler(watch)
     try:
         yield
@@ -513,7 +513,7 @@ def test_production_asks_before_it_acts(
     changed = now(rollout)
     assert changed.version == rollout.version + 1
     assert rollout.history.latest().history_change_reason == "because"
-    done = [f"{change.before} → {change.after}" for change in outlook.Difference.between(rollout, changed)]
+    done = [f"{change.before} → {change.after}" for change in history.Difference.between(rollout, changed)]
     assert done
     assert all(change in page for change in done)
 
