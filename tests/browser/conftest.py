@@ -21,9 +21,11 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests.node import NODE, absent, node_packages
 from tests.servers import Server
 
-SYSTEM_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# The shell first: it has no window to draw, and needs the least of the machine.
+SYSTEM_BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [  # nothing that a headless browser would do on its own
     "--no-sandbox",
     "--disable-gpu",
@@ -47,21 +49,18 @@ def _executable(playwright: Playwright) -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
-        "1"  # Playwright's loop runs in this thread; the ORM is not in it
-    )
-    with sync_playwright() as playwright:
-        executable = _executable(playwright)
-        if executable is None:
-            message = "no browser: install Debian's chromium, or run `playwright install chromium`"
-            if os.environ.get("REQUIRE_BROWSER") == "1":
-                pytest.fail(message)
-            pytest.skip(message)
-        expect.set_options(timeout=PATIENCE)
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+    with pytest.MonkeyPatch.context() as environment:
+        # Playwright's loop runs in this thread; the ORM is not in it.
+        environment.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        environment.setenv("PLAYWRIGHT_NODEJS_PATH", NODE)
+        with sync_playwright() as playwright:
+            executable = _executable(playwright)
+            if executable is None:
+                absent("no browser: `apt-get install chromium-headless-shell`")
+            expect.set_options(timeout=PATIENCE)
+            browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+            yield browser
+            browser.close()
 
 
 class Guard:
@@ -141,3 +140,12 @@ def overflow(page: Page) -> int:
     """Return by how many pixels the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width
+
+
+def serious(page: Page) -> list[str]:
+    """Return what axe-core finds on a page that keeps somebody from using it, with the elements."""
+    axe = node_packages() / "axe-core" / "axe.min.js"
+    page.evaluate(axe.read_text())  # as a script element, the page's policy refuses it
+    found = page.evaluate("axe.run(document.querySelector('#main') ?? document)")
+    grave = [item for item in found["violations"] if item["impact"] in {"serious", "critical"}]
+    return [f"{item['id']}: {[node['html'][:200] for node in item['nodes']]}" for item in grave]

@@ -3,14 +3,12 @@
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PASSWORD, PHONE, overflow
+from tests.browser.conftest import PASSWORD, PHONE, overflow, serious
 from tests.browser.fund_setup import (
     DRAFT,
     FUNDS,
@@ -25,7 +23,6 @@ from tests.browser.fund_setup import (
 )
 
 __all__ = ["manager", "operator", "visit"]  # fixtures
-AXE = Path(__file__).resolve().parents[2] / "node_modules/axe-core/axe.min.js"
 
 
 # --- Signing in -----------------------------------------------------------------------------------------------
@@ -236,26 +233,13 @@ def test_a_manager_who_may_not_create_funds_is_told_before_and_after(
 # --- Looks ----------------------------------------------------------------------------------------------------
 
 
-def violations(manager: Manager) -> list[str]:
-    """Return what axe-core calls serious or critical, with the elements."""
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: npm ci")
-    manager.page.evaluate(AXE.read_text())
-    result: dict[str, Any] = manager.page.evaluate("axe.run(document)")
-    return [
-        f"{found['id']}: {[node['html'] for node in found['nodes']]}"
-        for found in result["violations"]
-        if found["impact"] in {"serious", "critical"}
-    ]
-
-
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_everybody_can_read_and_reach_everything_on_a_phone(visit: Visits, color_scheme: str) -> None:
     manager = visit(viewport=PHONE, color_scheme=color_scheme).open("?emergency_rollback=true")
 
     def looks_right() -> None:
         assert overflow(manager.page) <= 0
-        assert violations(manager) == []
+        assert serious(manager.page) == []
 
     looks_right()
     manager.create()  # errors

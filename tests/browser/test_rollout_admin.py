@@ -11,11 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from rollout import operations
 from rollout.models import Rollout
-from tests.browser.conftest import PASSWORD, PHONE, Guard, overflow, sign_in
-from tests.node import node_with_packages
-from tests.servers import PROJECT, Server, running_server
+from tests.browser.conftest import PASSWORD, PHONE, Guard, overflow, serious, sign_in
+from tests.servers import Server, running_server
 
-AXE = PROJECT / "node_modules" / "axe-core" / "axe.min.js"
 LIST = "/admin/rollout/rollout/"
 
 
@@ -201,15 +199,6 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
     expect(page.get_by_role("link", name=rollout.feature)).to_be_visible()
     expect(page.locator("#changelist-form button, #changelist-form summary")).to_have_count(0)
     assert now(rollout).version == rollout.version
-
-
-def serious(page: Page) -> list[str]:
-    """What axe-core finds on a page that keeps somebody from using it."""
-    node_with_packages()
-    page.evaluate(AXE.read_text())  # as a script element, the page's policy refuses it
-    found = page.evaluate("axe.run(document.querySelector('#main') ?? document)")
-    grave = [item for item in found["violations"] if item["impact"] in {"serious", "critical"}]
-    return [f"{item['id']}: {[node['html'][:200] for node in item['nodes']]}" for item in grave]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,8 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from rollout import operations, store
 from rollout.models import Check, Incident, Rollout
 from rollout.tick import check
-from tests.browser.conftest import PHONE, enter, overflow
-from tests.browser.test_rollout_admin import serious
+from tests.browser.conftest import PHONE, enter, overflow, serious
 from tests.servers import Server
 
 LIST = "/admin/rollout/rollout/"

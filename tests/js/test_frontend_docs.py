@@ -11,7 +11,7 @@ import pytest
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 
-from tests.node import node
+from tests.node import NODE
 from tests.servers import PROJECT, Server
 
 FEATURE = "USE_FUND_STORE"
@@ -44,7 +44,7 @@ def test_what_the_examples_import_is_there() -> None:
         script = (
             f"console.log(JSON.stringify(Object.keys(await import({json.dumps(str(module(app, name)))}))))"
         )
-        command = [node(), "--input-type=module", "--eval", script]
+        command = [NODE, "--input-type=module", "--eval", script]
         exported = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         assert {part.strip() for part in names.split(",")} <= set(exported), name
 
@@ -53,7 +53,7 @@ def test_what_the_examples_import_is_there() -> None:
 def test_the_examples_are_javascript(example: str, tmp_path: Path) -> None:
     file = tmp_path / "example.mjs"
     file.write_text(example)
-    check = subprocess.run([node(), "--check", str(file)], check=False, capture_output=True, text=True)
+    check = subprocess.run([NODE, "--check", str(file)], check=False, capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.node import node
+from tests.node import NODE
 
 FILES = sorted(Path(__file__).parent.glob("*.test.js"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".test.js"))
 def test_the_browser_module_passes_its_own_tests(file: Path) -> None:
-    command = [node(), "--test", "--test-reporter=tap", str(file)]
+    command = [NODE, "--test", "--test-reporter=tap", str(file)]
     run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
     assert run.returncode == 0, run.stdout + run.stderr
     passed = re.search(r"^# pass (\d+)$", run.stdout, re.MULTILINE)

@@ -32,7 +32,7 @@ from rollout.alerts import channels, messages, outbox
 from rollout.alerts.outbox import NotDelivered, deliver
 from rollout.judge.decision import Alert as Kind
 from rollout.models import Alert, Check, Rollout
-from tests.node import node
+from tests.node import NODE
 from tests.reliability.gates import eventually
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.rollout.alerts.receivers import Hook, MailServer, WebReceiver, mail_server, web_receiver
@@ -621,7 +621,7 @@ def test_the_node_of_the_docs_takes_what_is_real(web: WebReceiver, tmp_path: Pat
 
     def receive(hook: Hook, **headers: str) -> Any:
         arguments = json.dumps([SECRET, hook.headers | headers, hook.body.decode()])
-        return json.loads(subprocess.check_output([node(), str(module), arguments], text=True))
+        return json.loads(subprocess.check_output([NODE, str(module), arguments], text=True))
 
     real, forged = real_and_forged(web)
     assert receive(real) == real.json

@@ -20,7 +20,7 @@ from openfeature.flag_evaluation import FlagEvaluationDetails
 
 from rollout import configuration, operations
 from rollout.models import Rollout
-from tests.node import node_with_packages
+from tests.node import NODE, node_packages
 from tests.servers import PROJECT, Server
 
 FEATURE = "USE_FUND_STORE"
@@ -105,8 +105,9 @@ class WebClient:
     """The web SDK in Node.js, one process for a test; it takes commands and answers, a line each."""
 
     def __init__(self, server: Server) -> None:
+        node_packages()
         self.process = subprocess.Popen(
-            [node_with_packages(), str(PROJECT / "tests" / "js" / "openfeature.mjs"), server.url],
+            [NODE, str(PROJECT / "tests" / "js" / "openfeature.mjs"), server.url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
