@@ -9,7 +9,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit bench chaos fuzz lock clean
+.PHONY: help run test quick check audit bench chaos fuzz lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,9 @@ run: $(VENV)/run.stamp ## serve on http://127.0.0.1:8000 with a private PostgreS
 
 test: $(VENV)/dev.stamp ## run every test, in parallel (ARGS="-k idempotency -x")
 	@$(BIN)/python -m pytest -n logical $(ARGS)
+
+quick: $(VENV)/dev.stamp ## run the tests that need no browser and no whole deployment
+	@$(BIN)/python -m pytest -n logical -m "not browser and not deployment" $(ARGS)
 
 # As in a deployment, for settings that want to know; nothing is served with them.
 check: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
@@ -77,7 +80,7 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt | $(BIN)/pip
 
 # The browser modules need npm for their types and for OpenFeature's SDK. Without it these checks are skipped.
 ifneq ($(shell command -v npm 2>/dev/null),)
-test check: node_modules/npm.stamp
+test quick check: node_modules/npm.stamp
 check: modules
 
 .PHONY: modules

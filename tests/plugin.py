@@ -1,6 +1,7 @@
-"""Loaded before pytest-django reads the settings: the whole run gets a private PostgreSQL and Valkey.
+"""Services, markers and order of a test run.
 
-The home is thrown away afterwards, so two runs at once never meet. xdist's workers inherit the variables.
+Loaded before pytest-django reads the settings: the whole run gets a private PostgreSQL and Valkey. The home is
+thrown away afterwards, so two runs at once never meet. xdist's workers inherit the variables.
 """
 
 import logging
@@ -8,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import pytest
 from httpx._transports import default
@@ -15,6 +17,9 @@ from httpx._transports import default
 from fundapi.embedded import services
 from fundapi.embedded.reach import temporary_directory
 
+TESTS = Path(__file__).parent
+# What the tests of these folders use; some files elsewhere say it themselves. `make quick` leaves both out.
+MARKERS = {"browser": "browser", "chaos": "deployment", "fuzz": "deployment", "reliability": "deployment"}
 _running = None
 # Every client of httpx reads all certificates of the machine: 50 ms, thousands of times, and hardly a test talks TLS.
 default.create_ssl_context = cache(default.create_ssl_context)  # type: ignore[attr-defined]
@@ -56,3 +61,18 @@ def pytest_unconfigure() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Return one more than there are cores: while a test waits for a clock, another one works."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, and put slow files first: one that begins last keeps a worker busy alone."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if marker := MARKERS.get(folder):
+            item.add_marker(marker)
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    if any(item.get_closest_marker(marker) for marker in MARKERS.values()):
+        return 0
+    return 1 if item.path.is_relative_to(TESTS / "rollout") else 2

@@ -31,7 +31,7 @@ from fundapi.embedded.programs import postgres_directory, valkey_server
 from rollout.judge.policy import Policy
 from tests.servers import PROJECT, free_port
 
-pytestmark = pytest.mark.xdist_group("containers")
+pytestmark = pytest.mark.deployment
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("migrate", "web", "worker", "beat")

@@ -15,8 +15,6 @@ from tests.conftest import FUND, Api
 from tests.obedience import query
 from tests.servers import Server, running_server
 
-pytestmark = pytest.mark.xdist_group("other-environment")
-
 
 @pytest.fixture(scope="module")
 def other_server(database: None) -> Iterator[Server]:

@@ -28,8 +28,6 @@ from tests.reliability.gates import Gate, eventually
 from tests.reliability.test_races import superuser_url
 from tests.servers import PROJECT, Server, database_url, running_server
 
-pytestmark = pytest.mark.xdist_group("reliability-faults")
-
 
 @pytest.fixture
 def proxy(triggers: None) -> Iterator[Proxy]:

@@ -17,8 +17,6 @@ from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import Gate, eventually
 from tests.servers import Server, running_server
 
-pytestmark = pytest.mark.xdist_group("reliability-races")
-
 
 @pytest.fixture
 def lab(triggers: None) -> Iterator[Server]:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-import pytest
 from django.utils import timezone
 
 from benchmarks.servers import end
@@ -18,8 +17,6 @@ from idempotency.models import IdempotencyKey
 from tests.reliability.gates import eventually
 from tests.reliability.valkey import private_valkey
 from tests.servers import PROJECT, database_url, free_port
-
-pytestmark = pytest.mark.xdist_group("reliability-faults")
 
 
 def keys(principal: str, count: int, *, hours: float) -> None:

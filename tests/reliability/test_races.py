@@ -25,8 +25,6 @@ from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import SPACE, Gate, eventually
 from tests.servers import UNHURRIED, Server, database_url, running_server
 
-pytestmark = pytest.mark.xdist_group("reliability-races")
-
 SHIPPED = "idempotency_claim"
 FINGERPRINT = uuid.UUID(int=7)
 

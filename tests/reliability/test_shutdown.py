@@ -21,8 +21,6 @@ from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate, eventually
 from tests.servers import PROJECT, UNHURRIED, database_url, free_port
 
-pytestmark = pytest.mark.xdist_group("reliability-views")
-
 
 class Served:
     """The web server with the very command that `make run` and the container use."""

@@ -23,8 +23,6 @@ from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate, eventually
 from tests.servers import UNHURRIED, Server, database_url, running_server
 
-pytestmark = pytest.mark.xdist_group("reliability-storm")
-
 THREADS = 64
 WIDE = httpx.Limits(max_connections=THREADS, max_keepalive_connections=THREADS)
 IN_PROGRESS = (409, "conflict", "idempotency_request_in_progress")

@@ -11,8 +11,6 @@ from tests.reliability.gates import eventually
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.servers import Server, running_server
 
-pytestmark = pytest.mark.xdist_group("reliability-faults")
-
 
 @pytest.fixture
 def valkey() -> Iterator[Valkey]:

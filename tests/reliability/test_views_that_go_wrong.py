@@ -13,8 +13,6 @@ from tests.conftest import Api
 from tests.reliability.conftest import LAB
 from tests.servers import Server, database_url, running_server
 
-pytestmark = pytest.mark.xdist_group("reliability-views")
-
 
 @pytest.fixture(scope="module")
 def impatient(triggers: None) -> Iterator[Server]:

@@ -571,7 +571,6 @@ def test_a_failing_database_says_when_to_come_back(api: Api, obedience: None, st
     assert response.headers["Retry-After"] == "1"
 
 
-@pytest.mark.xdist_group("debug-server")
 @pytest.mark.parametrize(("method", "path", "options", "status", "code"), ERRORS.values(), ids=ERRORS.keys())
 def test_every_error_is_a_problem_in_debug_mode_too(
     debug_server: Server,

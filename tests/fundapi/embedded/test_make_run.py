@@ -24,7 +24,7 @@ from fundapi.embedded.processes import is_alive
 from tests.servers import PROJECT, free_port
 
 T = TypeVar("T")
-pytestmark = pytest.mark.xdist_group("make-run")
+pytestmark = pytest.mark.deployment
 FUND = {"name": "Harbor Growth I", "size": 250_000_000}
 
 
