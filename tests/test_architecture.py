@@ -1,4 +1,4 @@
-"""docs/explanation/architecture.md lists every folder and module, and draws the layers that import-linter enforces."""
+"""The map and the layers in docs/explanation/architecture.md, and the likely changes in CONTRIBUTING.md, are true."""
 
 import re
 import tomllib
@@ -28,7 +28,8 @@ def places() -> set[str]:
             continue
         depth = next((number for number, part in enumerate(parts[:-1], 1) if part in ONE_ROW), None)
         found |= {"/".join(parts[:number]) + "/" for number in range(1, (depth or len(parts) - 1) + 1)}
-        if depth is None and file.suffix == ".py" and file.name != "__init__.py":
+        is_module = depth is None and file.suffix == ".py" and file.name != "__init__.py"
+        if is_module or file.suffix == ".js":
             found.add("/".join(parts))
     return found
 
@@ -51,3 +52,14 @@ def test_the_layers_are_those_of_the_contracts() -> None:
     section = re.split(r"^## ", PAGE.split("\n## The layers\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     assert re.findall(r"```\n(.*?)\n```", section, re.DOTALL) == layers
     assert len(layers) >= 3
+
+
+def test_each_likely_change_names_files_that_exist_and_what_to_look_for_in_them() -> None:
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    changes = re.findall(r"^\| ([^|`]+) \| ([^|]*`[^|]+) \| `([^|`]+)` \|$", text, re.MULTILINE)
+    assert len(changes) == 25
+    for change, where, name in changes:
+        paths = [PROJECT / path for path in re.findall(r"`([\w./-]+)`", where)]
+        assert all(path.exists() for path in paths), change
+        files = [path for path in paths if path.is_file()] or list(paths[0].iterdir())
+        assert any(name in path.name or name in path.read_text() for path in files if path.is_file()), change
