@@ -44,7 +44,10 @@ class AdminSite(UnfoldAdminSite):
     def register(
         self, model_or_iterable: Any, admin_class: type[DjangoModelAdmin] | None = None, **options: Any
     ) -> None:
-        """Register a page. One written for Django's own admin is put on Unfold; a replaced one is ignored."""
+        """Register a page for models, but for those that :meth:`replace` took over.
+
+        A page written for Django's own admin gets Unfold's as its base, so apps need not know of Unfold.
+        """
         models = [model_or_iterable] if isinstance(model_or_iterable, ModelBase) else model_or_iterable
         page = admin_class or ModelAdmin
         if not issubclass(page, ModelAdmin):
@@ -52,7 +55,8 @@ class AdminSite(UnfoldAdminSite):
         super().register([model for model in models if model not in self._replaced], page, **options)
 
     def replace(self, model: type[Model], page: type[ModelAdmin] | None) -> None:
-        """Show ``page`` (``None``: nothing) for another app's model, in whatever order the apps register."""
+        """Show ``page`` for another app's model (``None``: no page), in whatever order the apps register."""
+        self._replaced.discard(model)
         if self.is_registered(model):
             self.unregister(model)
         if page:

@@ -1,10 +1,16 @@
+import uuid
+from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from tests.obedience import hold, obedience
 
 __all__ = ["hold", "obedience", "quick_passwords"]
+
+PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture
@@ -12,3 +18,15 @@ def quick_passwords(settings: Any) -> None:
     """Passwords of this process take no time: for tests that sign in again and again."""
     quick = "django.contrib.auth.hashers.MD5PasswordHasher"
     settings.PASSWORD_HASHERS = [quick, "django.contrib.auth.hashers.ScryptPasswordHasher"]
+
+
+@pytest.fixture
+def address() -> str:
+    """An address that no other test comes from: the first of its /64."""
+    number = uuid.uuid4().hex
+    return str(ip_address(f"2001:db8:{number[:4]}:{number[4:8]}::"))
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., User]) -> User:
+    return make_user(password=PASSWORD, is_staff=True, is_superuser=True)

@@ -18,18 +18,11 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from prometheus_client import REGISTRY
 
 from fundapi.access.second_factor import unconfirmed
-from tests.fundapi.access.test_signins import address
+from tests.fundapi.conftest import PASSWORD
 
-__all__ = ["address"]
 pytestmark = pytest.mark.usefixtures("quick_passwords")
 
-PASSWORD = "correct horse battery staple"
 PAGE = "/admin/two-factor/"
-
-
-@pytest.fixture
-def staff(make_user: Callable[..., User]) -> User:
-    return make_user(password=PASSWORD, is_staff=True, is_superuser=True)
 
 
 def code_of(user: User) -> str:

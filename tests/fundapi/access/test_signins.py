@@ -1,44 +1,28 @@
 """Who guesses passwords is slowed down, told the truth, and written down."""
 
-import re
 import runpy
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
-from ipaddress import ip_address
 from typing import Any, ClassVar
 
 import httpx
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.hashers import MD5PasswordHasher, make_password
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection
 from django.test import Client, RequestFactory
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from fundapi.access.signins import client_address
 from fundapi.tasks import purge_signins
+from tests.fundapi.conftest import PASSWORD
 from tests.servers import PROJECT, Server, running_server
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
-PASSWORD = "correct horse battery staple"
 LIMIT = 5  # failures of a name from an address
-
-
-@pytest.fixture
-def address() -> str:
-    """An address that no other test comes from: the first of its /64."""
-    number = uuid.uuid4().hex
-    return str(ip_address(f"2001:db8:{number[:4]}:{number[4:8]}::"))
-
-
-@pytest.fixture
-def staff(make_user: Callable[..., User]) -> User:
-    return make_user(password=PASSWORD, is_staff=True, is_superuser=True)
 
 
 def attempt(username: str, password: str, address: str, path: str = "/admin/login/") -> httpx.Response:
@@ -150,88 +134,6 @@ def test_a_person_is_let_in_again_by_a_command(staff: User, address: str) -> Non
         attempt(staff.username, "wrong", address)
     call_command("axes_reset_username", staff.username, stdout=StringIO())
     assert attempt(staff.username, PASSWORD, address).status_code == 302
-
-
-def test_a_person_is_let_in_again_in_the_admin(staff: User, address: str, make_user) -> None:
-    for _ in range(LIMIT):
-        attempt(staff.username, "wrong", address)
-    administrator = make_user(password=PASSWORD, is_staff=True)
-    administrator.groups.add(Group.objects.get(name="Administrator"))
-    client = Client()
-    client.force_login(administrator)
-    row = AccessAttempt.objects.get(ip_address=address)
-    page = f"/admin/axes/accessattempt/{row.pk}"
-    assert "locked out" in client.get(f"{page}/change/").content.decode()
-    assert client.post(f"{page}/delete/", {"post": "yes"}).status_code == 302
-    assert attempt(staff.username, PASSWORD, address).status_code == 302
-
-
-def states(client: Client, address: str) -> dict[str, str]:
-    """What the list of lock-outs says of each name from an address."""
-    page = text(client.get(f"/admin/axes/accessattempt/?q={address}"))
-    found = re.findall(r">\s*([\w-]+-of-\w+)\s*<.*?(address locked out|locked out|may try)", page, re.DOTALL)
-    return dict(found)
-
-
-def test_the_list_of_lock_outs_sums_up_as_lock_outs_do(staff: User, address: str) -> None:
-    def failed(name: str, times: int, browser: str, address: str | None = address, minutes: int = 0) -> None:
-        row = AccessAttempt.objects.create(
-            username=name, ip_address=address, user_agent=browser, failures_since_start=times
-        )
-        AccessAttempt.objects.filter(pk=row.pk).update(
-            attempt_time=timezone.now() - timedelta(minutes=minutes)
-        )
-
-    client = Client()
-    client.force_login(staff)
-    failed("two-of-three", 3, "one")
-    failed("two-of-three", 2, "another")
-    failed("old-of-them", 4, "one")
-    failed("old-of-them", 4, "another", minutes=16)
-    failed("elsewhere-of-them", 4, "one")
-    failed("elsewhere-of-them", 4, "one", "198.51.100.9")
-    with CaptureQueriesContext(connection) as few:
-        assert states(client, address) == {
-            "two-of-three": "locked out",
-            "old-of-them": "may try",
-            "elsewhere-of-them": "may try",
-        }
-    for number in range(8):
-        failed(f"name{number}-of-spray", 5, "one")
-    with CaptureQueriesContext(connection) as many:
-        assert {*states(client, address).values()} == {"address locked out"}
-    assert len(many) == len(few)
-    nowhere = f"nowhere-of-{uuid.uuid4().hex}"
-    failed(nowhere, 3, "one", None)
-    failed(nowhere, 3, "another", None)
-    assert states(client, nowhere) == {nowhere: "locked out"}
-
-
-def test_who_came_went_and_failed_is_on_record_and_read_only(staff: User, address: str) -> None:
-    attempt(staff.username, "a-wrong-password", address)
-    client = Client(REMOTE_ADDR=address)
-    client.post("/admin/login/", {"username": staff.username, "password": PASSWORD})
-    found = AccessLog.objects.get(ip_address=address)
-    failed = AccessFailureLog.objects.get(ip_address=address)
-    for model, row in (("accesslog", found), ("accessfailurelog", failed)):
-        listed = client.get(f"/admin/axes/{model}/?q={address}").content.decode()
-        assert staff.username in listed
-        assert address in listed
-        assert address in client.get(f"/admin/axes/{model}/{row.pk}/change/").content.decode()
-        assert client.post(f"/admin/axes/{model}/{row.pk}/delete/", {"post": "yes"}).status_code == 403
-    client.post("/admin/logout/")
-    found.refresh_from_db()
-    assert found.logout_time is not None
-
-
-@pytest.mark.parametrize("role", ["Viewer", "Operator"])
-def test_only_administrators_see_who_signed_in(make_user: Callable[..., User], role: str) -> None:
-    user = make_user(is_staff=True)
-    user.groups.add(Group.objects.get(name=role))
-    client = Client()
-    client.force_login(user)
-    for model in ("accesslog", "accessfailurelog", "accessattempt"):
-        assert client.get(f"/admin/axes/{model}/").status_code == 403
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""Users and groups in the admin, and what their permissions let them see and change."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from knox.models import AuthToken
+
+from tests.conftest import Api
+from tests.fundapi.admin.pages import FUNDS, KEYS, TOKENS, page_of, stored
+
+
+def test_staff_who_may_view_see_and_cannot_change(viewer: Client, api: Api, user: User, key: str) -> None:
+    fund = api.create(key).json()
+    token = AuthToken.objects.get(user=user)
+    pages = {
+        f"{FUNDS}{fund['id']}/change/": 200,
+        page_of(stored(user, key)): 200,
+        f"/admin/auth/user/{user.pk}/change/": 200,
+        f"{TOKENS}{token.digest[:32]}/change/": 200,
+        f"{TOKENS}add/": 403,
+        "/admin/auth/user/add/": 403,
+        f"/admin/auth/user/{user.pk}/delete/": 403,
+        f"/admin/auth/user/{user.pk}/password/": 403,
+    }
+    for page, status in pages.items():
+        assert viewer.get(page).status_code == status, page
+        assert viewer.post(page, {"user": user.pk, "days": 1, "username": "x"}).status_code == 403, page
+    for listed in (FUNDS, KEYS, TOKENS, "/admin/auth/user/", "/admin/auth/group/"):
+        assert viewer.get(listed).status_code == 200
+    assert "Revoke" not in viewer.get(f"{TOKENS}{token.digest[:32]}/change/").text
+    assert AuthToken.objects.get(user=user) == token
+    assert User.objects.get(pk=user.pk).username == user.username
+
+
+@pytest.mark.parametrize("role", ["Viewer", "Operator"])
+def test_who_is_no_administrator_gives_nobody_anything(make_user: Callable[..., User], role: str) -> None:
+    """Not even themselves: neither rights, nor a password, nor a token."""
+    person = make_user(may_create=False, is_staff=True)
+    group = Group.objects.get(name=role)
+    person.groups.add(group)
+    client = Client()
+    client.force_login(person)
+    mine = f"/admin/auth/user/{person.pk}"
+    for page in (
+        *(f"{mine}/change/", f"{mine}/password/", "/admin/auth/user/add/"),
+        *(f"/admin/auth/group/{group.pk}/change/", "/admin/auth/group/add/"),
+        *(TOKENS, f"{TOKENS}add/", "/admin/otp_totp/totpdevice/", "/admin/axes/accessfailurelog/"),
+    ):
+        assert client.get(page).status_code == 403, page
+        form = {"username": person.username, "is_superuser": "on", "user": person.pk, "days": 1}
+        assert client.post(page, form).status_code == 403, page
+    person.refresh_from_db()
+    assert not person.is_superuser
+    assert not AuthToken.objects.filter(user=person).exists()
+
+
+def test_staff_without_permissions_are_shown_nothing(make_user: Callable[..., User]) -> None:
+    client = Client()
+    client.force_login(make_user(may_create=False, is_staff=True))
+    index = client.get("/admin/").text
+    for listed in (FUNDS, KEYS, TOKENS, "/admin/auth/user/", "/admin/auth/group/"):
+        assert client.get(listed).status_code == 403
+        assert f'href="{listed}"' not in index
+
+
+def test_users_of_the_api_do_not_get_in(user: User) -> None:
+    client = Client()
+    client.force_login(user)
+    assert client.get("/admin/").status_code == 302

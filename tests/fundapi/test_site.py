@@ -1,0 +1,179 @@
+"""The admin site: every page is on Unfold and opens, in whatever order the apps register."""
+
+import uuid
+from contextlib import suppress
+from itertools import permutations
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.db.models import Model
+from django.test import Client, override_settings
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django_otp.plugins.otp_static.admin import StaticDeviceAdmin
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from knox.admin import AuthTokenAdmin
+from knox.models import AuthToken
+from unfold.admin import ModelAdmin
+
+from fundapi.admin.tokens import TokenAdmin
+from fundapi.models import Fund
+from fundapi.site import AdminSite, environment_badge
+from idempotency.models import IdempotencyKey
+from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
+from tests.conftest import Api
+from tests.servers import Server
+from tests.traffic import judged_rollouts
+
+SHOWN = [
+    *(Fund, IdempotencyKey),
+    *(Rollout, Check, Incident, Alert, Deployment, TelemetryEvent),
+    *(User, Group, AuthToken, TOTPDevice, AccessLog, AccessFailureLog, AccessAttempt),
+]
+of_each_model = pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
+
+
+# --- Registering ------------------------------------------------------------------------------------------------
+
+
+def test_the_admin_shows_these_models_and_no_other() -> None:
+    """Backup codes (``StaticDevice``) are not among them: they are shown once, when they are made."""
+    assert {model for model in apps.get_models() if admin.site.is_registered(model)} == {*SHOWN}
+
+
+@of_each_model
+def test_every_page_is_on_unfold(model: type[Model]) -> None:
+    assert isinstance(admin.site.get_model_admin(model), ModelAdmin)
+
+
+def test_the_page_of_tokens_is_ours() -> None:
+    """knox's own puts a new token into a message, hence into a cookie."""
+    page = admin.site.get_model_admin(AuthToken)
+    assert type(page) is TokenAdmin
+    assert not isinstance(page, AuthTokenAdmin)
+
+
+class TheirPage(admin.ModelAdmin):
+    """A page written for Django's own admin."""
+
+    list_before_template = "their.html"
+
+
+class OurPage(ModelAdmin):
+    pass
+
+
+@pytest.mark.parametrize("order", [*permutations(["ours", "knox", "otp"])])
+def test_a_replaced_page_stays_replaced_in_any_order_of_apps(order: tuple[str, ...]) -> None:
+    site = AdminSite()
+    for app in order:
+        match app:
+            case "ours":
+                site.replace(AuthToken, OurPage)
+                site.replace(StaticDevice, None)
+            case "knox":
+                site.register(AuthToken, AuthTokenAdmin)
+            case "otp":
+                site.register([StaticDevice, TOTPDevice], StaticDeviceAdmin)
+    assert type(site.get_model_admin(AuthToken)) is OurPage
+    assert not site.is_registered(StaticDevice)
+    assert site.is_registered(TOTPDevice)
+
+
+def test_the_latest_replacement_counts() -> None:
+    site = AdminSite()
+    site.replace(AuthToken, None)
+    site.replace(AuthToken, OurPage)
+    assert type(site.get_model_admin(AuthToken)) is OurPage
+
+
+def test_a_page_of_django_is_put_on_unfold_with_its_own_ways_first() -> None:
+    site = AdminSite()
+    site.register(Group, TheirPage)
+    page: Any = site.get_model_admin(Group)
+    assert type(page).__mro__[1:3] == (TheirPage, ModelAdmin)
+    assert page.list_before_template == "their.html"
+    assert type(page).__name__ == "TheirPage"
+
+
+def test_a_page_without_a_class_is_unfolds() -> None:
+    site = AdminSite()
+    site.register(Group)
+    assert type(site.get_model_admin(Group)) is ModelAdmin
+
+
+# --- Opening ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rows(server: Server) -> None:
+    """Make a row of each model that the admin shows."""
+    user = User.objects.create_superuser(f"user-{uuid.uuid4().hex[:12]}")
+    with Api(server, user) as api:
+        assert api.create().status_code == 201
+    TOTPDevice.objects.create(user=user, name="authenticator", confirmed=False)
+    who = {"username": user.username, "ip_address": "203.0.113.77"}
+    AccessLog.objects.create(**who)
+    AccessFailureLog.objects.create(**who)
+    AccessAttempt.objects.create(**who, failures_since_start=1)
+    with judged_rollouts(server) as make:
+        canary = make()
+        for _ in range(3):
+            canary.send("migration_failed", clients=5)
+            canary.check()
+        Alert.objects.create(
+            key=uuid.uuid4().hex,
+            rollout=canary.rollout,
+            kind="red",
+            channel="email",
+            payload={"text": "red"},
+            sent_at=timezone.now(),
+        )
+    Deployment.objects.create(
+        pull_request=1, title="A change", branch="main", commit="0" * 40, commits=1, environment="test",
+        deployed_by=user.username, deployed_at=timezone.now(),
+    )  # fmt: skip
+
+
+def pages_of(row: Model) -> dict[str, str]:
+    """Return the address of each page that the admin has for a row, by its name."""
+    meta, reference = row._meta, row.pk[:32] if isinstance(row, AuthToken) else row.pk
+    found = {}
+    for page in ("changelist", "add", "change", "history", "delete"):
+        args = [] if page in {"changelist", "add"} else [reference]
+        with suppress(NoReverseMatch):
+            found[page] = reverse(f"admin:{meta.app_label}_{meta.model_name}_{page}", args=args)
+    return found
+
+
+@of_each_model
+@pytest.mark.usefixtures("rows")
+def test_every_page_of_every_model_opens(model: type[Model]) -> None:
+    client = Client()
+    client.force_login(User.objects.filter(is_superuser=True).latest("pk"))
+    row = model._default_manager.latest("pk")
+    answers = {page: client.get(address) for page, address in pages_of(row).items()}
+    assert all("fundapi/admin.css" in answer.text for answer in answers.values() if answer.status_code == 200)
+    statuses = {page: answer.status_code for page, answer in answers.items()}
+    assert statuses.pop("changelist") == 200
+    assert statuses.pop("change") == 200
+    assert {*statuses.values()} <= {200, 403}
+
+
+@pytest.mark.parametrize(
+    ("environment", "color"),
+    [("prod", "danger"), ("Production", "danger"), ("prod-eu", "danger"), ("live", "danger"),
+     ("staging", "warning"), ("dev", "info"), ("test", "info")],
+)  # fmt: skip
+def test_production_is_visibly_red(staff: User, environment: str, color: str) -> None:
+    client = Client()
+    client.force_login(staff)
+    with override_settings(ENVIRONMENT=environment):
+        assert environment_badge(None) == (environment, color)  # type: ignore[arg-type]
+        assert f">\n\n{environment}\n" in client.get("/admin/").text
+        assert environment in Client().get("/admin/login/").text
