@@ -129,7 +129,7 @@ class Watch(models.Model):
     stage = models.PositiveIntegerField(default=1, help_text="Grows with every stage.")
     watermark = models.BigIntegerField(help_text="Telemetry up to this sequence number has been judged.")
     checked_at = models.DateTimeField(null=True)
-    carry = models.JSONField(default=dict, help_text="rollout.judge.decision.Carry")
+    carry = models.JSONField(default=dict, help_text="rollout.judge.state.Carry")
 
     class Meta:
         db_table = "rollout_watch"
@@ -177,7 +177,7 @@ class StageMember(models.Model):
     rollout = models.ForeignKey(Rollout, models.CASCADE, db_index=False)
     stage = models.PositiveIntegerField()
     who = models.UUIDField()
-    flags = models.PositiveSmallIntegerField(help_text="rollout.judge.evidence.Did")
+    flags = models.PositiveSmallIntegerField(help_text="rollout.judge.evidence.Behaviour")
 
     class Meta:
         db_table = "rollout_stage_member"
@@ -198,8 +198,8 @@ class Check(models.Model):
     action = models.CharField(max_length=10, help_text="What was done: none, promote, roll_back, complete.")
     percentage = models.DecimalField(max_digits=5, decimal_places=2, help_text="Before the action.")
     score = models.PositiveIntegerField()
-    state = models.JSONField(help_text="rollout.judge.decision.State")
-    evidence = models.JSONField(help_text="rollout.judge.decision.Evidence")
+    state = models.JSONField(help_text="rollout.judge.state.State")
+    evidence = models.JSONField(help_text="rollout.judge.evidence.Evidence")
     policy = models.JSONField(help_text="rollout.judge.policy.Policy")
     decision = models.JSONField(help_text="rollout.judge.decision.Decision")
     settled = models.BooleanField(default=True, help_text="Incident and alerts are recorded.")
@@ -243,7 +243,7 @@ class Alert(models.Model):
 
     key = models.CharField(max_length=200, unique=True, help_text="Event and channel: never told twice.")
     rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="alerts")
-    kind = models.CharField(max_length=12, help_text="rollout.judge.decision.Alert")
+    kind = models.CharField(max_length=12, help_text="rollout.judge.decision.AlertKind")
     channel = models.CharField(max_length=8, choices=[("webhook", "webhook"), ("email", "e-mail")])
     payload = models.JSONField()
     created_at = models.DateTimeField(db_default=Now())

@@ -186,7 +186,7 @@ class Standing:
     live: bool
     emergency_stop: bool
     checked_at: datetime | None  # of this stage
-    carry: dict[str, Any]  # rollout.judge.decision.Carry
+    carry: dict[str, Any]  # rollout.judge.state.Carry
     score: int | None  # of the latest check
 
 

@@ -14,9 +14,10 @@ from django.db import connection, transaction
 from rollout import metrics, operations, store
 from rollout.alerts import outbox
 from rollout.conf import conf
-from rollout.judge.decision import Action, Alert, Carry, Decision, Evidence, State, decide
-from rollout.judge.evidence import deeds, gather
+from rollout.judge.decision import AlertKind, Decision, decide
+from rollout.judge.evidence import Evidence, behaviours, gather
 from rollout.judge.policy import Policy
+from rollout.judge.state import Action, Carry, State
 from rollout.models import Check, Incident, Rollout, Watch
 
 logger = logging.getLogger(__name__)
@@ -77,9 +78,9 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
         rows = store.window(feature, after=watch.watermark, upto=upto)
         if early and not rows:
             return None
-        did = deeds(rows, conf.variants_with)
-        changes = store.remember(rollout.pk, watch.stage, did)
-        evidence = gather(rows, did, changes, policy)
+        behaviour = behaviours(rows, conf.variants_with)
+        changes = store.remember(rollout.pk, watch.stage, behaviour)
+        evidence = gather(rows, behaviour, changes, policy)
         state = state_of(rollout, watch)
         decision = decide(state, evidence, now, policy)
         made = _record(rollout, watch, upto, now, (state, evidence, policy, decision))
@@ -196,7 +197,7 @@ def settle(check: Check) -> None:
         if check.settled:
             return
         decision = msgspec.convert(check.decision, Decision, strict=False)
-        if {Alert.ROLLED_BACK, Alert.TRIPPED} & set(decision.alerts):
+        if {AlertKind.ROLLED_BACK, AlertKind.TRIPPED} & set(decision.alerts):
             Incident.objects.get_or_create(
                 check_made=check,
                 defaults={

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rollout.judge.decision import Alert
+from rollout.judge.decision import AlertKind
 from rollout.units import percent
 
 TEST = "test"  # the kind of what `manage.py send_test_alert` sends
@@ -15,23 +15,25 @@ SUBJECT_MAX = 60  # characters; what a telephone shows of a subject
 
 # Kind: what happened, in a few words and in a sentence.
 SAYINGS = {
-    Alert.RED: ("Red at {percentage}", "A check of {feature} at {percentage} was red."),
-    Alert.TRIPPED: (
+    AlertKind.RED: ("Red at {percentage}", "A check of {feature} at {percentage} was red."),
+    AlertKind.TRIPPED: (
         "To be rolled back from {percentage}",
         "{feature} at {percentage} should be rolled back: its breaker has tripped, and auto-rollback is off.",
     ),
-    Alert.ROLLED_BACK: (
+    AlertKind.ROLLED_BACK: (
         "Rolled back from {percentage}",
         "{feature} was rolled back from {percentage} to 0 %.",
     ),
-    Alert.HOLD: (
+    AlertKind.NO_DATA: (
         "No verdict at {percentage}",
         "Nobody can tell how {feature} is doing at {percentage}, since {since:%Y-%m-%d %H:%M} UTC.",
     ),
-    Alert.COMPLETED: ("Complete", "{feature} is complete: on for everybody, and no longer judged."),
+    AlertKind.COMPLETED: ("Complete", "{feature} is complete: on for everybody, and no longer judged."),
     TEST: ("A test", "This is a test of the alerts about {feature}. Nothing has happened."),
 }
-NEXT = {Alert.COMPLETED: "Nothing. The flag, and what it chose from, can leave the code."}  # else the judge's
+NEXT = {
+    AlertKind.COMPLETED: "Nothing. The flag, and what it chose from, can leave the code."
+}  # else the judge's
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,7 @@ from rollout import metrics, store
 from rollout.alerts import channels, messages
 from rollout.alerts.messages import Message
 from rollout.conf import conf
-from rollout.judge.decision import Alert as Kind
-from rollout.judge.decision import Decision
+from rollout.judge.decision import AlertKind, Decision
 from rollout.models import Alert, Check, Rollout
 
 logger = logging.getLogger(__name__)
@@ -146,14 +145,14 @@ def message_id(event: str, moment: str) -> str:
     return f"msg_{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
-def _event(kind: Kind, check: Check, decision: Decision) -> str:
+def _event(kind: AlertKind, check: Check, decision: Decision) -> str:
     """Name what happened. A hold is one event from its beginning to its end, whichever check tells of it."""
     since = decision.carry.hold_since
-    which = since.isoformat() if kind is Kind.HOLD and since else check.pk
+    which = since.isoformat() if kind is AlertKind.NO_DATA and since else check.pk
     return f"{check.rollout.feature}:{kind}:{which}"
 
 
-def _message(kind: Kind, event: str, check: Check, decision: Decision) -> Message:
+def _message(kind: AlertKind, event: str, check: Check, decision: Decision) -> Message:
     since = decision.carry.hold_since
     return Message(
         id=message_id(event, check.at.isoformat()),

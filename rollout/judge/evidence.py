@@ -1,35 +1,76 @@
-"""What a window of telemetry tells the judge. Clients are counted, lest one of them speak for many. Pure."""
+"""Evidence of a check: the telemetry of its window, counted by client so that a noisy one cannot dominate. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from enum import IntFlag
 from typing import Protocol
 from uuid import UUID
 
-from rollout.judge.decision import Counts, Evidence
+from rollout.judge.events import ErrorClass, Event, classify
 from rollout.judge.policy import Policy
-from rollout.judge.scoring import ErrorClass, classify, points, score
+from rollout.judge.scoring import points, score
 
 NAMES = 10  # the most frequent failed events that a check keeps by name
 
 
-class Did(IntFlag):
-    """What a client, or a session, has done in a stage. Stored; never renumber."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Clients and sessions by what they did, each counted once in a stage. Stored: fields keep their names."""
 
-    BEAT = 1
-    HAS = 2  # said that it has the feature
-    HAS_NOT = 4  # said that it does not
+    succeeded: int = 0  # clients whose migration succeeded
+    failed: int = 0  # clients whose migration failed
+    kill_switch: int = 0  # clients that used a kill switch
+    sample: int = 0  # clients with a heartbeat that have the feature, or do not say
+    treatment: int = 0  # clients that said they have the feature
+    control: int = 0  # clients that said only that they do not
+    treatment_errors: int = 0  # clients with the feature and a failed event other than a migration
+    control_errors: int = 0  # the same of clients without it
+    sessions: int = 0  # sessions with a heartbeat
+    error_sessions: int = 0  # sessions with a failed event
+
+    def __add__(self, other: "Counts") -> "Counts":
+        mine, theirs = asdict(self), asdict(other)
+        return Counts(**{name: mine[name] + theirs[name] for name in mine})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Telemetry since the previous check, summed up. Stored: fields keep their names."""
+
+    events: int = 0
+    clients: int = 0
+    heartbeats: int = 0  # sessions that sent one
+    treatment: int = 0  # clients with a heartbeat that have the feature
+    control: int = 0
+    score: int = 0  # capped for each client
+    points: int = 0  # not capped
+    errors: dict[str, int] = field(default_factory=dict)  # failed events by class
+    names: dict[str, int] = field(default_factory=dict)  # the most frequent failed events by name
+    console_warnings: int = 0  # clients
+    console_errors: int = 0  # clients
+    lost: int = 0  # events that browsers dropped, of the sessions that reported a new loss
+    lossy_clients: int = 0
+    new: Counts = Counts()
+
+
+class Behaviour(IntFlag):
+    """Behaviour flags of a client or a session in a stage. Their numbers are stored and never change."""
+
+    HEARTBEAT = 1
+    WITH_FEATURE = 2  # an event with a variant that means the feature
+    WITHOUT_FEATURE = 4  # an event with another variant
     MIGRATED = 8
-    FAILED = 16  # to migrate
-    KILLED = 32  # used a kill switch
-    ERRED_WITH = 64  # a failed event other than a migration, while it had the feature
-    SESSION_BEAT = 128
-    SESSION_ERRED = 256
-    ERRED_WITHOUT = 512
+    MIGRATION_FAILED = 16
+    KILL_SWITCH = 32
+    ERROR_WITH_FEATURE = 64  # a failed event other than a migration
+    SESSION_HEARTBEAT = 128
+    SESSION_ERROR = 256
+    ERROR_WITHOUT_FEATURE = 512
 
 
-class Row(Protocol):
-    """Events that are alike, as :func:`rollout.store.window` returns them."""
+class EventsAlike(Protocol):
+    """A row of :func:`rollout.store.window`."""
 
     @property
     def client(self) -> UUID: ...
@@ -49,43 +90,45 @@ class Row(Protocol):
     def lost(self) -> int: ...
 
 
-def deeds(rows: Collection[Row], variants_with: frozenset[str]) -> dict[UUID, Did]:
-    """Return what each client and each session did in a window."""
-    did: defaultdict[UUID, Did] = defaultdict(lambda: Did(0))
+def behaviours(rows: Collection[EventsAlike], variants_with: frozenset[str]) -> dict[UUID, Behaviour]:
+    """Return the behaviour flags of each client and each session in a window."""
+    flags: defaultdict[UUID, Behaviour] = defaultdict(lambda: Behaviour(0))
     for row in rows:
-        if row.event == "heartbeat":
-            did[row.client] |= Did.BEAT
-            did[row.session] |= Did.SESSION_BEAT
-        has = None if row.variant is None else row.variant in variants_with
-        if has is not None:
-            did[row.client] |= Did.HAS if has else Did.HAS_NOT
-        if row.event == "migration_succeeded" and row.ok:
-            did[row.client] |= Did.MIGRATED
-        if row.event == "kill_switch_used":
-            did[row.client] |= Did.KILLED
+        if row.event == Event.HEARTBEAT:
+            flags[row.client] |= Behaviour.HEARTBEAT
+            flags[row.session] |= Behaviour.SESSION_HEARTBEAT
+        with_feature = None if row.variant is None else row.variant in variants_with
+        if with_feature is not None:
+            flags[row.client] |= Behaviour.WITH_FEATURE if with_feature else Behaviour.WITHOUT_FEATURE
+        if row.event == Event.MIGRATION_SUCCEEDED and row.ok:
+            flags[row.client] |= Behaviour.MIGRATED
+        if row.event == Event.KILL_SWITCH_USED:
+            flags[row.client] |= Behaviour.KILL_SWITCH
         if not row.ok:
-            did[row.session] |= Did.SESSION_ERRED
+            flags[row.session] |= Behaviour.SESSION_ERROR
             if classify(row.event, row.category) is ErrorClass.MIGRATION:
-                did[row.client] |= Did.FAILED
-            elif has is not None:
-                did[row.client] |= Did.ERRED_WITH if has else Did.ERRED_WITHOUT
-    return dict(did)
+                flags[row.client] |= Behaviour.MIGRATION_FAILED
+            elif with_feature is not None:
+                flags[row.client] |= (
+                    Behaviour.ERROR_WITH_FEATURE if with_feature else Behaviour.ERROR_WITHOUT_FEATURE
+                )
+    return dict(flags)
 
 
 def gather(
-    rows: Collection[Row],
-    did: Mapping[UUID, Did],
+    rows: Collection[EventsAlike],
+    behaviour: Mapping[UUID, Behaviour],
     changes: Iterable[tuple[int, int, int]],
     policy: Policy,
 ) -> Evidence:
-    """Sum up a window: its rows, what each client did in it, and what was new in the stage.
+    """Return the evidence of a window, from its rows, its behaviour flags and the flags that are new in the stage.
 
     ``changes`` are ``(flags before, flags after, how many)``, as :func:`rollout.store.remember` returns them.
     """
     errors: Counter[str] = Counter()
     names: Counter[str] = Counter()
     failed: defaultdict[UUID, Counter[ErrorClass]] = defaultdict(Counter)
-    warned, cried, lossy = set(), set(), set()
+    with_warnings, with_errors, lossy = set(), set(), set()
     lost: Counter[UUID] = Counter()
     events = 0
     for row in rows:
@@ -100,23 +143,23 @@ def gather(
         errors[error_class.value] += row.count
         names[row.event] += row.count
         failed[row.client][error_class] += row.count
-        if row.event == "console_warning":
-            warned.add(row.client)
-        if row.event == "console_error":
-            cried.add(row.client)
-    beating = [flags for flags in did.values() if Did.BEAT in flags]
+        if row.event == Event.CONSOLE_WARNING:
+            with_warnings.add(row.client)
+        if row.event == Event.CONSOLE_ERROR:
+            with_errors.add(row.client)
+    alive = [flags for flags in behaviour.values() if Behaviour.HEARTBEAT in flags]
     return Evidence(
         events=events,
         clients=len({row.client for row in rows}),
-        heartbeats=sum(Did.SESSION_BEAT in flags for flags in did.values()),
-        treatment=sum(Did.HAS in flags for flags in beating),
-        control=sum(_control(flags) for flags in beating),
+        heartbeats=sum(Behaviour.SESSION_HEARTBEAT in flags for flags in behaviour.values()),
+        treatment=sum(Behaviour.WITH_FEATURE in flags for flags in alive),
+        control=sum(_is_control(flags) for flags in alive),
         score=score(failed.values(), policy),
         points=sum(points(errors, policy) for errors in failed.values()),
         errors=dict(errors),
         names=dict(names.most_common(NAMES)),
-        console_warnings=len(warned),
-        console_errors=len(cried),
+        console_warnings=len(with_warnings),
+        console_errors=len(with_errors),
         lost=lost.total(),
         lossy_clients=len(lossy),
         new=count_new(changes),
@@ -124,30 +167,30 @@ def gather(
 
 
 def count_new(changes: Iterable[tuple[int, int, int]]) -> Counts:
-    """Count what was done for the first time. A client that comes to have the feature leaves the control group."""
+    """Count clients and sessions by flags that are new. A client that gets the feature leaves the control group."""
     new: Counter[str] = Counter()
     for before, after, many in changes:
-        was, now = _standing(Did(before)), _standing(Did(after))
+        was, now = _counted_as(Behaviour(before)), _counted_as(Behaviour(after))
         for name in now:
             new[name] += (now[name] - was[name]) * many
     return Counts(**new)
 
 
-def _standing(flags: Did) -> dict[str, int]:
-    """Return what a client or session with these flags counts as."""
+def _counted_as(flags: Behaviour) -> dict[str, int]:
+    """Return the :class:`Counts` of one client or session with these flags."""
     return {
-        "succeeded": Did.MIGRATED in flags and Did.FAILED not in flags,
-        "failed": Did.FAILED in flags,
-        "kill_switch": Did.KILLED in flags,
-        "sample": Did.BEAT in flags and not _control(flags),
-        "treatment": Did.BEAT in flags and Did.HAS in flags,
-        "control": Did.BEAT in flags and _control(flags),
-        "treatment_errors": Did.ERRED_WITH in flags,
-        "control_errors": Did.ERRED_WITHOUT in flags,
-        "sessions": Did.SESSION_BEAT in flags,
-        "error_sessions": Did.SESSION_ERRED in flags,
+        "succeeded": Behaviour.MIGRATED in flags and Behaviour.MIGRATION_FAILED not in flags,
+        "failed": Behaviour.MIGRATION_FAILED in flags,
+        "kill_switch": Behaviour.KILL_SWITCH in flags,
+        "sample": Behaviour.HEARTBEAT in flags and not _is_control(flags),
+        "treatment": Behaviour.HEARTBEAT in flags and Behaviour.WITH_FEATURE in flags,
+        "control": Behaviour.HEARTBEAT in flags and _is_control(flags),
+        "treatment_errors": Behaviour.ERROR_WITH_FEATURE in flags,
+        "control_errors": Behaviour.ERROR_WITHOUT_FEATURE in flags,
+        "sessions": Behaviour.SESSION_HEARTBEAT in flags,
+        "error_sessions": Behaviour.SESSION_ERROR in flags,
     }
 
 
-def _control(flags: Did) -> bool:
-    return Did.HAS_NOT in flags and Did.HAS not in flags
+def _is_control(flags: Behaviour) -> bool:
+    return Behaviour.WITHOUT_FEATURE in flags and Behaviour.WITH_FEATURE not in flags

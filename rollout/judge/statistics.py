@@ -207,7 +207,7 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
         yield Signal.RED, f"Clients with the feature have errors more often than clients without it. {chance}"
     if seen.ratio_e >= 1 / limits.ratio_alpha:
         clients = f"{totals.treatment:,} of {totals.treatment + totals.control:,} clients have the feature"
-        yield Signal.HOLD, f"{clients}, and {ratio(share)} should: assignment or telemetry is broken."
+        yield Signal.NO_DATA, f"{clients}, and {ratio(share)} should: assignment or telemetry is broken."
     if seen.interval is not None and seen.interval[1] < limits.goal:
         low, high = map(ratio, seen.interval)
         yield (

@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                     models.BigIntegerField(help_text="Telemetry up to this sequence number has been judged."),
                 ),
                 ("checked_at", models.DateTimeField(null=True)),
-                ("carry", models.JSONField(default=dict, help_text="rollout.judge.decision.Carry")),
+                ("carry", models.JSONField(default=dict, help_text="rollout.judge.state.Carry")),
             ],
             options={
                 "db_table": "rollout_watch",
@@ -70,8 +70,8 @@ class Migration(migrations.Migration):
                     models.DecimalField(decimal_places=2, help_text="Before the action.", max_digits=5),
                 ),
                 ("score", models.PositiveIntegerField()),
-                ("state", models.JSONField(help_text="rollout.judge.decision.State")),
-                ("evidence", models.JSONField(help_text="rollout.judge.decision.Evidence")),
+                ("state", models.JSONField(help_text="rollout.judge.state.State")),
+                ("evidence", models.JSONField(help_text="rollout.judge.evidence.Evidence")),
                 ("policy", models.JSONField(help_text="rollout.judge.policy.Policy")),
                 ("decision", models.JSONField(help_text="rollout.judge.decision.Decision")),
                 ("settled", models.BooleanField(default=True, help_text="Incident and alerts are recorded.")),
@@ -143,7 +143,7 @@ class Migration(migrations.Migration):
                 ),
                 ("stage", models.PositiveIntegerField()),
                 ("who", models.UUIDField()),
-                ("flags", models.PositiveSmallIntegerField(help_text="rollout.judge.evidence.Did")),
+                ("flags", models.PositiveSmallIntegerField(help_text="rollout.judge.evidence.Behaviour")),
                 (
                     "rollout",
                     models.ForeignKey(
@@ -222,7 +222,7 @@ class Migration(migrations.Migration):
                         help_text="Event and channel: never told twice.", max_length=200, unique=True
                     ),
                 ),
-                ("kind", models.CharField(help_text="rollout.judge.decision.Alert", max_length=12)),
+                ("kind", models.CharField(help_text="rollout.judge.decision.AlertKind", max_length=12)),
                 (
                     "channel",
                     models.CharField(choices=[("webhook", "webhook"), ("email", "e-mail")], max_length=8),

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rollout.judge.scoring import ErrorClass, Signal
+from rollout.judge.events import ErrorClass
+from rollout.judge.scoring import Signal
 from rollout.models import Check
 from rollout.units import ratio
 
 MEANS = {
     Signal.GREEN: "Nothing speaks against it.",
     Signal.YELLOW: "Something is not as good as it should be.",
-    Signal.HOLD: "Nobody can tell: too little is known.",
+    Signal.NO_DATA: "Nobody can tell: too little is known.",
     Signal.RED: "Something is wrong.",
 }
 DONE = {
@@ -125,7 +126,7 @@ def _why(decision: dict[str, Any]) -> Iterator[str]:
     for cell in decision["cells"]:
         if cell["signal"] == signal:
             yield sentence(cell["says"])
-    if signal == Signal.HOLD:
+    if signal == Signal.NO_DATA:
         yield from map(sentence, decision["holds"])
     if decision["statistical"] == signal:
         yield from map(sentence, decision["assessment"]["reasons"])
@@ -169,7 +170,7 @@ def _thresholds(check: Check) -> Iterator[Row]:
         "Data",
         ", ".join(holds).capitalize() if holds else "enough to tell",
         f"{policy['sample_min']} clients, alive, nothing lost",
-        Signal.HOLD if holds else Signal.GREEN,
+        Signal.NO_DATA if holds else Signal.GREEN,
     )
 
 
@@ -193,7 +194,7 @@ def _statistics(check: Check) -> Iterator[Row]:
         "The share of clients is off",
         evidence_words(seen["ratio_e"]) if seen["compared"] else "nobody without it to compare with",
         f"hold from 1 of {1 / policy['ratio_alpha']:,.0f}",
-        Signal.HOLD if seen["ratio_e"] >= 1 / policy["ratio_alpha"] else Signal.GREEN,
+        Signal.NO_DATA if seen["ratio_e"] >= 1 / policy["ratio_alpha"] else Signal.GREEN,
     )
     interval, goal = seen["interval"], policy["migration_success_green"]
     yield Row(

@@ -17,8 +17,9 @@ from django.db import transaction
 
 from rollout import operations, store
 from rollout.conf import conf
-from rollout.judge.decision import Action, Decision
+from rollout.judge.decision import Decision
 from rollout.judge.scoring import Signal
+from rollout.judge.state import Action
 from rollout.models import Alert, Check, Incident, Rollout, Stage
 from rollout.presentation.charts import Point
 from rollout.rehearsal.scenario import Expected, Outcome, Scenario
@@ -183,7 +184,7 @@ def _outcome(rollout: Rollout, looks: list[Look]) -> Outcome:
         return Outcome.ROLLED_BACK
     if any(look.advice is Action.ROLL_BACK for look in looks):
         return Outcome.TRIPPED
-    return Outcome.HELD if not looks or looks[-1].signal is Signal.HOLD else Outcome.UNDER_WAY
+    return Outcome.HELD if not looks or looks[-1].signal is Signal.NO_DATA else Outcome.UNDER_WAY
 
 
 def notable(looks: Sequence[Look]) -> list[Look]:

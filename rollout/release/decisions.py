@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
-from rollout.judge.decision import Action
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal, score_signal, worst
+from rollout.judge.state import Action
 from rollout.units import duration
 
 SIZE_WARNING = 1000  # changed lines (runbook, "PR Size Check")
@@ -208,7 +208,7 @@ def by_issues(sighting: Sighting, issues: int, policy: Policy) -> Sighting:
     red = score_signal(score, policy) is Signal.RED
     return replace(
         sighting,
-        signal=Signal.RED if red else Signal.HOLD,
+        signal=Signal.RED if red else Signal.NO_DATA,
         score=score,
         source="issues",
         says=f"no telemetry; {issues} production issues since the deployment: {score} points",
@@ -228,7 +228,7 @@ def consecutive_reds(sightings: Iterable[Sighting]) -> int:
             reds, stage = 0, sighting.stage
         if sighting.signal is Signal.RED:
             reds += 1
-        elif sighting.signal is not Signal.HOLD:
+        elif sighting.signal is not Signal.NO_DATA:
             reds = 0
     return reds
 
@@ -272,7 +272,7 @@ def _final(latest: Sequence[Sighting], *, until: datetime, longest: timedelta) -
             Outcome.UNKNOWN,
             f"Nobody judged {late[0].feature} after {late[0].at:%H:%M} UTC, until {until:%H:%M}.",
         )
-    if signal is Signal.HOLD:
+    if signal is Signal.NO_DATA:
         return Verdict(Outcome.UNKNOWN, f"Nobody can tell at the end. {says}")
     return Verdict(Outcome.HEALTHY, f"{signal.capitalize()} at the end. {says}")
 

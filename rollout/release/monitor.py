@@ -13,9 +13,11 @@ import msgspec
 
 from rollout import store
 from rollout.conf import conf
-from rollout.judge.decision import Action, Evidence, State, decide
+from rollout.judge.decision import decide
+from rollout.judge.evidence import Evidence
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal
+from rollout.judge.state import Action, State
 from rollout.models import Check, Deployment, DeploymentState, Rollout, Watch
 from rollout.release import records
 from rollout.release.decisions import (
@@ -249,7 +251,7 @@ def sight(check: Check, policy: Policy) -> Sighting:
         signal=decision.signal,
         score=check.score,
         says=decision.reason,
-        silent=decision.signal is Signal.HOLD and not check.evidence["heartbeats"],
+        silent=decision.signal is Signal.NO_DATA and not check.evidence["heartbeats"],
         action=Action(check.action),
     )
 

@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rollout.conf import conf
-from rollout.judge.decision import Action
 from rollout.judge.scoring import Signal
+from rollout.judge.state import Action
 from rollout.presentation.charts import chart_svg
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
@@ -26,7 +26,12 @@ Rehearsal = tuple[str, Scenario, Run]  # by its name
 HEALTHY, UNHEALTHY, CANNOT_TELL = 0, 1, 2  # exit codes, as of every release command
 LINES = 40  # of a table; --json has every check
 WIDTH = 140  # characters, where no terminal says how wide it is
-STYLES = {Signal.GREEN: "green", Signal.YELLOW: "yellow", Signal.HOLD: "bright_black", Signal.RED: "bold red"}
+STYLES = {
+    Signal.GREEN: "green",
+    Signal.YELLOW: "yellow",
+    Signal.NO_DATA: "bright_black",
+    Signal.RED: "bold red",
+}
 WORDS = {
     Outcome.COMPLETED: "complete",
     Outcome.ROLLED_BACK: "rolled back",

@@ -8,7 +8,7 @@ import pytest
 
 from rollout.alerts import messages
 from rollout.alerts.messages import Message, headline
-from rollout.judge.decision import Alert
+from rollout.judge.decision import AlertKind
 
 MESSAGE = Message(
     id="msg_1",
@@ -26,7 +26,7 @@ MESSAGE = Message(
 )
 
 
-@pytest.mark.parametrize("kind", [*Alert, messages.TEST])
+@pytest.mark.parametrize("kind", [*AlertKind, messages.TEST])
 def test_each_kind_has_its_words_and_survives_the_outbox(kind: str) -> None:
     message = replace(MESSAGE, kind=str(kind))
     assert messages.restore(messages.plain(message)) == message

@@ -30,7 +30,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from rollout import operations, store, tick
 from rollout.alerts import channels, messages, outbox
 from rollout.alerts.outbox import NotDelivered, deliver
-from rollout.judge.decision import Alert as Kind
+from rollout.judge.decision import AlertKind
 from rollout.models import Alert, Check, Rollout
 from tests.node import NODE
 from tests.reliability.gates import eventually
@@ -641,7 +641,7 @@ def test_the_json_of_the_docs_has_the_fields_that_are_sent(web: WebReceiver) -> 
 
 
 def test_the_docs_name_each_kind_and_each_setting() -> None:
-    for kind in (*Kind, messages.TEST):
+    for kind in (*AlertKind, messages.TEST):
         assert f"| `{kind}` |" in DOCS
     for name in ("WEBHOOK_URL", "WEBHOOK_SECRET", "ALERT_EMAILS", "ADMIN_URL"):
         assert f"ROLLOUT_{name}=" in DOCS

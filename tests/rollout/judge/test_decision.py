@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.judge.decision import Action, Alert, Carry, Counts, Decision, Evidence, State, decide
+from rollout.judge.decision import AlertKind, Decision, decide
+from rollout.judge.evidence import Counts, Evidence
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal
+from rollout.judge.state import Action, Carry, State
 
 T0 = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -46,7 +48,7 @@ class Stage:
             **{"on_hold": False, "auto_rollback": True, "carry": Carry(), **fields},
         )
         self.minute = 0
-        self.alerts: list[Alert] = []
+        self.alerts: list[AlertKind] = []
 
     def check(self, evidence: Evidence, *, policy: Policy = POLICY, minutes: int = 1) -> Decision:
         self.minute += minutes
@@ -92,7 +94,7 @@ def test_without_auto_rollback_it_advises_and_alerts_once() -> None:
     assert {decision.action for decision in decisions} == {Action.NONE}
     assert decisions[2].advice is Action.ROLL_BACK
     assert "auto-rollback is off" in decisions[2].next
-    assert stage.alerts == [Alert.RED, Alert.TRIPPED]
+    assert stage.alerts == [AlertKind.RED, AlertKind.TRIPPED]
 
 
 def test_a_hold_of_the_operator_stops_climbing_and_not_rolling_back() -> None:
@@ -138,7 +140,7 @@ def test_made_up_successes_do_not_hide_what_fails() -> None:
 @pytest.mark.parametrize("timeline", ["accelerated", "conservative"])
 def test_silence_holds_for_ever(timeline: str) -> None:
     decisions = Stage(timeline=timeline).run(SILENT, until=3000)
-    assert {(decision.signal, decision.action) for decision in decisions} == {(Signal.HOLD, Action.NONE)}
+    assert {(decision.signal, decision.action) for decision in decisions} == {(Signal.NO_DATA, Action.NONE)}
 
 
 def test_silence_does_not_count_as_time_in_the_stage() -> None:
@@ -154,7 +156,7 @@ def test_too_few_samples_hold() -> None:
     stage = Stage()
     decision = stage.check(few)
     assert (decision.signal, decision.holds) == (
-        Signal.HOLD,
+        Signal.NO_DATA,
         ("too few samples: 19 of 20 clients with the feature",),
     )
     assert stage.check(replace(few, new=Counts(sample=1, sessions=1))).signal is Signal.GREEN
@@ -164,7 +166,7 @@ def test_lost_telemetry_holds() -> None:
     assert Stage().check(replace(HEALTHY, lossy_clients=1, lost=999)).signal is Signal.GREEN
     decision = Stage().check(replace(HEALTHY, lossy_clients=2, lost=2))
     assert (decision.signal, decision.holds) == (
-        Signal.HOLD,
+        Signal.NO_DATA,
         ("telemetry is lost: 2 of 20 clients report dropped events",),
     )
 
@@ -176,7 +178,7 @@ def test_errors_without_heartbeats_are_still_red() -> None:
 def test_the_totals_of_a_bad_stage_are_not_red_again_while_nothing_arrives() -> None:
     stage = Stage()
     assert stage.check(BROKEN).signal is Signal.RED
-    assert {decision.signal for decision in stage.run(SILENT, until=60)} == {Signal.HOLD}
+    assert {decision.signal for decision in stage.run(SILENT, until=60)} == {Signal.NO_DATA}
 
 
 # --- Timelines ----------------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ def test_it_says_when_the_next_step_is_due() -> None:
 def test_a_day_at_100_percent_within_the_limits_is_complete() -> None:
     decisions = Stage("100").run(HEALTHY, until=1500)
     assert acted(decisions) == (24 * 60, Action.COMPLETE, None)
-    assert Alert.COMPLETED in decisions[-1].alerts
+    assert AlertKind.COMPLETED in decisions[-1].alerts
 
 
 @pytest.mark.parametrize(
@@ -272,10 +274,10 @@ def test_each_event_is_told_once() -> None:
     stage = Stage()
     stage.run(HEALTHY, until=5)
     stage.run(SILENT, until=120)
-    assert stage.alerts == [Alert.HOLD]
+    assert stage.alerts == [AlertKind.NO_DATA]
     stage.run(HEALTHY, until=125)
     stage.run(BROKEN, until=140)
-    assert stage.alerts == [Alert.HOLD, Alert.RED, Alert.ROLLED_BACK]
+    assert stage.alerts == [AlertKind.NO_DATA, AlertKind.RED, AlertKind.ROLLED_BACK]
 
 
 def test_a_hold_between_two_reds_is_no_news() -> None:
@@ -283,7 +285,7 @@ def test_a_hold_between_two_reds_is_no_news() -> None:
     stage.check(BROKEN)
     stage.check(SILENT)
     stage.check(BROKEN)
-    assert stage.alerts == [Alert.RED]
+    assert stage.alerts == [AlertKind.RED]
 
 
 # --- Always -------------------------------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ def test_whatever_arrives_a_decision_is_made_can_be_stored_and_replayed(
             assert decision.target is not None
             assert decision.target > state.percentage
         if not evidence.events or (not evidence.heartbeats and decision.signal is not Signal.RED):
-            assert decision.signal is Signal.HOLD
+            assert decision.signal is Signal.NO_DATA
 
 
 def test_no_data_is_never_green() -> None:
@@ -337,4 +339,4 @@ def test_no_data_is_never_green() -> None:
         if events and heartbeats and sample:
             continue
         evidence = Evidence(events=events, heartbeats=heartbeats, clients=5, new=Counts(sample=sample))
-        assert Stage().check(evidence).signal is Signal.HOLD
+        assert Stage().check(evidence).signal is Signal.NO_DATA

@@ -2,8 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from rollout.judge.decision import Counts
-from rollout.judge.evidence import Did, count_new, deeds, gather
+from rollout.judge.evidence import Behaviour, Counts, behaviours, count_new, gather
 from rollout.judge.policy import Policy
 from rollout.store import Row
 
@@ -18,20 +17,20 @@ def row(event: str, client: UUID | None = None, *, ok: bool = True, **fields: ob
 
 def new(*rows: Row) -> Counts:
     """What is counted when these rows are a stage's first."""
-    return count_new((0, int(flags), 1) for flags in deeds(rows, WITH).values())
+    return count_new((0, int(flags), 1) for flags in behaviours(rows, WITH).values())
 
 
 def test_a_flood_of_one_client_counts_once_for_each_class() -> None:
     client = uuid4()
     rows = [row("migration_failed", client, ok=False, count=5000), row("error", client, ok=False, count=900)]
-    evidence = gather(rows, deeds(rows, WITH), (), Policy())
+    evidence = gather(rows, behaviours(rows, WITH), (), Policy())
     assert (evidence.score, evidence.points, evidence.clients) == (10, 52_700, 1)
     assert evidence.errors == {"migration": 5000, "default": 900}
     assert (new(*rows).failed, new(*rows).treatment_errors) == (1, 1)
 
 
 def test_a_client_that_fails_after_a_success_is_a_failure() -> None:
-    before, after = int(Did.MIGRATED), int(Did.MIGRATED | Did.FAILED)
+    before, after = int(Behaviour.MIGRATED), int(Behaviour.MIGRATED | Behaviour.MIGRATION_FAILED)
     assert count_new([(before, after, 3)]) == Counts(succeeded=-3, failed=3)
 
 
@@ -39,8 +38,8 @@ def test_a_client_that_gets_the_feature_leaves_the_control_group_and_its_errors_
     client = uuid4()
     first = [row("heartbeat", client, variant="legacy"), row("error", client, ok=False, variant="legacy")]
     second = [row("heartbeat", client)]
-    before = deeds(first, WITH)[client]
-    after = before | deeds(second, WITH)[client]
+    before = behaviours(first, WITH)[client]
+    after = before | behaviours(second, WITH)[client]
     counted = count_new([(int(before), int(after), 1)])
     assert (counted.treatment, counted.control, counted.sample) == (1, -1, 1)
     assert (counted.treatment_errors, counted.control_errors) == (0, 0)
@@ -65,7 +64,7 @@ def test_losses_are_counted_by_client_and_are_no_events() -> None:
         row("telemetry_dropped", client, session=session, lost=9, variant=None),
         row("heartbeat"),
     ]
-    evidence = gather(rows, deeds(rows, WITH), (), Policy())
+    evidence = gather(rows, behaviours(rows, WITH), (), Policy())
     assert (evidence.events, evidence.lossy_clients, evidence.lost, evidence.clients) == (1, 1, 9, 2)
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 
+from rollout.judge.events import ErrorClass, classify
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import (
-    ErrorClass,
     Signal,
-    classify,
     console_signal,
     kill_switch_signal,
     migration_signal,
@@ -88,8 +87,8 @@ def test_the_console_s_colours(warnings: int, errors: int, signal: str) -> None:
 
 def test_the_worst_cell_is_the_signal() -> None:
     assert worst([Signal.GREEN, Signal.YELLOW]) is Signal.YELLOW
-    assert worst([Signal.HOLD, Signal.YELLOW]) is Signal.HOLD
-    assert worst([Signal.HOLD, Signal.RED, Signal.GREEN]) is Signal.RED
+    assert worst([Signal.NO_DATA, Signal.YELLOW]) is Signal.NO_DATA
+    assert worst([Signal.NO_DATA, Signal.RED, Signal.GREEN]) is Signal.RED
     assert worst([]) is Signal.GREEN
 
 

@@ -273,14 +273,14 @@ def test_the_ratio_by_hand() -> None:
 
 def test_a_wrong_share_holds_and_says_so() -> None:
     said = judge(totals=Totals(treatment=250, control=750), share=Decimal("0.1"))
-    assert said.signal is Signal.HOLD
+    assert said.signal is Signal.NO_DATA
     assert said.reasons == (
         "250 of 1,000 clients have the feature, and 10 % should: assignment or telemetry is broken.",
     )
 
 
 def test_nobody_with_the_feature_holds() -> None:
-    assert judge(totals=Totals(control=300), share=0.1).signal is Signal.HOLD
+    assert judge(totals=Totals(control=300), share=0.1).signal is Signal.NO_DATA
 
 
 def test_the_right_share_does_not_hold() -> None:

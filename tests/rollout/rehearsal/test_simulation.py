@@ -25,8 +25,8 @@ from prometheus_client import REGISTRY, generate_latest
 
 from rollout import store
 from rollout.evaluation import Config
-from rollout.judge.decision import Action
 from rollout.judge.scoring import Signal
+from rollout.judge.state import Action
 from rollout.models import Rollout, TelemetryEvent
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Rates, Scenario, ScenarioError

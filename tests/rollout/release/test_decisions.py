@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rollout.judge.decision import Action
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal
+from rollout.judge.state import Action
 from rollout.release.decisions import (
     CheckRun,
     CheckState,
@@ -29,7 +29,7 @@ from rollout.release.decisions import (
     verdict,
 )
 
-GREEN, YELLOW, HOLD, RED = Signal.GREEN, Signal.YELLOW, Signal.HOLD, Signal.RED
+GREEN, YELLOW, HOLD, RED = Signal.GREEN, Signal.YELLOW, Signal.NO_DATA, Signal.RED
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 PULL = PullRequest(

@@ -1,0 +1,96 @@
+"""The timelines: which action comes next, and when (docs/how-to/rollouts.md, "Timelines"). Pure."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from rollout.judge import wording
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal
+from rollout.judge.state import Action, Carry, Plan, State
+
+
+class Rule(NamedTuple):
+    """A promotion after ``wait`` in the stage, if the condition is met."""
+
+    wait: timedelta
+    met: bool
+    condition: str
+
+
+def plan(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
+    """Return the next action: a rollback once the breaker trips, else a promotion, at 100 % the completion."""
+    if signal is Signal.RED and carry.reds >= policy.breaker_checks:
+        return Plan(Action.ROLL_BACK, due=True, reason=wording.breaker(carry.reds))
+    if state.percentage >= 100:
+        return _completion(state, carry, signal, now, policy)
+    return _promotion(state, carry, signal, now, policy)
+
+
+def is_allowed(state: State, action: Action) -> bool:
+    """Return whether the judge may act by itself, or only advise."""
+    if action is Action.ROLL_BACK:
+        return state.auto_rollback
+    return state.timeline != "manual" and not state.on_hold
+
+
+def _promotion(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
+    """Plan the next step. Time without heartbeats does not count."""
+    start = state.stage_started_at + carry.silent
+    target = next((Decimal(step) for step in policy.steps if step > state.percentage), Decimal(100))
+    rules = _rules(state, carry, signal, policy)
+    for rule in rules:
+        if rule.met and now - start >= rule.wait:
+            reason = wording.promotion_due(rule.wait, state.percentage, rule.condition)
+            return Plan(Action.PROMOTE, due=True, reason=reason, target=target)
+    if carry.reds_in_stage:
+        return Plan(Action.PROMOTE, due=False, reason=wording.only_a_person_promotes(target), target=target)
+    rule = next((rule for rule in rules if now - start < rule.wait), rules[-1])
+    reason = wording.promotion(
+        target, rule.wait, rule.condition, no_data=signal is Signal.NO_DATA, overdue=now - start >= rule.wait
+    )
+    due_at = max(start + rule.wait, now)
+    return Plan(Action.PROMOTE, due=False, reason=reason, target=target, due_at=due_at)
+
+
+def _rules(state: State, carry: Carry, signal: Signal, policy: Policy) -> list[Rule]:
+    """Return the rules of the state's timeline, the shortest wait first.
+
+    Accelerated becomes conservative with the first error event of a stage.
+    """
+    canary = state.percentage < 50
+    green = signal is Signal.GREEN
+    green_or_yellow = signal in {Signal.GREEN, Signal.YELLOW}
+    never_red = carry.reds_in_stage == 0
+    under_threshold = never_red and carry.worst_score < policy.error_threshold
+    if state.timeline == "accelerated" and carry.errors_in_stage == 0:
+        wait = policy.accelerated_canary if canary else policy.accelerated_partial
+        return [Rule(wait, green, wording.NO_ERRORS)]
+    if canary:
+        return [
+            Rule(policy.conservative_canary_green, green and under_threshold, wording.GREEN_AND_NEVER_RED),
+            Rule(policy.conservative_canary, green_or_yellow and under_threshold, wording.UNDER_THRESHOLD),
+        ]
+    return [Rule(policy.conservative_partial, green_or_yellow and never_red, wording.NEVER_RED)]
+
+
+def _completion(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
+    """Plan the end of the watch: 24 h at 100 % (runbook, "Phase 5" and "Success Criteria").
+
+    The hours begin anew after a high score. Time without heartbeats does not count.
+    """
+    start = max(state.stage_started_at + carry.silent, carry.score_high_at or state.stage_started_at)
+    totals = carry.totals
+    migrations = totals.succeeded + totals.failed
+    errors_max = policy.watch_error_rate * max(totals.sessions, 1)
+    criteria = [
+        (signal in {Signal.GREEN, Signal.YELLOW}, wording.latest_check(signal)),
+        (totals.succeeded >= policy.watch_migration_success * migrations, wording.migrations_missed(policy)),
+        (totals.error_sessions < errors_max or not totals.error_sessions, wording.error_sessions(totals)),
+        (totals.kill_switch <= policy.watch_kill_switch_max, wording.kill_switch_users(totals)),
+    ]
+    unmet = [reason for met, reason in criteria if not met]
+    if now - start >= policy.watch and not unmet:
+        return Plan(Action.COMPLETE, due=True, reason=wording.completion_due(policy.watch))
+    due_at = max(start + policy.watch, now)
+    return Plan(Action.COMPLETE, due=False, reason=wording.completion(policy.watch, unmet), due_at=due_at)

@@ -1,0 +1,140 @@
+"""The judge's texts: cells, reasons for no data, plans, the reason of a signal, the next step. Pure."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+
+from rollout.judge.evidence import Counts, Evidence
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal
+from rollout.judge.state import Action, Plan, State
+from rollout.units import duration, percent, ratio
+
+# Conditions of the timelines.
+NO_ERRORS = "no error event in the stage"
+GREEN_AND_NEVER_RED = "green, and no red in the stage"
+UNDER_THRESHOLD = "every score under the threshold, none red"
+NEVER_RED = "no red in the stage"
+
+# --- Cells ----------------------------------------------------------------------------------------------------------
+
+
+def score(evidence: Evidence) -> str:
+    uncapped = (
+        "" if evidence.points == evidence.score else f", of {evidence.points} before the cap per client"
+    )
+    return f"{evidence.score} points in this check{uncapped}"
+
+
+def migrations(totals: Counts) -> str:
+    tried = totals.succeeded + totals.failed
+    if not tried:
+        return "no migrations in this stage yet"
+    return f"{totals.failed} of {tried} clients' migrations failed in this stage"
+
+
+def kill_switch(totals: Counts) -> str:
+    return f"{kill_switch_users(totals)} in this stage"
+
+
+def console(evidence: Evidence) -> str:
+    return (
+        f"clients with console errors: {evidence.console_errors}, with warnings: {evidence.console_warnings}"
+    )
+
+
+# --- Reasons for no data --------------------------------------------------------------------------------------------
+
+
+def no_heartbeat(silence: timedelta) -> str:
+    return f"no heartbeat for {duration(silence)}"
+
+
+def too_few_samples(sample: int, policy: Policy) -> str:
+    return f"too few samples: {sample} of {policy.sample_min} clients with the feature"
+
+
+def telemetry_lost(evidence: Evidence) -> str:
+    return f"telemetry is lost: {evidence.lossy_clients} of {evidence.clients} clients report dropped events"
+
+
+# --- Plans ----------------------------------------------------------------------------------------------------------
+
+
+def breaker(reds: int) -> str:
+    return f"{reds} consecutive red checks"
+
+
+def promotion_due(wait: timedelta, percentage: Decimal, condition: str) -> str:
+    return f"{duration(wait)} at {percent(percentage)}: {condition}"
+
+
+def only_a_person_promotes(target: Decimal) -> str:
+    return f"a check of this stage was red: only a person promotes to {percent(target)}"
+
+
+def promotion(target: Decimal, wait: timedelta, condition: str, *, no_data: bool, overdue: bool) -> str:
+    missing = "; it waits for data" if no_data else "; the latest check is not" if overdue else ""
+    return f"to {percent(target)} after {duration(wait)}, if: {condition}{missing}"
+
+
+def completion_due(wait: timedelta) -> str:
+    return f"{duration(wait)} at 100 % within the limits"
+
+
+def completion(wait: timedelta, unmet: Sequence[str]) -> str:
+    missing = f"; not yet met: {', '.join(unmet)}" if unmet else ""
+    return f"complete after {duration(wait)} at 100 %{missing}"
+
+
+def latest_check(signal: Signal) -> str:
+    return f"the latest check is {signal}"
+
+
+def migrations_missed(policy: Policy) -> str:
+    return f"migration success under {ratio(policy.watch_migration_success)}"
+
+
+def error_sessions(totals: Counts) -> str:
+    return f"{totals.error_sessions} of {totals.sessions} sessions had errors"
+
+
+def kill_switch_users(totals: Counts) -> str:
+    return f"{totals.kill_switch} users of a kill switch"
+
+
+# --- The decision ---------------------------------------------------------------------------------------------------
+
+
+def reason(signal: Signal, because: Sequence[str], plan: Plan) -> str:
+    """Return in one line why the signal is what it is and what follows: for the history and for messages."""
+    return f"{signal}: {'; '.join(because) or 'nothing speaks against it'} ({plan.reason})"
+
+
+def next_step(state: State, plan: Plan, reds_left: int | None, *, allowed: bool) -> str:
+    """Return what happens next.
+
+    Args:
+        reds_left: red checks in a row until the breaker trips; ``None`` while the signal is not red.
+        allowed: the judge may act by itself.
+    """
+    if plan.action is Action.ROLL_BACK:
+        if allowed:
+            return "Rolled back to 0 %, and on hold until somebody resumes it."
+        return f"Roll it back: {plan.reason}, and auto-rollback is off."
+    if reds_left is not None:
+        many = "1 more red check" if reds_left == 1 else f"{reds_left} more red checks in a row"
+        then = "it is rolled back" if state.auto_rollback else "the breaker trips; auto-rollback is off"
+        return f"{many}, and {then}."
+    if allowed:
+        return f"{plan.reason[0].upper()}{plan.reason[1:]}."
+    return _advice(state, plan)
+
+
+def _advice(state: State, plan: Plan) -> str:
+    obstacle = "it is on hold" if state.on_hold else "its timeline is manual"
+    if not plan.due:
+        return f"It stays where it is, for {obstacle}. Otherwise: {plan.reason}."
+    if plan.action is Action.COMPLETE:
+        return f"Ready to be completed ({plan.reason}), but {obstacle}."
+    return f"Ready for {percent(plan.target or state.percentage)} ({plan.reason}), but {obstacle}."
