@@ -6,60 +6,33 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from django.contrib.auth.models import User
 
 from idempotency.models import IdempotencyKey
+from tests.clock import SEARCH_PATH, Clock, travelling
 from tests.conftest import Api
 from tests.fundapi.api.test_idempotency import assert_replays
 from tests.reliability.conftest import LAB, PATIENT
 from tests.servers import PROJECT, Server, database_url, running_server
 
-PATH: dict[str, Any] = {"LAB_SEARCH_PATH": "travel,pg_catalog,public"}
-# Whoever has this schema first in the search path lives by its clock.
-TRAVEL = """
-CREATE SCHEMA travel;
-CREATE TABLE travel.clock AS SELECT interval '0' AS ahead;
-CREATE FUNCTION travel.now() RETURNS timestamptz STABLE LANGUAGE sql
-    AS $$ SELECT pg_catalog.now() + ahead FROM travel.clock $$;
-CREATE FUNCTION travel.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql
-    AS $$ SELECT pg_catalog.statement_timestamp() + ahead FROM travel.clock $$;
-CREATE FUNCTION travel.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE sql
-    AS $$ SELECT pg_catalog.clock_timestamp() + ahead FROM travel.clock $$;
-"""
-
-
-class Clock:
-    """The clock of the database, for those who live by it."""
-
-    def __init__(self, session: psycopg.Connection[Any]) -> None:
-        self.session = session
-
-    def set_ahead(self, by: str) -> None:
-        self.session.execute("UPDATE travel.clock SET ahead = %s::interval", (by,))
-
-    def set_to(self, moment: str) -> None:
-        self.session.execute("UPDATE travel.clock SET ahead = %s::timestamptz - pg_catalog.now()", (moment,))
+PATH: dict[str, Any] = {"LAB_SEARCH_PATH": SEARCH_PATH}
 
 
 @pytest.fixture(scope="module")
-def session(database: None) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(database_url(), autocommit=True) as session:
-        session.execute(TRAVEL)
-        yield session
-        session.execute("DROP SCHEMA travel CASCADE")
+def travel(database: None) -> Iterator[Clock]:
+    with travelling() as clock:
+        yield clock
 
 
 @pytest.fixture
-def clock(session: psycopg.Connection[Any]) -> Clock:
-    travelling = Clock(session)
-    travelling.set_ahead("0")
-    return travelling
+def clock(travel: Clock) -> Clock:
+    travel.reset()
+    return travel
 
 
 @pytest.fixture(scope="module")
-def berlin(session: psycopg.Connection[Any]) -> Iterator[Server]:
+def berlin(travel: Clock) -> Iterator[Server]:
     """A server that lives by that clock, on a machine that keeps summer time."""
     zone: dict[str, Any] = {"TZ": "Europe/Berlin", "PGTZ": "Europe/Berlin"}
     with running_server(workers=1, **LAB, **PATIENT, **zone, **PATH) as server:
