@@ -10,8 +10,6 @@ import environ
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
-from django.templatetags.static import static
-from django.urls import reverse_lazy
 from psycopg import IsolationLevel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -430,79 +428,15 @@ ROLLOUT_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.c
 ROLLOUT_E2E_WORKFLOW = env.str("GITHUB_TEST_WORKFLOW", default="ci.yml")
 
 # --- Admin --------------------------------------------------------------------------------------------------
-
-
-def _page(title: str, icon: str, permission: str) -> dict[str, Any]:
-    """An entry of the admin's sidebar: the list of a model, for those who may view it."""
-    model = permission.replace(".view_", "_")
-    return {
-        "title": title,
-        "icon": icon,
-        "link": reverse_lazy(f"admin:{model}_changelist"),
-        "permission": lambda request: request.user.has_perm(permission),
-    }
-
-
-UNFOLD = {
+UNFOLD = {  # fundapi.site has the rest
     "SITE_TITLE": "fundapi",
     "SITE_HEADER": "fundapi",
     "SITE_SYMBOL": "account_balance",
-    "SITE_URL": reverse_lazy("docs"),
     "ENVIRONMENT": "fundapi.site.environment_badge",
     "ENVIRONMENT_TITLE_PREFIX": f"[{ENVIRONMENT}]",
     "SHOW_HISTORY": True,
-    "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("fundapi/favicon.svg")}
-    ],
-    "STYLES": [
-        lambda _request: static("fundapi/colors.css"),
-        lambda _request: static("fundapi/admin.css"),
-    ],
-    "SCRIPTS": [lambda _request: static("fundapi/admin.js")],
-    "GLOBAL_CALLBACK": "fundapi.site.without_inline_styles",
-    "ACCOUNT": {
-        "navigation": [{"title": "Two-factor authentication", "link": reverse_lazy("admin:two_factor")}]
-    },
-    "SIDEBAR": {
-        "navigation": [
-            {
-                "title": "Releases",
-                "items": [
-                    _page("Rollouts", "rocket_launch", "rollout.view_rollout"),
-                    _page("Incidents", "crisis_alert", "rollout.view_incident"),
-                    _page("Deployments", "deployed_code", "rollout.view_deployment"),
-                    _page("Checks", "monitoring", "rollout.view_check"),
-                    _page("Alerts", "notifications", "rollout.view_alert"),
-                    _page("Telemetry events", "sensors", "rollout.view_telemetryevent"),
-                ],
-            },
-            {
-                "title": "Funds",
-                "items": [
-                    _page("Funds", "account_balance", "fundapi.view_fund"),
-                    _page("Idempotency keys", "key", "idempotency.view_idempotencykey"),
-                ],
-            },
-            {
-                "title": "Access",
-                "separator": True,
-                "items": [
-                    _page("Users", "person", "auth.view_user"),
-                    _page("Groups", "group", "auth.view_group"),
-                    _page("Bearer tokens", "vpn_key", "knox.view_authtoken"),
-                    _page("Authenticators", "phonelink_lock", "otp_totp.view_totpdevice"),
-                    _page("Sign-ins", "login", "axes.view_accesslog"),
-                    _page("Failed sign-ins", "no_accounts", "axes.view_accessfailurelog"),
-                    _page("Lock-outs", "lock_clock", "axes.view_accessattempt"),
-                ],
-            },
-            {
-                "title": "Help",
-                "separator": True,
-                "items": [{"title": "API documentation", "icon": "menu_book", "link": reverse_lazy("docs")}],
-            },
-        ]
-    },
+    "ACCOUNT": {"navigation": "fundapi.site.account_links"},
+    "SIDEBAR": {"navigation": "fundapi.site.navigation"},
 }
 
 # --- Logs ---------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from django.db.models import Model
 from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.templatetags.static import static
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.admin import ModelAdmin
+from unfold.dataclasses import Favicon
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 from unfold.widgets import BASE_INPUT_CLASSES
@@ -62,6 +64,18 @@ class AdminSite(UnfoldAdminSite):
         if page:
             self.register(model, page)
         self._replaced.add(model)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Add our style sheets and scripts; ``colors`` would be inline styles, which the policy refuses."""
+        return super().each_context(request) | {
+            "site_url": reverse("docs"),
+            "site_favicons": [
+                Favicon(href=static("fundapi/favicon.svg"), rel="icon", type="image/svg+xml"),
+            ],
+            "styles": [static("fundapi/colors.css"), static("fundapi/admin.css")],
+            "scripts": [static("fundapi/admin.js")],
+            "colors": None,
+        }
 
     def has_permission(self, request: Any) -> bool:
         if not super().has_permission(request):
@@ -116,6 +130,47 @@ def environment_badge(request: HttpRequest) -> tuple[str, str]:  # noqa: ARG001 
     return name, "info"
 
 
-def without_inline_styles(request: HttpRequest) -> dict[str, Any]:  # noqa: ARG001 - Unfold's signature
-    """Keep Unfold from writing its colours into each page, where no policy allows them: they are in colors.css."""
-    return {"colors": None}
+# The sidebar: title, icon and model of each list.
+NAVIGATION = {
+    "Releases": [
+        ("Rollouts", "rocket_launch", "rollout.rollout"),
+        ("Incidents", "crisis_alert", "rollout.incident"),
+        ("Deployments", "deployed_code", "rollout.deployment"),
+        ("Checks", "monitoring", "rollout.check"),
+        ("Alerts", "notifications", "rollout.alert"),
+        ("Telemetry events", "sensors", "rollout.telemetryevent"),
+    ],
+    "Funds": [
+        ("Funds", "account_balance", "fundapi.fund"),
+        ("Idempotency keys", "key", "idempotency.idempotencykey"),
+    ],
+    "Access": [
+        ("Users", "person", "auth.user"),
+        ("Groups", "group", "auth.group"),
+        ("Bearer tokens", "vpn_key", "knox.authtoken"),
+        ("Authenticators", "phonelink_lock", "otp_totp.totpdevice"),
+        ("Sign-ins", "login", "axes.accesslog"),
+        ("Failed sign-ins", "no_accounts", "axes.accessfailurelog"),
+        ("Lock-outs", "lock_clock", "axes.accessattempt"),
+    ],
+}
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the sidebar: the lists that the user may view, and the API's documentation."""
+    groups = []
+    for title, lists in NAVIGATION.items():
+        items = []
+        for name, icon, model in lists:
+            app, model_name = model.split(".")
+            if request.user.has_perm(f"{app}.view_{model_name}"):
+                address = reverse(f"admin:{app}_{model_name}_changelist")
+                items.append({"title": name, "icon": icon, "link": address})
+        groups.append({"title": title, "items": items, "separator": title == "Access"})
+    documentation = {"title": "API documentation", "icon": "menu_book", "link": reverse("docs")}
+    return [*groups, {"title": "Help", "items": [documentation], "separator": True}]
+
+
+def account_links(request: HttpRequest) -> list[dict[str, str]]:  # noqa: ARG001 - Unfold's signature
+    """Return the links of the account's menu, beside Unfold's own."""
+    return [{"title": "Two-factor authentication", "link": reverse("admin:two_factor")}]

@@ -1,6 +1,8 @@
 """The admin site: every page is on Unfold and opens, in whatever order the apps register."""
 
+import re
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import permutations
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.apps import apps
 from django.contrib import admin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Model
 from django.test import Client, override_settings
 from django.urls import NoReverseMatch, reverse
@@ -177,3 +179,36 @@ def test_production_is_visibly_red(staff: User, environment: str, color: str) ->
         assert environment_badge(None) == (environment, color)  # type: ignore[arg-type]
         assert f">\n\n{environment}\n" in client.get("/admin/").text
         assert environment in Client().get("/admin/login/").text
+
+
+# --- The sidebar ------------------------------------------------------------------------------------------------
+
+
+def test_the_sidebar_leads_to_every_list(staff: User) -> None:
+    client = Client()
+    client.force_login(staff)
+    found = sidebar(client)
+    for model in SHOWN:
+        address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        assert found.count(f'<a href="{address}"') == 1
+    assert f'<a href="{reverse("docs")}"' in found
+
+
+def test_the_sidebar_has_only_what_the_user_may_view(make_user: Callable[..., User]) -> None:
+    user = make_user(may_create=False, is_staff=True)
+    user.user_permissions.set([Permission.objects.get(codename="view_rollout")])
+    client = Client()
+    client.force_login(user)
+    assert re.findall(r'<a href="(/admin/\w+/\w+/)"', sidebar(client)) == ["/admin/rollout/rollout/"]
+
+
+def test_the_search_of_the_sidebar_finds_pages(staff: User) -> None:
+    client = Client()
+    client.force_login(staff)
+    assert reverse("admin:fundapi_fund_changelist") in client.get("/admin/search/", {"s": "funds"}).text
+
+
+def sidebar(client: Client) -> str:
+    page = client.get("/admin/").text
+    begin = page.index('id="nav-sidebar-apps"')
+    return page[begin : page.index("</nav>", begin)]
