@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from idempotency.conf import conf
 from idempotency.decorators import mark_of
-from idempotency.protocol import guard, looking_ahead, source_of
+from idempotency.protocol import guard
 
 
 class IdempotencyMiddleware:
@@ -31,12 +31,10 @@ class IdempotencyMiddleware:
         if mark is None or request.method not in mark.methods:
             return None
         run = partial(view, request, *args, **kwargs)
-        source = source_of(request, mark.operation)
-        with looking_ahead(source):
-            principal = conf.admit(request, view)
-            if isinstance(principal, HttpResponseBase):
-                return principal
-            return guard(request, run, operation=mark.operation, principal=principal, source=source)
+        principal = conf.admit(request, view)
+        if isinstance(principal, HttpResponseBase):
+            return principal
+        return guard(request, run, operation=mark.operation, principal=principal)
 
 
 def _keep_body(request: HttpRequest) -> None:

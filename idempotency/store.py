@@ -4,7 +4,6 @@ The protocol is one transaction: :func:`claim` begins it, the view writes, :func
 transaction-scoped advisory lock, so "still running" needs no row, and ends with its connection.
 """
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +15,7 @@ from idempotency.bodies import pack, unpack
 from idempotency.conf import conf
 from idempotency.keys import lock_id
 from idempotency.problems import RequestInProgress
-from idempotency.wire import read_one, reading_ahead, send, warnings
+from idempotency.wire import read_one, send, warnings
 
 COUNT_EXACT_MAX = 100_000  # rows; an index-only count of so many takes about 10 ms, more is estimated
 
@@ -151,14 +150,6 @@ FIND = """
 SELECT fingerprint, content_type, location, etag, body
 FROM idempotency_store WHERE digest = %s AND expires_at > now()
 """
-
-
-FIND_ALONG = f"SELECT * FROM ({{}}) AS asked LEFT JOIN ({FIND}) AS stored ON true"  # noqa: S608 - FIND, as it is
-
-
-def finding_ahead(digest: UUID) -> AbstractContextManager[None]:
-    """Let the next read of the block look for the stored response too, which :func:`find` then has."""
-    return reading_ahead(conf.database, FIND, (digest,), along=FIND_ALONG, columns=5)
 
 
 def find(digest: UUID) -> StoredResponse | None:

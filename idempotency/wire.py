@@ -6,10 +6,8 @@ Django's hooks, logs of queries and exceptions see these statements as they see 
 """
 
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -22,26 +20,6 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatu
 from psycopg.pq.abc import PGresult
 
 Row = tuple[Any, ...]
-
-
-@dataclass(slots=True)
-class _Ahead:
-    """A question that goes along with another one. See :func:`reading_ahead`."""
-
-    using: str
-    sql: str
-    parameters: tuple[Any, ...]
-    along: str
-    columns: int
-    is_asked: bool = False
-    found: Row | None = None
-
-
-class _Thread(threading.local):
-    ahead: _Ahead | None = None
-
-
-_thread = _Thread()
 
 # The plans that PostgreSQL keeps for each connection: a statement, and its name there.
 _kept: WeakKeyDictionary[Connection[Any], dict[str, bytes]] = WeakKeyDictionary()
@@ -56,39 +34,6 @@ def read_one(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
     With ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a connection. And it is its own health check:
     outside a transaction, a connection that turns out to be lost is replaced, and asked again.
     """
-    ahead = _thread.ahead
-    if ahead is None or ahead.using != using:
-        return _read(using, sql, parameters)
-    if not ahead.is_asked:
-        ahead.is_asked = True
-        row = _read(using, ahead.along.format(sql), (*parameters, *ahead.parameters))
-        if row and row[-ahead.columns] is not None:
-            ahead.found = row[-ahead.columns :]
-        return row and row[: -ahead.columns]
-    if ahead.found and (sql, parameters) == (ahead.sql, ahead.parameters):
-        _thread.ahead = None  # once: whoever asks again wants to know what has changed
-        return ahead.found
-    return _read(using, sql, parameters)
-
-
-@contextmanager
-def reading_ahead(
-    using: str, sql: str, parameters: tuple[Any, ...], *, along: str, columns: int
-) -> Iterator[None]:
-    """Let the next :func:`read_one` of the block find this too, and the one that asks for it have it at once.
-
-    One round trip for two: ``along`` asks both, and has ``{}`` in place of the other question, whose parameters come
-    first. Its last ``columns`` columns are this one's, the first of them NULL if there is no row. What is not found
-    ahead is asked as ever.
-    """
-    _thread.ahead = _Ahead(using, sql, parameters, along, columns)
-    try:
-        yield
-    finally:
-        _thread.ahead = None
-
-
-def _read(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
     connection = connections[using]
     try:
         return _execute(connection, _Kept, sql, parameters)

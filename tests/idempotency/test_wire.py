@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from django.db import DEFAULT_DB_ALIAS, DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from idempotency.wire import read_one, reading_ahead, send
+from idempotency.wire import read_one, send
 from tests.servers import database_url
 
 
@@ -53,67 +52,6 @@ def test_a_row_comes_as_python_has_it_or_not_at_all(session: int) -> None:
 def test_a_lost_connection_is_replaced_and_asked_again(session: int) -> None:
     kill(session)
     assert backend() != session
-
-
-def ahead(sql: str, value: int, *, columns: int) -> AbstractContextManager[None]:
-    along = f"SELECT * FROM ({{}}) AS asked LEFT JOIN ({sql}) AS ahead ON true"
-    return reading_ahead(DEFAULT_DB_ALIAS, sql, (value,), along=along, columns=columns)
-
-
-ONE, TWO = "SELECT %s::int + 0", "SELECT %s::int * 2, pg_backend_pid()"
-
-
-def test_what_was_read_ahead_is_there_without_another_round_trip_and_once(session: int) -> None:
-    with ahead(TWO, 21, columns=2):
-        assert read_one(DEFAULT_DB_ALIAS, ONE, (7,)) == (7,)
-        kill(session)
-        assert read_one(DEFAULT_DB_ALIAS, TWO, (21,)) == (42, session)
-        again = read_one(DEFAULT_DB_ALIAS, TWO, (21,))
-    assert again is not None
-    assert again[0] == 42
-    assert again[1] != session
-
-
-def test_what_was_read_ahead_answers_no_other_question(session: int) -> None:
-    with ahead(TWO, 21, columns=2):
-        assert read_one(DEFAULT_DB_ALIAS, ONE, (7,)) == (7,)
-        assert read_one(DEFAULT_DB_ALIAS, TWO, (5,)) == (10, session)
-    with CaptureQueriesContext(connection) as asked:
-        assert read_one(DEFAULT_DB_ALIAS, TWO, (21,)) == (42, session)
-    assert len(asked) == 1
-
-
-def test_what_was_not_found_ahead_is_asked_again(session: int) -> None:
-    probe = "SELECT found FROM ahead WHERE number = %s"
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE ahead (number int, found text)")
-        with ahead(probe, 3, columns=1):
-            assert read_one(DEFAULT_DB_ALIAS, ONE, (7,)) == (7,)
-            cursor.execute("INSERT INTO ahead VALUES (3, 'since then')")
-            assert read_one(DEFAULT_DB_ALIAS, probe, (3,)) == ("since then",)
-
-
-def test_who_finds_nothing_reads_nothing_ahead(session: int) -> None:
-    with ahead(TWO, 21, columns=2):
-        assert read_one(DEFAULT_DB_ALIAS, "SELECT 1 WHERE %s::int = 2", (1,)) is None
-        with CaptureQueriesContext(connection) as asked:
-            assert read_one(DEFAULT_DB_ALIAS, TWO, (21,)) == (42, session)
-    assert len(asked) == 1
-
-
-@pytest.mark.parametrize("fault", ["DISCARD ALL", "SELECT pg_terminate_backend(pg_backend_pid())"])
-def test_void_plans_and_lost_connections_stop_no_reading_ahead(session: int, fault: str) -> None:
-    def both() -> list[Any]:
-        with ahead("SELECT %s::int * 2", 21, columns=1):
-            return [
-                read_one(DEFAULT_DB_ALIAS, ONE, (7,)),
-                read_one(DEFAULT_DB_ALIAS, "SELECT %s::int * 2", (21,)),
-            ]
-
-    both()
-    with suppress(OperationalError), connection.cursor() as cursor:
-        cursor.execute(fault)
-    assert both() == [(7,), (42,)]
 
 
 def test_in_a_transaction_a_lost_connection_is_an_error(session: int) -> None:

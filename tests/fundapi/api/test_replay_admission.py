@@ -1,4 +1,4 @@
-"""A retry's answer is looked up along with who is calling: in one round trip, and for nobody else's eyes."""
+"""A replay is as protected as the view: each retry is admitted anew, however often the key was replayed before."""
 
 import json
 from collections.abc import Callable
@@ -17,13 +17,12 @@ from idempotency.models import IdempotencyKey
 from tests.answers import funds_of
 from tests.conftest import FUND, token_of
 
-# In this process: of several workers, the one that gets the retry may not have met the key.
 Post = Callable[..., Any]
 
 
 @pytest.fixture
 def post(user: User, key: str) -> Post:
-    """Create a fund under ``key``, once and again."""
+    """Send the same request under ``key``, all in this process, which so has met the key before."""
     client, bearer = Client(), f"Bearer {token_of(user)}"
 
     def send(authorization: str = bearer, body: Any = FUND) -> Any:
@@ -35,18 +34,22 @@ def post(user: User, key: str) -> Post:
 
 @pytest.fixture
 def stored(post: Post) -> Any:
-    """The first answer, which a retry has had already."""
+    """The first answer, which has been replayed once already."""
     first = post()
     assert first.status_code == 201
     assert post().content == first.content
     return first
 
 
-def test_a_retry_asks_postgresql_once(post: Post, stored: Any) -> None:
-    with CaptureQueriesContext(connection) as asked:
+def test_a_replay_takes_two_reads_and_no_transaction(post: Post, stored: Any) -> None:
+    """Who is calling, and the stored answer."""
+    with CaptureQueriesContext(connection) as captured:
         again = post()
     assert (again.status_code, again.content) == (200, stored.content)
-    assert len(asked) == 1
+    statements = [query["sql"].split()[0] for query in captured]
+    assert statements == ["SELECT", "SELECT"]
+    assert "knox_authtoken" in captured[0]["sql"]
+    assert "FROM idempotency_store" in captured[1]["sql"]
 
 
 def test_what_is_kept_of_a_request_holds_no_credentials(post: Post, user: User) -> None:
@@ -89,7 +92,7 @@ def forbid(user: User) -> None:
 @pytest.mark.parametrize(
     ("fault", "status"), [(revoke, 401), (expire, 401), (deactivate, 401), (forbid, 403)]
 )
-def test_who_is_turned_away_is_not_shown_what_was_looked_up(
+def test_a_caller_who_is_turned_away_sees_nothing_of_the_stored_answer(
     post: Post, stored: Any, user: User, fault: Callable[[User], None], status: int
 ) -> None:
     fault(user)
@@ -99,7 +102,7 @@ def test_who_is_turned_away_is_not_shown_what_was_looked_up(
     assert "Idempotency-Status" not in answer.headers
 
 
-def test_another_user_with_the_same_key_has_their_own(
+def test_another_user_with_the_same_key_creates_their_own_fund(
     post: Post, stored: Any, make_user: Callable[..., User]
 ) -> None:
     other = make_user()
@@ -109,13 +112,15 @@ def test_another_user_with_the_same_key_has_their_own(
     assert post(theirs).content == first.content != stored.content
 
 
-def test_another_body_is_refused_as_ever(post: Post, stored: Any) -> None:
+def test_another_body_is_a_conflict_after_a_replay_too(post: Post, stored: Any) -> None:
     assert post(body=FUND | {"size": 1}).status_code == 409
     assert post().content == stored.content
 
 
-def test_a_key_that_is_gone_is_used_anew(post: Post, stored: Any, user: User, key: str) -> None:
-    """An operator has deleted it: what a process has met is no answer."""
+def test_a_key_that_was_deleted_after_a_replay_creates_anew(
+    post: Post, stored: Any, user: User, key: str
+) -> None:
+    """An operator has deleted it: that the process has met it does not count."""
     IdempotencyKey.objects.filter(token__endswith=key, principal=str(user.pk)).delete()
     assert post().status_code == 201
     assert funds_of(user) == 2
