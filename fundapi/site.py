@@ -56,7 +56,7 @@ class AdminSite(UnfoldAdminSite):
             page = type(page.__name__, (page, ModelAdmin), {"__module__": page.__module__})
         super().register([model for model in models if model not in self._replaced], page, **options)
 
-    def replace(self, model: type[Model], page: type[ModelAdmin] | None) -> None:
+    def replace(self, model: type[Model], page: type[DjangoModelAdmin] | None) -> None:
         """Show ``page`` for another app's model (``None``: no page), in whatever order the apps register."""
         self._replaced.discard(model)
         if self.is_registered(model):

@@ -46,6 +46,20 @@ class CappedPaginator(Paginator):
         return rows[:COUNT_MAX].count()
 
 
+class LongList(admin.ModelAdmin):
+    """A list of any length: no count of the whole table, neither for its pages nor beside a search."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist = super().get_changelist_instance(request)
+        if not changelist.query and not changelist.has_active_filters:
+            # No link to "show all" where all is shown.
+            changelist.full_result_count = changelist.result_count
+        return changelist
+
+
 class ReadOnly(admin.ModelAdmin):
     """Nothing here is made, changed or deleted by hand."""
 
@@ -123,14 +137,12 @@ class Sought:
 
 
 @admin.register(IdempotencyKey)
-class IdempotencyKeyAdmin(ReadOnly):
+class IdempotencyKeyAdmin(ReadOnly, LongList):
     list_display = ["token", "operation", "user", "outcome", "conflicts", "created_at", "expires_at", "alive"]
     sortable_by = ["expires_at"]  # what has an index
     list_filter = [LifeFilter]
     search_fields = ["token"]
     search_help_text = "A key as the client sent it, or a user name"
-    paginator = CappedPaginator
-    show_full_result_count = False
     ordering = ["-expires_at"]
     fieldsets = [
         (None, {"fields": ["explanation"]}),

@@ -1,19 +1,19 @@
-"""The admin, on Unfold: a module a subject, registered here. Every page works by keyboard and at phone width.
+"""The project's pages of the admin: ``funds``, ``keys``, ``tokens``, ``people``, ``signins``; ``links`` between them.
 
-``funds``, ``keys``, ``tokens``, ``people``, ``signins``, and ``lists`` (of any length). :mod:`fundapi.site` is the site
-itself; it puts the pages of the ``rollout`` app on Unfold as they are.
+:mod:`fundapi.site` is the site itself. It puts every page on Unfold, other apps' too. Every page works by keyboard and
+at phone width.
 """
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken
 
 from fundapi.admin.funds import FundAdmin
 from fundapi.admin.keys import KeyAdmin
-from fundapi.admin.people import AuthenticatorAdmin, GroupAdmin, UserAdmin
+from fundapi.admin.people import AuthenticatorAdmin, UserAdmin
 from fundapi.admin.signins import AccessAttemptAdmin, AccessFailureAdmin, AccessLogAdmin
 from fundapi.admin.tokens import TokenAdmin
 from fundapi.models import Fund
@@ -24,7 +24,6 @@ for model, page in {
     IdempotencyKey: KeyAdmin,
     AuthToken: TokenAdmin,
     User: UserAdmin,
-    Group: GroupAdmin,
     TOTPDevice: AuthenticatorAdmin,
     StaticDevice: None,  # backup codes are shown once, when they are made
     AccessLog: AccessLogAdmin,

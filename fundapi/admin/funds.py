@@ -10,9 +10,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
-from fundapi.admin.lists import LongList, link
+from fundapi.admin.links import link
 from fundapi.models import Fund
-from idempotency.admin import COUNT_MAX, ReadOnly
+from idempotency.admin import COUNT_MAX, LongList, ReadOnly
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 from rollout.units import ratio
@@ -25,7 +25,7 @@ def money(amount: Decimal) -> str:
     return f"${amount:,.2f}"
 
 
-class FundAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+class FundAdmin(ReadOnly, LongList):
     list_display = ["name", "id", "owner_link", "dollars", "fee", "carry", "vintage_year", "created_at"]
     sortable_by = ["id"]
     list_select_related = ["owner"]

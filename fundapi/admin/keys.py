@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from fundapi.admin.funds import key_of, numbered
-from fundapi.admin.lists import LongList, link
+from fundapi.admin.links import link
 from fundapi.models import Fund
 from idempotency.admin import IdempotencyKeyAdmin
 from idempotency.models import IdempotencyKey
@@ -18,7 +18,7 @@ from idempotency.models import IdempotencyKey
 FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
 
 
-class KeyAdmin(IdempotencyKeyAdmin, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+class KeyAdmin(IdempotencyKeyAdmin):
     """The app's own admin, on Unfold and with funds."""
 
     list_display = ["token", "user", "result", "conflict_count", "created_at", "expires_at", "state"]

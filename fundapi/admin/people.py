@@ -4,21 +4,19 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from fundapi.access.second_factor import remove
-from fundapi.admin.lists import LongList, link
-from idempotency.admin import ReadOnly
+from fundapi.admin.links import link
+from idempotency.admin import LongList, ReadOnly
 
 
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+class UserAdmin(DjangoUserAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -46,11 +44,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's 
         )
 
 
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
-    pass
-
-
-class AuthenticatorAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+class AuthenticatorAdmin(ReadOnly, LongList):
     """Who has one. Never its secret; to delete it is to let its user in with the password alone, or a new one."""
 
     list_display = ["user", "confirmed", "created_at", "last_used_at"]
@@ -58,7 +52,7 @@ class AuthenticatorAdmin(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's 
     fields = ["user", "confirmed", "created_at", "last_used_at"]
     search_fields = ["user__username"]
     actions = None
-    has_delete_permission = ModelAdmin.has_delete_permission
+    has_delete_permission = admin.ModelAdmin.has_delete_permission
 
     def delete_model(self, request: HttpRequest, obj: TOTPDevice) -> None:
         remove(obj.user)

@@ -7,15 +7,13 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from fundapi.access.signins import network_of, with_sums
-from fundapi.admin.lists import LongList
-from idempotency.admin import ReadOnly
+from idempotency.admin import LongList, ReadOnly
 
 
-class SignInList(ReadOnly, LongList):  # type: ignore[misc]  # Unfold's types differ from django-stubs'
+class SignInList(ReadOnly, LongList):
     """What django-axes has written down. Times are when it happened, addresses as ``TRUSTED_PROXIES`` tells them."""
 
     search_help_text = "A name or an address, as it was"
@@ -55,7 +53,7 @@ class AccessAttemptAdmin(SignInList):
 
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
     fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]
-    has_delete_permission = ModelAdmin.has_delete_permission
+    has_delete_permission = admin.ModelAdmin.has_delete_permission
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return with_sums(super().get_queryset(request))

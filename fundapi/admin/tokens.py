@@ -20,7 +20,8 @@ from unfold.decorators import display
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from fundapi.admin.lists import LongList, link
+from fundapi.admin.links import link
+from idempotency.admin import LongList
 
 EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remembers
 REFERENCE_LENGTH = 32  # characters of a digest in an address

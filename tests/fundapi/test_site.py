@@ -56,7 +56,7 @@ def test_every_page_is_on_unfold(model: type[Model]) -> None:
 def test_the_page_of_tokens_is_ours() -> None:
     """knox's own puts a new token into a message, hence into a cookie."""
     page = admin.site.get_model_admin(AuthToken)
-    assert type(page) is TokenAdmin
+    assert isinstance(page, TokenAdmin)
     assert not isinstance(page, AuthTokenAdmin)
 
 

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from fundapi.models import Fund
 from idempotency.models import IdempotencyKey
-from tests.conftest import token_of
-from tests.fundapi.admin.pages import FUNDS, KEYS, TOKENS, queries, rows
+from tests.conftest import Api, token_of
+from tests.fundapi.admin.pages import FUNDS, KEYS, TOKENS, queries, rows, text
 
 
 @pytest.mark.parametrize("path", [KEYS, FUNDS, TOKENS])
@@ -37,3 +37,10 @@ def test_a_longer_list_takes_no_more_queries(
     support.get(path)  # content types and permissions are cached from here on
     assert len(rows(support, path, q=many)) == 20
     assert queries(support, path, q=few) == queries(support, path, q=many) <= 12
+
+
+@pytest.mark.parametrize("path", [KEYS, FUNDS, TOKENS])
+def test_only_a_search_offers_to_show_all(support: Client, api: Api, path: str) -> None:
+    api.create()
+    assert "Show all" not in text(support, path)
+    assert "Show all" in text(support, path, q="no-such-thing")
