@@ -1,5 +1,6 @@
 """Percents and durations in words: the one formatter of each. Pure."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
 
@@ -19,6 +20,21 @@ def percent(percentage: Decimal | float) -> str:
 def ratio(share: Decimal | float) -> str:
     """Return a share (0-1) as a percentage: ``0.995`` is ``99.5 %``."""
     return percent(share * 100)
+
+
+def brief_ratio(share: float, limits: Iterable[float] = ()) -> str:
+    """Return a share (0-1) as a percentage with one decimal, or with more where it would look equal to a limit.
+
+    ``0.99498`` is ``99.5 %``, but ``99.498 %`` beside the limit ``0.995``. 0 and 1 are always limits.
+    """
+    for digits in (1, 2):
+        rounded = round(share * 100, digits)
+        if all(
+            (rounded > limit * 100) - (rounded < limit * 100) == (share > limit) - (share < limit)
+            for limit in (0, 1, *limits)
+        ):
+            return percent(rounded)
+    return ratio(share)
 
 
 def duration(time: timedelta) -> str:

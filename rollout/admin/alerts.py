@@ -1,4 +1,4 @@
-"""Alerts: what was sent over which channel, and what became of it."""
+"""The page of alerts: what was sent over which channel, and whether it arrived."""
 
 from typing import Any
 
@@ -7,11 +7,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, pretty
+from rollout.judge.decision import AlertKind
 from rollout.models import Alert
 
 
 def delivery(alert: Alert) -> str:
-    """Say what became of an alert."""
+    """Return whether an alert was sent, failed so far or waits, in words."""
     if alert.sent_at:
         attempts = "" if alert.attempts <= 1 else f", at attempt {alert.attempts}"
         return f"sent {alert.sent_at:%Y-%m-%d %H:%M:%S} UTC{attempts}"
@@ -39,18 +40,18 @@ class DeliveryFilter(admin.SimpleListFilter):
 
 
 class AlertAdmin(ReadOnlyRolloutAdmin):
-    list_display = ["when", "feature", "told", "channel", "state"]
+    list_display = ["when", "feature", "about", "channel", "state"]
     list_filter = [DeliveryFilter, "channel", "rollout"]
     ordering = ["-id"]
-    fields = ["when", "feature", "told", "channel", "state", "attempts", "error", "content", "key"]
+    fields = ["when", "feature", "about", "channel", "state", "attempts", "error", "content", "key"]
 
-    @admin.display(description="made at (UTC)")
+    @admin.display(description="created at (UTC)")
     def when(self, alert: Alert) -> str:
         return moment(alert.created_at)
 
     @admin.display(description="about")
-    def told(self, alert: Alert) -> str:
-        return alert.kind.replace("_", " ")
+    def about(self, alert: Alert) -> str:
+        return "no data" if alert.kind == AlertKind.NO_DATA else alert.kind.replace("_", " ")
 
     @admin.display(description="delivery")
     def state(self, alert: Alert) -> str:

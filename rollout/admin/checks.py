@@ -1,4 +1,4 @@
-"""Checks of the judge: the list, and the page of one with everything that it was decided from."""
+"""The judge's checks: the list, and the page of one with all its inputs."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +11,7 @@ from django.utils.html import format_html
 
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
 from rollout.models import Check
-from rollout.presentation.wording import ANOTHER_VERSION, DONE, read
+from rollout.presentation.wording import ALL_GREEN, ANOTHER_VERSION, DONE, read
 from rollout.units import duration, percent
 
 
@@ -32,7 +32,7 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
     def share(self, check: Check) -> str:
         return percent(check.percentage)
 
-    @admin.display(description="done")
+    @admin.display(description="action")
     def done(self, check: Check) -> str:
         return DONE.get(check.action, "")
 
@@ -40,10 +40,10 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
     def why(self, check: Check) -> str:
         reading = read(check)
         if reading is None:
-            return f"{ANOTHER_VERSION} Open it to see what it stored."
+            return f"{ANOTHER_VERSION} Open the check to see what was stored."
         why = reading.why
         more = f" And {len(why) - 1} more." if len(why) > 1 else ""
-        text = why[0] + more if why else "Nothing speaks against it."
+        text = why[0] + more if why else ALL_GREEN
         return format_html('<span class="rollout-why">{}</span>', text)
 
     def change_view(
@@ -55,10 +55,10 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
     ) -> HttpResponse:
         check: Check | None = self.readable(request, object_id)
         if check is None:
-            return super().change_view(request, object_id, form_url, extra_context)  # which refuses
+            return super().change_view(request, object_id, form_url, extra_context)  # it refuses
         reading = read(check)
         if reading is None:
-            return super().change_view(request, object_id, form_url, extra_context)  # as it is
+            return super().change_view(request, object_id, form_url, extra_context)  # the stored fields
         others = Check.objects.filter(rollout=check.rollout_id)
         return page(
             self,
@@ -80,7 +80,7 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
 
 
 def named(policy: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each value of a policy with its name, as people write them."""
+    """Yield the name and the value of each field of a policy, as text."""
     for name, value in policy.items():
         match value:
             case str():

@@ -1,4 +1,4 @@
-"""What was deployed, and what became of it, for reading. The release commands write it."""
+"""The page of deployments: commit, state and revert. The release commands write them."""
 
 import re
 
@@ -32,7 +32,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
     fieldsets = [
         (None, {"fields": ["pull", "title", "badge", "why", "monitoring"]}),
         (
-            "What was deployed",
+            "Deployment",
             {"fields": ["whole", "commits", "branch", "environment", "deployed_by", "when"]},
         ),
         ("Revert", {"fields": ["revert_pull", "revert_branch", "revert_outcome"]}),
@@ -41,15 +41,15 @@ class DeploymentAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Deployment], search_term: str
     ) -> tuple[QuerySet[Deployment], bool]:
-        """A number finds the pull request and what it reverts, a hash its commit; both also from GitHub's addresses."""
+        """Find a pull request and its revert by number, a deployment by its commit; both also by a GitHub address."""
         term = search_term.strip()
         last = term.rstrip("/").rpartition("/")[2].removeprefix("#").lower()
-        found = Q(title__icontains=term)
+        condition = Q(title__icontains=term)
         if NUMBER.fullmatch(last):
-            found |= Q(pull_request=int(last)) | Q(revert_pull_request=int(last))
+            condition |= Q(pull_request=int(last)) | Q(revert_pull_request=int(last))
         if PREFIX.fullmatch(last):
-            found |= Q(commit__startswith=last)
-        return (queryset.filter(found) if term else queryset), False
+            condition |= Q(commit__startswith=last)
+        return (queryset.filter(condition) if term else queryset), False
 
     @admin.display(description="pull request")
     def number(self, deployment: Deployment) -> str:
@@ -88,8 +88,8 @@ class DeploymentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="monitoring")
     def monitoring(self, deployment: Deployment) -> str:
-        since = deployment.monitored_since
-        return f"under way since {since:%Y-%m-%d %H:%M:%S} UTC" if since else "not under way"
+        began = deployment.monitored_since
+        return f"under way since {began:%Y-%m-%d %H:%M:%S} UTC" if began else "not under way"
 
     @admin.display(description="revert")
     def revert(self, deployment: Deployment) -> str | None:
@@ -100,7 +100,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
     def revert_pull(self, deployment: Deployment) -> str | None:
         return self.revert(deployment)
 
-    @admin.display(description="what became of it")
+    @admin.display(description="outcome")
     def revert_outcome(self, deployment: Deployment) -> str | None:
         if not deployment.revert_says:
             return None

@@ -1,4 +1,4 @@
-"""What operators fill in. Every form knows the version that its reader saw; every change says why."""
+"""The operators' forms. Each carries the version that the operator saw, and a reason."""
 
 import copy
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration track
 
 
 class ReasonForm(forms.Form):
-    """What every button asks but the emergency stop, which asks nothing."""
+    """The fields of every button: version and reason. The emergency stop requires neither."""
 
     version = forms.IntegerField(
         error_messages={
-            "required": "This form does not say which version of the rollout you saw: reload the page.",
-            "invalid": "This form does not say which version of the rollout you saw: reload the page.",
+            "required": "The version of the rollout that you saw is missing: reload the page.",
+            "invalid": "The version of the rollout that you saw is missing: reload the page.",
         }
     )
     reason = forms.CharField(
         max_length=REASON_MAX,
         widget=forms.Textarea(attrs={"rows": 2}),
-        error_messages={"required": "Give a reason: whoever reads the history at night needs it."},
+        error_messages={"required": "Give a reason: the history keeps it."},
     )
 
     def arguments(self) -> list[Any]:
-        """Return what the operation takes after the feature."""
+        """Return the arguments of the operation after the feature."""
         return []
 
 
 class ChangeForm(ReasonForm):
-    """A button that moves the rollout. The percentage is on the same form and waits for its own button."""
+    """A button that moves the rollout. The percentage field beside it belongs to the button *Set*."""
 
     percentage = forms.CharField(max_length=20, required=False)
 
@@ -47,7 +47,7 @@ class SetPercentageForm(ChangeForm):
         except InvalidOperation:
             percentage = Decimal("NaN")
         if not percentage.is_finite():
-            given = f"'{text}' is not a percentage" if text else "Say which percentage"
+            given = f"'{text}' is not a percentage" if text else "The percentage is missing"
             raise forms.ValidationError(f"{given}: enter a number from 0 to 100.")
         return percentage
 
@@ -56,7 +56,7 @@ class SetPercentageForm(ChangeForm):
 
 
 class ConfigurationForm(forms.ModelForm, ReasonForm):
-    """What is not an action."""
+    """The fields that an operator edits: all that no button changes."""
 
     class Meta:
         model = Rollout
@@ -64,7 +64,7 @@ class ConfigurationForm(forms.ModelForm, ReasonForm):
         labels = LABELS
 
     def __init__(self, data: Mapping[str, Any] | None = None, *, rollout: Rollout) -> None:
-        super().__init__(data, instance=copy.copy(rollout))  # it writes into its instance; ours stays true
+        super().__init__(data, instance=copy.copy(rollout))  # the form writes into its instance
         self.rollout = rollout
 
     def clean(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class ConfigurationForm(forms.ModelForm, ReasonForm):
         if cleaned.get("version") == self.rollout.version and not set(self.changed_data) & set(
             self.Meta.fields
         ):
-            raise forms.ValidationError("Nothing is different from what is set already.")
+            raise forms.ValidationError("Nothing was changed: these values are set already.")
         return cleaned
 
     def arguments(self) -> list[Any]:
@@ -80,12 +80,12 @@ class ConfigurationForm(forms.ModelForm, ReasonForm):
 
 
 class NewRolloutForm(forms.ModelForm):
-    """A rollout begins at 0 %: it moves by the buttons, which leave a record each."""
+    """A new rollout. It begins at 0 %: only the buttons move it, and each leaves a record."""
 
     reason = forms.CharField(
         max_length=REASON_MAX,
-        help_text="The first line of its history.",
-        error_messages={"required": "Give a reason: whoever reads the history at night needs it."},
+        help_text="The first line of the history.",
+        error_messages={"required": "Give a reason: the history keeps it."},
     )
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Where people read on GitHub what its API calls by a number or a hash."""
+"""Links to GitHub's pages of pull requests and commits."""
 
 from urllib.parse import quote, urlsplit
 

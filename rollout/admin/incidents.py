@@ -40,7 +40,7 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
     def when(self, incident: Incident) -> str:
         return moment(incident.tripped_at)
 
-    @admin.display(description="was at")
+    @admin.display(description="percentage")
     def share(self, incident: Incident) -> str:
         return percent(incident.percentage)
 
@@ -57,7 +57,7 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
     ) -> HttpResponse:
         incident: Incident | None = self.readable(request, object_id)
         if incident is None:
-            return super().change_view(request, object_id, form_url, extra_context)  # which refuses
+            return super().change_view(request, object_id, form_url, extra_context)  # it refuses
         return page(
             self,
             request,

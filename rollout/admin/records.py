@@ -1,4 +1,4 @@
-"""Base classes and helpers of the read-only pages: what was recorded is shown, never changed."""
+"""Base classes and helpers of the read-only pages of records."""
 
 import json
 from datetime import datetime
@@ -15,12 +15,12 @@ from django.utils.html import format_html
 
 from rollout.models import Alert, Check, Incident
 
-COUNT_MAX = 1000  # rows that a list counts; nobody turns to page 11, and counting millions takes seconds
+COUNT_MAX = 1000  # rows that a list counts; counting millions takes seconds
 BRIEF = 80  # characters in a list
 
 
 class CappedPaginator(Paginator):
-    """Counts to 1,000 and no further."""
+    """A paginator that counts up to 1,000 rows."""
 
     @cached_property
     def count(self) -> int:
@@ -29,7 +29,7 @@ class CappedPaginator(Paginator):
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
-    """A list and a page that show what was recorded."""
+    """A list and a page that show records, and change nothing."""
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -56,7 +56,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
     def readable(self, request: HttpRequest, object_id: str) -> Any:
-        """Return the record to show a page of; ``None`` where Django's own view has to refuse."""
+        """Return the record to show, or ``None`` if Django's own view must refuse the request."""
         record = self.get_object(request, object_id)
         if request.method in {"GET", "HEAD"} and record and self.has_view_permission(request, record):
             return record
@@ -64,7 +64,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
 
 class ReadOnlyRolloutAdmin(ReadOnlyAdmin):
-    """A record of one rollout, named beside it."""
+    """The records of one rollout, with its feature in the list."""
 
     list_select_related = ["rollout"]
 
@@ -74,7 +74,7 @@ class ReadOnlyRolloutAdmin(ReadOnlyAdmin):
 
 
 def page(owner: admin.ModelAdmin, request: HttpRequest, shown: Model, **extra: Any) -> TemplateResponse:
-    """Return the page of one record, by the template of its model's name."""
+    """Return the page of one record, from the template of its model."""
     request.current_app = owner.admin_site.name
     opts = owner.opts
     context: dict[str, Any] = {
@@ -97,10 +97,10 @@ def moment(at: datetime) -> str:
 
 
 def brief(text: str) -> str:
-    """Return as much of a text as a list has room for."""
+    """Return a text cut to the length that a list has room for."""
     return text if len(text) <= BRIEF else text[: BRIEF - 1] + "…"
 
 
 def pretty(document: Any) -> str:
-    """Return JSON for people, as text."""
+    """Return indented JSON as HTML."""
     return format_html("<pre>{}</pre>", json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,7 +1,7 @@
-"""The operator's screen: where a rollout stands, what happened to it, and one button for each operation.
+"""The operator's screen: the state of a rollout, its history, and one button for each operation.
 
 Nothing here decides or writes: the buttons call :mod:`rollout.operations` with the signed-in user, the reason and the
-version that the operator saw. The emergency stop carries no version, and no form can be wrong enough to refuse it.
+version that the operator saw. The emergency stop takes no version, and an invalid form does not refuse it.
 """
 
 import hashlib
@@ -50,15 +50,15 @@ from rollout.units import duration, percent
 logger = logging.getLogger(__name__)
 
 PRESETS = (0, 10, 50, 100)  # the runbook's
-LATEST = 8  # lines of history on the screen; the rest is a click away
+LATEST = 8  # lines of history on the screen; its own page has all of them
 HISTORY_PAGE = 50
-SPANS = {  # what the charts can show
+SPANS = {  # of the charts
     "6h": timedelta(hours=6),
     "1": timedelta(days=1),
     "7": timedelta(days=7),
     "all": None,
 }
-NOT_KEPT = {"csrfmiddlewaretoken", "preset", "confirmed"}  # of a form that waits for confirmation
+NOT_KEPT = {"csrfmiddlewaretoken", "preset", "confirmed"}  # fields that the confirmation page does not repeat
 
 
 def etag(rollout: Rollout, latest: LatestCheck) -> str:
@@ -97,7 +97,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return [*others, *buttons, *super().get_urls()]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Refuse: browsers still ask for it, and its history is worth keeping. It can be disabled."""
+        """Refuse to delete: browsers still ask for the rollout, and its history is kept. Disable it instead."""
         return False
 
     # --- The list -------------------------------------------------------------------------------------------------
@@ -115,14 +115,14 @@ class RolloutAdmin(admin.ModelAdmin):
 
     @admin.display(description="signal")
     def signal(self, rollout: Any) -> str:
-        """Show the signal of this stage: an earlier stage's says nothing about what browsers get now."""
+        """Show the signal of the present stage; the signal of an earlier one says nothing about it."""
         current = rollout.latest.current
         if not rollout.is_judged:
             return "not judged"
         if current is None:
             return "not checked yet"
         if is_late(rollout, current, now=timezone.now()):
-            return format_html('<span class="rollout-late">{}</span>', "judge is away")
+            return format_html('<span class="rollout-late">{}</span>', "judge not running")
         return render_to_string("admin/rollout/rollout/signal.html", {"signal": current.signal})
 
     @admin.display(description="what happens next")
@@ -149,7 +149,7 @@ class RolloutAdmin(admin.ModelAdmin):
 
     @admin.display(description="stop")
     def stop_button(self, rollout: Rollout) -> str:
-        """One click: the form around the list posts to the stop."""
+        """Show a button that posts the form around the list to the stop view."""
         button = format_html(
             '<button class="rollout-button is-danger" formaction="{}" type="submit">{}</button>',
             reverse("admin:rollout_stop", args=[rollout.pk]),
@@ -180,7 +180,7 @@ class RolloutAdmin(admin.ModelAdmin):
     def response_add(
         self, request: HttpRequest, obj: Rollout, post_url_continue: str | None = None
     ) -> HttpResponse:
-        self.message_user(request, f"{obj.feature} is made, at 0 %.", messages.SUCCESS)
+        self.message_user(request, f"{obj.feature} is created, at 0 %.", messages.SUCCESS)
         return self._to_screen(obj)
 
     def add_view(
@@ -206,7 +206,7 @@ class RolloutAdmin(admin.ModelAdmin):
         )
 
     def live_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return what changes by itself on the screen, for the open page; 304 while nothing has."""
+        """Return the parts of the screen that change, for an open page; 304 when nothing has changed."""
         rollout = self._rollout(request, object_id)
         latest = latest_check(rollout)
         tag = etag(rollout, latest)
@@ -220,7 +220,7 @@ class RolloutAdmin(admin.ModelAdmin):
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show every change there ever was."""
+        """Show every change of a rollout."""
         rollout = self._rollout(request, object_id)
         page = Paginator(history_of(rollout), HISTORY_PAGE).get_page(request.GET.get("p"))
         shown = list(page.object_list)
@@ -230,7 +230,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return self._page(request, "history", rollout, context)
 
     def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Press a button."""
+        """Apply the operation of a button, after a confirmation where one is required."""
         rollout = self._rollout(request, object_id)
         button = BUTTONS[name]
         if not may(request, button.permission):
@@ -250,7 +250,8 @@ class RolloutAdmin(admin.ModelAdmin):
         except operations.StaleEdit as stale:
             if is_resubmission(request, button, stale, form.cleaned_data):
                 self.message_user(
-                    request, f"{done_message(name, stale.rollout)} It was sent twice and done once."
+                    request,
+                    f"{done_message(name, stale.rollout)} The form was sent twice, and the change was made once.",
                 )
                 return self._to_screen(rollout)
             return self._screen(request, stale.rollout, form=form)
@@ -277,7 +278,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return self._to_screen(rollout)
 
     def stop_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Stop, whatever the form says and whoever else is at it. Only permission and CSRF are asked."""
+        """Stop a rollout. Check only permission and CSRF: neither a form's errors nor a newer version refuse a stop."""
         rollout = self._rollout(request, object_id)
         if not may(request, "stop_rollout"):
             raise PermissionDenied
@@ -309,7 +310,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return HttpResponseRedirect(reverse("admin:rollout_rollout_change", args=[rollout.pk]))
 
     def _unasked(self, request: HttpRequest, rollout: Rollout) -> HttpResponse:
-        """Answer who came to a button's address without pressing it, say after signing in again."""
+        """Answer a GET of a button's address, such as the redirect after signing in again."""
         self.message_user(request, "Nothing was changed: press the button on this page.", messages.WARNING)
         response = self._screen(request, rollout, status=405)
         response.headers["Allow"] = "POST"
@@ -354,7 +355,7 @@ class RolloutAdmin(admin.ModelAdmin):
         return self._page(request, "screen", rollout, context, status=status)
 
     def _now(self, request: HttpRequest, rollout: Rollout, latest: LatestCheck) -> dict[str, Any]:
-        """Return what the screen shows that changes by itself."""
+        """Return the context of the parts of the screen that change without a reload."""
         now = timezone.now()
         days = request.GET.get("days")
         days = days if days in SPANS else _span(rollout, now)
@@ -384,7 +385,7 @@ class RolloutAdmin(admin.ModelAdmin):
         }
 
     def _buttons(self, request: HttpRequest, rollout: Rollout) -> dict[str, bool]:
-        """Tell which buttons this person may press now."""
+        """Return which buttons to show: those that this user may press and the rollout's state allows."""
         operate = may(request, "operate_rollout")
         free = not rollout.on_hold and not rollout.emergency_stop
         can = {
@@ -421,7 +422,7 @@ class RolloutAdmin(admin.ModelAdmin):
 
 
 def _span(rollout: Rollout, now: datetime) -> str:
-    """Return the shortest stretch of time that shows the whole stage; a week where nothing is judged."""
+    """Return the shortest span that shows the whole stage, or a week if the rollout is not judged."""
     if not rollout.is_judged:
         return "7"
     age = now - rollout.stage_started_at
@@ -433,6 +434,6 @@ def may(request: HttpRequest, permission: str) -> bool:
 
 
 def _preset(request: HttpRequest) -> dict[str, str]:
-    """Return the percentage of the preset that was pressed: it is meant, whatever the field beside it says."""
+    """Return the percentage of the preset button pressed, which overrides the field beside it."""
     preset = request.POST.get("preset")
     return {"percentage": preset} if preset else {}

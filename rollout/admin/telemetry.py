@@ -1,4 +1,4 @@
-"""Telemetry events, as browsers reported them: the list, its filters and its search."""
+"""The page of telemetry events: the list, its filters and its search."""
 
 from typing import Any
 
@@ -26,15 +26,15 @@ EVENTS = (
 )
 
 
-class Recent(admin.SimpleListFilter):
-    """A filter on a column without an index: it looks at the latest events only."""
+class RecentFilter(admin.SimpleListFilter):
+    """A filter on a column without an index: it reads the latest events only."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[TelemetryEvent]) -> QuerySet[TelemetryEvent]:
         value = self.value()
-        return recent(queryset, **{self.parameter_name or "": value}) if value else queryset
+        return recent_events(queryset, **{self.parameter_name or "": value}) if value else queryset
 
 
-class EventFilter(Recent):
+class EventFilter(RecentFilter):
     title = "event"
     parameter_name = "event"
 
@@ -42,7 +42,7 @@ class EventFilter(Recent):
         return [(name, name) for name in EVENTS]
 
 
-class FlagFilter(Recent):
+class FlagFilter(RecentFilter):
     title = "flag"
     parameter_name = "flag"
 
@@ -50,8 +50,8 @@ class FlagFilter(Recent):
         return [(feature, feature) for feature in Rollout.objects.values_list("feature", flat=True)]
 
 
-def recent(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySet[TelemetryEvent]:
-    """Return the latest events that meet a condition, without looking at all there are."""
+def recent_events(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySet[TelemetryEvent]:
+    """Return the latest events that meet a condition, without reading the whole table."""
     return events.filter(seq__gt=store.last_seq() - HORIZON, **condition)
 
 
@@ -71,13 +71,13 @@ class TelemetryEventAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TelemetryEvent], search_term: str
     ) -> tuple[QuerySet[TelemetryEvent], bool]:
-        """A client by the index; an event's name or a flag among the latest."""
+        """Find a client by its index, or an event's name or a flag among the latest events."""
         term = search_term.strip()
         if not term:
             return queryset, False
         column, _, value = term.partition(":")
         if column in {"event", "flag"} and value:
-            return recent(queryset, **{column: value.strip()}), False
+            return recent_events(queryset, **{column: value.strip()}), False
         return queryset.filter(client=as_uuid(term)), False
 
     @admin.display(description="arrived at (UTC)")

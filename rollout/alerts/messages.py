@@ -1,4 +1,4 @@
-"""What an alert says: the JSON of the webhook, a line for chats, an e-mail. Pure."""
+"""The texts of an alert: the JSON of the webhook, a line for chats, an e-mail. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,49 +13,49 @@ from rollout.units import percent
 TEST = "test"  # the kind of what `manage.py send_test_alert` sends
 SUBJECT_MAX = 60  # characters; what a telephone shows of a subject
 
-# Kind: what happened, in a few words and in a sentence.
-SAYINGS = {
+# Kind: the event in a few words, and in a sentence.
+TEXTS = {
     AlertKind.RED: ("Red at {percentage}", "A check of {feature} at {percentage} was red."),
     AlertKind.TRIPPED: (
-        "To be rolled back from {percentage}",
-        "{feature} at {percentage} should be rolled back: its breaker has tripped, and auto-rollback is off.",
+        "Breaker tripped at {percentage}",
+        "The breaker of {feature} tripped at {percentage}. Auto-rollback is off: roll it back.",
     ),
     AlertKind.ROLLED_BACK: (
         "Rolled back from {percentage}",
         "{feature} was rolled back from {percentage} to 0 %.",
     ),
     AlertKind.NO_DATA: (
-        "No verdict at {percentage}",
-        "Nobody can tell how {feature} is doing at {percentage}, since {since:%Y-%m-%d %H:%M} UTC.",
+        "No data at {percentage}",
+        "The judge has had no data to evaluate {feature} at {percentage} since {since:%Y-%m-%d %H:%M} UTC.",
     ),
     AlertKind.COMPLETED: ("Complete", "{feature} is complete: on for everybody, and no longer judged."),
-    TEST: ("A test", "This is a test of the alerts about {feature}. Nothing has happened."),
+    TEST: ("Test alert", "This is a test of the alerts about {feature}. Nothing has happened."),
 }
 NEXT = {
-    AlertKind.COMPLETED: "Nothing. The flag, and what it chose from, can leave the code."
-}  # else the judge's
+    AlertKind.COMPLETED: "Nothing. The flag and the legacy path can be removed from the code."
+}  # others: the judge's
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event, as the outbox keeps it. A field that comes later needs a default: old rows do not have it."""
+    """One event, as the outbox stores it. A new field needs a default: old rows do not have it."""
 
     id: str  # the same at every attempt, and over every channel
     kind: str
     feature: str
     environment: str
-    percentage: float  # that was judged; after a rollback it is 0
+    percentage: float  # at the check, so before a rollback
     signal: str
     reason: str
     evidence: tuple[str, ...]
     next: str
     at: datetime  # of the check
-    since: datetime | None  # when a hold began
-    url: str  # of the admin's screen; "" where the site does not know its address
+    since: datetime | None  # begin of the time without data
+    url: str  # of the operator's screen; "" without ROLLOUT_ADMIN_URL
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """Return a message as JSON has it; :func:`restore` is the way back."""
+    """Return a message as a JSON document; :func:`restore` is the inverse."""
     document: dict[str, Any] = msgspec.to_builtins(message)
     return document
 
@@ -65,14 +65,14 @@ def restore(document: dict[str, Any]) -> Message:
 
 
 def headline(message: Message) -> str:
-    """Return what happened, in a line of at most 60 characters."""
-    what = SAYINGS[message.kind][0].format(percentage=percent(message.percentage))
+    """Return the event in a line of at most 60 characters."""
+    what = TEXTS[message.kind][0].format(percentage=percent(message.percentage))
     line = " ".join(f"[{message.environment}] {what}: {message.feature}".split())
     return line if len(line) <= SUBJECT_MAX else line[: SUBJECT_MAX - 1] + "…"
 
 
 def webhook(message: Message) -> bytes:
-    """Return the body of the webhook. ``text`` is what Slack and its likes show, with Slack's own escapes."""
+    """Return the body of the webhook. Slack and compatible chats show ``text``, which has Slack's escapes."""
     lines = (headline(message), message.reason, f"Next: {message.next}", message.url)
     text = "\n".join(escape(line, quote=False) for line in lines if line)
     return msgspec.json.encode({**plain(message), "text": text})
@@ -80,7 +80,7 @@ def webhook(message: Message) -> bytes:
 
 def email(message: Message) -> str:
     """Return the body of the e-mail."""
-    happened = SAYINGS[message.kind][1].format(
+    happened = TEXTS[message.kind][1].format(
         feature=message.feature, percentage=percent(message.percentage), since=message.since
     )
     lines = [

@@ -23,7 +23,7 @@ def states(rollout: Rollout) -> list[tuple[str, str]]:
 
 
 def next_step(percentage: Decimal) -> int | None:
-    """Return the percentage that *promote* climbs to from ``percentage``, if there is one."""
+    """Return the percentage that *promote* sets at ``percentage``, if there is a higher step."""
     return next((step for step in conf.policy.steps if step > percentage), None)
 
 
@@ -33,7 +33,7 @@ def climbed(before: Decimal, after: Decimal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What happens next, and when if nothing gets in the way. ``late``: the judge should have looked since."""
+    """What happens next, and when at the earliest. ``late``: the judge has missed its checks."""
 
     sentences: list[str]
     due_at: datetime | None = None
@@ -41,64 +41,66 @@ class Outlook:
 
 
 def what_next(rollout: Rollout, check: Check | None, *, now: datetime) -> Outlook:
-    """Say what happens next, and who has to do it. ``check`` is the latest of this stage, if there is one."""
+    """Return what happens next, and who does it. ``check`` is the latest of this stage, if there is one."""
     if not rollout.is_judged:
         return Outlook(_by_hand(rollout))
     if is_late(rollout, check, now=now):
-        looked = f"{last_check_at(rollout, check):%Y-%m-%d %H:%M} UTC"
+        checked = f"{last_check_at(rollout, check):%Y-%m-%d %H:%M} UTC"
         return Outlook(
             [
-                f"The judge has not looked since {looked}: is Celery beat running?",
-                "Until it does, nothing climbs or rolls back by itself.",
+                f"No check since {checked}: is Celery beat running?",
+                "Until it runs, the judge neither promotes nor rolls back.",
             ],
             late=True,
         )
     if check is None:
-        return Outlook([f"Not checked yet. The judge looks every {duration(conf.policy.check_interval)}."])
+        return Outlook([f"Not checked yet. The judge checks every {duration(conf.policy.check_interval)}."])
     try:
         return _from_check(rollout, check)
     except MISREAD:
-        return Outlook(["Another version stored the last check. The next check tells what follows."])
+        return Outlook(["Another version stored the last check. The next check says what happens next."])
 
 
 def _from_check(rollout: Rollout, check: Check) -> Outlook:
-    """Say what a check of this stage expects, unless the rollout was changed since."""
+    """Return what a check of this stage announced, unless the rollout was changed after it."""
     if changed := _changed_since(rollout, check):
-        return Outlook([f"{changed} The next check tells what follows."])
+        return Outlook([f"{changed} The next check says what happens next."])
     due_at = check.decision["due_at"] and datetime.fromisoformat(check.decision["due_at"])
     return Outlook([check.decision["next"]], due_at if due_at and due_at > check.at else None)
 
 
 def _by_hand(rollout: Rollout) -> list[str]:
-    """Say what happens next to a rollout that is not judged: what somebody does."""
+    """Return what an operator can do next with a rollout that is not judged."""
     if rollout.emergency_stop:
         return [
-            "Everybody gets legacy until somebody releases it.",
+            "Everybody gets legacy until an operator releases the rollout.",
             f"Release brings it back at {percent(rollout.percentage)}"
             + (", on hold." if rollout.on_hold else ".")
-            + ("" if rollout.enabled else " It is disabled as well: nobody gets it until it is enabled."),
+            + (
+                "" if rollout.enabled else " It is disabled too: nobody gets the feature until it is enabled."
+            ),
         ]
     if not rollout.enabled:
         return [
-            f"Nobody gets the feature until it is enabled; then {percent(rollout.percentage)} of browsers get it."
+            f"Nobody gets the feature until it is enabled. Then {percent(rollout.percentage)} of browsers get it."
         ]
     if rollout.stage == Stage.COMPLETE:
         return ["Complete: every browser gets the feature. Nothing is left to do."]
     step = next_step(rollout.percentage)
     if rollout.on_hold:
         return [
-            f"Nobody gets the feature until somebody resumes it. After that, promote starts it at {step} %."
+            f"Nobody gets the feature until an operator resumes the rollout. Then Promote starts it at {step} %."
         ]
     return [f"Nobody gets the feature yet. Promote starts it at {step} %."]
 
 
 def _changed_since(rollout: Rollout, check: Check) -> str:
-    """Say what the check did not know: what it says about the future is out of date."""
+    """Return what was changed after the check and outdates what it announced; empty for nothing."""
     if rollout.on_hold != check.state["on_hold"]:
         return (
-            f"It stays at {percent(rollout.percentage)} until somebody resumes it."
+            f"On hold at {percent(rollout.percentage)} until an operator resumes it."
             if rollout.on_hold
-            else "It is resumed."
+            else "The rollout was resumed."
         )
     if (rollout.timeline, rollout.auto_rollback) != (check.state["timeline"], check.state["auto_rollback"]):
         return "The configuration was changed."
@@ -106,7 +108,7 @@ def _changed_since(rollout: Rollout, check: Check) -> str:
 
 
 def not_judged(rollout: Rollout) -> str:
-    """Say why the judge does not look at a rollout; empty if it does."""
+    """Return why the judge does not evaluate a rollout; empty if it does."""
     if rollout.is_judged:
         return ""
     if rollout.emergency_stop:
@@ -117,22 +119,22 @@ def not_judged(rollout: Rollout) -> str:
 
 
 def last_check_at(rollout: Rollout, check: Check | None) -> datetime:
-    """Return when the judge last looked at this stage, or when it could first have done so."""
+    """Return the time of the latest check of this stage, or the start of the stage before its first check."""
     return max(check.at if check else rollout.stage_started_at, rollout.stage_started_at)
 
 
 def is_late(rollout: Rollout, check: Check | None, *, now: datetime) -> bool:
-    """Tell whether the judge has missed more than three checks. ``check`` is the latest of this stage."""
+    """Return whether the judge has missed more than three checks. ``check`` is the latest of this stage."""
     if not rollout.is_judged:
         return False
     return now - last_check_at(rollout, check) > MISSED_CHECKS * conf.policy.check_interval
 
 
 def done_message(name: str, rollout: Rollout) -> str:
-    """Say what a button has done."""
+    """Return what a button has done, in a sentence for the operator."""
     feature = rollout.feature
     message = {
-        "hold": f"{feature} is on hold at {percent(rollout.percentage)}: nothing climbs until it is resumed.",
+        "hold": f"{feature} is on hold at {percent(rollout.percentage)} until an operator resumes it.",
         "resume": f"{feature} is no longer on hold, at {percent(rollout.percentage)}.",
         "roll-back": f"{feature} is rolled back to 0 % and on hold: browsers go back to legacy.",
         "release": f"{feature} is released, at {percent(rollout.percentage)}"
@@ -148,4 +150,4 @@ def done_message(name: str, rollout: Rollout) -> str:
 
 
 def poll_message() -> str:
-    return f"Open pages follow when they next ask, which they do every {conf.poll_interval} s."
+    return f"Open pages follow within {conf.poll_interval} s."

@@ -1,6 +1,6 @@
-"""What a stored check says, as an operator reads it: words and numbers, beside the limits that they are held to.
+"""A stored check in words and numbers, each beside its limits.
 
-Pure. It reads the JSON that the check was stored with, so the web workers need not load the judge, nor SciPy.
+Pure. It reads the stored JSON of the check, so that web workers load neither the judge nor SciPy.
 """
 
 from collections.abc import Iterator
@@ -10,28 +10,25 @@ from typing import Any
 from rollout.judge.events import ErrorClass
 from rollout.judge.scoring import Signal
 from rollout.models import Check
-from rollout.units import ratio
+from rollout.units import brief_ratio, ratio
 
-MEANS = {
-    Signal.GREEN: "Nothing speaks against it.",
-    Signal.YELLOW: "Something is not as good as it should be.",
-    Signal.NO_DATA: "Nobody can tell: too little is known.",
-    Signal.RED: "Something is wrong.",
-}
+ALL_GREEN = "Every threshold and every test is green."
+SUMMARIES = {Signal.YELLOW: "Degraded", Signal.NO_DATA: "No data", Signal.RED: "Unhealthy"}
 DONE = {
     "promote": "Promoted",
     "roll_back": "Rolled back",
     "complete": "Completed",
 }
-MISREAD = (LookupError, TypeError, ValueError, AttributeError)  # what a check with other names in it raises
+# Raised by reading a check that another version stored with other names.
+MISREAD = (LookupError, TypeError, ValueError, AttributeError)
 ANOTHER_VERSION = "Another version stored this check."
-SURE = 1e6  # of an e-value; what is rarer is not rarer to a person
-SLIGHT = 2  # of an e-value; below, there is nothing to see
+E_VALUE_MAX = 1e6  # greater e-values are shown as "over 1,000,000"
+E_VALUE_MIN = 2  # smaller e-values are shown as "no evidence"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A number, what it is held to, and its colour."""
+class Criterion:
+    """A measured value, its limits and its signal."""
 
     name: str
     value: str
@@ -40,23 +37,25 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One of the two opinions on the same numbers."""
+class Criteria:
+    """The thresholds or the statistical tests, with the signal of all of them."""
 
     name: str
     signal: Signal
-    rows: list[Row]
+    rows: list[Criterion]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
+    """A check as the screens show it."""
+
     signal: Signal
-    means: str
-    why: list[str]  # what makes the signal what it is
-    action: str  # what was done, in words; empty for nothing
-    thresholds: Verdict
-    statistics: Verdict
-    reds: int  # consecutive
+    summary: str
+    why: list[str]  # reasons of the signal; none for green
+    action: str  # of the judge, as a word; empty for none
+    thresholds: Criteria
+    statistics: Criteria
+    reds: int  # in a row
     reds_max: int
     samples: str
     samples_min: int
@@ -66,17 +65,17 @@ class Reading:
     lost: str
     sessions: str
     errors: list[tuple[str, int]]  # failed events of the check by class, the gravest first
-    names: list[tuple[str, int]]
+    names: list[tuple[str, int]]  # of those events
     errors_in_stage: int
 
     @property
     def dots(self) -> list[bool]:
-        """Return one for each red check that it takes to roll back, true for those that there have been."""
+        """Return one for each red check that trips the breaker, true for those that happened."""
         return [number < self.reds for number in range(self.reds_max)]
 
 
 def read(check: Check) -> Reading | None:
-    """Return what a check says, or ``None`` if another version stored it."""
+    """Return a check in words, or ``None`` if another version stored it."""
     try:
         return _read(check)
     except MISREAD:
@@ -90,21 +89,23 @@ def _read(check: Check) -> Reading:
     signal = Signal(check.signal)
     interval = assessment["interval"]
     migrations = totals["succeeded"] + totals["failed"]
+    goal = policy["migration_success_green"]
+    thresholds, statistics = list(_thresholds(check)), list(_statistics(check))
     return Reading(
         signal=signal,
-        means=MEANS[signal],
+        summary=_summary(signal, decision["holds"], [*thresholds, *statistics]),
         why=list(_why(decision)),
         action=DONE.get(check.action, ""),
-        thresholds=Verdict("Thresholds", Signal(decision["absolute"]), list(_thresholds(check))),
-        statistics=Verdict("Statistics", Signal(decision["statistical"]), list(_statistics(check))),
+        thresholds=Criteria("Thresholds", Signal(decision["absolute"]), thresholds),
+        statistics=Criteria("Statistics", Signal(decision["statistical"]), statistics),
         reds=carry["reds"],
         reds_max=policy["breaker_checks"],
-        samples=f"{totals['sample']:,}",
+        samples=clients(totals["sample"]),
         samples_min=policy["sample_min"],
-        success=f"{ratio(assessment['rate'])} of {clients(migrations)}"
+        success=f"{brief_ratio(assessment['rate'], [goal, policy['migration_success_red']])} of {clients(migrations)}"
         if migrations
         else "no migrations yet",
-        interval=f"{ratio(interval[0])} to {ratio(interval[1])}" if interval else "",
+        interval=f"{_interval_name(policy)} {_interval(interval, goal)}" if interval else "",
         certified=_certified(assessment, policy),
         lost=_lost(evidence),
         sessions=_sessions(totals),
@@ -118,8 +119,22 @@ def _read(check: Check) -> Reading:
     )
 
 
+def _summary(signal: Signal, missing: list[str], criteria: list[Criterion]) -> str:
+    """Return the signal in a sentence: the first criterion with this signal, and its limits."""
+    if signal is Signal.GREEN:
+        return f"Healthy: {ALL_GREEN[0].lower()}{ALL_GREEN[1:]}"
+    if signal is Signal.NO_DATA and missing:
+        return f"{SUMMARIES[signal]}: {', '.join(missing)}."
+    criterion = next((each for each in criteria if each.signal is signal), None)
+    if criterion is None:
+        return f"{SUMMARIES[signal]}."
+    name, value = criterion.name, criterion.value
+    separator = " " if value[0].isdigit() else ": "
+    return f"{SUMMARIES[signal]}: {name[0].lower()}{name[1:]}{separator}{value} ({criterion.limits})."
+
+
 def _why(decision: dict[str, Any]) -> Iterator[str]:
-    """Yield what the signal is due to; nothing for green."""
+    """Yield the reasons of the signal; none for green."""
     signal = decision["signal"]
     if signal == Signal.GREEN:
         return
@@ -132,105 +147,116 @@ def _why(decision: dict[str, Any]) -> Iterator[str]:
         yield from map(sentence, decision["assessment"]["reasons"])
 
 
-def _thresholds(check: Check) -> Iterator[Row]:
+def _thresholds(check: Check) -> Iterator[Criterion]:
     policy, evidence = check.policy, check.evidence
     totals = check.decision["carry"]["totals"]
     migrations = totals["succeeded"] + totals["failed"]
     signals = {cell["name"]: Signal(cell["signal"]) for cell in check.decision["cells"]}
     capped = evidence["points"] != evidence["score"]
-    yield Row(
-        "Score of this check",
-        f"{check.score}" + (f", of {evidence['points']} before the cap per client" if capped else ""),
-        f"green to {policy['score_green_max']}, red from {policy['error_threshold']}",
+    yield Criterion(
+        "Score",
+        f"{check.score}" + (f", capped per client from {evidence['points']}" if capped else ""),
+        f"green up to {policy['score_green_max']}, red from {policy['error_threshold']}",
         signals["score"],
     )
-    yield Row(
-        "Migration success",
-        f"{ratio(totals['succeeded'] / migrations)}, {totals['failed']} of {clients(migrations)} failed"
+    green, red = policy["migration_success_green"], policy["migration_success_red"]
+    yield Criterion(
+        "Migration success rate",
+        f"{brief_ratio(totals['succeeded'] / migrations, [green, red])}, "
+        f"{totals['failed']:,} of {clients(migrations)} failed"
         if migrations
         else "no migrations yet",
-        f"green over {ratio(policy['migration_success_green'])}, "
-        f"red under {ratio(policy['migration_success_red'])}",
+        f"green over {ratio(green)}, red under {ratio(red)}",
         signals["migrations"],
     )
-    yield Row(
+    yield Criterion(
         "Kill-switch users",
         f"{totals['kill_switch']}",
-        f"green to {policy['kill_switch_green_max']}, red over {policy['kill_switch_yellow_max']}",
+        f"green up to {policy['kill_switch_green_max']}, red over {policy['kill_switch_yellow_max']}",
         signals["kill switch"],
     )
-    yield Row(
+    yield Criterion(
         "Console",
         f"{clients(evidence['console_errors'])} with errors, {evidence['console_warnings']} with warnings",
-        f"green without, red from {policy['red_clients_min']} with errors",
+        f"green at 0, red from {policy['red_clients_min']} with errors",
         signals["console"],
     )
     holds = check.decision["holds"]
-    yield Row(
+    yield Criterion(
         "Data",
-        ", ".join(holds).capitalize() if holds else "enough to tell",
-        f"{policy['sample_min']} clients, alive, nothing lost",
+        ", ".join(holds).capitalize() if holds else "sufficient",
+        f"{policy['sample_min']} clients needed, with heartbeats, without loss",
         Signal.NO_DATA if holds else Signal.GREEN,
     )
 
 
-def _statistics(check: Check) -> Iterator[Row]:
-    seen, policy = check.decision["assessment"], check.policy
-    red = f"red from 1 of {seen['red_at']:,.0f}"
+def _statistics(check: Check) -> Iterator[Criterion]:
+    assessment, policy = check.decision["assessment"], check.policy
+    red = f"red from 1 of {assessment['red_at']:,.0f}"
     good = ratio(policy["failure_rate_good"])
-    yield Row(
-        f"More than {good} of migrations fail",
-        evidence_words(seen["failures_e"]),
+    yield Criterion(
+        f"Migration failure rate over {good}",
+        evidence_words(assessment["failures_e"]),
         red,
-        Signal.RED if seen["failures_e"] >= seen["red_at"] else Signal.GREEN,
+        Signal.RED if assessment["failures_e"] >= assessment["red_at"] else Signal.GREEN,
     )
-    yield Row(
-        "More errors with it than without",
-        evidence_words(seen["comparison_e"]) if seen["compared"] else "nobody without it to compare with",
+    yield Criterion(
+        "Error rate with vs. without the feature",
+        evidence_words(assessment["comparison_e"]) if assessment["compared"] else "no control group",
         red,
-        Signal.RED if seen["comparison_e"] >= seen["red_at"] else Signal.GREEN,
+        Signal.RED if assessment["comparison_e"] >= assessment["red_at"] else Signal.GREEN,
     )
-    yield Row(
-        "The share of clients is off",
-        evidence_words(seen["ratio_e"]) if seen["compared"] else "nobody without it to compare with",
-        f"hold from 1 of {1 / policy['ratio_alpha']:,.0f}",
-        Signal.NO_DATA if seen["ratio_e"] >= 1 / policy["ratio_alpha"] else Signal.GREEN,
+    yield Criterion(
+        "Sample ratio mismatch",
+        evidence_words(assessment["ratio_e"]) if assessment["compared"] else "no control group",
+        f"no data from 1 of {1 / policy['ratio_alpha']:,.0f}",
+        Signal.NO_DATA if assessment["ratio_e"] >= 1 / policy["ratio_alpha"] else Signal.GREEN,
     )
-    interval, goal = seen["interval"], policy["migration_success_green"]
-    yield Row(
-        "Success, whatever chance did",
-        f"{ratio(interval[0])} to {ratio(interval[1])}" if interval else "no migrations yet",
-        f"yellow if all under {ratio(goal)}",
+    interval, goal = assessment["interval"], policy["migration_success_green"]
+    yield Criterion(
+        f"Success rate, {_interval_name(policy)}",
+        _interval(interval, goal) if interval else "no migrations yet",
+        f"yellow if entirely under {ratio(goal)}",
         Signal.YELLOW if interval and interval[1] < goal else Signal.GREEN,
     )
 
 
 def evidence_words(e_value: float) -> str:
-    """Say an e-value: how seldom chance alone brings so much about, in a stage where all is well."""
-    if e_value < SLIGHT:
-        return "no sign of it"
-    rare = f"over {SURE:,.0f}" if e_value > SURE else f"{e_value:,.0f}"
-    return f"chance does this in 1 of {rare} healthy stages"
+    """Return an e-value in words: how rarely chance alone reaches it in a healthy stage."""
+    if e_value < E_VALUE_MIN:
+        return "no evidence"
+    stages = f"over {E_VALUE_MAX:,.0f}" if e_value > E_VALUE_MAX else f"{e_value:,.0f}"
+    return f"by chance in 1 of {stages} healthy stages"
+
+
+def _interval_name(policy: dict[str, Any]) -> str:
+    return f"{ratio(1 - policy['alpha'])} interval"
+
+
+def _interval(interval: list[float], goal: float) -> str:
+    low, high = (brief_ratio(rate, [goal]) for rate in interval)
+    return f"{low} to {high}"
 
 
 def _certified(assessment: dict[str, Any], policy: dict[str, Any]) -> str:
     goal, needed = ratio(policy["migration_success_green"]), 1 / policy["alpha"]
     if assessment["certified"]:
-        return f"certified: at least {goal}"
-    evidence = f", evidence {min(assessment['certificate_e'], needed):.1f} of {needed:.0f}"
-    return f"not certified yet: at least {goal}{evidence if assessment['rate'] is not None else ''}"
+        return f"certified at {goal}"
+    if assessment["rate"] is None:
+        return f"not certified at {goal}"
+    return f"not certified at {goal}: evidence {min(assessment['certificate_e'], needed):.1f} ({needed:.0f} needed)"
 
 
 def _lost(evidence: dict[str, Any]) -> str:
     if not evidence["lossy_clients"]:
         return "none"
-    return f"{clients(evidence['lossy_clients'])} of {evidence['clients']} lost {evidence['lost']:,} events"
+    return f"{evidence['lost']:,} events by {evidence['lossy_clients']:,} of {clients(evidence['clients'])}"
 
 
 def _sessions(totals: dict[str, int]) -> str:
     if not totals["sessions"]:
         return "no sessions yet"
-    rate = ratio(min(totals["error_sessions"] / totals["sessions"], 1))
+    rate = brief_ratio(min(totals["error_sessions"] / totals["sessions"], 1))
     return f"{totals['error_sessions']:,} of {totals['sessions']:,} ({rate})"
 
 
@@ -239,5 +265,5 @@ def clients(number: int) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return text with a capital and a full stop, both once."""
+    """Return text with a capital at its start and one full stop at its end."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from rollout.units import duration, percent, ratio
+from rollout.units import brief_ratio, duration, percent, ratio
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,22 @@ def test_shares_are_percentages(share: Decimal | float, text: str) -> None:
 )
 def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
     assert duration(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "limits", "text"),
+    [
+        (0.92447, [0.995, 0.95], "92.4 %"),
+        (0.995, [0.995], "99.5 %"),
+        (0.99498, [0.995], "99.498 %"),  # under the limit, and looks it
+        (0.99523, [0.995], "99.52 %"),
+        (0.9997, [], "99.97 %"),  # not all
+        (0.0004, [], "0.04 %"),  # not none
+        (1, [0.995], "100 %"),
+        (0, [], "0 %"),
+    ],
+)
+def test_a_brief_ratio_has_one_decimal_unless_it_would_look_equal_to_a_limit(
+    share: float, limits: list[float], text: str
+) -> None:
+    assert brief_ratio(share, limits) == text

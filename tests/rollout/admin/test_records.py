@@ -124,15 +124,15 @@ def test_green_is_said_with_its_numbers_and_what_comes(canary: Callable[..., Can
     answer = viewer.get(stage.live)
     page = part(answer, "judge")
     for text in (
-        "Green Nothing speaks against it.",
-        "0 of 3",
-        "30 of 20 clients needed",
+        "Green Healthy: every threshold and every test is green.",
+        "0 (3 trip the breaker)",
+        "30 clients (20 needed)",
         "100 % of 30 clients",
-        "not certified yet: at least 99.5 %",
+        "not certified at 99.5 %: evidence",
         "Lost telemetry none",
         "Thresholds Green",
         "Statistics Green",
-        "nobody without it to compare with",
+        "no control group",
     ):
         assert text in page
     assert "To 50 % after 1 h" in part(answer, "story")
@@ -148,17 +148,17 @@ def test_red_is_said_with_all_its_reasons(canary: Callable[..., Canary], viewer:
     assert stage.check().signal == "red"
     page = part(viewer.get(stage.live), "judge")
     for text in (
-        "Red Something is wrong.",
+        "Red Unhealthy: score 40, capped per client from 52 (green up to 5, red from 15).",
         "40 points in this check, of 52 before the cap per client.",
         "4 of 24 clients' migrations failed in this stage.",
         "Clients with console errors: 4, with warnings: 0.",
         "Migrations fail too often",
-        "1 of 3",
+        "1 (3 trip the breaker)",
         "4 migration, 4 default in this check",
         "console_error 4",
         "Thresholds Red",
         "Statistics Red",
-        "Yellow Success, whatever chance did",
+        "Yellow Success rate, 95 % interval",
     ):
         assert text in page
     assert "2 more red checks in a row, and it is rolled back." in words(viewer.get(stage.screen))
@@ -169,9 +169,9 @@ def test_a_hold_says_why_nobody_can_tell(canary: Callable[..., Canary], viewer: 
     stage.send("telemetry_dropped", clients=4, lost=7)
     assert stage.check().signal == "hold"
     page = part(viewer.get(stage.live), "judge")
-    assert "Hold Nobody can tell: too little is known." in page
+    assert "No data No data: too few samples: 4 of 20 clients with the feature" in page
     assert "Too few samples: 4 of 20 clients with the feature." in page
-    assert "Lost telemetry 4 clients of 4 lost 28 events" in page
+    assert "Lost telemetry 28 events by 4 of 4 clients" in page
 
 
 def test_a_signal_is_never_told_by_colour_alone(canary: Callable[..., Canary], viewer: Client) -> None:
@@ -182,13 +182,13 @@ def test_a_signal_is_never_told_by_colour_alone(canary: Callable[..., Canary], v
     shapes = dict(re.findall(r'rollout-signal is-(\w+)[^>]*><svg.*?<(\w+ class="shape"[^>]*)/>', text))
     assert {"green", "yellow", "red"} <= shapes.keys()
     assert len(set(shapes.values())) == len(shapes)
-    for signal, after in re.findall(r"rollout-signal is-(\w+)[^>]*><svg.*?</svg>(\w*)", text):
-        assert after == signal.capitalize()
+    for signal, after in re.findall(r"rollout-signal is-(\w+)[^>]*><svg.*?</svg>([\w ]*)", text):
+        assert after == ("No data" if signal == "hold" else signal.capitalize())
 
 
 def test_evidence_is_said_in_words() -> None:
-    assert evidence_words(0.4) == "no sign of it"
-    assert evidence_words(1000) == "chance does this in 1 of 1,000 healthy stages"
+    assert evidence_words(0.4) == "no evidence"
+    assert evidence_words(1000) == "by chance in 1 of 1,000 healthy stages"
     assert "over 1,000,000" in evidence_words(1e12)
 
 
@@ -202,9 +202,9 @@ def test_a_certificate_is_said(canary: Callable[..., Canary]) -> None:
         assert reading is not None
         return reading.certified
 
-    assert certified().startswith("not certified yet: at least 99.5 %, evidence ")
+    assert certified().startswith("not certified at 99.5 %: evidence ")
     made.decision["assessment"]["certified"] = True
-    assert certified() == "certified: at least 99.5 %"
+    assert certified() == "certified at 99.5 %"
 
 
 # --- What happens next --------------------------------------------------------------------------------------------
@@ -217,11 +217,11 @@ def test_after_a_rollback_the_screen_says_who_did_it_and_why(
     incident = stage.roll_back()
     answer = viewer.get(stage.live)
     page = part(answer, "judge")
-    assert "The judge does not look at it: nobody gets the feature." in page
+    assert "The judge does not evaluate this rollout: nobody gets the feature." in page
     assert "at 10 %: Red Rolled back." in page
     assert f"/admin/rollout/incident/{incident.pk}/" in answer.text
     assert "Put on hold by the judge" in part(answer, "banners")
-    assert "until somebody resumes it" in part(answer, "story")
+    assert "until an operator resumes the rollout" in part(answer, "story")
 
 
 def test_a_judge_that_is_away_is_missed(canary: Callable[..., Canary], viewer: Client) -> None:
@@ -230,13 +230,13 @@ def test_a_judge_that_is_away_is_missed(canary: Callable[..., Canary], viewer: C
     made = stage.check()
     for path in (stage.screen, f"{LIST}?q={stage.feature}"):
         page = words(viewer.get(path))
-        assert f"The judge has not looked since {made.at:%Y-%m-%d %H:%M} UTC: is Celery beat running?" in page
+        assert f"No check since {made.at:%Y-%m-%d %H:%M} UTC: is Celery beat running?" in page
     answer = viewer.get(stage.live)
     assert "is-green is-large" not in answer.text
-    assert "Nobody can tell: the judge is away. Its last word was green" in part(answer, "judge")
+    assert "No data: the judge is not running. Last signal: green." in part(answer, "judge")
     never = canary(10)
     page = words(viewer.get(never.screen))
-    assert f"not looked since {never.rollout.stage_started_at:%Y-%m-%d %H:%M} UTC: is Celery" in page
+    assert f"No check since {never.rollout.stage_started_at:%Y-%m-%d %H:%M} UTC: is Celery" in page
 
 
 def test_what_an_earlier_stage_came_to_says_nothing_about_this_one(
@@ -247,7 +247,7 @@ def test_what_an_earlier_stage_came_to_says_nothing_about_this_one(
     stage.check()
     operations.set_percentage(stage.feature, Decimal(20), reason="on")
     page = words(viewer.get(stage.screen))
-    assert "Not checked yet. The judge looks every 1 min." in page
+    assert "Not checked yet. The judge checks every 1 min." in page
     assert "Not checked yet in this stage." in page
     assert "not checked yet" in words(viewer.get(LIST, {"q": stage.feature}))
 
@@ -261,7 +261,7 @@ def test_the_future_that_a_check_foretold_ends_when_somebody_changes_the_rollout
     assert what_next(stage.rollout, made, now=stage.now).due_at
     operations.hold(stage.feature, reason="wait")
     held = what_next(stage.rollout, made, now=stage.now)
-    assert (held.due_at, held.sentences[0][:35]) == (None, "It stays at 10 % until somebody res")
+    assert (held.due_at, held.sentences[0][:35]) == (None, "On hold at 10 % until an operator r")
     made = stage.check()
     assert what_next(stage.rollout, made, now=stage.now).sentences == [made.decision["next"]]
 
@@ -722,14 +722,16 @@ def test_a_rollout_whose_last_check_another_version_stored_has_its_screen(
     for address in (stage.screen, stage.live, f"{LIST}?q={stage.feature}"):
         answer = viewer.get(address)
         assert answer.status_code == 200
-        assert "Another version stored the last check. The next check tells what follows." in words(answer)
+        assert "Another version stored the last check. The next check says what happens next." in words(
+            answer
+        )
     shown = words(viewer.get(stage.screen))
     assert ("Another version stored this check." in shown) is (field == "decision")
     assert ("Samples" in shown) is (field != "decision")
     operations.stop(stage.feature, reason="to be sure")
     stopped = viewer.get(stage.screen)
     assert stopped.status_code == 200
-    assert ("Another version stored it." in words(stopped)) is (field == "decision")
+    assert ("Another version stored this check." in words(stopped)) is (field == "decision")
 
 
 def test_an_incident_whose_checks_another_version_stored_is_still_told(

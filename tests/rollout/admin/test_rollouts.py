@@ -126,7 +126,7 @@ def test_an_administrator_configures_what_is_no_action(sign_in: Sign, make_rollo
 def test_saving_an_unchanged_configuration_changes_nothing(sign_in: Sign, make_rollout: Make) -> None:
     rollout = make_rollout()
     answer = press(sign_in("Administrator"), rollout, "configure", **configured(rollout))
-    assert "Nothing is different from what is set already" in read(answer)
+    assert "Nothing was changed: these values are set already" in read(answer)
     assert now(rollout).version == rollout.version
 
 
@@ -142,7 +142,7 @@ def test_a_configuration_that_makes_no_sense_is_refused_and_kept(sign_in: Sign, 
 @pytest.mark.parametrize(
     ("percentage", "said"),
     [
-        ("", "Say which percentage"),
+        ("", "The percentage is missing"),
         ("half", "'half' is not a percentage"),
         ("nan", "'nan' is not a percentage"),
         ("1e999", "between 0 and 100"),
@@ -268,7 +268,7 @@ def test_a_form_that_is_sent_twice_is_done_once_and_no_error(
     fields = configured(rollout, timeline="manual", percentage="10")
     press(administrator, rollout, button, **fields)
     again = press(administrator, rollout, button, **fields)
-    assert "It was sent twice and done once." in read(again)
+    assert "The form was sent twice, and the change was made once." in read(again)
     assert "Not done" not in read(again)
     assert now(rollout).version == rollout.version + 1
 
@@ -721,7 +721,7 @@ def test_a_new_rollout_starts_at_0_with_a_first_line_of_history(sign_in: Sign) -
     assert (int(rollout.percentage), rollout.stage, rollout.hash_version, rollout.version) == (0, "off", 2, 1)
     record = rollout.history.get()
     assert (record.history_user, record.history_change_reason) == (administrator.user, "A new waterfall")
-    assert "Made, at 0 % A new waterfall" in read(answer)
+    assert "Created, at 0 % A new waterfall" in read(answer)
     assert feature.encode() in configuration.current().body
 
 
@@ -753,16 +753,16 @@ def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(sign_in: Sign, m
     ("state", "said"),
     [
         ({}, "Nobody gets the feature yet. Promote starts it at 10 %."),
-        ({"on_hold": True}, "until somebody resumes it. After that, promote starts it at 10 %."),
-        ({"percentage": 10}, "Not checked yet. The judge looks every 1 min."),
+        ({"on_hold": True}, "until an operator resumes the rollout. Then Promote starts it at 10 %."),
+        ({"percentage": 10}, "Not checked yet. The judge checks every 1 min."),
         ({"percentage": 100, "stage": "complete"}, "Complete: every browser gets the feature."),
-        ({"percentage": 10, "enabled": False}, "Nobody gets the feature until it is enabled; then 10 %"),
+        ({"percentage": 10, "enabled": False}, "Nobody gets the feature until it is enabled. Then 10 %"),
         ({"percentage": 10, "emergency_stop": True}, "Release brings it back at 10 %."),
         (
             {"percentage": 10, "emergency_stop": True, "on_hold": True},
             "Release brings it back at 10 %, on hold.",
         ),
-        ({"percentage": 10, "emergency_stop": True, "enabled": False}, "It is disabled as well"),
+        ({"percentage": 10, "emergency_stop": True, "enabled": False}, "It is disabled too"),
     ],
 )
 def test_the_screen_says_what_happens_next(
@@ -783,7 +783,11 @@ def test_a_state_out_of_the_ordinary_says_who_and_why(
     operations.stop(rollout.feature, reason="fire")
     operations.set_percentage(rollout.feature, Decimal(50), reason="later")
     page = read(operator.get(screen(rollout)))
-    assert re.search(rf"On hold Nothing climbs .* Put on hold by {user} [^“]*“support is out”", page)
+    assert re.search(
+        rf"On hold The rollout is not promoted until an operator resumes it. Put on hold by {user} [^“]*"
+        "“support is out”",
+        page,
+    )
     assert re.search(rf"Disabled Nobody gets .* Disabled by {user} [^“]*“replaced”", page)
     assert re.search(r"Stopped Everybody gets legacy\. Stopped by the system [^“]*“fire”", page)
     assert "Store type: legacy" in page
@@ -803,7 +807,7 @@ def test_the_history_is_whole_and_comes_in_pages(operator: Person, make_rollout:
     assert "step 10." not in first
     second = read(operator.get(f"{LIST}{rollout.pk}/history/", {"p": 2}))
     assert "Percentage 9 % → 10 % step 10." in second
-    assert "Made, at 0 %" in second
+    assert "Created, at 0 %" in second
 
 
 def test_a_reason_is_shown_as_text_and_never_run(operator: Person, make_rollout: Make) -> None:

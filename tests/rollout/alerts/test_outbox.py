@@ -190,14 +190,16 @@ def test_an_email_says_it_all_in_its_subject_and_has_the_rest_below(mail: MailSe
         deliver(alert.pk)
     red, tripped = mail.mails
     assert red["Subject"] == f"[test] Red at 10 %: {patient.feature}"
-    assert tripped["Subject"] == f"[test] To be rolled back from 10 %: {patient.feature}"
+    assert tripped["Subject"] == f"[test] Breaker tripped at 10 %: {patient.feature}"
     assert tripped["To"] == "ops@example.com, cto@example.com"
     assert tripped["From"] == "fundapi <fundapi@example.com>"
     assert tripped["Auto-Submitted"] == "auto-generated"
     assert tripped["Message-ID"] == f"<{patient.alerts[1].payload['id']}@example.com>"
     assert tripped.get_content_type() == "text/plain"
     lines = tripped.get_content().splitlines()
-    assert lines[0].startswith(f"{patient.feature} at 10 % should be rolled back")
+    assert lines[0].startswith(
+        f"The breaker of {patient.feature} tripped at 10 %. Auto-rollback is off: roll it back."
+    )
     assert any(line.startswith("Why: red: 50 points in this check") for line in lines)
     assert "  score: 50 points in this check (red)" in lines
     assert "Next: Roll it back: 3 consecutive red checks, and auto-rollback is off." in lines
