@@ -26,9 +26,11 @@ request_duration = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 requests_waiting = Gauge(
-    "http_requests_waiting", "Requests that wait for a place.", multiprocess_mode="livesum"
+    "http_requests_waiting", "Requests that wait for a slot.", multiprocess_mode="livesum"
 )
-requests_shed = Counter("http_requests_shed", "Requests turned away: too many waited, or too long.")
+requests_shed = Counter(
+    "http_requests_shed", "Requests answered with 503: the queue was full, or the wait too long."
+)
 
 
 def registry() -> CollectorRegistry:

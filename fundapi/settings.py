@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from fundapi.web.logs import logging_config
-from fundapi.web.serve import places
+from fundapi.web.serve import limits
 from rollout.judge.policy import Policy
 
 env = environ.Env()
@@ -224,8 +224,8 @@ WHITENOISE_USE_FINDERS = (
 )  # else straight from the packages: running needs no collectstatic
 
 # --- Load (fundapi.web.overload) --------------------------------------------------------------------------------
-WEB_THREADS, WEB_QUEUE = places(env.ENVIRON)  # as many as the server has threads for
-WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that one waits; then 503
+WEB_THREADS, WEB_QUEUE = limits(env.ENVIRON)  # as many as the server has threads for
+WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that a request waits; then 503
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
 DATABASE = env.db_url("DATABASE_URL", default="postgres:///fundapi")
@@ -252,12 +252,6 @@ DATABASE["OPTIONS"] = {
     "isolation_level": IsolationLevel.READ_COMMITTED,
     **DATABASE.get("OPTIONS", {}),
 }
-DATABASE_POOL_SIZE = env.int(
-    "DATABASE_POOL_SIZE", default=0
-)  # connections a process shares; 0: one for each thread
-if DATABASE_POOL_SIZE:
-    DATABASE["CONN_MAX_AGE"] = 0
-    DATABASE["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL_SIZE, "timeout": 2}  # s; then 503
 if DATABASE_TRANSACTION_POOLING:
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
 else:

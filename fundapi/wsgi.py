@@ -13,7 +13,7 @@ import fundapi.web.light  # noqa: F401 - before the settings import structlog
 
 django = get_wsgi_application()
 
-from fundapi.web.overload import Admission  # noqa: E402 - it needs the settings
+from fundapi.web.overload import OverloadControl  # noqa: E402 - it needs the settings
 
 
 def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -26,4 +26,4 @@ def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Ite
     return body
 
 
-application = Admission(in_one_piece)
+application = OverloadControl(in_one_piece)

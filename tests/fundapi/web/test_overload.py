@@ -1,4 +1,4 @@
-"""Who is let in, who waits, and who is turned away."""
+"""Which requests get a slot, which wait, and which are rejected."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from fundapi.web.overload import Door, Place
+from fundapi.web.overload import Slot, SlotQueue
 from tests.reliability.gates import eventually
 
 LONG = 60  # s
@@ -18,74 +18,84 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield workers
 
 
-def door(places: int = 1, *, queue: int = 10, patience: float = LONG) -> Door:
-    return Door([Place() for _ in range(places)], queue, patience)
+def slot_queue(slots: int = 1, *, length: int = 10, timeout: float = LONG) -> SlotQueue:
+    return SlotQueue([Slot() for _ in range(slots)], length, timeout)
 
 
-def entered(here: Door) -> Place:
-    place = here.enter()
-    assert place is not None
-    return place
+def acquired(queue: SlotQueue) -> Slot:
+    slot = queue.acquire()
+    assert slot is not None
+    return slot
 
 
-def waiting(here: Door, pool: ThreadPoolExecutor) -> "Future[Place | None]":
-    """Someone who waits in the queue by now."""
-    due = len(here._queue) + 1
-    found = pool.submit(here.enter)
-    eventually(lambda: len(here._queue), lambda waiting: waiting == due)
-    return found
+def waiting(queue: SlotQueue, pool: ThreadPoolExecutor) -> "Future[Slot | None]":
+    """Return the slot to come of a thread that waits by now."""
+    due = len(queue._waiting) + 1
+    slot = pool.submit(queue.acquire)
+    eventually(lambda: len(queue._waiting), lambda waiting: waiting == due)
+    return slot
 
 
-def test_as_many_as_there_are_places_come_in_and_nobody_shares_one() -> None:
-    here = door(2, patience=0.01)
-    assert len({id(entered(here)), id(entered(here))}) == 2
-    assert here.enter() is None
+def test_as_many_get_in_as_there_are_slots_and_nobody_shares_one() -> None:
+    queue = slot_queue(2, timeout=0.01)
+    assert len({id(acquired(queue)), id(acquired(queue))}) == 2
+    assert queue.acquire() is None
 
 
-def test_a_place_that_is_left_goes_to_who_has_waited_longest(pool: ThreadPoolExecutor) -> None:
-    here = door()
-    place = entered(here)
-    first, second = waiting(here, pool), waiting(here, pool)
-    here.leave(place)
-    assert first.result(LONG) is place
+def test_a_released_slot_goes_to_the_thread_that_has_waited_longest(pool: ThreadPoolExecutor) -> None:
+    queue = slot_queue()
+    slot = acquired(queue)
+    first, second = waiting(queue, pool), waiting(queue, pool)
+    queue.release(slot)
+    assert first.result(LONG) is slot
     assert not second.done()
-    here.leave(place)
-    assert second.result(LONG) is place
+    queue.release(slot)
+    assert second.result(LONG) is slot
 
 
-def test_who_finds_the_queue_full_is_turned_away_at_once(pool: ThreadPoolExecutor) -> None:
-    here = door(queue=1)
-    place = entered(here)
-    first = waiting(here, pool)
-    assert pool.submit(here.enter).result(LONG / 2) is None
-    here.leave(place)
-    assert first.result(LONG) is place
+def test_a_newcomer_overtakes_nobody(pool: ThreadPoolExecutor) -> None:
+    queue = slot_queue(length=1)
+    slot = acquired(queue)
+    first = waiting(queue, pool)
+    queue.release(slot)
+    queue._timeout = 0.01
+    assert queue.acquire() is None
+    assert first.result(LONG) is slot
 
 
-def test_whoever_gives_up_leaves_nothing_behind() -> None:
-    here = door(queue=1, patience=0.01)
-    place = entered(here)
-    assert [here.enter(), here.enter()] == [None, None]
-    here.leave(place)
-    assert here.enter() is place
+def test_when_the_queue_is_full_a_request_is_rejected_at_once(pool: ThreadPoolExecutor) -> None:
+    queue = slot_queue(length=1)
+    slot = acquired(queue)
+    first = waiting(queue, pool)
+    assert pool.submit(queue.acquire).result(LONG / 2) is None
+    queue.release(slot)
+    assert first.result(LONG) is slot
 
 
-def test_no_place_is_lost_and_none_given_twice_when_many_come_and_give_up(pool: ThreadPoolExecutor) -> None:
-    here = door(2, patience=0.0001)  # in time or not: both happen
-    inside: set[int] = set()
+def test_a_thread_that_gives_up_leaves_nothing_behind() -> None:
+    queue = slot_queue(length=1, timeout=0.01)
+    slot = acquired(queue)
+    assert [queue.acquire(), queue.acquire()] == [None, None]
+    queue.release(slot)
+    assert queue.acquire() is slot
+
+
+def test_no_slot_is_lost_and_none_given_twice_when_many_come_and_give_up(pool: ThreadPoolExecutor) -> None:
+    queue = slot_queue(2, timeout=0.0001)  # in time or not: both happen
+    held: set[int] = set()
     outcomes = {True: 0, False: 0}
 
     def visit(_: int) -> None:
-        place = here.enter()
-        outcomes[place is not None] += 1
-        if place is not None:
-            assert id(place) not in inside
-            inside.add(id(place))
+        slot = queue.acquire()
+        outcomes[slot is not None] += 1
+        if slot is not None:
+            assert id(slot) not in held
+            held.add(id(slot))
             time.sleep(0)  # others work
-            inside.remove(id(place))
-            here.leave(place)
+            held.remove(id(slot))
+            queue.release(slot)
 
     list(pool.map(visit, range(20_000)))
     assert outcomes[True]
     assert outcomes[False]
-    assert len({id(entered(here)), id(entered(here))}) == 2
+    assert len({id(acquired(queue)), id(acquired(queue))}) == 2

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from fundapi.web.serve import HEADER_TIMEOUT, HEADERS_MAX, command, places
+from fundapi.web.serve import HEADER_TIMEOUT, HEADERS_MAX, command, limits
 from tests.obedience import eventually
 from tests.servers import PROJECT, database_url, free_port
 
-PATIENCE = 60  # s for a busy machine
+TIMEOUT = 60  # s for a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def port(database: None) -> Iterator[int]:
     assert "1000" in arguments
     with subprocess.Popen(arguments, cwd=PROJECT, env=environ) as process:
         try:
-            eventually(lambda: _answers(port), seconds=PATIENCE)
+            eventually(lambda: _answers(port), seconds=TIMEOUT)
             yield port
         finally:
             process.terminate()
@@ -40,7 +40,7 @@ def _answers(port: int) -> bool:
 
 def answer(port: int, request: bytes) -> bytes:
     """Send bytes and return what comes back until the server hangs up."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
         connection.sendall(request)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
@@ -87,6 +87,11 @@ def test_what_two_servers_could_read_in_two_ways_is_refused(port: int, headers: 
         ("WEB_THREADS", "four", "WEB_THREADS is 'four', and should be a whole number, 1 or more, such as 4."),
         ("WEB_THREADS", "0", "WEB_THREADS is '0', and should be a whole number, 1 or more, such as 4."),
         ("WEB_QUEUE", "-1", "WEB_QUEUE is '-1', and should be a whole number, 0 or more, such as 100."),
+        (
+            "DATABASE_POOL_SIZE",
+            "1.5",
+            "DATABASE_POOL_SIZE is '1.5', and should be a whole number, 0 or more, such as 0.",
+        ),
     ],
 )
 def test_a_number_that_is_none_is_named_with_what_it_should_be(name: str, text: str, says: str) -> None:
@@ -96,7 +101,7 @@ def test_a_number_that_is_none_is_named_with_what_it_should_be(name: str, text: 
         command = [sys.executable, *arguments]
         environ = os.environ | {name: text, "WEB_CONCURRENCY": "none"}  # Granian, if it comes to it, ends too
         run = subprocess.run(
-            command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE
+            command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=False, timeout=TIMEOUT
         )
         assert run.returncode == 1
         return run.stderr
@@ -106,7 +111,17 @@ def test_a_number_that_is_none_is_named_with_what_it_should_be(name: str, text: 
 
 
 def test_a_server_may_have_no_queue_and_what_is_empty_is_not_set() -> None:
-    assert places({"WEB_THREADS": "", "WEB_QUEUE": "0"}) == (4, 0)
+    assert limits({"WEB_THREADS": "", "WEB_QUEUE": "0"}) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    ("connections", "working"), [("", 8), ("0", 8), ("1", 1), ("2", 1), ("5", 4), ("9", 8), ("99", 8)]
+)
+def test_no_more_requests_are_worked_on_than_there_are_connections_for(
+    connections: str, working: int
+) -> None:
+    """One is for the probes."""
+    assert limits({"WEB_THREADS": "8", "DATABASE_POOL_SIZE": connections}) == (working, 100)
 
 
 def test_hashes_of_texts_are_another_in_each_process() -> None:
