@@ -55,7 +55,7 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """What is wrong, and from which minute on."""
+    """Break of a rollout: which rates are wrong, and from which minute on."""
 
     at: int = 0
     failures: float = HEALTHY
@@ -157,7 +157,7 @@ def log_certificate_e(succeeded: Counts, failed: Counts, goal: float) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Alarms:
-    """In how many healthy rollouts something happened at any minute."""
+    """Count of healthy rollouts in which something happened at any minute."""
 
     red: int  # of ROLLOUTS, as are the next three
     red_failures: int
@@ -167,7 +167,7 @@ class Alarms:
 
 
 def false_alarms() -> Alarms:
-    """Simulate whole healthy rollouts, at the very limit of health, and look every minute."""
+    """Simulate whole healthy rollouts, at the limit of healthy, and check every minute."""
     rng = np.random.default_rng(SEED)
     red_failures, red_comparison, uncovered, certified = np.zeros((4, ROLLOUTS), bool)
     for share, minutes in STAGES:
@@ -195,7 +195,7 @@ def false_alarms() -> Alarms:
 
 
 def false_holds() -> int:
-    """Count healthy rollouts that the ratio check holds in any minute of the stages at 10 % and 50 %."""
+    """Count healthy rollouts in which the ratio check fails in any minute of the stages at 10 % and 50 %."""
     rng = np.random.default_rng(SEED + 4)
     held = np.zeros(HOLDS, bool)
     for share, minutes in STAGES[:2]:
@@ -207,7 +207,7 @@ def false_holds() -> int:
 
 
 def cohort_alarms(runs: int = ROLLOUTS, *, clients: int = 500, erring: float = 0.4) -> int:
-    """Count false reds where nobody new comes, and many of the same few clients have an error sooner or later."""
+    """Count false reds with no new clients, where many of the same few clients have an error sooner or later."""
     rng = np.random.default_rng(SEED + 1)
     bets = Bets(runs)
     half = np.full(runs, clients // 2)
@@ -224,7 +224,7 @@ def cohort_alarms(runs: int = ROLLOUTS, *, clients: int = 500, erring: float = 0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How a break was found: share of the runs within the horizon; medians over all runs, ``None`` beyond it."""
+    """Detection of a break: share of the runs within the horizon; medians over all runs, ``None`` beyond it."""
 
     power: float
     clients: int | None  # with the feature, arrived since the break
@@ -233,7 +233,7 @@ class Found:
 
 
 def find(broken: Break, *, runs: int = BROKEN) -> Found:
-    """Simulate a stage at 50 % that breaks, and look every minute until it is red."""
+    """Simulate a stage at 50 % that breaks, and check every minute until it is red."""
     rng = np.random.default_rng(SEED + 2)
     bets = Bets(runs)
     failing = broken.failures > HEALTHY
@@ -259,7 +259,7 @@ def find(broken: Break, *, runs: int = BROKEN) -> Found:
 
 
 def skewed(share: float, seen: float, *, runs: int = BROKEN) -> int | None:
-    """Return the median of clients until the ratio check holds: ``seen`` of them have the feature, not ``share``."""
+    """Return the median of clients until the ratio check fails: ``seen`` of them have the feature, not ``share``."""
     rng = np.random.default_rng(SEED + 3)
     steps = np.unique(np.geomspace(10, 50_000, 300).astype(np.int64))
     treatment = rng.binomial(np.diff(steps, prepend=0)[:, np.newaxis], seen, (len(steps), runs)).cumsum(
@@ -322,7 +322,7 @@ def _false_alarms(results: Results) -> Iterator[str]:
             results.cohort,
             1 / LIMITS.red_at,
         ),
-        ("hold by the ratio check, two stages", HOLDS, results.holds, 2 * LIMITS.ratio_alpha),
+        ("no data by the ratio check, two stages", HOLDS, results.holds, 2 * LIMITS.ratio_alpha),
         ("interval misses the true rate, ever in 24 h", ROLLOUTS, alarms.uncovered, LIMITS.alpha),
         ("certified at exactly 99.5 %, ever in 24 h", CERTIFIED, alarms.certified, LIMITS.alpha),
     ]:
@@ -347,7 +347,7 @@ def _found(found: Found, at: int) -> Iterator[str]:
 
 
 def _skews(results: Results) -> Iterator[str]:
-    yield _row("should have the feature", "have it", "clients until hold")
+    yield _row("should have the feature", "have it", "clients until no data")
     yield _row(*["---"] * 3)
     for (share, seen), count in results.skews.items():
         yield _row(f"{share * 100:.0f} %", f"{seen * 100:.0f} %", _count(count))
