@@ -37,7 +37,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     sortable_by = ()
 
     class Media:
-        css = {"all": ["rollout/admin.css"]}
+        css = {
+            "all": [
+                "rollout/admin.css",
+                "rollout/admin/controls.css",
+                "rollout/admin/judge.css",
+                "rollout/admin/history.css",
+                "rollout/admin/lists.css",
+            ]
+        }
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         changelist = super().get_changelist_instance(request)

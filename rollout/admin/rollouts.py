@@ -81,7 +81,17 @@ class RolloutAdmin(admin.ModelAdmin):
     actions = None
 
     class Media:
-        css = {"all": ["rollout/admin.css"]}
+        css = {
+            "all": [
+                "rollout/admin.css",
+                "rollout/admin/controls.css",
+                "rollout/admin/screen.css",
+                "rollout/admin/charts.css",
+                "rollout/admin/judge.css",
+                "rollout/admin/history.css",
+                "rollout/admin/lists.css",
+            ]
+        }
         js = [Script("rollout/admin.js", type="module")]
 
     def get_urls(self) -> list[URLPattern]:
