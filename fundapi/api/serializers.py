@@ -8,6 +8,7 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
+from fundapi import models
 from fundapi.api.fields import ExactDecimalField, ObjectField, StrictCharField, StrictIntegerField
 from fundapi.models import Fund
 
@@ -20,21 +21,49 @@ def _current_year() -> int:
 class FundSerializer(serializers.Serializer):
     """The fields are written out, not derived: a ``ModelSerializer`` rebuilds them on every request."""
 
-    name = StrictCharField(max_length=200)
-    size = ExactDecimalField(minimum="0", maximum="999999999999999999.99", places=2)
+    name = StrictCharField(
+        max_length=models.NAME_LENGTH_MAX, help_text="Name of the fund; white space around it is trimmed."
+    )
+    size = ExactDecimalField(
+        minimum="0", maximum=models.SIZE_MAX, places=2, help_text="Dollars, exact: at most 2 decimals."
+    )
     managementFee = ExactDecimalField(  # noqa: N815 - the API's own spelling
-        source="management_fee", minimum="0", maximum="0.10", places=6, default=Decimal("0.02")
+        source="management_fee",
+        minimum="0",
+        maximum=models.MANAGEMENT_FEE_MAX,
+        places=6,
+        default=Decimal("0.02"),
+        help_text="Ratio: 0.02 is 2 %. At most 6 decimals.",
     )
     carryPercentage = ExactDecimalField(  # noqa: N815
-        source="carry_percentage", minimum="0", maximum="0.50", places=6, default=Decimal("0.20")
+        source="carry_percentage",
+        minimum="0",
+        maximum=models.CARRY_PERCENTAGE_MAX,
+        places=6,
+        default=Decimal("0.20"),
+        help_text="Ratio: 0.2 is 20 %. At most 6 decimals.",
     )
     vintageYear = StrictIntegerField(  # noqa: N815
-        source="vintage_year", minimum=2000, maximum=2100, default=_current_year
+        source="vintage_year",
+        minimum=models.VINTAGE_YEAR_MIN,
+        maximum=models.VINTAGE_YEAR_MAX,
+        default=_current_year,
+        help_text="The current year when left out.",
     )
     modelVersion = StrictCharField(  # noqa: N815
-        source="model_version", max_length=50, default=None, allow_null=True, allow_blank=True
+        source="model_version",
+        max_length=models.MODEL_VERSION_LENGTH_MAX,
+        default=None,
+        allow_null=True,
+        allow_blank=True,
+        help_text="Version of the model that computed the results.",
     )
-    engineResults = ObjectField(source="engine_results", default=None, allow_null=True)  # noqa: N815
+    engineResults = ObjectField(  # noqa: N815
+        source="engine_results",
+        default=None,
+        allow_null=True,
+        help_text="Whatever the model computed; kept as it is sent, numbers exact.",
+    )
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Copy the fields flatly: what they are made of does not change, and to make them anew costs 0.3 ms."""

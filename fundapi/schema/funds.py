@@ -67,17 +67,6 @@ class ObjectSchema(OpenApiSerializerFieldExtension):
         return {"type": "object", "additionalProperties": True}
 
 
-FIELDS = {
-    "name": "Name of the fund; white space around it is trimmed.",
-    "size": "Dollars, exact: at most 2 decimals.",
-    "managementFee": "Ratio: 0.02 is 2 %. At most 6 decimals.",
-    "carryPercentage": "Ratio: 0.2 is 20 %. At most 6 decimals.",
-    "vintageYear": "The current year when left out.",
-    "modelVersion": "Version of the model that computed the results.",
-    "engineResults": "Whatever the model computed; kept as it is sent, numbers exact.",
-}
-
-
 class FundSchema(OpenApiSerializerExtension):
     target_class = "fundapi.api.serializers.FundSerializer"
 
@@ -88,14 +77,13 @@ class FundSchema(OpenApiSerializerExtension):
         schema: dict[str, Any] = auto_schema._map_serializer(  # noqa: SLF001 - as its documentation shows
             self.target, direction, bypass_extensions=True
         )
-        fields = {name: schema["properties"][name] | {"description": text} for name, text in FIELDS.items()}
         if direction == "request":
-            return schema | {"properties": fields, "additionalProperties": False}
-        for field in fields.values():
+            return schema | {"additionalProperties": False}
+        for field in schema["properties"].values():
             field.pop("default", None)
         properties = {
             "id": {"type": "integer", "minimum": 1},
-            **fields,
+            **schema["properties"],
             "createdAt": {"type": "string", "format": "date-time"},
         }
         return {"type": "object", "properties": properties, "required": list(properties)}

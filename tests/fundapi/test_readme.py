@@ -75,3 +75,16 @@ def test_every_link_between_documents_leads_somewhere() -> None:
 def test_the_index_lists_every_page_once() -> None:
     listed = [INDEX.parent / target for target in re.findall(r"\]\(([^)#]+\.md)\)", INDEX.read_text())]
     assert sorted(listed) == sorted(PAGES)
+
+
+def test_contributing_names_every_place_of_a_field_of_a_fund() -> None:
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    section = text[text.index("## A new field of a fund") : text.index("## Rules")]
+    listed = re.findall(r"^\d\. `([\w./-]+)`", section, re.MULTILINE)
+    places = {
+        str(path.relative_to(PROJECT)) if path.parent.name != "migrations" else "fundapi/migrations/"
+        for path in (PROJECT / "fundapi").rglob("*")
+        if path.suffix in {".py", ".js", ".html"}
+        and re.search("management_?fee", path.read_text(), re.IGNORECASE)
+    }
+    assert sorted(listed) == sorted(places)
