@@ -1,4 +1,4 @@
-"""Writes docs/reference/commands.md from the commands' own help: python -m docs.tools.commands"""
+"""Write docs/reference/commands.md from the commands' own help: python -m docs.tools.commands"""
 
 import argparse
 import os
@@ -23,7 +23,8 @@ COMMANDS = {
 INTRODUCTION = """\
 # Commands
 
-All of them are `manage.py COMMAND`; `--help` says the same. Made from it by `.venv/bin/python -m docs.tools.commands`.
+Every command is `manage.py COMMAND`. This page is generated from the output of `--help`, by
+`.venv/bin/python -m docs.tools.commands`.
 
 `manage.py` stands for `.venv/bin/python manage.py` in the project's directory, and for `python manage.py` in the image.
 Without `DATABASE_URL` it works on the database of `make run`.
@@ -77,7 +78,7 @@ def _said(action: argparse.Action) -> str:
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     parts = [INTRODUCTION]
     for title, commands in COMMANDS.items():
         parts.append(f"\n## {title}")

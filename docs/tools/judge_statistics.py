@@ -26,12 +26,11 @@ STAGES = ((0.1, 30), (0.5, 2 * 60), (1.0, 24 * 60))  # share, minutes: the accel
 ARRIVALS = 30  # new clients in a minute, on average
 STAY = 10  # minutes that a client is there
 ERRORS = 0.01  # share of clients that have an error all the same
-HEALTHY = (
-    0.005  # share of migrations that fail all the same: as much as may be, the hardest case for the tests
-)
+# Share of migrations that fail all the same: as high as healthy may be, the hardest case for the tests.
+HEALTHY = 0.005
 
 ROLLOUTS = 2000
-CERTIFIED = 400  # of them are also looked at by the certificate, which is slow on arrays
+CERTIFIED = 400  # of them are also tested for the certificate, which is slow on arrays
 HOLDS = 10_000  # rollouts for the ratio check, whose errors are rare
 BROKEN = 400  # runs of each broken stage
 HEALTHY_HOURS = 4  # before a late break

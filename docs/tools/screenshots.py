@@ -1,6 +1,6 @@
 """Make the screenshots of the documentation again: ``.venv/bin/python -m docs.tools.screenshots``.
 
-On throw-away services and a web server of its own; it needs Chromium, and touches nothing but ``docs/images/``.
+It needs Chromium, uses throw-away services and a web server of its own, and writes only to ``docs/images/``.
 """
 
 import os
@@ -35,14 +35,14 @@ def main() -> None:
         from tests.servers import running_server  # noqa: PLC0415
 
         call_command("migrate", verbosity=0)
-        tell_a_story()
-        let_the_judge_look()
+        write_history()
+        run_checks()
         with running_server(workers=1) as server:
             take_pictures(server.url)
 
 
-def tell_a_story() -> None:
-    """Give the rollout three days of history and two people who work on it."""
+def write_history() -> None:
+    """Write three days of history, by two people."""
     from django.contrib.auth.models import Group, User  # noqa: PLC0415
     from django.utils import timezone  # noqa: PLC0415
 
@@ -55,7 +55,7 @@ def tell_a_story() -> None:
         people[name].groups.add(Group.objects.get(name=role))
     maria, joe = people["maria.lindt"], people["joe.tan"]
     now = timezone.now()
-    story = [
+    changes = [
         (74, None, None),
         (72, maria, lambda **by: operations.promote(FEATURE, reason="First canary; on call knows", **by)),
         (71, maria, lambda **by: operations.promote(FEATURE, reason="30 min without an error", **by)),
@@ -67,7 +67,7 @@ def tell_a_story() -> None:
         (6, joe, lambda **by: operations.resume(FEATURE, reason="Support is back", **by)),
         (5, maria, lambda **by: operations.promote(FEATURE, reason="All green since the fix", **by)),
     ]
-    for hours, actor, change in story:
+    for hours, actor, change in changes:
         if change:
             change(actor=actor)
         record = Rollout.objects.get(feature=FEATURE).history.order_by("-version").first()
@@ -76,8 +76,8 @@ def tell_a_story() -> None:
     Rollout.objects.update(stage_started_at=now - timedelta(hours=5))
 
 
-def let_the_judge_look() -> None:
-    """Let browsers report for the five hours of the stage, and the judge look every minute."""
+def run_checks() -> None:
+    """Store telemetry for the five hours of the stage, and check it every minute."""
     from django.utils import timezone  # noqa: PLC0415
 
     from rollout import store  # noqa: PLC0415
@@ -104,7 +104,7 @@ def let_the_judge_look() -> None:
         )
 
     hours = 5
-    trouble = {  # by minute of the stage
+    failures = {  # by minute of the stage
         40: ("console_warning",),
         95: ("validation_error", "console_warning"),
         180: ("error", "validation_error"),
@@ -116,8 +116,8 @@ def let_the_judge_look() -> None:
     for minute in range(1, hours * 60 + 1):
         report("migration_succeeded", clients=4)
         report(clients=4, variant="legacy")
-        report(*trouble.get(minute, ()), clients=1)
-        report(*trouble.get(minute, ()), clients=1, variant="legacy")
+        report(*failures.get(minute, ()), clients=1)
+        report(*failures.get(minute, ()), clients=1, variant="legacy")
         check(FEATURE, upto=store.fence()[0], now=now - timedelta(minutes=hours * 60 - minute))
 
 
