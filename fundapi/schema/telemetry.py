@@ -6,10 +6,11 @@ from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_view
 
 from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, problem
-from rollout.api.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX, NAME
+from rollout.api.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX
 from rollout.bucketing import FEATURE
+from rollout.judge.events import NAME, SENT, Event
 
-EVENT = {
+EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["id", "event"],
     "properties": {
@@ -21,8 +22,9 @@ EVENT = {
         },
         "event": {
             "type": "string",
-            "pattern": f"^{NAME.pattern}$",
-            "description": "Such as `heartbeat`, `migration_failed`; unknown names are kept.",
+            "pattern": f"^{NAME}$",
+            "examples": [*SENT],
+            "description": f"{', '.join(f'`{event}`' for event in SENT)}; other names are kept too.",
         },
         "category": {"type": ["string", "null"], "maxLength": 32},
         "ok": {"type": ["boolean", "null"], "description": "By the event's name when left out."},
@@ -85,10 +87,16 @@ class TelemetrySchema(OpenApiViewExtension):
             "sentAt": "2025-11-23T09:30:10Z",
             "dropped": 0,
             "events": [
-                {"id": "1", "event": "heartbeat", "category": "usage", "ok": True, "flag": "USE_FUND_STORE"},
+                {
+                    "id": "1",
+                    "event": Event.HEARTBEAT.value,
+                    "category": "usage",
+                    "ok": True,
+                    "flag": "USE_FUND_STORE",
+                },
                 {
                     "id": "2",
-                    "event": "migration_failed",
+                    "event": Event.MIGRATION_FAILED.value,
                     "category": "error",
                     "ok": False,
                     "detail": "QuotaExceeded",

@@ -10,20 +10,10 @@ from django.utils.html import format_html
 from rollout import store
 from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.api.telemetry import as_uuid
+from rollout.judge.events import Event
 from rollout.models import Rollout, TelemetryEvent
 
 HORIZON = 500_000  # latest events that are searched by name or flag, which have no index; half a second
-EVENTS = (
-    *("heartbeat", "migration_succeeded", "migration_failed", "validation_error", "console_warning"),
-    *(
-        "console_error",
-        "kill_switch_used",
-        "fund_create_attempt",
-        "fund_create_success",
-        "fund_create_failure",
-    ),
-    *("fund_create_conflict", "error", "telemetry_dropped"),
-)
 
 
 class RecentFilter(admin.SimpleListFilter):
@@ -39,7 +29,7 @@ class EventFilter(RecentFilter):
     parameter_name = "event"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, name) for name in EVENTS]
+        return [(event.value, event.value) for event in Event]
 
 
 class FlagFilter(RecentFilter):

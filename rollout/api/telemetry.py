@@ -1,6 +1,9 @@
-"""``POST /api/telemetry``: what browsers report. Public, made for beacons.
+"""``POST /api/telemetry``: events of browsers. Public, made for beacons.
 
 One bad event never loses the others: each is stored, known already, or refused with its index and a code.
+
+Events are checked by hand and not by a ``msgspec.Struct``: it refuses an event for half a surrogate pair in the name of
+an unknown field, and its patterns take 0.3 ms more for 200 events that are alike (0.7 in place of 0.4).
 """
 
 import json
@@ -21,18 +24,16 @@ from rest_framework.views import APIView
 
 from rollout import configuration, metrics, store
 from rollout.bucketing import FEATURE
+from rollout.judge.events import NAME, Event, reports_failure
 
 EVENTS_MAX = 200  # as many as a browser keeps
 ID_MAX = 100  # characters of an id of a client, a session, an event
-DETAIL_MAX = 500  # characters; what is longer is cut, for an error must not be lost over its words
-LOST_MAX = 2**31 - 1  # the column's
-NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+DETAIL_MAX = 500  # characters; a longer one is cut, because its event must not be lost
+LOST_MAX = 2**31 - 1  # of the column
+EVENT = re.compile(NAME)
 WORD = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,32}")
-FAILED = re.compile(
-    r"(_failed|_failure|error|_warning)\Z"
-)  # as telemetry.js has it, for events that do not say `ok`
-YEARS = range(1970, 3000)  # of browsers' clocks; outside, a date is no date
-CONTENT_TYPES = {"application/json", "text/plain"}  # the latter is how a beacon comes, without a preflight
+YEARS = range(1970, 3000)  # of browsers' clocks; any other is refused
+CONTENT_TYPES = {"application/json", "text/plain"}  # the latter is a beacon's, which needs no preflight
 
 
 class Rejected(Exception):
@@ -41,7 +42,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A request body, checked."""
+    """A checked request body: the events to store, and those refused, each with its index and a code."""
 
     events: list[store.Arrival]
     rejected: list[dict[str, Any]] = field(default_factory=list)
@@ -49,14 +50,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What many events of a batch share, checked."""
+    """The checked fields that many events of a batch have in common."""
 
     event: str
     category: str
     ok: bool
     flag: str | None
     variant: str | None
-    kept: bool  # not a migration that is not tracked
+    kept: bool  # false for a migration while migrations are not tracked
 
 
 class TelemetryView(APIView):
@@ -82,7 +83,7 @@ class TelemetryView(APIView):
 
 
 def tracked() -> Callable[[str | None], bool]:
-    """Return what tells of a flag whether its migration events are kept; the configuration is read when first asked."""
+    """Return a function: are migration events of this flag kept? It reads the configuration once, when first called."""
     read = cache(configuration.current)
     return lambda flag: read().tracks(flag)
 
@@ -90,10 +91,11 @@ def tracked() -> Callable[[str | None], bool]:
 def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
     """Check a decoded body, ``{"clientId", "sessionId", "sentAt", "dropped", "events"}``.
 
-    ``tracks`` tells of a flag whether its migration events are kept.
+    Args:
+        tracks: whether migration events of a flag are kept.
 
     Raises:
-        ValidationError: the body as a whole cannot be used; names each field that is wrong.
+        ValidationError: the body as a whole cannot be used. Names each field that is wrong.
     """
     if not isinstance(document, dict):
         raise ValidationError("Send an object with clientId, sessionId and events.", "invalid")
@@ -102,13 +104,13 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
         raise ValidationError(wrong)
     client = as_uuid(document["clientId"])
     session = _digest(client, "session", document["sessionId"])
-    prefix = _joined(client, "event", "")  # an id is the digest of this and the one that the client gave
+    prefix = _joined(client, "event", "")  # stored id: the digest of this and the browser's own id
     kind = _kinds(tracks)
     events, rejected = [], []
     for index, event in enumerate(document["events"]):
         try:
-            event_id, like, at = _id(event), kind(event), _at(event.get("at"))
-            if not like.kept:
+            event_id, shared, at = _id(event), kind(event), _at(event.get("at"))
+            if not shared.kept:
                 raise Rejected("migrations_not_tracked")  # noqa: TRY301 - one way out for all
         except Rejected as error:
             rejected.append({"index": index, "code": str(error)})
@@ -118,11 +120,11 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
             id=digest.hexdigest(),
             client=client,
             session=session,
-            event=like.event,
-            category=like.category,
-            ok=like.ok,
-            flag=like.flag,
-            variant=like.variant,
+            event=shared.event,
+            category=shared.category,
+            ok=shared.ok,
+            flag=shared.flag,
+            variant=shared.variant,
             at=at,
             detail=_detail(event.get("detail")),
         )
@@ -156,7 +158,7 @@ def _wrong(document: dict[str, Any]) -> Iterator[tuple[str, list[ErrorDetail]]]:
 
 
 def _is_count(value: Any) -> bool:
-    """Tell whether a JSON number is whole and not negative; 4.0 is 4, and infinity (1e999) is no number."""
+    """Return whether a JSON value is a whole number, 0 or more: 4.0 is one, infinity (1e999) is not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 and value % 1 == 0
 
 
@@ -170,13 +172,13 @@ def _id(event: Any) -> str:
 
 
 def _kinds(tracks: Callable[[str | None], bool]) -> Callable[[dict[str, Any]], Kind]:
-    """Return what tells an event's kind, and checks each kind only once: 0.8 ms less for 200 events that are alike."""
+    """Return a function: the kind of an event. Equal kinds are checked once: 0.8 ms less for 200 events alike."""
 
     def check(event: Any, category: Any, ok: Any, flag: Any, variant: Any) -> Kind:
-        if not isinstance(event, str) or not NAME.fullmatch(event):
+        if not isinstance(event, str) or not EVENT.fullmatch(event):
             raise Rejected("invalid_event")
         if ok is None:
-            ok = not FAILED.search(event)
+            ok = not reports_failure(event)
         elif not isinstance(ok, bool):
             raise Rejected("invalid_ok")
         if flag is not None and not (
@@ -191,11 +193,11 @@ def _kinds(tracks: Callable[[str | None], bool]) -> Callable[[dict[str, Any]], K
 
     def kind(event: dict[str, Any]) -> Kind:
         get = event.get
-        said = get("event"), get("category"), get("ok"), get("flag"), get("variant")
+        values = get("event"), get("category"), get("ok"), get("flag"), get("variant")
         try:
-            return checked(*said)
-        except TypeError:  # a list or an object, which no memory takes for a key
-            return check(*said)
+            return checked(*values)
+        except TypeError:  # a list or an object, which cannot be a key of the cache
+            return check(*values)
 
     return kind
 
@@ -222,7 +224,7 @@ def _at(value: Any) -> datetime | None:
 
 
 def _detail(value: Any) -> str | None:
-    """Return a detail as text that PostgreSQL takes, at most 500 characters."""
+    """Return a detail as text that PostgreSQL can store, at most 500 characters."""
     if value is None:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -232,12 +234,12 @@ def _detail(value: Any) -> str | None:
 
 
 def _loss(client: UUID, session: UUID, lost: int) -> store.Arrival:
-    """Return a row for what a session says it has lost so far: one for each number, however often it is sent."""
+    """Return a row for the events that a session has lost so far. The same number is the same row: stored once."""
     return store.Arrival(
         id=_digest(client, "lost", session, lost),
         client=client,
         session=session,
-        event="telemetry_dropped",
+        event=Event.TELEMETRY_DROPPED.value,
         category="",
         ok=True,
         flag=None,

@@ -42,7 +42,8 @@ class Event(StrEnum):
     TELEMETRY_DROPPED = "telemetry_dropped"  # made by the server of a batch's `dropped`
 
 
-SENT = tuple(event for event in Event if event is not Event.TELEMETRY_DROPPED)  # by browsers
+SENT = tuple(event.value for event in Event if event is not Event.TELEMETRY_DROPPED)  # by browsers
+NAME = "[A-Za-z0-9_.:-]{1,64}"  # pattern of any event's name
 BY_NAME = {event.value: event.error_class for event in Event}
 BY_CATEGORY = {"migration": ErrorClass.MIGRATION, "validation": ErrorClass.VALIDATION}
 
@@ -51,3 +52,8 @@ def classify(event: str, category: str = "") -> ErrorClass:
     """Return the class of a failed event: the graver of the one by its name and the one by its category."""
     by_name = BY_NAME.get(event, ErrorClass.DEFAULT)
     return min(by_name, BY_CATEGORY.get(category, by_name), key=list(ErrorClass).index)
+
+
+def reports_failure(event: str) -> bool:
+    """Return whether an event without `ok` is a failure, by its name. telemetry-events.js has the same rule."""
+    return event.endswith(("_failed", "_failure", "error", "_warning"))

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from rollout.judge.events import NAME, Event
+
 DIRECTORY = Path(__file__).parent / "scenarios"
 HOURS_MAX = 7 * 24  # of a rehearsal; it holds one transaction open, at some milliseconds a minute
 PER_MINUTE_MAX = 100_000  # sessions, bots, events of a flood
@@ -77,7 +79,7 @@ class Flood(Record, frozen=True):
 
     clients: Annotated[int, Meta(ge=0, le=1000)] = 0
     events_per_minute: Annotated[int, Meta(ge=0, le=100_000)] = 1000  # of each
-    event: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "migration_failed"
+    event: Annotated[str, Meta(pattern=rf"^{NAME}$")] = Event.MIGRATION_FAILED.value
 
 
 class Conditions(Record, frozen=True):

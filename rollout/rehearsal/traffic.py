@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
-from rollout.api.telemetry import FAILED
 from rollout.evaluation import Config, evaluate
+from rollout.judge.events import Event, reports_failure
 from rollout.rehearsal.scenario import Conditions, Flood, Rates, Traffic
 from rollout.store import Arrival
 
 WITHOUT = "legacy"  # the variant of clients that do not have the feature
 # What is hashed with a client's id, in place of the feature's own name, which is another one in each rehearsal.
 HASHED = "SIMULATION"
-SESSION_EVENTS = ("validation_error", "error", "console_error", "console_warning")  # Rates by their names
+# Each has a rate of its name in :class:`~rollout.rehearsal.scenario.Rates`.
+SESSION_EVENTS = (Event.VALIDATION_ERROR, Event.ERROR, Event.CONSOLE_ERROR, Event.CONSOLE_WARNING)
 
 
 @dataclass(slots=True)
@@ -90,11 +91,11 @@ class Browsers:
 
     def _report(self, session: Session, conditions: Conditions) -> Iterator[Arrival]:
         rates = conditions.treatment if session.has else conditions.control
-        yield self._event(session, "heartbeat")
+        yield self._event(session, Event.HEARTBEAT)
         if session.has and not session.client.migrated:
             session.client.migrated = True
             failed = self._random.random() < rates.migration_failure
-            yield self._event(session, "migration_failed" if failed else "migration_succeeded")
+            yield self._event(session, Event.MIGRATION_FAILED if failed else Event.MIGRATION_SUCCEEDED)
         if session.new:
             yield from self._troubles(session, rates)
 
@@ -103,20 +104,22 @@ class Browsers:
             if self._random.random() < getattr(rates, name):
                 yield self._event(session, name)
         if self._random.random() < rates.kill_switch:
-            yield self._event(session, "kill_switch_used")
+            yield self._event(session, Event.KILL_SWITCH_USED)
             session.client.opted_out = True
             for other in self._sessions:  # its tabs share the switch
                 other.has = other.has and other.client is not session.client
 
     def _bots(self, traffic: Traffic) -> Iterator[Arrival]:
         for _ in range(self._how_many(traffic.bots_per_minute)):
-            yield self._event(Session(Client(self._id()), self._id(), 1, has=False), "fund_create_attempt")
+            yield self._event(
+                Session(Client(self._id()), self._id(), 1, has=False), Event.FUND_CREATE_ATTEMPT
+            )
 
     def _flood(self, flood: Flood) -> Iterator[Arrival]:
         while len(self._flooding) < flood.clients:
             self._flooding.append(Session(Client(self._id()), self._id(), 1, has=True))
         for session in self._flooding[: flood.clients]:
-            yield self._event(session, "heartbeat")
+            yield self._event(session, Event.HEARTBEAT)
             for _ in range(flood.events_per_minute):
                 yield self._event(session, flood.event)
 
@@ -127,7 +130,7 @@ class Browsers:
             session=session.id,
             event=name,
             category="",
-            ok=not FAILED.search(name),
+            ok=not reports_failure(name),
             flag=self.feature,
             variant=self.variant if session.has else WITHOUT,
             at=None,
