@@ -3,15 +3,15 @@
 So a test decides when a real request of a real server is still running, or how it ends, without touching our code.
 """
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from tests.conftest import FUND
+from tests.eventually import eventually
 
 CRASH = "Told to crash"  # DataError: a bug, 500
 DEADLOCK = "Told to deadlock"  # OperationalError: the database's fault, 503
@@ -48,16 +48,6 @@ def query(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []
-
-
-def eventually(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Return the first truth that ``condition`` gives; fail when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if truth := condition():
-            return truth
-        time.sleep(0.01)
-    raise AssertionError(f"not within {seconds} s")
 
 
 class Hold:

@@ -34,6 +34,18 @@ def database_url(name: str | None = None) -> str:
     return f"{path}?{rest}" if rest else path
 
 
+def manage(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``manage.py`` as a process of its own, on this test worker's database."""
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "manage.py", *arguments],
+        cwd=PROJECT,
+        env=os.environ | {"DATABASE_URL": database_url()} | env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

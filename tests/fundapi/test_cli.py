@@ -1,12 +1,8 @@
 """``manage.py`` as an operator and CI use it."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.servers import PROJECT, database_url
+from tests.servers import manage
 
 PRODUCTION = {
     "HTTPS": "true",
@@ -16,17 +12,6 @@ PRODUCTION = {
     "ENVIRONMENT": "prod",
     "DJANGO_ALLOW_ASYNC_UNSAFE": "",  # set by browser tests of the same process
 }
-
-
-def manage(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", "manage.py", *arguments],
-        cwd=PROJECT,
-        env=os.environ | {"DATABASE_URL": database_url()} | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_the_production_settings_pass_every_check(database: None) -> None:

@@ -11,14 +11,12 @@ request stops at it because of a trigger that the tests put on the tables, so no
 
 import random
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import psycopg
 
-T = TypeVar("T")
+from tests.eventually import eventually
 
 SPACE = 911  # first integer of every gate's lock
 
@@ -91,13 +89,3 @@ class Gate:
 
 def pass_gate(session: psycopg.Connection[Any], number: int) -> None:
     session.execute("SELECT pg_advisory_xact_lock_shared(%s::integer, %s::integer)", (SPACE, number))
-
-
-def eventually(look: Callable[[], T], good: Callable[[T], object] = bool, timeout: float = 60) -> T:
-    """Call ``look`` until what it returns is ``good``, and return that; for what happens soon, but not at once."""
-    deadline = time.monotonic() + timeout
-    while not good(seen := look()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"still {seen!r} after {timeout} s")
-        time.sleep(0.02)
-    return seen

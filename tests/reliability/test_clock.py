@@ -1,8 +1,5 @@
 """Clocks that jump: a day lasts as long as the database says, and whatever it says, nothing is lost."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +11,7 @@ from tests.clock import SEARCH_PATH, Clock, travelling
 from tests.conftest import Api
 from tests.fundapi.api.test_idempotency import assert_replays
 from tests.reliability.conftest import LAB, PATIENT
-from tests.servers import PROJECT, Server, database_url, running_server
+from tests.servers import Server, manage, running_server
 
 PATH: dict[str, Any] = {"LAB_SEARCH_PATH": SEARCH_PATH}
 
@@ -75,13 +72,8 @@ def test_a_key_from_the_future_replays_and_is_not_purged_when_the_clock_is_set_b
 
 def purge_at(clock: Clock, ahead: str) -> None:
     clock.set_ahead(ahead)
-    subprocess.run(
-        [sys.executable, "manage.py", "purge_idempotency_keys"],
-        cwd=PROJECT,
-        env=os.environ | {"DATABASE_URL": database_url()} | LAB | PATH,
-        check=True,
-        capture_output=True,
-    )
+    purge = manage("purge_idempotency_keys", **LAB, **PATH)
+    assert purge.returncode == 0, purge.stderr
 
 
 @pytest.mark.parametrize("eve", ["2026-03-28 18:00+01", "2026-10-24 18:00+02"])

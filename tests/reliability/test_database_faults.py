@@ -1,9 +1,6 @@
 """The database goes away in every manner: 503 with Retry-After, recovery without a restart, and true retries."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,10 +20,11 @@ from chaos.proxy import Proxy
 from fundapi.embedded import services
 from fundapi.embedded.reach import temporary_directory
 from tests.conftest import Api
+from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
-from tests.reliability.gates import Gate, eventually
+from tests.reliability.gates import Gate
 from tests.reliability.test_races import superuser_url
-from tests.servers import PROJECT, Server, database_url, running_server
+from tests.servers import Server, database_url, manage, running_server
 
 
 @pytest.fixture
@@ -202,10 +200,8 @@ def test_restarts_and_crashes_of_postgresql_under_load_lose_and_double_no_acknow
             "REDIS_URL": found.redis_url,
             "FUNDAPI_HOME": str(home),
         }
-        manage = [sys.executable, "manage.py"]
-        subprocess.run([*manage, "migrate", "-v0"], cwd=PROJECT, env=os.environ | private, check=True)
-        make_token = [*manage, "create_token", "retrying", "--create"]
-        token = subprocess.check_output(make_token, cwd=PROJECT, env=os.environ | private, text=True).strip()
+        manage("migrate", "-v0", **private).check_returncode()
+        token = manage("create_token", "retrying", "--create", **private).stdout.strip()
         stop = threading.Event()
         with running_server(**private, FUND_CREATE_RATE="1000000/minute") as running:
             workers = {worker.pid for worker in running.workers()}

@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from rollout.models import Check, Incident
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import private_valkey
 from tests.servers import PROJECT, UNHURRIED, Server, database_url

@@ -13,8 +13,9 @@ from django.contrib.auth.models import User
 
 from idempotency.models import IdempotencyKey
 from tests.conftest import Api
+from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
-from tests.reliability.gates import Gate, eventually
+from tests.reliability.gates import Gate
 from tests.servers import Server, running_server
 
 

@@ -12,8 +12,9 @@ from django.contrib.auth.models import User
 
 from fundapi.web.serve import PROBES
 from tests.conftest import FUND, Api
+from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT
-from tests.reliability.gates import Gate, eventually
+from tests.reliability.gates import Gate
 from tests.servers import Server, database_url, running_server
 
 QUEUE = 30

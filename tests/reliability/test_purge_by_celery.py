@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from benchmarks.servers import end
 from idempotency.models import IdempotencyKey
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 from tests.reliability.valkey import private_valkey
 from tests.servers import PROJECT, database_url, free_port
 

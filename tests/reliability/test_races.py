@@ -21,8 +21,9 @@ from django.db import connection
 from idempotency import keys
 from idempotency.models import IdempotencyKey
 from tests.conftest import Api
+from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
-from tests.reliability.gates import SPACE, Gate, eventually
+from tests.reliability.gates import SPACE, Gate
 from tests.servers import UNHURRIED, Server, database_url, running_server
 
 SHIPPED = "idempotency_claim"

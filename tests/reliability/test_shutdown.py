@@ -17,8 +17,9 @@ from django.contrib.auth.models import User
 
 from benchmarks.servers import end
 from tests.conftest import Api
+from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
-from tests.reliability.gates import Gate, eventually
+from tests.reliability.gates import Gate
 from tests.servers import PROJECT, UNHURRIED, database_url, free_port
 
 

@@ -1,8 +1,5 @@
 """What is acknowledged is on the synchronous standby, whatever becomes of the wait for it."""
 
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +10,8 @@ import pytest
 from chaos.postgres import Postgres
 from fundapi.embedded.processes import service_account
 from fundapi.embedded.reach import temporary_directory
-from tests.reliability.gates import eventually
-from tests.servers import PROJECT, Server, running_server
+from tests.eventually import eventually
+from tests.servers import Server, manage, running_server
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000}
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -30,24 +27,23 @@ def primary() -> Iterator[Postgres]:
         postgres.stop()
 
 
-def manage(primary: Postgres, *arguments: str) -> str:
-    environ = os.environ | {"DATABASE_URL": primary.url("fundapi", "fundapi")}
-    command = [sys.executable, "manage.py", *arguments]
-    return subprocess.run(
-        command, cwd=PROJECT, env=environ, check=True, capture_output=True, text=True
-    ).stdout.strip()
+def printed(primary: Postgres, *arguments: str) -> str:
+    """Run ``manage.py`` on the primary, and return what it printed."""
+    run = manage(*arguments, DATABASE_URL=primary.url("fundapi", "fundapi"))
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def server(primary: Postgres, database: None) -> Iterator[Server]:
-    manage(primary, "migrate", "--verbosity", "0")
+    printed(primary, "migrate", "--verbosity", "0")
     with running_server(workers=1, DATABASE_URL=primary.url("fundapi", "fundapi")) as running:
         yield running
 
 
 @pytest.fixture
 def api(primary: Postgres, server: Server) -> Iterator[httpx.Client]:
-    token = manage(primary, "create_token", "somebody", "--create")
+    token = printed(primary, "create_token", "somebody", "--create")
     with httpx.Client(
         base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
     ) as client:

@@ -19,8 +19,9 @@ from django.db import connection
 
 from fundapi.embedded.processes import service_account
 from tests.conftest import Api
+from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
-from tests.reliability.gates import Gate, eventually
+from tests.reliability.gates import Gate
 from tests.servers import UNHURRIED, Server, database_url, running_server
 
 THREADS = 64

@@ -6,8 +6,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.conftest import Api
+from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
-from tests.reliability.gates import eventually
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.servers import Server, running_server
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from fundapi.embedded.programs import valkey_server
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 
 
 class Valkey:

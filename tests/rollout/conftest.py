@@ -1,3 +1,4 @@
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -5,6 +6,8 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
+from rollout import configuration
+from rollout.models import Rollout
 from tests.servers import Server
 from tests.traffic import Judged, judged_rollouts
 
@@ -19,6 +22,7 @@ class Person(Client):
 
 
 Sign = Callable[[str], Person]
+MakeRollout = Callable[..., Rollout]
 
 
 @pytest.fixture
@@ -32,6 +36,18 @@ def sign_in(make_user: Callable[..., User]) -> Sign:
         return Person(user)
 
     return sign_in
+
+
+@pytest.fixture
+def make_rollout(database: None) -> MakeRollout:
+    """Make a rollout of the test's own, which browsers hear of at once."""
+
+    def make(**fields: Any) -> Rollout:
+        rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields)
+        configuration.forget()
+        return Rollout.objects.get(pk=rollout.pk)
+
+    return make
 
 
 @pytest.fixture

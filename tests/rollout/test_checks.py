@@ -11,7 +11,7 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from rollout.checks import check_auto_revert, check_email, check_policy, check_retention, check_webhook
-from tests.servers import PROJECT
+from tests.servers import PROJECT, manage
 
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"  # 24 bytes
 HOOK = {"ROLLOUT_WEBHOOK_URL": "https://hooks.example.com/T0K3N", "ROLLOUT_WEBHOOK_SECRET": SECRET}
@@ -133,9 +133,7 @@ def test_a_bad_variable_is_named_at_start() -> None:
 
 
 def test_variables_that_make_no_sense_are_all_named_at_start() -> None:
-    env = os.environ | {name: value for name, (value, _) in SENSELESS.items()}
-    command = [sys.executable, "manage.py", "check"]
-    run = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
+    run = manage("check", **{name: value for name, (value, _) in SENSELESS.items()})
     assert run.returncode == 1
     for _, says in SENSELESS.values():
         assert says in run.stderr

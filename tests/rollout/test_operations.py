@@ -1,9 +1,5 @@
 import json
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -15,20 +11,13 @@ from django.db import IntegrityError, transaction
 
 from rollout import operations
 from rollout.models import Rollout, Stage
-from tests.servers import PROJECT, database_url
-
-Make = Callable[..., Rollout]
-
-
-@pytest.fixture
-def make_rollout(database: None) -> Make:
-    def make(**fields: Any) -> Rollout:
-        return Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields)
-
-    return make
+from tests.rollout.conftest import MakeRollout
+from tests.servers import manage
 
 
-def test_a_percentage_starts_a_stage_and_a_record_of_who_and_why(make_rollout: Make, user: User) -> None:
+def test_a_percentage_starts_a_stage_and_a_record_of_who_and_why(
+    make_rollout: MakeRollout, user: User
+) -> None:
     before = make_rollout()
     after = operations.set_percentage(before.feature, Decimal(10), reason="first canary", actor=user)
     assert after.percentage == 10
@@ -40,7 +29,7 @@ def test_a_percentage_starts_a_stage_and_a_record_of_who_and_why(make_rollout: M
     assert change["fields"]["percentage"] == (Decimal(0), Decimal(10))
 
 
-def test_the_same_percentage_again_does_not_restart_the_stage(make_rollout: Make) -> None:
+def test_the_same_percentage_again_does_not_restart_the_stage(make_rollout: MakeRollout) -> None:
     rollout = make_rollout()
     first = operations.set_percentage(rollout.feature, Decimal(10), reason="canary")
     again = operations.set_percentage(rollout.feature, Decimal(10), reason="the same")
@@ -50,12 +39,12 @@ def test_the_same_percentage_again_does_not_restart_the_stage(make_rollout: Make
 @pytest.mark.parametrize(
     ("percentage", "stage"), [(0, "off"), (10, "canary"), (50, "partial"), (100, "full")]
 )
-def test_the_stage_follows_the_percentage(make_rollout: Make, percentage: int, stage: str) -> None:
+def test_the_stage_follows_the_percentage(make_rollout: MakeRollout, percentage: int, stage: str) -> None:
     rollout = make_rollout(percentage=1)
     assert operations.set_percentage(rollout.feature, Decimal(percentage), reason="x").stage == stage
 
 
-def test_promote_climbs_the_runbook_s_steps_and_no_further(make_rollout: Make) -> None:
+def test_promote_climbs_the_runbook_s_steps_and_no_further(make_rollout: MakeRollout) -> None:
     feature = make_rollout().feature
     climbed = [operations.promote(feature, reason="clean").percentage for _ in range(3)]
     assert climbed == [10, 50, 100]
@@ -63,7 +52,7 @@ def test_promote_climbs_the_runbook_s_steps_and_no_further(make_rollout: Make) -
         operations.promote(feature, reason="clean")
 
 
-def test_nothing_is_promoted_while_on_hold_or_stopped(make_rollout: Make) -> None:
+def test_nothing_is_promoted_while_on_hold_or_stopped(make_rollout: MakeRollout) -> None:
     feature = make_rollout().feature
     operations.hold(feature, reason="wait")
     with pytest.raises(operations.OperationError, match="on hold"):
@@ -75,7 +64,7 @@ def test_nothing_is_promoted_while_on_hold_or_stopped(make_rollout: Make) -> Non
         operations.promote(feature, reason="go")
 
 
-def test_a_stale_edit_is_refused_with_what_changed_meanwhile(make_rollout: Make, user: User) -> None:
+def test_a_stale_edit_is_refused_with_what_changed_meanwhile(make_rollout: MakeRollout, user: User) -> None:
     rollout = make_rollout()
     operations.set_percentage(rollout.feature, Decimal(25), reason="faster", actor=user)
     with pytest.raises(operations.StaleEdit) as refused:
@@ -86,7 +75,7 @@ def test_a_stale_edit_is_refused_with_what_changed_meanwhile(make_rollout: Make,
     assert Rollout.objects.get(pk=rollout.pk).percentage == 25
 
 
-def test_an_emergency_stop_needs_no_version_no_reason_and_no_state(make_rollout: Make) -> None:
+def test_an_emergency_stop_needs_no_version_no_reason_and_no_state(make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=50)
     operations.set_percentage(rollout.feature, Decimal(60), reason="meanwhile")
     stopped = operations.stop(rollout.feature, reason="")
@@ -99,7 +88,7 @@ def test_an_emergency_stop_needs_no_version_no_reason_and_no_state(make_rollout:
     assert released.store_type == "fund-store"
 
 
-def test_rolling_back_means_zero_and_hold(make_rollout: Make) -> None:
+def test_rolling_back_means_zero_and_hold(make_rollout: MakeRollout) -> None:
     rolled = operations.roll_back(make_rollout(percentage=50).feature, reason="errors")
     assert rolled.percentage == 0
     assert rolled.stage == Stage.OFF.value
@@ -108,12 +97,12 @@ def test_rolling_back_means_zero_and_hold(make_rollout: Make) -> None:
 
 
 @pytest.mark.parametrize("percentage", ["-1", "100.01", "1000"])
-def test_a_percentage_is_between_0_and_100(make_rollout: Make, percentage: str) -> None:
+def test_a_percentage_is_between_0_and_100(make_rollout: MakeRollout, percentage: str) -> None:
     with pytest.raises(operations.OperationError, match="between 0 and 100"):
         operations.set_percentage(make_rollout().feature, Decimal(percentage), reason="x")
 
 
-def test_version_1_moves_by_whole_percents_and_version_2_by_hundredths(make_rollout: Make) -> None:
+def test_version_1_moves_by_whole_percents_and_version_2_by_hundredths(make_rollout: MakeRollout) -> None:
     with pytest.raises(operations.OperationError, match="steps of 1"):
         operations.set_percentage(make_rollout(hash_version=1).feature, Decimal("0.5"), reason="x")
     fine = operations.set_percentage(make_rollout().feature, Decimal("0.01"), reason="x")
@@ -122,7 +111,7 @@ def test_version_1_moves_by_whole_percents_and_version_2_by_hundredths(make_roll
         operations.set_percentage(fine.feature, Decimal("0.001"), reason="x")
 
 
-def test_every_change_needs_a_reason_and_a_rollout(make_rollout: Make) -> None:
+def test_every_change_needs_a_reason_and_a_rollout(make_rollout: MakeRollout) -> None:
     with pytest.raises(operations.OperationError, match="reason"):
         operations.hold(make_rollout().feature, reason="  ")
     with pytest.raises(operations.NoSuchRollout, match=r"Known: .*USE_FUND_STORE"):
@@ -151,7 +140,7 @@ def run(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_the_shell_has_the_admin_s_buttons(make_rollout: Make) -> None:
+def test_the_shell_has_the_admin_s_buttons(make_rollout: MakeRollout) -> None:
     feature = make_rollout().feature
     assert json.loads(run("set", feature, "10", "--reason", "canary", "--json"))["percentage"] == 10
     assert json.loads(run("promote", feature, "--reason", "clean", "--json"))["percentage"] == 50
@@ -181,9 +170,7 @@ def test_the_shell_says_what_is_wrong(database: None, arguments: list[str], mess
 
 
 def test_a_script_sees_a_refusal_in_the_exit_code(database: None) -> None:
-    command = [sys.executable, "manage.py", "rollout", "set", "NOBODY", "10", "--reason", "x"]
-    env = os.environ | {"DATABASE_URL": database_url()}
-    result = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
+    result = manage("rollout", "set", "NOBODY", "10", "--reason", "x")
     assert result.returncode == 1
     assert "no rollout 'NOBODY'" in result.stderr
     assert result.stdout == ""

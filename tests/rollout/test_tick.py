@@ -19,7 +19,7 @@ from rollout import operations, store
 from rollout.judge.decision import Decision
 from rollout.models import Check, Incident
 from rollout.tick import check, replay, tick
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 from tests.servers import database_url
 from tests.traffic import Judged
 

@@ -1,10 +1,7 @@
 """Who may create and see funds (design §2): tokens, sessions, permissions and the throttle, before any look-up."""
 
 import io
-import os
 import secrets
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -20,7 +17,7 @@ from knox.models import AuthToken
 from tests.answers import assert_problem, funds_of, keys_of
 from tests.conftest import FUND, Api, token_of
 from tests.obedience import query
-from tests.servers import PROJECT, Server, database_url, running_server
+from tests.servers import Server, manage, running_server
 
 RATE = 3  # requests a minute on the strict server
 MakeUser = Callable[..., User]
@@ -381,14 +378,7 @@ def created_token(*arguments: str) -> str:
 
 def test_create_token_prints_the_token_alone(server: Server) -> None:
     username = f"made-{uuid.uuid4().hex[:8]}"
-    run = subprocess.run(
-        [sys.executable, "manage.py", "create_token", username, "--create"],
-        cwd=PROJECT,
-        env=os.environ | {"DATABASE_URL": database_url()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = manage("create_token", username, "--create")
     assert run.returncode == 0, run.stderr
     assert run.stdout == run.stdout.strip() + "\n"
     assert len(run.stdout.split()) == 1

@@ -15,7 +15,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from fundapi.embedded.processes import is_alive, service_account
 from fundapi.embedded.programs import postgres_directory
 from fundapi.embedded.reach import make_reachable, state_directory, temporary_directory
 from fundapi.embedded.sockets import make_socket_directory
+from tests.eventually import eventually
 
 PROJECT = Path(__file__).resolve().parents[3]
 USER = """\
@@ -96,13 +96,6 @@ def at_work_in(home: Path) -> dict[str, list[psutil.Process]]:
             if mine:
                 found[process.info["name"]].append(process)
     return found
-
-
-def eventually(true: Callable[[], bool], within: float = 60) -> None:
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def nothing_runs_in(home: Path) -> bool:

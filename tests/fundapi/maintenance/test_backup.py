@@ -35,7 +35,7 @@ from fundapi.maintenance.consistency import check
 from idempotency.models import IdempotencyKey
 from rollout.models import Rollout
 from tests.conftest import FUND, token_of
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 from tests.servers import PROJECT, Server, running_server
 
 CLIENTS = 4
@@ -79,7 +79,7 @@ def connected(postgres: Postgres, database: str) -> Iterator[None]:
         connection.settings_dict = before
 
 
-def manage(*arguments: str) -> str:
+def run_command(*arguments: str) -> str:
     said = StringIO()
     call_command(*arguments, stdout=said)
     return said.getvalue().strip()
@@ -98,7 +98,7 @@ def deployment(database: None) -> Iterator[Deployment]:
         postgres.start()
         try:
             with connected(postgres, "fundapi"):
-                manage("migrate", "--verbosity", "0")
+                run_command("migrate", "--verbosity", "0")
                 user = User.objects.create_user("somebody")
                 user.user_permissions.add(Permission.objects.get(codename="add_fund"))
                 token = token_of(user)
@@ -166,7 +166,7 @@ def dumped(deployment: Deployment, server: Server) -> Dumped:
         load.wait_for(KEYS)
         before = set(load.answers)
         with connected(deployment.postgres, "fundapi"):
-            manage("backup", str(file))
+            run_command("backup", str(file))
         load.wait_for(KEYS)
     finally:
         load.end()
@@ -179,7 +179,7 @@ def restored(deployment: Deployment, dumped: Dumped) -> str:
     with deployment.postgres.superuser("postgres") as superuser:
         superuser.execute("CREATE DATABASE elsewhere OWNER fundapi")
     with connected(deployment.postgres, "elsewhere"):
-        assert manage("restore", str(dumped.file)).endswith("Consistent.")
+        assert run_command("restore", str(dumped.file)).endswith("Consistent.")
     return "elsewhere"
 
 
@@ -233,7 +233,7 @@ def test_what_does_not_agree_is_counted_and_a_restore_over_it_takes_it_away(
             rows = superuser.execute("SELECT id FROM fundapi_fund ORDER BY id LIMIT 6").fetchall()
             superuser.execute(DAMAGE.format(*(number for (number,) in rows)))
             with pytest.raises(CommandError, match=r"Others use this database \(1 sessions\)"):
-                manage("restore", str(dumped.file), "--overwrite")
+                run_command("restore", str(dumped.file), "--overwrite")
         report = check()
         assert report.problems == {
             "unreadable": 1,
@@ -246,11 +246,11 @@ def test_what_does_not_agree_is_counted_and_a_restore_over_it_takes_it_away(
         }
         assert report.examples["orphaned"] == [str(rows[0][0])]
         with pytest.raises(SystemExit, match="1"):
-            manage("check_consistency")
+            run_command("check_consistency")
         with pytest.raises(CommandError, match="not empty"):
-            manage("restore", str(dumped.file))
+            run_command("restore", str(dumped.file))
         owner = backup._owner_of_schema()
-        assert manage("restore", str(dumped.file), "--overwrite").endswith("Consistent.")
+        assert run_command("restore", str(dumped.file), "--overwrite").endswith("Consistent.")
         assert backup._owner_of_schema() == owner
 
 
@@ -278,7 +278,7 @@ def test_a_restore_that_fails_leaves_what_was_there(
     with connected(deployment.postgres, restored):
         there = IdempotencyKey.objects.count()
         with pytest.raises(CommandError, match="pg_restore failed"):
-            manage("restore", str(dumped.file), "--overwrite")
+            run_command("restore", str(dumped.file), "--overwrite")
         assert IdempotencyKey.objects.count() == there > 0
         assert check()
 
@@ -296,7 +296,7 @@ def test_a_restore_that_ends_half_way_says_how_to_go_on(
 ) -> None:
     def advice() -> str:
         with pytest.raises(CommandError, match="did not come to its end here") as refused:
-            manage("restore", str(dumped.file), "--overwrite")
+            run_command("restore", str(dumped.file), "--overwrite")
         return str(refused.value)
 
     def follow(said: str) -> None:
@@ -342,10 +342,10 @@ def test_a_database_of_something_else_is_told_from_one_of_ours(
 ) -> None:
     with connected(deployment.postgres, "postgres"):
         with pytest.raises(CommandError, match=r"idempotency_store.* does not exist") as unknown:
-            manage("check_consistency")
+            run_command("check_consistency")
         assert unknown.value.returncode == 2
         with pytest.raises(CommandError, match="no backup of fundapi"):
-            manage("backup", str(tmp_path / "funds.dump"))
+            run_command("backup", str(tmp_path / "funds.dump"))
         assert not list(tmp_path.iterdir())
 
 

@@ -18,7 +18,8 @@ from django.test import Client
 import fundapi
 from tests.answers import assert_problem
 from tests.conftest import FUND, Api
-from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT, eventually
+from tests.eventually import eventually
+from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT
 from tests.servers import PROJECT, Server
 
 # --- Probes -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from fundapi.web.overload import Slot, SlotQueue
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 
 LONG = 60  # s
 

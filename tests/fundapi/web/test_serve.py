@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from fundapi.web.serve import HEADER_TIMEOUT, HEADERS_MAX, command, limits
-from tests.obedience import eventually
+from tests.eventually import eventually
 from tests.servers import PROJECT, database_url, free_port
 
 TIMEOUT = 60  # s for a busy machine
@@ -25,7 +25,7 @@ def port(database: None) -> Iterator[int]:
     assert "1000" in arguments
     with subprocess.Popen(arguments, cwd=PROJECT, env=environ) as process:
         try:
-            eventually(lambda: _answers(port), seconds=TIMEOUT)
+            eventually(lambda: _answers(port), timeout=TIMEOUT)
             yield port
         finally:
             process.terminate()

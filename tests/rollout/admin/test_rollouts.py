@@ -25,22 +25,11 @@ from rollout import configuration, operations
 from rollout.admin import buttons, rollouts
 from rollout.models import Rollout
 from rollout.presentation import charts, history
-from tests.rollout.conftest import Person, Sign
+from tests.rollout.conftest import MakeRollout, Person, Sign
 
 LIST = "/admin/rollout/rollout/"
 MOVES = ("set", "promote", "hold", "resume", "roll-back", "complete")
 BUTTONS = (*MOVES, "release", "configure", "stop")
-
-
-Make = Callable[..., Rollout]
-
-
-@pytest.fixture
-def make_rollout(database: None) -> Make:
-    def make(**fields: Any) -> Rollout:
-        return now(Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields))
-
-    return make
 
 
 @pytest.fixture
@@ -94,7 +83,13 @@ def configured(rollout: Rollout, **changed: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_a_button_does_one_thing_and_the_history_says_who_and_why(
-    operator: Person, make_rollout: Make, button: str, before: dict, fields: dict, after: dict, said: str
+    operator: Person,
+    make_rollout: MakeRollout,
+    button: str,
+    before: dict,
+    fields: dict,
+    after: dict,
+    said: str,
 ) -> None:
     rollout = make_rollout(**before)
     answer = press(operator, rollout, button, reason=f"{button} it", **fields)
@@ -109,7 +104,7 @@ def test_a_button_does_one_thing_and_the_history_says_who_and_why(
     assert f"{button} it {operator.user}" in page
 
 
-def test_an_administrator_configures_what_is_no_action(sign_in: Sign, make_rollout: Make) -> None:
+def test_an_administrator_configures_what_is_no_action(sign_in: Sign, make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=10)
     fields = configured(rollout, enabled=None, timeline="manual", track_migrations=None, description="Funds")
     answer = press(sign_in("Administrator"), rollout, "configure", **fields)
@@ -123,14 +118,16 @@ def test_an_administrator_configures_what_is_no_action(sign_in: Sign, make_rollo
     assert "Description empty → “Funds”" in page
 
 
-def test_saving_an_unchanged_configuration_changes_nothing(sign_in: Sign, make_rollout: Make) -> None:
+def test_saving_an_unchanged_configuration_changes_nothing(sign_in: Sign, make_rollout: MakeRollout) -> None:
     rollout = make_rollout()
     answer = press(sign_in("Administrator"), rollout, "configure", **configured(rollout))
     assert "Nothing was changed: these values are set already" in read(answer)
     assert now(rollout).version == rollout.version
 
 
-def test_a_configuration_that_makes_no_sense_is_refused_and_kept(sign_in: Sign, make_rollout: Make) -> None:
+def test_a_configuration_that_makes_no_sense_is_refused_and_kept(
+    sign_in: Sign, make_rollout: MakeRollout
+) -> None:
     rollout = make_rollout()
     fields = configured(rollout, timeline="tomorrow", description="Half typed")
     answer = press(sign_in("Administrator"), rollout, "configure", **fields)
@@ -152,7 +149,7 @@ def test_a_configuration_that_makes_no_sense_is_refused_and_kept(sign_in: Sign, 
     ],
 )
 def test_a_wrong_percentage_is_explained_and_the_form_stays_filled_in(
-    operator: Person, make_rollout: Make, percentage: str, said: str
+    operator: Person, make_rollout: MakeRollout, percentage: str, said: str
 ) -> None:
     rollout = make_rollout(percentage=10)
     answer = press(operator, rollout, "set", percentage=percentage, reason="Because it is time")
@@ -165,7 +162,7 @@ def test_a_wrong_percentage_is_explained_and_the_form_stays_filled_in(
 @pytest.mark.parametrize("button", [*MOVES, "release", "configure"])
 @pytest.mark.parametrize("reason", ["", "  \n "])
 def test_every_button_but_the_stop_asks_why(
-    sign_in: Sign, make_rollout: Make, button: str, reason: str
+    sign_in: Sign, make_rollout: MakeRollout, button: str, reason: str
 ) -> None:
     rollout = make_rollout(emergency_stop=button == "release")
     fields = configured(rollout, timeline="manual", percentage="10", reason=reason)
@@ -174,7 +171,7 @@ def test_every_button_but_the_stop_asks_why(
     assert now(rollout).version == rollout.version
 
 
-def test_what_an_operation_refuses_is_said_in_its_words(operator: Person, make_rollout: Make) -> None:
+def test_what_an_operation_refuses_is_said_in_its_words(operator: Person, make_rollout: MakeRollout) -> None:
     held = make_rollout(percentage=10, on_hold=True)
     assert "is on hold: resume it first" in read(press(operator, held, "promote"))
     full = make_rollout(percentage=100)
@@ -183,7 +180,7 @@ def test_what_an_operation_refuses_is_said_in_its_words(operator: Person, make_r
     assert now(full).version == now(held).version == 1
 
 
-def test_browsers_hear_of_a_change_at_once(operator: Person, make_rollout: Make) -> None:
+def test_browsers_hear_of_a_change_at_once(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout()
 
     def told() -> dict[str, Any]:
@@ -202,7 +199,7 @@ def test_browsers_hear_of_a_change_at_once(operator: Person, make_rollout: Make)
 
 
 def test_a_stale_form_is_refused_with_what_changed_meanwhile_and_stays_filled_in(
-    operator: Person, make_rollout: Make, user: User
+    operator: Person, make_rollout: MakeRollout, user: User
 ) -> None:
     seen = make_rollout(percentage=10)
     operations.set_percentage(seen.feature, Decimal(25), reason="a bit faster", actor=user)
@@ -217,7 +214,7 @@ def test_a_stale_form_is_refused_with_what_changed_meanwhile_and_stays_filled_in
     assert now(seen).percentage == 25
 
 
-def test_who_has_seen_what_changed_may_press_again(operator: Person, make_rollout: Make) -> None:
+def test_who_has_seen_what_changed_may_press_again(operator: Person, make_rollout: MakeRollout) -> None:
     seen = make_rollout(percentage=10)
     operations.hold(seen.feature, reason="wait")
     refused = press(operator, seen, "set", percentage="50")
@@ -228,7 +225,7 @@ def test_who_has_seen_what_changed_may_press_again(operator: Person, make_rollou
 
 
 @pytest.mark.parametrize("button", [*MOVES, "release", "configure"])
-def test_no_button_acts_on_a_stale_form(sign_in: Sign, make_rollout: Make, button: str) -> None:
+def test_no_button_acts_on_a_stale_form(sign_in: Sign, make_rollout: MakeRollout, button: str) -> None:
     seen = make_rollout(percentage=10, emergency_stop=button == "release", on_hold=button == "resume")
     operations.configure(seen.feature, {"description": "meanwhile"}, reason="x")
     fields = configured(seen, timeline="manual", percentage="50")
@@ -238,7 +235,7 @@ def test_no_button_acts_on_a_stale_form(sign_in: Sign, make_rollout: Make, butto
 
 
 def test_a_stale_form_that_also_lacks_a_reason_does_not_pass_the_second_time(
-    operator: Person, make_rollout: Make
+    operator: Person, make_rollout: MakeRollout
 ) -> None:
     seen = make_rollout(percentage=10)
     operations.set_percentage(seen.feature, Decimal(100), reason="all of it")
@@ -248,7 +245,7 @@ def test_a_stale_form_that_also_lacks_a_reason_does_not_pass_the_second_time(
 
 @pytest.mark.parametrize("version", [None, "", "one", "1.5", "9" * 5000])
 def test_a_form_that_does_not_say_what_its_reader_saw_does_nothing(
-    operator: Person, make_rollout: Make, version: Any
+    operator: Person, make_rollout: MakeRollout, version: Any
 ) -> None:
     rollout = make_rollout(percentage=10)
     assert "Not done" in read(press(operator, rollout, "set", percentage="50", version=version))
@@ -261,7 +258,7 @@ def test_a_form_that_does_not_say_what_its_reader_saw_does_nothing(
      ("release", {"emergency_stop": True}), ("configure", {})],
 )  # fmt: skip
 def test_a_form_that_is_sent_twice_is_done_once_and_no_error(
-    sign_in: Sign, make_rollout: Make, button: str, before: dict[str, Any]
+    sign_in: Sign, make_rollout: MakeRollout, button: str, before: dict[str, Any]
 ) -> None:
     administrator = sign_in("Administrator")
     rollout = make_rollout(**before)
@@ -274,7 +271,7 @@ def test_a_form_that_is_sent_twice_is_done_once_and_no_error(
 
 
 def test_another_button_with_the_same_reason_is_not_taken_for_a_double_click(
-    operator: Person, make_rollout: Make
+    operator: Person, make_rollout: MakeRollout
 ) -> None:
     seen = make_rollout(percentage=10)
     press(operator, seen, "promote", reason="clean")
@@ -284,7 +281,7 @@ def test_another_button_with_the_same_reason_is_not_taken_for_a_double_click(
 
 
 def test_the_same_change_by_somebody_else_is_not_taken_for_a_double_click(
-    operator: Person, sign_in: Sign, make_rollout: Make
+    operator: Person, sign_in: Sign, make_rollout: MakeRollout
 ) -> None:
     seen = make_rollout(percentage=10)
     press(sign_in("Operator"), seen, "promote", reason="clean")
@@ -307,7 +304,7 @@ def test_the_same_change_by_somebody_else_is_not_taken_for_a_double_click(
     ],
 )
 def test_nothing_in_a_form_can_refuse_an_emergency_stop(
-    operator: Person, make_rollout: Make, fields: dict[str, str]
+    operator: Person, make_rollout: MakeRollout, fields: dict[str, str]
 ) -> None:
     rollout = make_rollout(percentage=50)
     operations.set_percentage(rollout.feature, Decimal(60), reason="meanwhile")
@@ -318,7 +315,7 @@ def test_nothing_in_a_form_can_refuse_an_emergency_stop(
     assert rollout.history.latest().history_user == operator.user
 
 
-def test_a_stop_keeps_the_reason_that_was_given(operator: Person, make_rollout: Make) -> None:
+def test_a_stop_keeps_the_reason_that_was_given(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=50)
     answer = operator.post(f"{LIST}{rollout.pk}/stop/", {"reason": "drafts get lost"}, follow=True)
     assert re.search(
@@ -327,7 +324,7 @@ def test_a_stop_keeps_the_reason_that_was_given(operator: Person, make_rollout: 
     )
 
 
-def test_a_stop_of_what_is_stopped_is_no_error(operator: Person, make_rollout: Make) -> None:
+def test_a_stop_of_what_is_stopped_is_no_error(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout(emergency_stop=True)
     assert "Stop again" in operator.get(screen(rollout)).text
     assert "is stopped" in read(operator.post(f"{LIST}{rollout.pk}/stop/", follow=True))
@@ -336,7 +333,7 @@ def test_a_stop_of_what_is_stopped_is_no_error(operator: Person, make_rollout: M
 
 @pytest.mark.parametrize("page", ["list", "screen"])
 def test_the_stop_is_one_click_away_and_needs_nothing_filled_in(
-    operator: Person, make_rollout: Make, page: str
+    operator: Person, make_rollout: MakeRollout, page: str
 ) -> None:
     rollout = make_rollout(percentage=50)
     text = operator.get(LIST if page == "list" else screen(rollout), {"q": rollout.feature}).text
@@ -386,7 +383,7 @@ def waiting_for_a_row() -> bool:
         return cursor.fetchone() is not None
 
 
-def test_a_stop_that_loses_a_race_still_stops(operator: Person, make_rollout: Make) -> None:
+def test_a_stop_that_loses_a_race_still_stops(operator: Person, make_rollout: MakeRollout) -> None:
     seen = make_rollout(percentage=50)
     answers: list[Any] = []
 
@@ -406,7 +403,7 @@ def test_a_stop_that_loses_a_race_still_stops(operator: Person, make_rollout: Ma
 
 
 def test_a_stop_outlasts_somebody_who_holds_the_row_for_too_long(
-    operator: Person, make_rollout: Make, caplog: pytest.LogCaptureFixture
+    operator: Person, make_rollout: MakeRollout, caplog: pytest.LogCaptureFixture
 ) -> None:
     rollout = make_rollout(percentage=50)
     with changed_by_another(rollout) as let_go, impatient(), on_log("rollout_stop_failed", let_go):
@@ -416,7 +413,7 @@ def test_a_stop_outlasts_somebody_who_holds_the_row_for_too_long(
     assert now(rollout).emergency_stop
 
 
-def test_a_stop_that_cannot_be_is_never_said_to_be(operator: Person, make_rollout: Make) -> None:
+def test_a_stop_that_cannot_be_is_never_said_to_be(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=50)
     with changed_by_another(rollout), impatient():
         answer = operator.post(f"{LIST}{rollout.pk}/stop/")
@@ -459,7 +456,7 @@ def impatient() -> Iterator[None]:
             cursor.execute(f"SET lock_timeout = '{usual}'")
 
 
-def test_a_move_that_meets_a_stop_does_not_undo_it(operator: Person, make_rollout: Make) -> None:
+def test_a_move_that_meets_a_stop_does_not_undo_it(operator: Person, make_rollout: MakeRollout) -> None:
     seen = make_rollout(percentage=50)
     operations.stop(seen.feature, reason="fire")
     page = read(press(operator, seen, "promote"))
@@ -497,7 +494,13 @@ def confirmation(answer: Any) -> dict[str, str]:
     ],
 )
 def test_production_asks_before_it_acts(
-    production: None, sign_in: Sign, make_rollout: Make, button: str, before: dict, fields: dict, asked: str
+    production: None,
+    sign_in: Sign,
+    make_rollout: MakeRollout,
+    button: str,
+    before: dict,
+    fields: dict,
+    asked: str,
 ) -> None:
     administrator = sign_in("Administrator")
     rollout = make_rollout(**before)
@@ -519,7 +522,7 @@ def test_production_asks_before_it_acts(
 
 
 def test_a_confirmation_of_what_changed_meanwhile_is_refused(
-    production: None, operator: Person, make_rollout: Make
+    production: None, operator: Person, make_rollout: MakeRollout
 ) -> None:
     rollout = make_rollout(percentage=10)
     asked = press(operator, rollout, "promote", reason="All is green")
@@ -531,7 +534,7 @@ def test_a_confirmation_of_what_changed_meanwhile_is_refused(
 
 
 def test_what_would_be_refused_is_refused_before_anything_is_asked(
-    production: None, operator: Person, make_rollout: Make
+    production: None, operator: Person, make_rollout: MakeRollout
 ) -> None:
     rollout = make_rollout(percentage=10)
     answer = press(operator, rollout, "set", percentage="101")
@@ -541,14 +544,14 @@ def test_what_would_be_refused_is_refused_before_anything_is_asked(
     assert "was changed meanwhile" in read(press(operator, rollout, "set", percentage="50"))
 
 
-def test_elsewhere_nothing_is_asked(operator: Person, make_rollout: Make) -> None:
+def test_elsewhere_nothing_is_asked(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout()
     press(operator, rollout, "set", percentage="10")
     assert now(rollout).percentage == 10
 
 
 def test_in_production_the_stop_takes_a_second_click_on_the_same_page(
-    production: None, operator: Person, make_rollout: Make
+    production: None, operator: Person, make_rollout: MakeRollout
 ) -> None:
     rollout = make_rollout(percentage=10)
     for page in (operator.get(screen(rollout)).text, operator.get(LIST, {"q": rollout.feature}).text):
@@ -568,7 +571,9 @@ MAY = {
 
 
 @pytest.mark.parametrize("role", MAY)
-def test_a_role_may_do_what_it_may_and_nothing_else(sign_in: Sign, make_rollout: Make, role: str) -> None:
+def test_a_role_may_do_what_it_may_and_nothing_else(
+    sign_in: Sign, make_rollout: MakeRollout, role: str
+) -> None:
     client = sign_in(role)
     for button in BUTTONS:
         rollout = make_rollout(
@@ -591,7 +596,7 @@ def test_a_role_may_do_what_it_may_and_nothing_else(sign_in: Sign, make_rollout:
 
 @pytest.mark.parametrize("role", ["Viewer", "Operator", "Administrator"])
 def test_buttons_that_a_person_may_not_press_are_not_shown(
-    sign_in: Sign, make_rollout: Make, role: str
+    sign_in: Sign, make_rollout: MakeRollout, role: str
 ) -> None:
     client = sign_in(role)
     shown = set()
@@ -602,7 +607,7 @@ def test_buttons_that_a_person_may_not_press_are_not_shown(
     assert shown == MAY[role] - {"look", "add"}
 
 
-def test_buttons_that_would_be_refused_now_are_not_shown(operator: Person, make_rollout: Make) -> None:
+def test_buttons_that_would_be_refused_now_are_not_shown(operator: Person, make_rollout: MakeRollout) -> None:
     def shown(**state: Any) -> set[str]:
         rollout = make_rollout(**state)
         text = operator.get(screen(rollout)).text
@@ -620,7 +625,7 @@ def test_buttons_that_would_be_refused_now_are_not_shown(operator: Person, make_
 
 @pytest.mark.parametrize("button", BUTTONS)
 def test_looking_at_a_button_s_address_changes_nothing_and_is_no_dead_end(
-    sign_in: Sign, make_rollout: Make, button: str
+    sign_in: Sign, make_rollout: MakeRollout, button: str
 ) -> None:
     rollout = make_rollout(percentage=10)
     answer = sign_in("Administrator").get(f"{LIST}{rollout.pk}/{button}/")
@@ -631,7 +636,7 @@ def test_looking_at_a_button_s_address_changes_nothing_and_is_no_dead_end(
 
 
 @pytest.mark.parametrize("button", BUTTONS)
-def test_another_site_cannot_press_a_button(operator: Person, make_rollout: Make, button: str) -> None:
+def test_another_site_cannot_press_a_button(operator: Person, make_rollout: MakeRollout, button: str) -> None:
     rollout = make_rollout(percentage=10)
     browser = Person(operator.user, enforce_csrf_checks=True)
     answer = browser.post(f"{LIST}{rollout.pk}/{button}/", {"version": 1, "reason": "x", "percentage": "50"})
@@ -639,7 +644,7 @@ def test_another_site_cannot_press_a_button(operator: Person, make_rollout: Make
     assert now(rollout).version == 1
 
 
-def test_who_is_not_signed_in_is_asked_to(make_rollout: Make) -> None:
+def test_who_is_not_signed_in_is_asked_to(make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=10)
     for button in BUTTONS:
         answer = Client().post(f"{LIST}{rollout.pk}/{button}/")
@@ -647,7 +652,7 @@ def test_who_is_not_signed_in_is_asked_to(make_rollout: Make) -> None:
     assert now(rollout).version == 1
 
 
-def test_what_is_not_there_is_a_404(sign_in: Sign, make_rollout: Make) -> None:
+def test_what_is_not_there_is_a_404(sign_in: Sign, make_rollout: MakeRollout) -> None:
     client = sign_in("Administrator")
     for pk in ("0", "x", "99999999999999999999"):
         assert client.get(f"{LIST}{pk}/change/").status_code == 404
@@ -738,7 +743,9 @@ def test_a_feature_s_name_is_checked_with_a_clear_message(sign_in: Sign, feature
     assert not Rollout.objects.filter(feature=feature).exists()
 
 
-def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(sign_in: Sign, make_rollout: Make) -> None:
+def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(
+    sign_in: Sign, make_rollout: MakeRollout
+) -> None:
     rollout = make_rollout()
     assert "already exists" in read(add(sign_in("Administrator"), rollout.feature))
     feature = f"F{uuid.uuid4().hex[:8].upper()}"
@@ -766,13 +773,13 @@ def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(sign_in: Sign, m
     ],
 )
 def test_the_screen_says_what_happens_next(
-    operator: Person, make_rollout: Make, state: dict[str, Any], said: str
+    operator: Person, make_rollout: MakeRollout, state: dict[str, Any], said: str
 ) -> None:
     assert said in read(operator.get(screen(make_rollout(**state))))
 
 
 def test_a_state_out_of_the_ordinary_says_who_and_why(
-    operator: Person, make_rollout: Make, user: User
+    operator: Person, make_rollout: MakeRollout, user: User
 ) -> None:
     rollout = make_rollout(percentage=10)
     page = read(operator.get(screen(rollout)))
@@ -796,7 +803,7 @@ def test_a_state_out_of_the_ordinary_says_who_and_why(
     assert "Stopped Disabled On hold" in row
 
 
-def test_the_history_is_whole_and_comes_in_pages(operator: Person, make_rollout: Make) -> None:
+def test_the_history_is_whole_and_comes_in_pages(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout()
     for number in range(60):
         operations.set_percentage(rollout.feature, Decimal(number + 1), reason=f"step {number + 1}.")
@@ -810,7 +817,7 @@ def test_the_history_is_whole_and_comes_in_pages(operator: Person, make_rollout:
     assert "Created, at 0 %" in second
 
 
-def test_a_reason_is_shown_as_text_and_never_run(operator: Person, make_rollout: Make) -> None:
+def test_a_reason_is_shown_as_text_and_never_run(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=10)
     press(operator, rollout, "hold", reason="<script>alert(1)</script>")
     pages = [screen(rollout), f"{LIST}{rollout.pk}/history/"]
@@ -828,7 +835,7 @@ def test_pages_of_this_app_have_no_inline_script_or_style(database: None) -> Non
 
 
 def test_a_longer_history_and_list_take_no_more_queries(
-    operator: Person, make_rollout: Make, user: User
+    operator: Person, make_rollout: MakeRollout, user: User
 ) -> None:
     few, many = make_rollout(), make_rollout()
     for number in range(30):
@@ -891,7 +898,9 @@ def test_the_chart_in_words() -> None:
 
 
 @pytest.mark.parametrize("days", ["6h", "1", "7", "all", "x", ""])
-def test_the_chart_s_stretch_of_time_can_be_chosen(operator: Person, make_rollout: Make, days: str) -> None:
+def test_the_chart_s_stretch_of_time_can_be_chosen(
+    operator: Person, make_rollout: MakeRollout, days: str
+) -> None:
     rollout = make_rollout()
     answer = operator.get(screen(rollout), {"days": days})
     chosen = days if days in {"6h", "1", "7", "all"} else "7"

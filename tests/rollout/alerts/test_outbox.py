@@ -32,8 +32,8 @@ from rollout.alerts import channels, messages, outbox
 from rollout.alerts.outbox import NotDelivered, deliver
 from rollout.judge.decision import AlertKind
 from rollout.models import Alert, Check, Rollout
+from tests.eventually import eventually
 from tests.node import NODE
-from tests.reliability.gates import eventually
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.rollout.alerts.receivers import Hook, MailServer, WebReceiver, mail_server, web_receiver
 from tests.servers import PROJECT, database_url, free_port

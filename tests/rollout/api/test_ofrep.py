@@ -1,8 +1,7 @@
 """OFREP 0.3 by its OpenAPI: what is answered, and how a request that cannot be evaluated is refused."""
 
 import json
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -12,15 +11,14 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from rollout import configuration, operations
+from rollout import operations
 from rollout.api.ofrep import override_name
-from rollout.models import Rollout
 from tests.node import running_oracle
+from tests.rollout.conftest import MakeRollout
 from tests.servers import Server, running_server
 
 FLAGS = "/ofrep/v1/evaluate/flags"
 REASONS = {"STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "UNKNOWN"}
-Make = Callable[..., Rollout]
 
 
 class Ofrep(httpx.Client):
@@ -38,16 +36,6 @@ class Ofrep(httpx.Client):
 def ofrep(server: Server) -> Iterator[Ofrep]:
     with Ofrep(server) as client:
         yield client
-
-
-@pytest.fixture
-def make_rollout(database: None) -> Make:
-    def make(**fields: Any) -> Rollout:
-        rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields)
-        configuration.forget()
-        return rollout
-
-    return make
 
 
 def flag_of(response: httpx.Response, feature: str) -> dict[str, Any]:
@@ -81,7 +69,7 @@ def flag_of(response: httpx.Response, feature: str) -> dict[str, Any]:
 )
 def test_a_flag_says_value_variant_reason_and_why(
     ofrep: Ofrep,
-    make_rollout: Make,
+    make_rollout: MakeRollout,
     fields: dict[str, Any],
     context: dict[str, Any],
     expected: tuple[bool, str, str],
@@ -114,7 +102,7 @@ def test_a_kill_switch_of_the_context_is_named_as_the_browser_module_names_it() 
     assert override_name("USE_FUND_STORE") == "ff_useFundStore"
 
 
-def test_another_targeting_key_may_be_another_bucket(ofrep: Ofrep, make_rollout: Make) -> None:
+def test_another_targeting_key_may_be_another_bucket(ofrep: Ofrep, make_rollout: MakeRollout) -> None:
     feature = make_rollout(percentage=50).feature
     values = {ofrep.evaluate(feature, targetingKey=str(number)).json()["value"] for number in range(30)}
     assert values == {True, False}
@@ -123,7 +111,7 @@ def test_another_targeting_key_may_be_another_bucket(ofrep: Ofrep, make_rollout:
 # --- The entity tag -----------------------------------------------------------------------------------------
 
 
-def test_a_caller_who_has_the_flags_gets_a_304(ofrep: Ofrep, make_rollout: Make) -> None:
+def test_a_caller_who_has_the_flags_gets_a_304(ofrep: Ofrep, make_rollout: MakeRollout) -> None:
     make_rollout()
     etag = ofrep.evaluate(targetingKey="a").headers["ETag"]
     for sent in (etag, f"W/{etag}"):
@@ -131,7 +119,7 @@ def test_a_caller_who_has_the_flags_gets_a_304(ofrep: Ofrep, make_rollout: Make)
         assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
 
 
-def test_the_tag_is_the_callers_own(ofrep: Ofrep, make_rollout: Make) -> None:
+def test_the_tag_is_the_callers_own(ofrep: Ofrep, make_rollout: MakeRollout) -> None:
     feature = make_rollout(percentage=100).feature
     etag = ofrep.evaluate(targetingKey="a").headers["ETag"]
     assert ofrep.evaluate(targetingKey="b", etag=etag).status_code == 200
@@ -140,7 +128,7 @@ def test_the_tag_is_the_callers_own(ofrep: Ofrep, make_rollout: Make) -> None:
 
 
 @pytest.mark.parametrize("change", ["stop", "percentage"])
-def test_a_change_ends_the_304(ofrep: Ofrep, make_rollout: Make, change: str) -> None:
+def test_a_change_ends_the_304(ofrep: Ofrep, make_rollout: MakeRollout, change: str) -> None:
     feature = make_rollout(percentage=100).feature
     etag = ofrep.evaluate(targetingKey="a").headers["ETag"]
     if change == "stop":
@@ -150,7 +138,7 @@ def test_a_change_ends_the_304(ofrep: Ofrep, make_rollout: Make, change: str) ->
     assert flag_of(ofrep.evaluate(targetingKey="a", etag=etag), feature)["value"] is False
 
 
-def test_evaluating_costs_no_sql_while_nothing_changes(make_rollout: Make) -> None:
+def test_evaluating_costs_no_sql_while_nothing_changes(make_rollout: MakeRollout) -> None:
     feature = make_rollout().feature
     client = Client()
     body = json.dumps({"context": {"targetingKey": "a"}})
@@ -187,7 +175,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("body", "code"), REFUSED, ids=range(len(REFUSED)))
 def test_a_request_that_cannot_be_evaluated_is_a_400_with_the_protocols_code(
-    ofrep: Ofrep, make_rollout: Make, body: bytes, code: str
+    ofrep: Ofrep, make_rollout: MakeRollout, body: bytes, code: str
 ) -> None:
     feature = make_rollout().feature
     single = ofrep.post(f"{FLAGS}/{feature}", content=body)
@@ -210,7 +198,7 @@ def test_an_unknown_flag_is_a_404_with_its_key(ofrep: Ofrep, key: str) -> None:
     assert response.json()["errorCode"] == "FLAG_NOT_FOUND"
 
 
-def test_half_a_surrogate_pair_is_a_key_like_any_other(ofrep: Ofrep, make_rollout: Make) -> None:
+def test_half_a_surrogate_pair_is_a_key_like_any_other(ofrep: Ofrep, make_rollout: MakeRollout) -> None:
     feature = make_rollout(percentage=100).feature
     body = b'{"context": {"targetingKey": "\\ud800"}}'
     assert ofrep.post(f"{FLAGS}/{feature}", content=body).json()["value"] is True
@@ -232,7 +220,7 @@ def test_only_post_evaluates(ofrep: Ofrep, method: str, path: str) -> None:
     assert (response.status_code, response.headers["Allow"], response.text) == (405, "POST", "")
 
 
-def test_a_browser_session_needs_no_csrf_token_to_ask(server: Server, make_rollout: Make) -> None:
+def test_a_browser_session_needs_no_csrf_token_to_ask(server: Server, make_rollout: MakeRollout) -> None:
     make_rollout()
     cookies = {"sessionid": "x", "csrftoken": "y" * 32}
     body = {"context": {"targetingKey": "a"}}

@@ -2,7 +2,6 @@
 
 import json
 import time
-import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -15,21 +14,8 @@ from django.test.utils import CaptureQueriesContext
 
 from rollout import configuration, operations
 from rollout.models import Rollout
+from tests.rollout.conftest import MakeRollout
 from tests.servers import Server, running_server
-
-Make = Callable[..., Rollout]
-
-
-@pytest.fixture
-def make_rollout(database: None) -> Make:
-    """A feature of this test's own, already in what browsers are told."""
-
-    def make(**fields: Any) -> Rollout:
-        rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields)
-        configuration.forget()
-        return rollout
-
-    return make
 
 
 def told(response: httpx.Response, feature: str) -> dict[str, Any]:
@@ -38,7 +24,7 @@ def told(response: httpx.Response, feature: str) -> dict[str, Any]:
 
 
 def test_anybody_is_told_every_rollout_in_the_shape_the_browser_module_reads(
-    server: Server, make_rollout: Make
+    server: Server, make_rollout: MakeRollout
 ) -> None:
     rollout = make_rollout(percentage=Decimal("12.34"), track_migrations=False)
     response = httpx.get(server.url + "/api/rollouts")
@@ -98,7 +84,7 @@ OPERATIONS: list[Callable[[str], Rollout]] = [
 
 @pytest.mark.parametrize("operate", OPERATIONS)
 def test_a_change_is_told_at_once_under_a_new_tag(
-    server: Server, make_rollout: Make, operate: Callable[[str], Rollout]
+    server: Server, make_rollout: MakeRollout, operate: Callable[[str], Rollout]
 ) -> None:
     rollout = make_rollout(percentage=10)
     before = httpx.get(server.url + "/api/rollouts")
@@ -117,7 +103,7 @@ def test_a_change_is_told_at_once_under_a_new_tag(
     }
 
 
-def test_nothing_new_costs_no_sql(make_rollout: Make) -> None:
+def test_nothing_new_costs_no_sql(make_rollout: MakeRollout) -> None:
     make_rollout()
     client = Client()
     with CaptureQueriesContext(connection) as first:
@@ -129,7 +115,9 @@ def test_nothing_new_costs_no_sql(make_rollout: Make) -> None:
     assert len(again) == 0
 
 
-def test_a_signed_in_browser_costs_no_sql_either(make_rollout: Make, make_user: Callable[..., Any]) -> None:
+def test_a_signed_in_browser_costs_no_sql_either(
+    make_rollout: MakeRollout, make_user: Callable[..., Any]
+) -> None:
     make_rollout()
     client = Client()
     client.force_login(make_user())
@@ -139,7 +127,7 @@ def test_a_signed_in_browser_costs_no_sql_either(make_rollout: Make, make_user: 
     assert len(queries) == 0
 
 
-def test_what_the_cache_holds_says_the_same_as_the_database(make_rollout: Make) -> None:
+def test_what_the_cache_holds_says_the_same_as_the_database(make_rollout: MakeRollout) -> None:
     for percentage in ("0", "0.01", "33.33", "99.99", "100"):
         make_rollout(percentage=Decimal(percentage))
     assert configuration.current().rollouts == tuple(rollout.config for rollout in Rollout.objects.all())
@@ -147,7 +135,7 @@ def test_what_the_cache_holds_says_the_same_as_the_database(make_rollout: Make) 
 
 
 def test_a_change_that_did_not_reach_the_cache_is_told_within_its_seconds(
-    make_rollout: Make, settings: Any
+    make_rollout: MakeRollout, settings: Any
 ) -> None:
     settings.ROLLOUT_CACHE_SECONDS = 1
     feature = make_rollout().feature
@@ -164,7 +152,7 @@ def test_a_change_that_did_not_reach_the_cache_is_told_within_its_seconds(
     assert feature in stopped
 
 
-def test_without_valkey_browsers_are_told_the_same_and_at_once(make_rollout: Make) -> None:
+def test_without_valkey_browsers_are_told_the_same_and_at_once(make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=10)
     with running_server(workers=1, REDIS_URL="redis://127.0.0.1:1/0") as alone:
         first = httpx.get(alone.url + "/api/rollouts")

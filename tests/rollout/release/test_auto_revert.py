@@ -9,7 +9,7 @@ from django.test import override_settings
 
 from rollout.models import Deployment
 from rollout.release.git import Git
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import private_valkey
 from tests.rollout.release.conftest import Ended, Release

@@ -23,8 +23,8 @@ from rollout.models import Check, Deployment, Incident, Rollout
 from rollout.release import monitor as release_monitor
 from rollout.tick import tick
 from tests.clock import SEARCH_PATH, Clock, travelling
+from tests.eventually import eventually
 from tests.obedience import query
-from tests.reliability.gates import eventually
 from tests.rollout.release.conftest import Ended, Release, idle
 from tests.rollout.release.repository import FUND
 from tests.rollout.release.stub import REPOSITORY, Gone, Request

@@ -14,7 +14,7 @@ from rollout.release.errors import Missing, Rejected, ReleaseError, RevertConfli
 from rollout.release.git import Git
 from rollout.release.github import Revert
 from rollout.release.revert import open_revert, roll_back
-from tests.reliability.gates import eventually
+from tests.eventually import eventually
 from tests.rollout.release.conftest import Release, terminal
 from tests.rollout.release.repository import FUND, git
 from tests.rollout.release.stub import Gone, Request
