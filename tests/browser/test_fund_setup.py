@@ -171,7 +171,7 @@ def test_a_body_that_is_too_large_is_said_in_words_and_nothing_typed_is_lost(man
     manager.open().type(**DRAFT)
     answer_once(manager.page, 413)
     manager.create()
-    manager.sees("This is too large to send, so the fund was not created. Your draft is kept.")
+    manager.sees("The fund is too large to send, so it was not created. Your draft is kept.")
     expect(manager.page.locator("#alert")).to_be_focused()
     manager.sees_typed(**DRAFT)
     manager.reload().sees_typed(**DRAFT)

@@ -68,7 +68,7 @@ def test_what_is_sent_offline_waits_and_becomes_one_fund_when_online_again(manag
     manager.open().type(**DRAFT)
     manager.page.context.set_offline(True)
     manager.create()
-    expect(manager.page.get_by_role("status")).to_contain_text("You are offline. Your fund is queued")
+    expect(manager.page.get_by_role("status")).to_contain_text("You are offline. This browser sends your fund")
     assert manager.funds() == []
     manager.page.context.set_offline(False)
     manager.sees_outcome("Fund created")
@@ -96,7 +96,7 @@ def test_a_network_that_breaks_on_the_way_back_makes_no_second_fund(manager: Man
     manager.sees("We cannot reach the server. Nothing is lost: we try again")
     manager.page.unroute_all(behavior="wait")
     manager.sees_outcome("Your fund was already created")
-    manager.sees("You still have one fund, not two.")
+    manager.sees("You have one fund, not two.")
     assert len(set(sent.keys)) == 1
     assert len(set(sent.bodies)) == 1
     assert len(manager.funds()) == 1
@@ -187,7 +187,7 @@ def conflicting(manager: Manager) -> Manager:
 def test_a_changed_draft_that_was_already_sent_is_explained_and_nothing_typed_is_lost(
     conflicting: Manager,
 ) -> None:
-    conflicting.sees("So that no fund is created twice by accident, we have not created another one.")
+    conflicting.sees("We have not created a second fund.")
     conflicting.sees("Harbor Growth I, $250,000,000")  # the fund that there is, beside what was typed since
     conflicting.sees_typed(**DRAFT | {"size": "300,000,000"})
     assert len(conflicting.events("fund_create_conflict")) == 1
@@ -268,7 +268,7 @@ def test_a_bug_of_the_server_is_said_in_words_and_does_not_repeat_for_ever(
         if alert.text_content():
             break
         manager.page.wait_for_timeout(100)
-    expect(alert).to_contain_text("Something went wrong on our side. Your draft is kept.")
+    expect(alert).to_contain_text("The server has failed. Your draft is kept.")
     assert len(sent) == 7
     manager.sees_typed(name=CRASH)
     assert manager.funds() == []
@@ -286,6 +286,6 @@ def test_what_was_sent_more_than_a_day_ago_is_not_sent_again_unasked(manager: Ma
         draft | {"submission": pending, "revision": draft["revision"] + 1},
     )
     manager.open()
-    manager.sees("we cannot tell any more whether the fund was created")
+    manager.sees("After more than a day the server cannot tell whether it was created.")
     manager.sees_typed(**DRAFT)
     assert manager.funds() == []

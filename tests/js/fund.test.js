@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { check, fromServer, readNumber, sayDollars, sayLarge, toJson, toRatio } from "../../fundapi/static/fundapi/fund-setup/fund.js";
+import { validate, fromServer, readNumber, formatDollars, largeInWords, toJson, toRatio } from "../../fundapi/static/fundapi/fund-setup/fund.js";
 
 const FIELDS = {
   name: " Harbor Growth I ",
@@ -49,9 +49,9 @@ test("the body holds the numbers that were typed", () => {
 });
 
 test("a good fund has nothing to correct", () => {
-  assert.deepEqual(check(FIELDS), {});
+  assert.deepEqual(validate(FIELDS), {});
   const limits = { ...FIELDS, name: "🏦".repeat(200), size: "0", managementFee: "10.0", carryPercentage: "50.00", modelVersion: "m".repeat(50) };
-  assert.deepEqual(check(limits), {});
+  assert.deepEqual(validate(limits), {});
 });
 
 const WRONG = [
@@ -76,17 +76,17 @@ const WRONG = [
 ];
 for (const [field, text, words] of WRONG) {
   test(`${field} ${JSON.stringify(text.slice(0, 20))} is to be corrected, in words`, () => {
-    const errors = check({ ...FIELDS, [field]: text });
+    const errors = validate({ ...FIELDS, [field]: text });
     assert.deepEqual(Object.keys(errors), [field]);
     assert.match(errors[field], words);
   });
 }
 
 test("dollars are shown as they are read", () => {
-  assert.equal(sayDollars("250000000"), "$250,000,000");
-  assert.equal(sayDollars("1250000.5"), "$1,250,000.50");
-  assert.equal(sayDollars("999999999999999999.99"), "$999,999,999,999,999,999.99");
-  assert.equal(sayDollars("a lot"), "");
+  assert.equal(formatDollars("250000000"), "$250,000,000");
+  assert.equal(formatDollars("1250000.5"), "$1,250,000.50");
+  assert.equal(formatDollars("999999999999999999.99"), "$999,999,999,999,999,999.99");
+  assert.equal(formatDollars("a lot"), "");
 });
 
 test("a large number is said in words, and an inexact one as such", () => {
@@ -100,7 +100,7 @@ test("a large number is said in words, and an inexact one as such", () => {
     1000000000000: "1 trillion",
     "a lot": "",
   };
-  for (const [text, words] of Object.entries(cases)) assert.equal(sayLarge(text), words, text);
+  for (const [text, words] of Object.entries(cases)) assert.equal(largeInWords(text), words, text);
 });
 
 test("the server's errors are said in this form's words, beside fields that it has", () => {
@@ -112,7 +112,7 @@ test("the server's errors are said in this form's words, beside fields that it h
   ];
   assert.deepEqual(fromServer(errors, { ...FIELDS, managementFee: "11" }), {
     managementFee: "This can be 10 percent at most.",
-    name: "This is needed.",
+    name: "This field is required.",
     size: "Something new.",
   });
 });

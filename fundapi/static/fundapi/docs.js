@@ -1,4 +1,4 @@
-// The documentation is as dark or light as the system.
+// The documentation follows the system's colour scheme.
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);

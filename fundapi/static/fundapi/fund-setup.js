@@ -1,9 +1,9 @@
 /**
- * The page /fund-setup: a form whose draft outlives everything that can happen to a browser, and which becomes one fund.
+ * The page /fund-setup: a form whose draft survives reloads, other tabs and lost networks, and becomes one fund.
  *
- * The draft carries its own idempotency key (`nonce`) and what was sent of it (`submission`). So whatever happens while
- * it is sent (reload, another tab, no network) the same bytes are sent again under the same key, and the server's
- * answer says whether that made a fund or had made one before.
+ * The draft carries its idempotency key (`nonce`) and the request that was sent of it (`submission`). After a reload,
+ * in another tab or when the network is back, the page sends the same bytes under the same key, and the server's
+ * answer says whether this request created the fund or an earlier one did.
  */
 
 import { emergencyActive } from "../rollout/emergency.js"; // first: it shows its banner even if the rest fails
@@ -13,6 +13,7 @@ import { createTelemetry } from "../rollout/telemetry.js";
 import { ProblemError, csrfCookie } from "../idempotency/client.js";
 import { Drafts } from "./fund-setup/drafts.js";
 import {
+  announce,
   button,
   csrfField,
   defaults,
@@ -29,11 +30,10 @@ import {
   renderOutcome,
   renderProgress,
   renderSize,
-  say,
+  showAlert,
   typedFields,
-  warn,
 } from "./fund-setup/form.js";
-import { check, fromServer, sayDollars, toJson } from "./fund-setup/fund.js";
+import { formatDollars, fromServer, toJson, validate } from "./fund-setup/fund.js";
 import { FIELDS, newDraft, newNonce } from "./fund-setup/layouts.js";
 import { failureMessage, unansweredMessage, waitMessage } from "./fund-setup/messages.js";
 import { createSender } from "./fund-setup/sending.js";
@@ -68,15 +68,15 @@ const drafts = new Drafts({
 const sender = createSender({
   environment,
   url: funds,
-  csrf: () => csrfCookie() || csrfField(), // the cookie first: another tab's sign-in renews it
+  csrf: () => csrfCookie() || csrfField(), // signing in again in another tab renews the cookie
   locks,
   current: () => draft,
   latest: () => {
-    adopt();
+    takeNewest();
     return draft;
   },
   onProgress: renderSending,
-  onWait: sayWait,
+  onWait: announceWait,
   onAnswer: finish,
   onFailure: fail,
   onExpired: expire,
@@ -87,7 +87,7 @@ let draft = newDraft({ ...defaults });
 // --- The draft ------------------------------------------------------------------------------------------------
 
 /** @param {Partial<Draft>} change */
-function keep(change) {
+function save(change) {
   const before = drafts.keptIn;
   draft = drafts.save({ ...draft, ...change });
   if (drafts.keptIn !== before && drafts.keptIn !== "browser") {
@@ -95,24 +95,24 @@ function keep(change) {
   }
 }
 
-/** Take over what another tab, or an earlier visit, has saved since. */
-function adopt() {
+/** Take over a newer draft that another tab has saved. */
+function takeNewest() {
   const newest = drafts.newest();
   if (!newest || (newest.revision <= draft.revision && draft.revision > 0)) return;
   const before = draft;
   draft = newest;
   if (draft.submission?.state !== "pending") sender.abort(); // stopped, or answered, in another tab
   render();
-  if (draft.submission?.state !== before.submission?.state) warn("");
+  if (draft.submission?.state !== before.submission?.state) showAlert("");
   if (draft.submission?.state === "pending") sender.run();
-  else say("");
+  else announce("");
 }
 
-/** Keep the draft where the rollout wants it now. */
-async function follow() {
+/** Move the draft to the layout that the rollout chooses now. */
+async function followRollout() {
   await drafts.use(rollouts.isOn(FEATURE));
   page.dataset.store = drafts.active.name;
-  adopt();
+  takeNewest();
   renderDraftNotes();
 }
 
@@ -131,39 +131,39 @@ function renderSending() {
   renderProgress(draft, sender.busy && navigator.onLine);
 }
 
-function typed() {
-  keep({ fields: typedFields() });
+function saveFields() {
+  save({ fields: typedFields() });
   renderSize();
   renderDraftNotes();
 }
 
-// --- What the person does -------------------------------------------------------------------------------------
+// --- Actions --------------------------------------------------------------------------------------------------
 
 function submit() {
   if (draft.submission?.state === "pending") return; // a double click
-  warn("");
-  typed();
-  const errors = check(draft.fields);
+  showAlert("");
+  saveFields();
+  const errors = validate(draft.fields);
   const first = renderErrors(errors);
   if (first) {
     const count = Object.keys(errors).length;
-    say(count === 1 ? "One field needs your attention." : `${count} fields need your attention.`);
+    announce(count === 1 ? "One field needs your attention." : `${count} fields need your attention.`);
     first.focus();
     return;
   }
-  keep({ submission: { state: "pending", body: toJson(draft.fields), at: Date.now(), fundId: null } });
+  save({ submission: { state: "pending", body: toJson(draft.fields), at: Date.now(), fundId: null } });
   telemetry.record("fund_create_attempt");
-  say("Creating your fund…");
+  announce("Creating your fund…");
   render();
   sender.run();
 }
 
-/** The person would rather edit. What was sent may have arrived; the key stays, so that can do no harm. */
+/** Stop sending, so that the person can edit. The request may have arrived: the draft keeps its key. */
 function stop() {
-  keep({ submission: null });
+  save({ submission: null });
   sender.abort();
   sender.wake();
-  say("Stopped. If the fund has been created after all, we tell you before anything is created twice.");
+  announce("Stopped. If the fund has been created after all, we tell you before anything is created twice.");
   render();
   inputs.name.focus();
 }
@@ -174,7 +174,7 @@ function review() {
 }
 
 function createAsNew() {
-  keep({ nonce: newNonce(), submission: null });
+  save({ nonce: newNonce(), submission: null });
   render();
   submit();
 }
@@ -182,24 +182,24 @@ function createAsNew() {
 function startAnother() {
   drafts.clear();
   draft = { ...newDraft({ ...defaults }), revision: 0 };
-  warn("");
-  say("");
+  showAlert("");
+  announce("");
   renderErrors({});
   render();
   inputs.name.focus();
 }
 
-// --- What comes of sending ------------------------------------------------------------------------------------
+// --- Answers --------------------------------------------------------------------------------------------------
 
 /**
  * @param {number} status
  * @param {string | undefined} code
  * @param {number | null} seconds
  */
-function sayWait(status, code, seconds) {
+function announceWait(status, code, seconds) {
   if (draft.submission?.state !== "pending") return;
   const text = waitMessage(status, code, seconds, { online: navigator.onLine, kept: drafts.keptIn === "browser" });
-  if (text) say(text);
+  if (text) announce(text);
 }
 
 /**
@@ -208,10 +208,10 @@ function sayWait(status, code, seconds) {
  * @param {number | null} fundId
  */
 function finish(submission, state, fundId) {
-  keep({ submission: { ...submission, state, fundId } });
+  save({ submission: { ...submission, state, fundId } });
   const event = state === "conflict" ? "fund_create_conflict" : "fund_create_success";
   telemetry.record(event, { detail: { state } });
-  say("");
+  announce("");
   render();
   focus("outcome-title");
 }
@@ -221,19 +221,19 @@ function fail(error) {
   const problem = error instanceof ProblemError ? error : null;
   if (problem) {
     telemetry.record(problem.code === "validation_error" ? "validation_error" : "fund_create_failure", {
-      ok: [401, 403, 413].includes(problem.status), // the person's to solve, not a sign that the rollout is bad
+      ok: [401, 403, 413].includes(problem.status), // for the person to solve; says nothing about the rollout
       detail: { status: problem.status, code: problem.code, fields: problem.errors.map(({ field }) => field) },
     });
   } else {
     telemetry.record("fund_create_failure", { detail: error });
   }
-  keep({ submission: null });
-  say("");
+  save({ submission: null });
+  announce("");
   render();
   const { text, way } = failureMessage(problem, draft.fields);
-  if (way === "sign-in") warn(text, [link("Sign in", signIn)]);
-  else if (way === "reload") warn(text, [button("Reload the page", "quiet", () => location.reload())]);
-  else warn(text);
+  if (way === "sign-in") showAlert(text, [link("Sign in", signIn)]);
+  else if (way === "reload") showAlert(text, [button("Reload the page", "quiet", () => location.reload())]);
+  else showAlert(text);
   const first = renderErrors(problem ? fromServer(problem.errors, draft.fields) : {});
   if (first) first.focus();
   else focus("alert");
@@ -241,26 +241,27 @@ function fail(error) {
 
 /** @param {Submission} submission */
 async function expire(submission) {
-  keep({ submission: null });
-  say("");
+  save({ submission: null });
+  announce("");
   render();
   const list = descriptionList(await newestFunds());
-  warn(unansweredMessage(submission.at), [list]);
+  showAlert(unansweredMessage(submission.at), [list]);
 }
 
 /**
- * The person's newest funds, to compare with.
- * @returns {Promise<[string, string][]>} when, and which; none when there is no answer: the words have to do
+ * Return the person's newest funds, to compare with.
+ * @returns {Promise<[string, string][]>} time and fund of each; empty when the server does not answer
  */
 async function newestFunds() {
   try {
     const response = await fetch(`${funds}?pageSize=3`, { headers: { Accept: "application/json" } });
-    const exact = (await response.text()).replace(/"size":([\d.]+)/g, '"size":"$1"'); // not by way of a float
+    // The size stays a text: a float would round it.
+    const exact = (await response.text()).replace(/"size":([\d.]+)/g, '"size":"$1"');
     /** @type {{name: string, size: string, createdAt: string}[]} */
     const results = response.ok ? JSON.parse(exact).results : [];
     return results.map(({ name, size, createdAt }) => [
       new Date(createdAt).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }),
-      `${name}, ${sayDollars(size)}`,
+      `${name}, ${formatDollars(size)}`,
     ]);
   } catch {
     return [];
@@ -269,21 +270,22 @@ async function newestFunds() {
 
 // --- Start ----------------------------------------------------------------------------------------------------
 
-/** Say once that somebody used a kill switch of their own: the rollout is judged by how many do. */
+/** Report once that this browser has a kill switch set: the judge counts how many do. */
 function reportKillSwitch() {
   const { emergency, urlOverride, storedOverride } = readSwitches(FEATURE, { search: location.search, storage: local });
-  const used = emergency || emergencyActive() ? "emergency_rollback" : [urlOverride, storedOverride].includes(false) ? "opt_out" : "";
+  const optedOut = [urlOverride, storedOverride].includes(false);
+  const used = emergency || emergencyActive() ? "emergency_rollback" : optedOut ? "opt_out" : null;
   if (used) telemetry.record("kill_switch_used", { ok: true, detail: { switch: used } });
 }
 
-for (const field of FIELDS) inputs[field].addEventListener("input", typed);
+for (const field of FIELDS) inputs[field].addEventListener("input", saveFields);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
 });
 editButton.addEventListener("click", stop);
 window.addEventListener("storage", ({ key }) => {
-  if (drafts.owns(key)) adopt();
+  if (drafts.owns(key)) takeNewest();
 });
 window.addEventListener("online", () => {
   renderSending();
@@ -291,12 +293,12 @@ window.addEventListener("online", () => {
 });
 window.addEventListener("offline", () => {
   renderSending();
-  if (!sender.busy) sayWait(0, undefined, null);
+  if (!sender.busy) announceWait(0, undefined, null);
 });
 window.addEventListener("pageshow", ({ persisted }) => {
   if (!persisted) return;
-  rollouts.refresh(); // back from the browser's own cache: much may have changed
-  adopt();
+  rollouts.refresh(); // the page comes from the browser's back/forward cache
+  takeNewest();
 });
 window.addEventListener("beforeunload", (event) => {
   const unfinished = draft.revision > 0 && !form.hidden;
@@ -305,19 +307,19 @@ window.addEventListener("beforeunload", (event) => {
 
 await rollouts.ready;
 reportKillSwitch();
-const early = FIELDS.filter((field) => inputs[field].value !== defaults[field]); // typed before we were ready
-const earlier = /** @type {Partial<Fields>} */ (Object.fromEntries(early.map((field) => [field, inputs[field].value])));
+const changed = FIELDS.filter((field) => inputs[field].value !== defaults[field]); // typed while the page loaded
+const typed = /** @type {Partial<Fields>} */ (Object.fromEntries(changed.map((field) => [field, inputs[field].value])));
 await drafts.use(rollouts.isOn(FEATURE));
 page.dataset.store = drafts.active.name;
-const found = drafts.newest();
-const done = found?.submission?.state === "created" || found?.submission?.state === "replayed";
-if (found && !(done && early.length)) draft = found;
-if (early.length && draft.submission?.state !== "pending") keep({ fields: { ...draft.fields, ...earlier } });
-say("");
+const stored = drafts.newest();
+const isFund = stored?.submission?.state === "created" || stored?.submission?.state === "replayed";
+if (stored && !(isFund && changed.length)) draft = stored;
+if (changed.length && draft.submission?.state !== "pending") save({ fields: { ...draft.fields, ...typed } });
+announce("");
 render();
-rollouts.subscribe(follow);
-if (rollouts.isOn(FEATURE) !== (drafts.active.name === "fund-store")) await follow();
+rollouts.subscribe(followRollout);
+if (rollouts.isOn(FEATURE) !== (drafts.active.name === "fund-store")) await followRollout();
 if (draft.submission?.state === "pending") {
-  say("Finishing what you sent before…");
+  announce("Finishing what you sent before…");
   sender.run();
 }

@@ -1,4 +1,4 @@
-// The page that shows a new bearer token once: copies it, and is left by a reload instead of asking to post again.
+// The page that shows a new bearer token once: copies it. A reload leaves the page, and does not post again.
 
 const page = document.getElementById("new-token");
 const token = document.getElementById("token");

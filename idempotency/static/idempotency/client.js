@@ -6,12 +6,12 @@
  *     const { status, body } = await funds.post("/api/funds", fund, { key: funds.draftKey("fund-setup") });
  *     funds.forget("fund-setup");
  *
- * Which key? One for each thing the user wants done (docs/how-to/frontend.md, "Which idempotency key"):
+ * One key for each thing that the person wants done (docs/how-to/frontend.md, "Which idempotency key"):
  *
- * - `{ key }`: one random key for each draft, kept beside it. A draft then becomes at most one fund, also when it was
- *   edited after an answer got lost: that is a ConflictError, and the person decides. What forms should use.
- * - `{ nonce }`: mixed into the hash of the content. Editing makes a new key; the same content twice on purpose is
- *   possible with two nonces.
+ * - `{ key }`: one random key for each draft, kept beside it. A draft becomes at most one fund. When it was edited
+ *   after an answer got lost, a ConflictError lets the person decide. For forms.
+ * - `{ nonce }`: mixed into the hash of the content. Editing makes a new key; two nonces send the same content twice on
+ *   purpose.
  * - neither: the hash of the content alone. The same content within 24 hours is the same fund, **also on purpose**.
  *   For imports and scripts that may run twice.
  */
@@ -32,20 +32,20 @@ export { sha256, sha256Bytes } from "./sha256.js";
  * @property {string} operation such as `fund-create`
  * @property {(url: string, init: RequestInit) => Promise<Response>} [fetch]
  * @property {StorageLike | null} [storage] where draft keys are kept; localStorage by default
- * @property {number} [timeout] ms for one attempt, its answer's body included
+ * @property {number} [timeout] ms for one attempt, including the body of its answer
  * @property {number} [retries] attempts after the first
  * @property {number} [backoff] ms; the first pause is up to this, each further one up to twice the one before
  * @property {string | (() => string | Promise<string>)} [token] a bearer token; then no cookies are sent
  * @property {boolean | (() => string)} [csrf] send Django's CSRF token to this page's own origin: from the cookie
  *   `csrftoken` (true, the default without a token), or from your function
- * @property {Record<string, string>} [headers] more of them
+ * @property {Record<string, string>} [headers] further ones
  */
 
 /**
  * @typedef {object} PostOptions
  * @property {string} [key] the key itself: 1-255 of `A-Z a-z 0-9 _ . : ~ -`
  * @property {string} [nonce] mixed into the hash of the content
- * @property {AbortSignal} [signal] the person gave up; whether the request took effect is then unknown
+ * @property {AbortSignal} [signal] cancels; whether the request took effect is then unknown
  * @property {(attempt: Attempt) => void} [onAttempt] called before each attempt
  */
 
@@ -64,23 +64,23 @@ const TIMEOUT = 15_000; // ms; longer than any statement of the server may take
 const RETRIES = 6;
 const BACKOFF = 250; // ms
 const BACKOFF_MAX = 8000; // ms
-const RETRY_AFTER_MAX = 30; // s; nobody waits longer in front of a form: say so instead
-const WAIT = 2; // s the server may wait for a first attempt that is still running (Prefer: wait)
+const RETRY_AFTER_MAX = 30; // s; nobody waits longer in front of a form: the call fails instead
+const WAIT = 2; // s that the server may wait for an earlier attempt that still runs (Prefer: wait)
 
 // --- Retrying -------------------------------------------------------------------------------------------------
 
 /**
- * May this answer be another one next time?
+ * Return whether the next attempt may get another answer.
  * @param {ProblemError} problem
  * @returns {boolean}
  */
-function isPassing({ status, code }) {
+function isTransient({ status, code }) {
   return status >= 500 || status === 429 || (status === 409 && code === "idempotency_request_in_progress");
 }
 
 /**
- * The pause before attempt `attempt` + 1: full jitter, and at least what the server asked for.
- * @param {number} attempt the one that failed, from 1
+ * Return the pause after a failed attempt: full jitter, and at least what the server asked for.
+ * @param {number} attempt from 1
  * @param {number} backoff ms
  * @param {number | null} retryAfter s
  * @returns {number} ms
@@ -91,7 +91,7 @@ export function pause(attempt, backoff, retryAfter) {
 }
 
 /**
- * Sleep; wake early when the network is back, and reject when the person gives up.
+ * Sleep; wake early when the network is back, and reject when the person cancels.
  * @param {number} milliseconds
  * @param {AbortSignal | undefined} signal
  * @param {boolean} untilOnline
@@ -160,7 +160,7 @@ export function createClient({
   const { draftKey, forget } = createDraftKeys(operation, storage);
 
   /**
-   * Send `payload` until there is an answer. The same call while it runs (a double click) is the same promise.
+   * Send `payload` until there is an answer. The same call while it runs (a double click) returns the same promise.
    * @param {string} url
    * @param {unknown} payload
    * @param {PostOptions} [options]
@@ -193,62 +193,63 @@ export function createClient({
     /** @type {ProblemError | UnansweredError | null} */ let cause = null;
     for (let attempt = 1; ; attempt++) {
       signal?.throwIfAborted();
-      const now = { attempt, of: retries + 1, key, cause };
-      queueMicrotask(() => onAttempt?.(now)); // what it throws is not ours to lose a request over
+      const info = { attempt, of: retries + 1, key, cause };
+      queueMicrotask(() => onAttempt?.(info)); // an error in it must not lose the request
       const outcome = await send(url, body, { key, attempt, signal });
       if (!(outcome instanceof Error)) return outcome;
       cause = outcome;
       const retryAfter = outcome instanceof ProblemError ? outcome.retryAfter : null;
-      const final = outcome instanceof ProblemError && !isPassing(outcome);
+      const final = outcome instanceof ProblemError && !isTransient(outcome);
       if (final || attempt > retries || (retryAfter ?? 0) > RETRY_AFTER_MAX) throw outcome;
       await sleep(pause(attempt, backoff, retryAfter), signal, outcome instanceof OfflineError);
     }
   }
 
   /**
-   * One attempt: a result, or what went wrong with it.
+   * Make one attempt, and return its result or its error.
    * @param {string} url
    * @param {string} body
    * @param {{key: string, attempt: number, signal: AbortSignal | undefined}} options
    * @returns {Promise<Result | ProblemError | UnansweredError>}
    */
   async function send(url, body, { key, attempt, signal }) {
-    const sent = await requestHeaders(url, key, attempt);
+    const sentHeaders = await requestHeaders(url, key, attempt);
     signal?.throwIfAborted();
-    const ending = new AbortController();
-    const giveUp = () => ending.abort();
-    signal?.addEventListener("abort", giveUp);
-    let late = false;
+    const request = new AbortController();
+    const cancel = () => request.abort();
+    signal?.addEventListener("abort", cancel);
+    let timedOut = false;
     const deadline = setTimeout(() => {
-      late = true;
-      ending.abort();
+      timedOut = true;
+      request.abort();
     }, timeout);
     try {
       const response = await fetch(url, {
         method: "POST",
-        headers: sent,
+        headers: sentHeaders,
         body,
         credentials: token === undefined ? "same-origin" : "omit",
-        redirect: "error", // a login page is no answer
+        redirect: "error", // a sign-in page is no answer
         cache: "no-store",
-        signal: ending.signal,
+        signal: request.signal,
       });
       const answer = await readBody(response);
       if (response.ok) {
-        const said = response.headers.get("Idempotency-Status");
-        const status = (said ?? (response.status === 201 ? "created" : "replayed")) === "created" ? "created" : "replayed";
+        const header = response.headers.get("Idempotency-Status");
+        const created = header === null ? response.status === 201 : header === "created";
+        const status = created ? "created" : "replayed";
         return { status, response, body: answer, key, attempts: attempt };
       }
       const reused = response.status === 409 && answer?.code === "idempotency_key_reused";
       return new (reused ? ConflictError : ProblemError)(response, answer, key, attempt);
     } catch (error) {
       signal?.throwIfAborted();
-      return late
+      return timedOut
         ? new TimeoutError(`No answer within ${timeout / 1000} s.`, key, attempt, error)
         : new OfflineError("The server cannot be reached.", key, attempt, error);
     } finally {
       clearTimeout(deadline);
-      signal?.removeEventListener("abort", giveUp);
+      signal?.removeEventListener("abort", cancel);
     }
   }
 
@@ -276,8 +277,8 @@ export function createClient({
 }
 
 /**
- * Read an answer. A success that is not JSON comes from something between us and the server (a hotel's login page),
- * and is no answer; an error that is not JSON still has its status.
+ * Read an answer. A success that is not JSON comes from a proxy on the way (a hotel's login page), and is no answer; an
+ * error that is not JSON still has its status.
  * @param {Response} response
  * @returns {Promise<any>}
  */

@@ -1,8 +1,8 @@
 /**
- * What can go wrong with a POST: the server refused it, or no answer came.
+ * Errors of a POST: the server refused it, or no answer came.
  */
 
-/** The server answered, and not with success: an `application/problem+json` (RFC 9457), or something like it. */
+/** The server answered with an error: an `application/problem+json` (RFC 9457), or a proxy's own. */
 export class ProblemError extends Error {
   name = "ProblemError";
 

@@ -1,5 +1,5 @@
 /**
- * Idempotency keys: from the content of a request, or random, one for each draft.
+ * Idempotency keys: the hash of a request's content, or random for each draft.
  */
 
 import { sha256 } from "./sha256.js";
@@ -9,9 +9,9 @@ import { sha256 } from "./sha256.js";
 export const TOKEN = /^[A-Za-z0-9_.:~-]{1,255}$/;
 
 /**
- * One text for all payloads of the same value: keys sorted, no white space. It is what is sent, too, so every attempt
- * has the same bytes, a reload later as well.
- * @param {unknown} payload what JSON can say; NaN and Infinity are refused, since JSON would make null of them
+ * Return the canonical JSON text of a payload: keys sorted, no white space. This text is also sent, so every attempt
+ * has the same bytes, even after a reload.
+ * @param {unknown} payload a value that JSON has; NaN and Infinity are refused, since JSON would make null of them
  * @returns {string}
  */
 export function canonical(payload) {
@@ -20,12 +20,12 @@ export function canonical(payload) {
     if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
     return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
   });
-  if (text === undefined) throw new TypeError("the payload is nothing that JSON can say");
+  if (text === undefined) throw new TypeError("the payload is not a value that JSON has");
   return text;
 }
 
 /**
- * The key of a content: its hash, with the environment in it (runbook, "Environment Scoping").
+ * Return the key of a content: its hash, with the environment in it (runbook, "Environment Scoping").
  * @param {{environment: string, operation: string, nonce?: string}} scope
  * @param {string} content from `canonical`
  * @returns {Promise<string>} `environment|operation|<64 hex digits>`
@@ -51,30 +51,30 @@ export function pageStorage() {
 }
 
 /**
- * The keys of drafts, kept in storage: a reload sends the same one again.
+ * The keys of drafts, kept in storage, so that a reload sends the same key again.
  * @param {string} operation
  * @param {StorageLike | null} storage
  */
 export function createDraftKeys(operation, storage) {
-  /** @type {Map<string, string>} */ const drafts = new Map(); // for browsers that keep nothing
+  /** @type {Map<string, string>} */ const remembered = new Map(); // where storage keeps nothing
 
   /**
-   * The random key of a draft, made at the first call and kept in storage until `forget`: a reload sends it again.
+   * Return the random key of a draft, made at the first call and kept in storage until `forget`.
    * @param {string} name of the draft
    * @returns {string}
    */
   function draftKey(name) {
-    const place = `idempotency.draft.${operation}.${name}`;
+    const item = `idempotency.draft.${operation}.${name}`;
     try {
-      const known = storage?.getItem(place);
+      const known = storage?.getItem(item);
       if (known && TOKEN.test(known)) return known;
     } catch {
-      // blocked: the page's memory has to do
+      // blocked: the page remembers it
     }
-    const key = drafts.get(place) ?? randomToken();
-    drafts.set(place, key);
+    const key = remembered.get(item) ?? randomToken();
+    remembered.set(item, key);
     try {
-      storage?.setItem(place, key);
+      storage?.setItem(item, key);
     } catch {
       // full
     }
@@ -82,14 +82,14 @@ export function createDraftKeys(operation, storage) {
   }
 
   /**
-   * Forget the key of a draft: it became a fund, or the person means a new one.
+   * Forget the key of a draft that became a fund, or that the person means to send as a new one.
    * @param {string} name
    */
   function forget(name) {
-    const place = `idempotency.draft.${operation}.${name}`;
-    drafts.delete(place);
+    const item = `idempotency.draft.${operation}.${name}`;
+    remembered.delete(item);
     try {
-      storage?.removeItem(place);
+      storage?.removeItem(item);
     } catch {
       // blocked: it was never stored
     }

@@ -1,5 +1,5 @@
 /**
- * SHA-256 in hex. Browsers have `crypto.subtle` on HTTPS and localhost alone; elsewhere the same is computed here.
+ * Return SHA-256 in hex. Browsers have `crypto.subtle` on HTTPS and localhost alone; elsewhere `sha256Bytes` is used.
  * @param {string} text
  * @returns {Promise<string>}
  */
@@ -12,8 +12,8 @@ export async function sha256(text) {
 }
 
 /**
- * The same without `crypto.subtle` (FIPS 180-4). Its constants are the first 32 bits of the fractional parts of the
- * square roots (8) and cube roots (64) of the first primes.
+ * Compute SHA-256 without `crypto.subtle` (FIPS 180-4). Its constants are the first 32 bits of the fractional parts of
+ * the square roots (8) and cube roots (64) of the first primes.
  * @param {Uint8Array} bytes
  * @returns {Uint8Array}
  */

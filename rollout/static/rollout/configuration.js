@@ -16,12 +16,12 @@
 
 /** @typedef {{environment: string, pollInterval: number, rollouts: Config[]}} Configuration */
 
-export const POLL_INTERVAL = 15; // s, until the server has said another
+export const POLL_INTERVAL = 15; // s, until the server names another
 
 /**
- * Check a document from the server or from storage. A rollout that cannot be read is left out, and so is legacy.
+ * Parse a document from the server or from storage. A rollout that cannot be read is left out, which means legacy.
  * @param {any} document
- * @returns {Configuration | null} null when it is no configuration at all
+ * @returns {Configuration | null} null when the document is no configuration at all
  */
 export function parseConfiguration(document) {
   if (!Array.isArray(document?.rollouts)) return null;
@@ -40,6 +40,7 @@ export function parseConfiguration(document) {
 }
 
 /**
+ * Parse the text that `CONFIGURATION_KEY` holds in storage.
  * @param {string | null} text
  * @returns {Configuration | null}
  */
@@ -52,12 +53,13 @@ export function parseText(text) {
 }
 
 /**
- * Would `candidate` take a rollout back to before `held`? So may a slower tab's answer, which arrives through storage.
+ * Return whether `candidate` has an older version of a rollout than `current`. A slower tab's answer, which arrives
+ * through storage, may.
  * @param {Configuration} candidate
- * @param {Configuration | null} held
+ * @param {Configuration | null} current
  * @returns {boolean}
  */
-export function isOlder(candidate, held) {
-  const versions = new Map(held?.rollouts.map((rollout) => [rollout.feature, rollout.version ?? 0]));
+export function isOlder(candidate, current) {
+  const versions = new Map(current?.rollouts.map((rollout) => [rollout.feature, rollout.version ?? 0]));
   return candidate.rollouts.some(({ feature, version = 0 }) => version < (versions.get(feature) ?? 0));
 }

@@ -1,12 +1,12 @@
 /**
- * The nuclear option (runbook, "Runtime Kill Switch"): `?emergency_rollback=true`, or the same in localStorage.
+ * The nuclear kill switch (runbook, "Runtime Kill Switch"): `?emergency_rollback=true`, or the same in localStorage.
  *
  * Import it first; it needs nothing else and never throws:
  *
  *     <script type="module" src="/static/rollout/emergency.js"></script>
  *
- * One visit with the URL is enough: it sets the flag in localStorage, which holds in every tab and after a restart
- * of the browser, until the person leaves through the banner (or `clearEmergency()`), which clears both.
+ * One visit with the URL is enough: the visit sets the flag in localStorage, which holds in every tab and after a
+ * restart of the browser, until the person leaves by the banner (or `clearEmergency()`), which clears both.
  */
 
 const NAME = "emergency_rollback";
@@ -24,7 +24,8 @@ const STYLE = `
 @media print { .emergency-banner { display: none; } }
 `;
 
-let here = false; // for a browser that blocks storage: this page was opened in an emergency
+// Remembers the URL's flag where the browser blocks storage.
+let openedInEmergency = false;
 
 /**
  * @param {string | null} value
@@ -53,16 +54,16 @@ function inStorage() {
 }
 
 /**
- * Is this browser in an emergency rollback?
+ * Return whether this browser is in an emergency rollback.
  * @returns {boolean}
  */
 export function emergencyActive() {
-  return here || inUrl() || inStorage();
+  return openedInEmergency || inUrl() || inStorage();
 }
 
-/** End it: clear the flag in storage, and the parameter of the URL. A reload then starts as usual. */
+/** End the emergency rollback: clear the flag in storage and in the URL. A reload then starts as usual. */
 export function clearEmergency() {
-  here = false;
+  openedInEmergency = false;
   try {
     localStorage.removeItem(NAME);
   } catch {
@@ -77,19 +78,19 @@ export function clearEmergency() {
   }
 }
 
-/** Turn the URL's flag into the persistent one. */
+/** Store the URL's flag, so that it holds on later visits. */
 function persist() {
   if (!inUrl()) return;
-  here = true;
+  openedInEmergency = true;
   try {
     localStorage.setItem(NAME, "true");
   } catch {
-    // full or blocked: the URL itself still says it
+    // full or blocked: the URL still has the flag
   }
 }
 
 /**
- * Show what is going on, and the way out. Does nothing when the banner is there already.
+ * Show the banner and its button to leave. Does nothing when the banner is there already.
  * @param {string} [text]
  */
 export function showBanner(text = TEXT) {
@@ -121,7 +122,7 @@ export function showBanner(text = TEXT) {
     banner.append(status, leave);
     document.body.prepend(banner);
     setTimeout(() => {
-      status.textContent = text; // after the element is there: only then do screen readers announce it
+      status.textContent = text; // screen readers announce only what changes in an element that is there
     }, 0);
   } catch {
     // a banner that cannot be shown must not stop the page

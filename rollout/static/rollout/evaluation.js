@@ -1,5 +1,5 @@
 /**
- * Does this browser get a feature, and why? Pure; the same decisions as `rollout/evaluation.py` and `bucketing.py`.
+ * Bucketing, precedence and kill switches: the same decisions as `rollout/bucketing.py` and `evaluation.py`.
  */
 
 import { getItem } from "./storage.js";
@@ -9,7 +9,7 @@ import { getItem } from "./storage.js";
 /** @typedef {import("./storage.js").StorageLike} StorageLike */
 
 /**
- * What the browser itself has set: an emergency stop, and an opt-out (false) or opt-in (true) by URL and by storage.
+ * Switches of the browser itself: an emergency stop, and an opt-out (false) or opt-in (true) by URL and by storage.
  * @typedef {object} Switches
  * @property {boolean} [emergency]
  * @property {boolean | null} [urlOverride]
@@ -17,7 +17,7 @@ import { getItem } from "./storage.js";
  */
 
 /**
- * `unknown`: no configuration of the feature was ever seen, so legacy.
+ * `unknown`: this browser never saw a configuration of the feature, so legacy.
  * @typedef {"emergency_stop" | "opt_out" | "disabled" | "opt_in" | "percentage" | "unknown"} Reason
  */
 
@@ -29,7 +29,7 @@ export const BUCKETS = /** @type {Record<number, number>} */ ({ 1: 100, 2: 10_00
 // --- Bucketing ------------------------------------------------------------------------------------------------
 
 /**
- * The 32-bit FNV-1a hash over UTF-16 code units, each folded in whole.
+ * Return the 32-bit FNV-1a hash over UTF-16 code units, each folded in whole.
  * @param {string} text
  * @returns {number}
  */
@@ -42,7 +42,7 @@ export function fnv1a32(text) {
 }
 
 /**
- * The finaliser of MurmurHash3 (Austin Appleby, public domain).
+ * Apply the finaliser of MurmurHash3 (Austin Appleby, public domain).
  * @param {number} value
  * @returns {number}
  */
@@ -53,7 +53,7 @@ function finalise(value) {
 }
 
 /**
- * The bucket of a browser: 0-99 by hash version 1, 0-9999 by version 2.
+ * Return the bucket of a browser: 0-99 by hash version 1, 0-9999 by version 2.
  * @param {string} uuid
  * @param {string} feature
  * @param {number} hashVersion
@@ -65,7 +65,8 @@ export function bucket(uuid, feature, hashVersion) {
 }
 
 /**
- * Do `percentage` (0-100) of the buckets include this one? Never, by a hash version that this module does not know.
+ * Return whether the first `percentage` (0-100) of the buckets include this browser's. By a hash version that this
+ * module does not know they never do.
  * @param {string} uuid
  * @param {string} feature
  * @param {number} percentage
@@ -80,8 +81,8 @@ export function isExposed(uuid, feature, percentage, hashVersion) {
 // --- Evaluation -----------------------------------------------------------------------------------------------
 
 /**
- * Decide for one browser. From the strongest to the weakest: emergency stop (server, URL, storage), opt-out (URL,
- * storage), disabled, opt-in, percentage. Without a configuration nothing turns the feature on.
+ * Evaluate a feature for one browser. From the strongest to the weakest: emergency stop (server, URL, storage), opt-out
+ * (URL, storage), disabled, opt-in, percentage. Without a configuration nothing turns the feature on.
  * @param {Config | null | undefined} config
  * @param {string} uuid
  * @param {Switches} [switches]
@@ -99,7 +100,7 @@ export function evaluate(config, uuid, switches = {}) {
 }
 
 /**
- * The kill switch of a feature: `USE_FUND_STORE` → `ff_useFundStore`.
+ * Return the name of a feature's kill switch: `USE_FUND_STORE` → `ff_useFundStore`.
  * @param {string} feature
  * @returns {string}
  */
@@ -109,7 +110,7 @@ export function overrideName(feature) {
 }
 
 /**
- * Read the browser's own switches. Of several values in one URL the safer one counts.
+ * Read the browser's own switches. Of two values in one URL the safer one counts.
  * @param {string} feature
  * @param {{search?: string, storage?: StorageLike | null}} [from] `search` as in `location.search`
  * @returns {{emergency: boolean, urlOverride: boolean | null, storedOverride: boolean | null}}
@@ -126,7 +127,7 @@ export function readSwitches(feature, { search = "", storage = null } = {}) {
 }
 
 /**
- * `1` and `true` are on, `0` and `false` off; anything else is as if it were not there.
+ * Read a switch: `1` and `true` are on, `0` and `false` off; anything else counts as absent.
  * @param {string | null} value
  * @returns {boolean | null}
  */

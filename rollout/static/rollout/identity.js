@@ -1,5 +1,5 @@
 /**
- * The uuid of this browser: what rollouts and telemetry know it by.
+ * The uuid of this browser, which rollouts and telemetry share.
  */
 
 import { browserStorage, getItem, setItem } from "./storage.js";
@@ -9,7 +9,7 @@ import { browserStorage, getItem, setItem } from "./storage.js";
 export const UUID_KEY = "rollouts.uuid";
 
 /**
- * A random UUID, also where the page is not secure and `crypto.randomUUID` therefore absent.
+ * Return a random UUID, also where the page is not secure and `crypto.randomUUID` therefore absent.
  * @returns {string}
  */
 export function randomUuid() {
@@ -21,10 +21,11 @@ export function randomUuid() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-let pageUuid = ""; // of a browser that keeps nothing: the same for as long as the page lives
+// Where storage keeps nothing, the uuid lives as long as the page.
+let pageUuid = "";
 
 /**
- * The uuid of this browser, made on its first visit.
+ * Return the uuid of this browser, made on its first visit.
  * @param {StorageLike | null} [storage]
  * @returns {string}
  */

@@ -1,5 +1,5 @@
 /**
- * Does this browser get a feature, and why? Follows the rollouts of a server.
+ * The rollouts of a page: whether this browser gets a feature, and why.
  *
  *     import { createRollouts } from "/static/rollout/rollout.js";
  *     const rollouts = createRollouts();
@@ -27,8 +27,8 @@ export { UUID_KEY, randomUuid, stableUuid } from "./identity.js";
 
 export const CONFIGURATION_KEY = "rollouts.configuration";
 
-const FETCH_TIMEOUT = 10_000; // ms; a poll that takes longer is a failed one
-const READY_TIMEOUT = 3000; // ms a page may wait for its first configuration before it starts with what it has
+const FETCH_TIMEOUT = 10_000; // ms; a poll that takes longer has failed
+const READY_TIMEOUT = 3000; // ms a page waits for its first configuration; then it starts with the stored one
 const JITTER = 0.2; // of the interval, either way: browsers that started together do not poll together
 
 /**
@@ -60,8 +60,8 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
 /**
  * Follow the rollouts of a server.
  *
- * The last good configuration is kept in storage, and only another good one replaces it: a failed request never ends
- * an emergency stop. Switches in the URL and in storage are read at each question, so they hold at once.
+ * Storage keeps the last good configuration, and only another good one replaces it: a failed request never ends an
+ * emergency stop. Each evaluation reads the switches in the URL and in storage, so they hold at once.
  * @param {Options} [options]
  * @returns {Rollouts}
  */
@@ -82,8 +82,8 @@ export function createRollouts({
   /** @type {Promise<void> | null} */ let inFlight = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
   /** @type {Set<(evaluations: Record<string, Evaluation>) => void>} */ const listeners = new Set();
-  const ending = new AbortController();
-  let told = JSON.stringify(evaluations());
+  const lifetime = new AbortController();
+  let notified = JSON.stringify(evaluations());
 
   /** @param {string} feature */
   function config(feature) {
@@ -102,8 +102,8 @@ export function createRollouts({
 
   /** @param {string} feature */
   function getUserBucket(feature) {
-    const found = config(feature);
-    return found && bucket(uuid, feature, found.hashVersion);
+    const rollout = config(feature);
+    return rollout && bucket(uuid, feature, rollout.hashVersion);
   }
 
   /** @returns {Record<string, Evaluation>} */
@@ -111,17 +111,17 @@ export function createRollouts({
     return Object.fromEntries(configuration?.rollouts.map(({ feature }) => [feature, evaluation(feature)]) ?? []);
   }
 
-  function tell() {
+  function notify() {
     const now = evaluations();
     const text = JSON.stringify(now);
-    if (text === told) return;
-    told = text;
+    if (text === notified) return;
+    notified = text;
     for (const listener of [...listeners]) {
       try {
         listener(now);
       } catch (error) {
         queueMicrotask(() => {
-          throw error; // seen by the page's error handlers, without silencing the other listeners
+          throw error; // to the page's error handlers; the other listeners still run
         });
       }
     }
@@ -129,17 +129,17 @@ export function createRollouts({
 
   async function load() {
     const timeout = new AbortController();
-    const giveUp = () => timeout.abort();
-    const deadline = setTimeout(giveUp, FETCH_TIMEOUT);
-    ending.signal.addEventListener("abort", giveUp);
+    const cancel = () => timeout.abort();
+    const deadline = setTimeout(cancel, FETCH_TIMEOUT);
+    lifetime.signal.addEventListener("abort", cancel);
     try {
-      // no-cache: the browser sends If-None-Match by itself, and gives its stored answer for a 304
+      // no-cache: the browser sends If-None-Match, and returns its stored answer for a 304
       const response = await fetch(url, { cache: "no-cache", signal: timeout.signal });
       if (response.status !== 304) {
         if (!response.ok) throw new Error(`${url} answered ${response.status}`);
         const fresh = parseConfiguration(await response.json());
-        if (!fresh) throw new Error(`${url} answered something else than a configuration`);
-        if (ending.signal.aborted) return;
+        if (!fresh) throw new Error(`${url} answered with no configuration`);
+        if (lifetime.signal.aborted) return;
         configuration = fresh;
         source = "server";
         setItem(storage, CONFIGURATION_KEY, JSON.stringify(fresh));
@@ -150,20 +150,20 @@ export function createRollouts({
       failure = String(error);
     } finally {
       clearTimeout(deadline);
-      ending.signal.removeEventListener("abort", giveUp);
+      lifetime.signal.removeEventListener("abort", cancel);
     }
-    if (!ending.signal.aborted) tell();
+    if (!lifetime.signal.aborted) notify();
   }
 
   function schedule() {
     clearTimeout(timer);
-    if (ending.signal.aborted || document?.hidden) return;
+    if (lifetime.signal.aborted || document?.hidden) return;
     const seconds = Math.max(1, pollInterval ?? configuration?.pollInterval ?? POLL_INTERVAL);
     timer = setTimeout(refresh, seconds * 1000 * (1 + JITTER * (2 * Math.random() - 1)));
   }
 
   function refresh() {
-    if (ending.signal.aborted) return Promise.resolve();
+    if (lifetime.signal.aborted) return Promise.resolve();
     clearTimeout(timer);
     inFlight ??= load().finally(() => {
       inFlight = null;
@@ -180,15 +180,15 @@ export function createRollouts({
   function onStorage() {
     const stored = parseText(getItem(storage, CONFIGURATION_KEY));
     if (stored && !isOlder(stored, configuration)) configuration = stored;
-    uuid = getItem(storage, UUID_KEY) || uuid; // another tab's first visit won
-    tell();
+    uuid = getItem(storage, UUID_KEY) || uuid; // another tab stored its uuid first
+    notify();
   }
 
-  const listening = { signal: ending.signal };
+  const listening = { signal: lifetime.signal };
   document?.addEventListener("visibilitychange", onVisibility, listening);
   events.addEventListener("online", refresh, listening);
   events.addEventListener("storage", onStorage, listening);
-  events.addEventListener("popstate", tell, listening);
+  events.addEventListener("popstate", notify, listening);
 
   const ready = Promise.race([
     refresh(),
@@ -214,12 +214,12 @@ export function createRollouts({
     },
     refresh,
     stop() {
-      ending.abort();
+      lifetime.abort();
       clearTimeout(timer);
       listeners.clear();
     },
     getUserBucket,
-    /** What support asks for first: who am I, what do I get, why, and how fresh is that? */
+    /** Return what support asks for first: the uuid, each evaluation with its reason, and how fresh it is. */
     debugRollouts() {
       return {
         uuid,

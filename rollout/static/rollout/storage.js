@@ -5,7 +5,7 @@
 /** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem">} StorageLike */
 
 /**
- * The page's own storage, or null where it is blocked: there, merely naming it throws.
+ * Return the page's own storage, or null where it is blocked: there, merely naming it throws.
  * @param {"localStorage" | "sessionStorage"} name
  * @returns {StorageLike | null}
  */
@@ -18,6 +18,7 @@ export function browserStorage(name = "localStorage") {
 }
 
 /**
+ * Return a value; null where there is none, or storage is blocked.
  * @param {StorageLike | null | undefined} storage
  * @param {string} key
  * @returns {string | null}
@@ -31,7 +32,7 @@ export function getItem(storage, key) {
 }
 
 /**
- * Store a value, and tell whether it is there now. When it does not fit, an older value does not stay either.
+ * Store a value, and return whether storage has it now. When it does not fit, an older value is removed too.
  * @param {StorageLike | null | undefined} storage
  * @param {string} key
  * @param {string} value

@@ -1,5 +1,5 @@
 /**
- * Events of telemetry, and the request bodies that carry them. Pure.
+ * Telemetry events, and the request bodies that carry them.
  */
 
 import { randomUuid } from "./identity.js";
@@ -23,7 +23,7 @@ import { randomUuid } from "./identity.js";
  * @property {boolean} [ok] by default false for `…_failed`, `…_failure`, `…error` and `…_warning`
  * @property {string | null} [flag]
  * @property {string | null} [variant]
- * @property {unknown} [detail] a text, or anything that JSON can say
+ * @property {unknown} [detail] a text, or a value that JSON has
  */
 
 export const BUFFER_SIZE = 200; // events (runbook, "Monitoring False Positives")
@@ -43,23 +43,23 @@ export function truncate(detail) {
   } catch {
     text = String(detail); // a cycle, a BigInt
   }
-  text = String(text).replace(/\p{Surrogate}/gu, "\ufffd"); // half a pair is no JSON that a server would take
+  text = String(text).replace(/\p{Surrogate}/gu, "\ufffd"); // a server refuses half a pair
   return text.length <= DETAIL_LENGTH ? text : text.slice(0, DETAIL_LENGTH - 1).replace(/[\ud800-\udbff]$/, "") + "…";
 }
 
 /**
- * Complete an event.
+ * Build an event with its defaults.
  * @param {string} event
  * @param {RecordOptions} options
  * @returns {TelemetryEvent}
  */
 export function makeEvent(event, { ok, category, flag = null, variant = null, detail }) {
-  const good = ok ?? !/(_failed|_failure|error|_warning)$/.test(event);
+  const succeeded = ok ?? !/(_failed|_failure|error|_warning)$/.test(event);
   return {
     id: randomUuid(),
     event,
-    category: category ?? (good ? (event.startsWith("migration") ? "migration" : "usage") : "error"),
-    ok: good,
+    category: category ?? (succeeded ? (event.startsWith("migration") ? "migration" : "usage") : "error"),
+    ok: succeeded,
     at: new Date().toISOString(),
     flag,
     variant,

@@ -1,13 +1,13 @@
 /**
- * What goes well and what goes wrong in this browser: the last 200 events, sent when somebody wants them.
+ * Telemetry of this browser: the last 200 events, sent where an intake is named.
  *
  *     import { createTelemetry } from "/static/rollout/telemetry.js";
  *     const telemetry = createTelemetry({ endpoint: "/api/telemetry", flag: "USE_FUND_STORE" });
  *     telemetry.record("migration_succeeded");
  *     telemetry.record("migration_failed", { detail: error.message });
  *
- * Without an `endpoint` nothing is sent, and the buffer is there for support: `telemetry.download()`.
- * An event is kept until the server has acknowledged it; its id makes sending it twice harmless.
+ * Without an `endpoint` nothing is sent, and support downloads the buffer: `telemetry.download()`.
+ * An event stays until the server has acknowledged it; its id makes sending it twice harmless.
  */
 
 import { randomUuid, stableUuid } from "./identity.js";
@@ -21,10 +21,10 @@ export { BUFFER_SIZE, DETAIL_LENGTH, makeEvent, toBatches, truncate } from "./te
 /** @typedef {import("./telemetry-events.js").TelemetryEvent} TelemetryEvent */
 
 const FLUSH_INTERVAL = 10_000; // ms
-const FLUSH_INTERVAL_MAX = 300_000; // ms; what repeated failures stretch it to
-const HEARTBEAT_INTERVAL = 60_000; // ms; the judge looks every minute
+const FLUSH_INTERVAL_MAX = 300_000; // ms; after repeated failures
+const HEARTBEAT_INTERVAL = 60_000; // ms; the judge evaluates every minute
 const FETCH_TIMEOUT = 10_000; // ms
-const SAVE_DELAY = 250; // ms; what a crash of the browser may lose
+const SAVE_DELAY = 250; // ms; a crash of the browser loses as much
 const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, ends with the tab
 
 /**
@@ -39,7 +39,7 @@ const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, en
  * @property {StorageLike | null} [storage] where the browser's uuid lives
  * @property {StorageLike | null} [sessionStorage] where the session and its events live through a reload
  * @property {EventTarget & {hidden: boolean}} [document]
- * @property {EventTarget} [events] what `error`, `unhandledrejection`, `pagehide`, `online` are sent to: the window
+ * @property {EventTarget} [events] receives `error`, `unhandledrejection`, `pagehide`, `online`: the window
  * @property {{onLine?: boolean, sendBeacon?: (url: string, body: string) => boolean}} [navigator]
  */
 
@@ -62,9 +62,9 @@ export function createTelemetry({
 } = {}) {
   const clientId = stableUuid(storage);
   const session = restore();
-  const ending = new AbortController();
+  const lifetime = new AbortController();
   let failures = 0;
-  let sending = endpoint; // null once the server has said that there is no such address
+  let intake = endpoint; // null once the server has answered that it takes no telemetry
   /** @type {Promise<void> | null} */ let inFlight = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let saving;
@@ -82,7 +82,7 @@ export function createTelemetry({
     return { id: randomUuid(), dropped: 0, unsent: [], events: [] };
   }
 
-  /** Soon, not at each event: an error in an animation would write the whole buffer sixty times a second. */
+  /** Save after a delay: an error in an animation would write the whole buffer sixty times a second. */
   function saveSoon() {
     saving ??= setTimeout(save, SAVE_DELAY);
   }
@@ -94,37 +94,37 @@ export function createTelemetry({
   }
 
   /**
-   * Keep an event. The 201st pushes out the oldest, which counts as dropped when it was never acknowledged.
+   * Record an event. The 201st pushes out the oldest, which counts as dropped when it was never acknowledged.
    * @param {string} event
    * @param {RecordOptions} [options]
    * @returns {TelemetryEvent}
    */
   function record(event, options = {}) {
-    const now = typeof variant === "function" ? variant() : variant;
-    const made = makeEvent(event, { flag, variant: now, ...options });
-    session.events.push(made);
-    session.unsent.push(made.id);
+    const current = typeof variant === "function" ? variant() : variant;
+    const recorded = makeEvent(event, { flag, variant: current, ...options });
+    session.events.push(recorded);
+    session.unsent.push(recorded.id);
     while (session.events.length > BUFFER_SIZE) {
       const oldest = session.events.shift();
-      const left = session.unsent.filter((id) => id !== oldest?.id);
-      session.dropped += session.unsent.length - left.length;
-      session.unsent = left;
+      const unsent = session.unsent.filter((id) => id !== oldest?.id);
+      session.dropped += session.unsent.length - unsent.length;
+      session.unsent = unsent;
     }
     saveSoon();
-    return made;
+    return recorded;
   }
 
-  /** Say that this session is alive. While nothing can be sent, once is enough. */
+  /** Record that this session is alive. One unsent heartbeat is enough. */
   function heartbeat() {
-    const waiting = new Set(session.unsent);
-    if (document?.hidden || session.events.some(({ id, event }) => event === "heartbeat" && waiting.has(id))) return;
+    const unsent = new Set(session.unsent);
+    if (document?.hidden || session.events.some(({ id, event }) => event === "heartbeat" && unsent.has(id))) return;
     record("heartbeat");
   }
 
   function batches() {
-    const waiting = new Set(session.unsent);
+    const unsent = new Set(session.unsent);
     return toBatches(
-      session.events.filter(({ id }) => waiting.has(id)),
+      session.events.filter(({ id }) => unsent.has(id)),
       // dropped: of this session so far, so that sending it twice does not count it twice
       { clientId, sessionId: session.id, sentAt: new Date().toISOString(), dropped: session.dropped },
     );
@@ -143,17 +143,17 @@ export function createTelemetry({
       const timeout = new AbortController();
       const deadline = setTimeout(() => timeout.abort(), FETCH_TIMEOUT);
       try {
-        const response = await fetch(/** @type {string} */ (sending), {
+        const response = await fetch(/** @type {string} */ (intake), {
           method: "POST",
           headers: { "Content-Type": "text/plain;charset=UTF-8" }, // as a beacon: no preflight from other origins
           body,
           keepalive: true,
           signal: timeout.signal,
         });
-        if (response.status === 404 || response.status === 405) sending = null; // nobody takes telemetry here
-        else if (response.status === 400 || response.status === 413) session.dropped += ids.length; // nor ever will
+        if (response.status === 404 || response.status === 405) intake = null; // no intake at this address
+        else if (response.status === 400 || response.status === 413) session.dropped += ids.length; // refused for good
         else if (!response.ok) throw new Error(`telemetry answered ${response.status}`);
-        if (sending === null) return;
+        if (intake === null) return;
         acknowledge(ids);
         failures = 0;
       } catch {
@@ -170,19 +170,19 @@ export function createTelemetry({
    * @returns {Promise<void>}
    */
   function flush() {
-    if (!sending || session.unsent.length === 0 || navigator?.onLine === false) return Promise.resolve();
+    if (!intake || session.unsent.length === 0 || navigator?.onLine === false) return Promise.resolve();
     inFlight ??= send().finally(() => {
       inFlight = null;
     });
     return inFlight;
   }
 
-  /** The page may never come back: hand over what is unsent. It stays unsent, for a beacon has no answer. */
+  /** Send unsent events as beacons, since the page may never come back. They stay unsent: a beacon has no answer. */
   function beacon() {
     save();
-    if (!sending) return;
+    if (!intake) return;
     for (const { body } of batches()) {
-      if (!navigator?.sendBeacon?.(sending, body)) return; // a string goes as text/plain
+      if (!navigator?.sendBeacon?.(intake, body)) return; // a string goes as text/plain
     }
   }
 
@@ -190,11 +190,11 @@ export function createTelemetry({
     const delay = Math.min(flushInterval * 2 ** failures, Math.max(flushInterval, FLUSH_INTERVAL_MAX));
     timer = setTimeout(async () => {
       await flush();
-      if (!ending.signal.aborted) schedule();
+      if (!lifetime.signal.aborted) schedule();
     }, delay);
   }
 
-  /** The array of the runbook's `telemetry-buffer.json`. */
+  /** Return the array of the runbook's `telemetry-buffer.json`. */
   function exportEvents() {
     return session.events.map((event) => ({ ...event }));
   }
@@ -215,16 +215,16 @@ export function createTelemetry({
       ["error", "console_error"],
     ]).map(([method, event]) => {
       const original = console[method];
-      let inside = false; // recording must not record itself
+      let recording = false; // what `record` logs is not recorded
       /** @param {unknown[]} values */
       function hook(...values) {
         original.apply(console, values);
-        if (inside) return;
-        inside = true;
+        if (recording) return;
+        recording = true;
         try {
           record(event, { detail: values.map((value) => truncate(value) ?? String(value)).join(" ") });
         } finally {
-          inside = false;
+          recording = false;
         }
       }
       console[method] = hook;
@@ -235,7 +235,7 @@ export function createTelemetry({
     return () => hooks.forEach((unhook) => unhook());
   }
 
-  const listening = { signal: ending.signal };
+  const listening = { signal: lifetime.signal };
   events.addEventListener(
     "error",
     (event) => {
@@ -257,7 +257,7 @@ export function createTelemetry({
   document?.addEventListener("visibilitychange", () => (document.hidden ? beacon() : heartbeat()), listening);
   const unhookConsole = consoleHooks ? hookConsole() : () => {};
   heartbeat();
-  const beating = setInterval(heartbeat, heartbeatInterval);
+  const heartbeatTimer = setInterval(heartbeat, heartbeatInterval);
   schedule();
 
   return {
@@ -272,9 +272,9 @@ export function createTelemetry({
     download,
     stop() {
       save();
-      ending.abort();
+      lifetime.abort();
       clearTimeout(timer);
-      clearInterval(beating);
+      clearInterval(heartbeatTimer);
       unhookConsole();
     },
   };

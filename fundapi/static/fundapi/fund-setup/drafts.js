@@ -1,12 +1,12 @@
 /**
- * Where the draft of a fund lives in this browser: in the layout that the rollout chooses (`layouts.js`).
+ * The draft of a fund in this browser's storage, in the layout that the rollout chooses (`layouts.js`).
  *
- * Beside it, by either layout's key: `…:unreadable:<time>` is a draft that could not be read, `…:aside:<time>` the older
- * of two that differed. Neither is ever deleted here. `fundSetup:<user>` is another user's legacy draft, until they
- * return.
+ * Beside it, by either layout's key: `…:unreadable:<time>` is a draft that could not be read, `…:aside:<time>` the
+ * older of two that differed. This module never deletes either. `fundSetup:<user>` is another user's legacy draft,
+ * until that user returns.
  *
- * A draft is one entry, so writing it is atomic. When the browser does not take it (full, blocked) it goes to
- * sessionStorage, which survives a reload, else to the page's memory. The highest `revision` is the newest, wherever.
+ * A draft is one entry, so writing it is atomic. Where localStorage is full or blocked, the draft goes to
+ * sessionStorage, which survives a reload, else to the page's memory. The highest `revision` is the newest.
  */
 
 import { LEGACY, fundStore, sameFields } from "./layouts.js";
@@ -18,11 +18,11 @@ import { oneTabAtATime } from "./locks.js";
 
 /** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">} StorageLike */
 
-/** @typedef {{name: "browser" | "tab" | "page", storage: StorageLike}} Place */
+/** @typedef {{name: "browser" | "tab" | "page", storage: StorageLike}} Area */
 
-/** @typedef {{place: Place, layout: Layout, draft: Draft}} Entry */
+/** @typedef {{area: Area, layout: Layout, draft: Draft}} Entry */
 
-/** A Storage for a page that has none. @implements {StorageLike} */
+/** Storage in the page's memory. @implements {StorageLike} */
 class Memory {
   /** @type {Map<string, string>} */ #items = new Map();
   get length() {
@@ -61,15 +61,16 @@ export class Drafts {
   #report;
   #legacy = LEGACY;
   #fundStore;
-  /** @type {Place[]} best first */ #places;
-  /** @type {Map<string, string>} texts that could not be put by, and their keys: not written over */ #untouchable = new Map();
+  /** @type {Area[]} best first */ #areas;
+  /** @type {Map<string, string>} texts that could not be set aside, with their keys; never overwritten */
+  #protected = new Map();
   #revision = 0;
 
-  /** Where the rollout wants the draft. */
+  /** The layout that the rollout chooses. */
   active = LEGACY;
 
-  /** Where the last save went: `browser` is as it should be, `tab` ends with the tab, `page` with the page. */
-  keptIn = /** @type {Place["name"]} */ ("browser");
+  /** The area of the last save: `browser` lasts, `tab` ends with the tab, `page` with the page. */
+  keptIn = /** @type {Area["name"]} */ ("browser");
 
   /** @param {Options} options */
   constructor({ owner, local, session, locks, report }) {
@@ -77,27 +78,27 @@ export class Drafts {
     this.#fundStore = fundStore(owner);
     this.#locks = locks;
     this.#report = report;
-    this.#places = [];
-    if (local) this.#places.push({ name: "browser", storage: local });
-    if (session) this.#places.push({ name: "tab", storage: session });
-    this.#places.push({ name: "page", storage: new Memory() });
+    this.#areas = [];
+    if (local) this.#areas.push({ name: "browser", storage: local });
+    if (session) this.#areas.push({ name: "tab", storage: session });
+    this.#areas.push({ name: "page", storage: new Memory() });
     if (!local) this.keptIn = session ? "tab" : "page";
   }
 
   /**
-   * Keep the draft where the rollout wants it, and bring along what is in the other layout. Never rejects for what
-   * storage does: then the draft stays readable where it was, and `keptIn` says where new versions go.
+   * Use the layout that the rollout chooses, and migrate a draft of the other one. Does not reject when storage fails:
+   * the draft then stays readable where it was, and `keptIn` names the area of new versions.
    * @param {boolean} inFundStore
    * @returns {Promise<void>}
    */
   async use(inFundStore) {
-    this.active = inFundStore ? this.#fundStore : this.#legacy; // at once: what is typed meanwhile is newer
-    const local = this.#places.find(({ name }) => name === "browser")?.storage ?? null;
+    this.active = inFundStore ? this.#fundStore : this.#legacy; // before the wait: what is typed meanwhile is newer
+    const local = this.#areas.find(({ name }) => name === "browser")?.storage ?? null;
     await oneTabAtATime({ locks: this.#locks, storage: local }, () => this.#migrate());
   }
 
   /**
-   * The newest draft of this user, wherever it is.
+   * Return the newest draft of this user, from any area and layout.
    * @returns {Draft | null}
    */
   newest() {
@@ -105,30 +106,30 @@ export class Drafts {
   }
 
   /**
-   * Keep a draft.
+   * Save a draft.
    * @param {Draft} draft
-   * @returns {Draft} as it was kept
+   * @returns {Draft} as it was saved
    */
   save(draft) {
     this.#revision = Math.max(this.#revision, draft.revision) + 1;
-    const kept = { ...draft, owner: this.#owner, revision: this.#revision, savedAt: Date.now() };
-    const text = this.active.write(kept);
-    const place = this.#places.find((candidate) => this.#write(candidate, text));
-    this.keptIn = place?.name ?? "page";
-    const worse = this.#places.slice(this.#places.findIndex((candidate) => candidate === place) + 1);
+    const saved = { ...draft, owner: this.#owner, revision: this.#revision, savedAt: Date.now() };
+    const text = this.active.write(saved);
+    const area = this.#areas.find((candidate) => this.#write(candidate, text));
+    this.keptIn = area?.name ?? "page";
+    const worse = this.#areas.slice(this.#areas.findIndex((candidate) => candidate === area) + 1);
     for (const { storage } of worse) {
-      for (const { key } of this.#layouts) attempt(() => storage.removeItem(key));
+      for (const { key } of this.#layouts) ignoringErrors(() => storage.removeItem(key));
     }
-    return kept;
+    return saved;
   }
 
-  /** Forget the draft: it became a fund, and the person starts another. */
+  /** Remove the draft, which became a fund: the person starts another. */
   clear() {
-    for (const { place, layout } of this.#entries()) attempt(() => place.storage.removeItem(layout.key));
+    for (const { area, layout } of this.#entries()) ignoringErrors(() => area.storage.removeItem(layout.key));
   }
 
   /**
-   * Is this the key of a draft, such as a `storage` event names?
+   * Return whether a `storage` event's key is a draft's.
    * @param {string | null} key null: all of storage was cleared
    */
   owns(key) {
@@ -136,18 +137,18 @@ export class Drafts {
   }
 
   /**
-   * Drafts that could not be read, as they were found.
+   * Return the texts of drafts that could not be read.
    * @returns {{key: string, text: string}[]} the newest first
    */
   unreadable() {
-    const found = this.#places.flatMap(({ storage }) => {
-      const keys = attempt(() => Array.from({ length: storage.length }, (_, index) => storage.key(index) ?? "")) ?? [];
-      return keys
+    const setAside = this.#areas.flatMap(({ storage }) => {
+      const keys = ignoringErrors(() => Array.from({ length: storage.length }, (_, index) => storage.key(index) ?? ""));
+      return (keys ?? [])
         .filter((key) => this.#layouts.some((layout) => key.startsWith(`${layout.key}:unreadable:`)))
         .map((key) => ({ key, text: storage.getItem(key) ?? "" }));
     });
-    const left = [...this.#untouchable].filter(([text]) => !this.#isReadable(text));
-    return [...left.map(([text, key]) => ({ key, text })), ...found.sort((a, b) => (a.key < b.key ? 1 : -1))];
+    const inPlace = [...this.#protected].filter(([text]) => !this.#isReadable(text));
+    return [...inPlace.map(([text, key]) => ({ key, text })), ...setAside.sort((a, b) => (a.key < b.key ? 1 : -1))];
   }
 
   get #layouts() {
@@ -155,18 +156,18 @@ export class Drafts {
   }
 
   /**
-   * Every draft of this user that can be read, the newest first.
+   * Return every draft of this user that can be read, the newest first.
    * @returns {Entry[]}
    */
   #entries() {
     /** @type {Entry[]} */ const entries = [];
-    for (const place of this.#places) {
+    for (const area of this.#areas) {
       for (const layout of this.#layouts) {
-        const draft = attempt(() => {
-          const text = place.storage.getItem(layout.key);
+        const draft = ignoringErrors(() => {
+          const text = area.storage.getItem(layout.key);
           return text === null ? null : layout.read(text);
         });
-        if (draft && (draft.owner === null || draft.owner === this.#owner)) entries.push({ place, layout, draft });
+        if (draft && (draft.owner === null || draft.owner === this.#owner)) entries.push({ area, layout, draft });
       }
     }
     entries.sort((a, b) => b.draft.revision - a.draft.revision || b.draft.savedAt - a.draft.savedAt);
@@ -175,28 +176,28 @@ export class Drafts {
   }
 
   /**
-   * @param {Place} place
+   * @param {Area} area
    * @param {string} text
-   * @returns {boolean} whether it is there now
+   * @returns {boolean} whether storage has it now
    */
   #write({ storage }, text) {
     const { key } = this.active;
-    const foreign = attempt(() => {
-      const there = storage.getItem(key);
-      return there !== null && this.#untouchable.has(there);
+    const isProtected = ignoringErrors(() => {
+      const stored = storage.getItem(key);
+      return stored !== null && this.#protected.has(stored);
     });
-    if (foreign) return false;
-    return attempt(() => {
+    if (isProtected) return false;
+    return ignoringErrors(() => {
       storage.setItem(key, text);
       return storage.getItem(key) === text;
     }) ?? false;
   }
 
-  /** Runs in one tab at a time. Everything in it is synchronous: between its lines no other script runs. */
+  /** Migrate; in one tab at a time. All of it is synchronous, so no other script runs in between. */
   #migrate() {
-    for (const place of this.#places) {
-      for (const layout of this.#layouts) this.#setAsideUnreadable(place, layout);
-      this.#exchangeUsers(place);
+    for (const area of this.#areas) {
+      for (const layout of this.#layouts) this.#setAsideUnreadable(area, layout);
+      this.#swapUsers(area);
     }
     const entries = this.#entries();
     const [newest] = entries;
@@ -207,98 +208,100 @@ export class Drafts {
       const detail = { from: newest.layout.name, to: active.name };
       if (!this.#move(newest)) {
         this.#report("migration_failed", { ...detail, reason: "storage" });
-        this.save(newest.draft); // to the tab or the page; what is stored stays where it was
+        this.save(newest.draft); // in the tab or the page; the stored draft stays where it was
         return;
       }
       this.#report("migration_succeeded", detail);
     }
     for (const entry of entries) {
       if (entry.layout === active) continue;
-      if (sameFields(entry.draft.fields, newest.draft.fields) || this.#keepAside(entry)) {
-        attempt(() => entry.place.storage.removeItem(entry.layout.key));
+      if (sameFields(entry.draft.fields, newest.draft.fields) || this.#setAside(entry)) {
+        ignoringErrors(() => entry.area.storage.removeItem(entry.layout.key));
       }
     }
   }
 
   /**
-   * Write a draft in the active layout. Where there is no room for two copies, the old one makes room, and comes back
-   * if that was not enough.
+   * Write a draft in the active layout. Where there is no room for two copies, the old one is removed first, and
+   * restored if there is still no room.
    * @param {Entry} entry
    * @returns {boolean}
    */
-  #move({ place, layout, draft }) {
+  #move({ area, layout, draft }) {
     const text = this.active.write({ ...draft, owner: this.#owner });
-    const best = this.#places.find((candidate) => this.#write(candidate, text));
-    if (best && this.#places.indexOf(best) <= this.#places.indexOf(place)) {
+    const best = this.#areas.find((candidate) => this.#write(candidate, text));
+    if (best && this.#areas.indexOf(best) <= this.#areas.indexOf(area)) {
       this.keptIn = best.name;
       return true;
     }
-    if (best) attempt(() => best.storage.removeItem(this.active.key)); // worse than where it is
-    const before = attempt(() => place.storage.getItem(layout.key)) ?? null;
+    if (best) ignoringErrors(() => best.storage.removeItem(this.active.key)); // a worse area than the draft's
+    const before = ignoringErrors(() => area.storage.getItem(layout.key)) ?? null;
     if (before === null) return false;
-    attempt(() => place.storage.removeItem(layout.key));
-    if (this.#write(place, text)) {
-      this.keptIn = place.name;
+    ignoringErrors(() => area.storage.removeItem(layout.key));
+    if (this.#write(area, text)) {
+      this.keptIn = area.name;
       return true;
     }
-    attempt(() => place.storage.setItem(layout.key, before));
+    ignoringErrors(() => area.storage.setItem(layout.key, before));
     return false;
   }
 
   /**
+   * Keep the older of two drafts that differ, under a key of its own.
    * @param {Entry} entry
-   * @returns {boolean | undefined} whether it is there now
+   * @returns {boolean | undefined} whether storage has it now
    */
-  #keepAside({ place, layout, draft }) {
-    return attempt(() => {
-      place.storage.setItem(`${layout.key}:aside:${Date.now()}`, layout.write(draft));
+  #setAside({ area, layout, draft }) {
+    return ignoringErrors(() => {
+      area.storage.setItem(`${layout.key}:aside:${Date.now()}`, layout.write(draft));
       return true;
     });
   }
 
   /** @param {string} text */
   #isReadable(text) {
-    return this.#layouts.some((layout) => attempt(() => layout.read(text)));
+    return this.#layouts.some((layout) => ignoringErrors(() => layout.read(text)));
   }
 
   /**
-   * @param {Place} place
+   * Move a draft that cannot be read to a key of its own, and report it.
+   * @param {Area} area
    * @param {Layout} layout
    */
   #setAsideUnreadable({ storage }, layout) {
-    const text = attempt(() => storage.getItem(layout.key)) ?? null;
-    if (text === null || this.#untouchable.has(text) || attempt(() => layout.read(text))) return;
-    const aside = `${layout.key}:unreadable:${Date.now()}`;
-    const kept = attempt(() => {
-      storage.setItem(aside, text);
-      return storage.getItem(aside) === text;
+    const text = ignoringErrors(() => storage.getItem(layout.key)) ?? null;
+    if (text === null || this.#protected.has(text) || ignoringErrors(() => layout.read(text))) return;
+    const key = `${layout.key}:unreadable:${Date.now()}`;
+    const moved = ignoringErrors(() => {
+      storage.setItem(key, text);
+      return storage.getItem(key) === text;
     });
-    if (kept) attempt(() => storage.removeItem(layout.key));
-    else this.#untouchable.set(text, layout.key);
-    const moving = layout !== this.active;
+    if (moved) ignoringErrors(() => storage.removeItem(layout.key));
+    else this.#protected.set(text, layout.key);
+    const migrating = layout !== this.active;
     const detail = { from: layout.name, to: this.active.name, reason: "unreadable", length: text.length };
-    this.#report(moving ? "migration_failed" : "validation_error", detail);
+    this.#report(migrating ? "migration_failed" : "validation_error", detail);
   }
 
   /**
-   * The legacy layout has room for one user: put another's draft by, and fetch ours.
-   * @param {Place} place
+   * Set another user's legacy draft aside, and restore this user's: the legacy layout has room for one.
+   * @param {Area} area
    */
-  #exchangeUsers({ storage }) {
+  #swapUsers({ storage }) {
     const { key } = this.#legacy;
-    const theirs = attempt(() => storage.getItem(key)) ?? null;
-    const owner = theirs === null ? null : (attempt(() => this.#legacy.read(theirs))?.owner ?? null);
+    const theirs = ignoringErrors(() => storage.getItem(key)) ?? null;
+    const owner = theirs === null ? null : (ignoringErrors(() => this.#legacy.read(theirs))?.owner ?? null);
     if (theirs !== null && owner !== null && owner !== this.#owner) {
-      const put = attempt(() => {
+      const moved = ignoringErrors(() => {
         storage.setItem(`${key}:${owner}`, theirs);
         storage.removeItem(key);
         return true;
       });
-      if (!put) this.#untouchable.set(theirs, key);
+      if (!moved) this.#protected.set(theirs, key);
     }
-    const ours = attempt(() => storage.getItem(`${key}:${this.#owner}`)) ?? null;
-    if (ours === null || attempt(() => storage.getItem(key)) !== null) return;
-    attempt(() => {
+    const ours = ignoringErrors(() => storage.getItem(`${key}:${this.#owner}`)) ?? null;
+    if (ours === null || ignoringErrors(() => storage.getItem(key)) !== null) return;
+    ignoringErrors(() => {
       storage.setItem(key, ours);
       storage.removeItem(`${key}:${this.#owner}`);
     });
@@ -308,9 +311,9 @@ export class Drafts {
 /**
  * @template T
  * @param {() => T} work
- * @returns {T | undefined} undefined when it threw
+ * @returns {T | undefined} undefined when storage threw
  */
-function attempt(work) {
+function ignoringErrors(work) {
   try {
     return work();
   } catch {

@@ -1,9 +1,8 @@
 /**
- * The form of /fund-setup and the messages around it: reads what is typed, shows a draft. Only this module knows the
- * page's elements.
+ * The form of /fund-setup and the messages around it. Only this module knows the page's elements.
  */
 
-import { sayDollars, sayLarge } from "./fund.js";
+import { formatDollars, largeInWords } from "./fund.js";
 import { FIELDS } from "./layouts.js";
 import { DAMAGED, KEPT_IN, OUTCOMES, describe } from "./messages.js";
 
@@ -41,18 +40,18 @@ export function csrfField() {
 
 // --- Messages -------------------------------------------------------------------------------------------------
 
-/** @param {string} text what is going on; announced politely */
-export function say(text) {
+/** @param {string} text progress; a screen reader announces it after what it reads */
+export function announce(text) {
   if (element("status").textContent !== text) element("status").textContent = text;
 }
 
 /**
- * What the person must know and do something about; announced at once.
- * @param {string} text empty: nothing any more
- * @param {HTMLElement[]} [ways] links and buttons
+ * Show what the person must act on; a screen reader announces it at once.
+ * @param {string} text empty: remove the alert
+ * @param {HTMLElement[]} [more] links, buttons, a list
  */
-export function warn(text, ways = []) {
-  element("alert").replaceChildren(...(text ? [notice("problem", text, ways)] : []));
+export function showAlert(text, more = []) {
+  element("alert").replaceChildren(...(text ? [notice("problem", text, more)] : []));
 }
 
 /**
@@ -63,9 +62,9 @@ export function warn(text, ways = []) {
 function notice(kind, text, more = []) {
   const box = document.createElement("div");
   box.className = `notice ${kind}`;
-  const words = document.createElement("p");
-  words.textContent = text;
-  box.append(words, ...more);
+  const paragraph = document.createElement("p");
+  paragraph.textContent = text;
+  box.append(paragraph, ...more);
   return box;
 }
 
@@ -75,12 +74,12 @@ function notice(kind, text, more = []) {
  * @param {() => void} action
  */
 export function button(text, className, action) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.className = className;
-  made.textContent = text;
-  made.addEventListener("click", action);
-  return made;
+  const element = document.createElement("button");
+  element.type = "button";
+  element.className = className;
+  element.textContent = text;
+  element.addEventListener("click", action);
+  return element;
 }
 
 /**
@@ -88,14 +87,14 @@ export function button(text, className, action) {
  * @param {string} href
  */
 export function link(text, href) {
-  const made = document.createElement("a");
-  made.href = href;
-  made.textContent = text;
-  return made;
+  const element = document.createElement("a");
+  element.href = href;
+  element.textContent = text;
+  return element;
 }
 
 /**
- * Rows of a description list; those without a value are left out.
+ * Return the rows of a description list; a term without a value has none.
  * @param {[string, string][]} pairs
  * @returns {HTMLElement[]}
  */
@@ -121,7 +120,7 @@ export function descriptionList(pairs) {
 // --- The draft ------------------------------------------------------------------------------------------------
 
 /**
- * Say what is unusual about the draft.
+ * Show where the draft is kept, and a draft that could not be read.
  * @param {Draft} draft
  * @param {keyof typeof KEPT_IN} keptIn
  * @param {{key: string, text: string} | undefined} damaged the newest draft that could not be read
@@ -142,44 +141,44 @@ export function renderNotes(draft, keptIn, damaged) {
  * @param {string} text
  */
 function details(label, text) {
-  const made = document.createElement("details");
+  const box = document.createElement("details");
   const summary = document.createElement("summary");
   summary.textContent = label;
   const body = document.createElement("pre");
   body.tabIndex = 0;
   body.textContent = text;
-  made.append(summary, body);
-  return made;
+  box.append(summary, body);
+  return box;
 }
 
 /**
- * Mark the fields that are wrong.
+ * Mark the fields that have errors.
  * @param {Errors} errors
  * @returns {HTMLInputElement | undefined} the first of them
  */
 export function renderErrors(errors) {
   for (const field of FIELDS) {
-    const words = errors[field] ?? "";
+    const error = errors[field] ?? "";
     const line = element(`${field}-error`);
-    line.textContent = words;
-    line.hidden = !words;
-    line.closest(".field")?.classList.toggle("wrong", Boolean(words));
-    if (words) inputs[field].setAttribute("aria-invalid", "true");
+    line.textContent = error;
+    line.hidden = !error;
+    line.closest(".field")?.classList.toggle("wrong", Boolean(error));
+    if (error) inputs[field].setAttribute("aria-invalid", "true");
     else inputs[field].removeAttribute("aria-invalid");
   }
   const first = FIELDS.find((field) => errors[field]);
   return first && inputs[first];
 }
 
-/** Repeat the size in words, against a zero too many. */
+/** Show the size in dollars and in words, against a zero too many. */
 export function renderSize() {
-  const dollars = sayDollars(inputs.size.value);
-  const large = sayLarge(inputs.size.value);
+  const dollars = formatDollars(inputs.size.value);
+  const large = largeInWords(inputs.size.value);
   element("size-said").textContent = dollars && large ? `${dollars} (${large})` : dollars;
 }
 
 /**
- * Show the fields of a draft, and whether they can be changed. What is typed is never overwritten by what is older.
+ * Show the fields of a draft, and whether they can be changed.
  * @param {Draft} draft
  */
 export function renderFields({ fields, submission }) {
@@ -199,7 +198,7 @@ export function renderFields({ fields, submission }) {
 }
 
 /**
- * A bar moves while a request may be on its way, and not while we only wait.
+ * Show a bar while a request is on its way, and none during a pause.
  * @param {Draft} draft
  * @param {boolean} moving
  */
@@ -210,7 +209,7 @@ export function renderProgress({ submission }, moving) {
 }
 
 /**
- * Show what became of a draft that was sent.
+ * Show the outcome of a draft that was sent.
  * @param {Draft} draft
  * @param {{review: () => void, createAsNew: () => void, startAnother: () => void}} actions
  * @param {() => Promise<[string, string][]>} newestFunds to compare a conflict with
@@ -246,7 +245,7 @@ export function renderOutcome({ fields, nonce, submission }, actions, newestFund
   }
 }
 
-/** @param {"outcome-title" | "alert"} id where the person reads on */
+/** @param {"outcome-title" | "alert"} id */
 export function focus(id) {
   element(id).focus();
 }

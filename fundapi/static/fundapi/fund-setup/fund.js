@@ -1,11 +1,12 @@
 /**
- * A fund as a person types it, and as the API takes it. Pure; numbers are texts from the keyboard to the wire, so that
- * 999999999999999999.99 dollars arrive as 999999999999999999.99 dollars. The rules are `fundapi/api/serializers.py`'s.
+ * A fund as a person types it, and as the API takes it. Numbers stay texts from the keyboard to the wire, so that
+ * 999999999999999999.99 dollars arrive as 999999999999999999.99 dollars. The rules are those of
+ * `fundapi/api/serializers.py`.
  */
 
 /** @typedef {import("./layouts.js").Fields} Fields */
 /** @typedef {keyof Fields} Field */
-/** @typedef {Partial<Record<Field, string>>} Errors what is wrong, in words, by field */
+/** @typedef {Partial<Record<Field, string>>} Errors texts by field */
 
 const NAME_LENGTH = 200; // characters
 const MODEL_VERSION_LENGTH = 50; // characters
@@ -13,11 +14,11 @@ const SIZE_DIGITS = 18; // before the point
 const PERCENT_PLACES = 4; // the API keeps six of the ratio
 const YEARS = /** @type {const} */ ([2000, 2100]);
 
-/** What the API calls wrong, for the few things that it alone can know. Everything else is said by `check`. */
-const SERVER_WORDS = /** @type {Record<string, string>} */ ({
-  required: "This is needed.",
-  blank: "This is needed.",
-  null: "This is needed.",
+/** Texts for the codes that only the API can find. `validate` has the others. */
+const SERVER_ERRORS = /** @type {Record<string, string>} */ ({
+  required: "This field is required.",
+  blank: "This field is required.",
+  null: "This field is required.",
   null_characters_not_allowed: "This contains a character that cannot be stored. Type it again.",
   surrogate_characters_not_allowed: "This contains a character that cannot be stored. Type it again.",
 });
@@ -38,7 +39,7 @@ export function readNumber(text) {
 }
 
 /**
- * A percentage as a ratio, by moving the point: 2 → 0.02, 12.5 → 0.125.
+ * Return a percentage as a ratio, by moving the point: 2 → 0.02, 12.5 → 0.125.
  * @param {string} percent from `readNumber`
  * @returns {string}
  */
@@ -61,9 +62,9 @@ function characters(text) {
 /**
  * @param {string} text
  * @param {string} example
- * @returns {string | null} what is wrong
+ * @returns {string | null}
  */
-function notANumber(text, example) {
+function numberError(text, example) {
   if (text.trim() === "") return `Enter a number, such as ${example}.`;
   if (/^\s*[-−–]/u.test(text)) return "This cannot be less than 0.";
   if (readNumber(text) !== null) return null;
@@ -79,9 +80,9 @@ function notANumber(text, example) {
  * @param {string} example
  * @returns {string | null}
  */
-function wrongPercent(text, most, example) {
-  const wrong = notANumber(text, example);
-  if (wrong) return wrong;
+function percentError(text, most, example) {
+  const error = numberError(text, example);
+  if (error) return error;
   const percent = /** @type {string} */ (readNumber(text));
   const [whole = "", fraction = ""] = percent.split(".");
   if (whole.length > 3 || Number(whole) > most || (Number(whole) === most && fraction)) {
@@ -91,52 +92,52 @@ function wrongPercent(text, most, example) {
 }
 
 /**
- * What a person must correct before this can be sent.
+ * Return what the person must correct before the fund can be sent.
  * @param {Fields} fields
  * @returns {Errors} in the order of the form
  */
-export function check(fields) {
+export function validate(fields) {
   /** @type {Record<Field, string | null>} */
-  const wrong = {
-    name: wrongName(fields.name),
-    size: wrongSize(fields.size),
-    managementFee: wrongPercent(fields.managementFee, 10, "2 or 1.75"),
-    carryPercentage: wrongPercent(fields.carryPercentage, 50, "20"),
-    vintageYear: wrongYear(fields.vintageYear),
+  const errors = {
+    name: nameError(fields.name),
+    size: sizeError(fields.size),
+    managementFee: percentError(fields.managementFee, 10, "2 or 1.75"),
+    carryPercentage: percentError(fields.carryPercentage, 50, "20"),
+    vintageYear: yearError(fields.vintageYear),
     modelVersion:
       characters(fields.modelVersion.trim()) > MODEL_VERSION_LENGTH
         ? `This has ${characters(fields.modelVersion.trim())} characters; at most ${MODEL_VERSION_LENGTH} are kept.`
         : null,
   };
-  return Object.fromEntries(Object.entries(wrong).filter(([, words]) => words !== null));
+  return Object.fromEntries(Object.entries(errors).filter(([, error]) => error !== null));
 }
 
 /** @param {string} text */
-function wrongName(text) {
+function nameError(text) {
   const length = characters(text.trim());
   if (length === 0) return "Give the fund a name.";
   return length > NAME_LENGTH ? `The name has ${length} characters; at most ${NAME_LENGTH} are kept.` : null;
 }
 
 /** @param {string} text */
-function wrongSize(text) {
-  const wrong = notANumber(text, "250,000,000");
-  if (wrong) return wrong;
+function sizeError(text) {
+  const error = numberError(text, "250,000,000");
+  if (error) return error;
   const size = /** @type {string} */ (readNumber(text));
   if (places(size) > 2) return "Dollars have at most two decimals: round it to cents.";
   return (size.split(".")[0] ?? "").length > SIZE_DIGITS ? "This is more than can be kept: 18 digits at most." : null;
 }
 
 /** @param {string} text */
-function wrongYear(text) {
+function yearError(text) {
   const [from, to] = YEARS;
   if (/^\d{4}$/.test(text.trim()) && Number(text) >= from && Number(text) <= to) return null;
   return `Enter a year from ${from} to ${to}.`;
 }
 
 /**
- * The body of `POST /api/funds`. A number is the text that was typed, never a float.
- * @param {Fields} fields that `check` finds nothing wrong with
+ * Return the body of `POST /api/funds`. A number is the text that was typed, never a float.
+ * @param {Fields} fields without errors by `validate`
  * @returns {string} JSON
  */
 export function toJson(fields) {
@@ -154,11 +155,11 @@ export function toJson(fields) {
 }
 
 /**
- * Dollars as people read them: `$250,000,000`, `$1,250,000.50`.
+ * Format dollars as people read them: `$250,000,000`, `$1,250,000.50`.
  * @param {string} text as typed
  * @returns {string} empty when it is no number
  */
-export function sayDollars(text) {
+export function formatDollars(text) {
   const number = readNumber(text);
   if (number === null) return "";
   const [whole = "", fraction = ""] = number.split(".");
@@ -167,11 +168,11 @@ export function sayDollars(text) {
 }
 
 /**
- * Large numbers again in words, against a zero too many: `250 million`, `about 1.235 billion`.
+ * Repeat a large number in words, against a zero too many: `250 million`, `about 1.235 billion`.
  * @param {string} text as typed
  * @returns {string} empty below a million
  */
-export function sayLarge(text) {
+export function largeInWords(text) {
   const whole = readNumber(text)?.split(".")[0] ?? "";
   const [zeros, word] =
     whole.length > 15 ? [15, "quadrillion"]
@@ -186,16 +187,16 @@ export function sayLarge(text) {
 }
 
 /**
- * The server's validation errors in this form's words.
+ * Return the server's validation errors in the form's own texts.
  * @param {{field: string, code: string, detail: string}[]} errors
  * @param {Fields} fields as sent
  * @returns {Errors}
  */
 export function fromServer(errors, fields) {
-  const own = check(fields);
+  const own = validate(fields);
   return Object.fromEntries(
     errors
       .filter(({ field }) => field in fields)
-      .map(({ field, code, detail }) => [field, own[/** @type {Field} */ (field)] ?? SERVER_WORDS[code] ?? detail]),
+      .map(({ field, code, detail }) => [field, own[/** @type {Field} */ (field)] ?? SERVER_ERRORS[code] ?? detail]),
   );
 }

@@ -19,7 +19,7 @@ export const FIELDS = /** @type {const} */ ([
 /** @typedef {Record<(typeof FIELDS)[number], string>} Fields as typed */
 
 /**
- * What was sent of a draft, and what came of it.
+ * The request that a draft became, and its outcome.
  * @typedef {object} Submission
  * @property {"pending" | "created" | "replayed" | "conflict"} state
  * @property {string} body the JSON text: a reload sends the same bytes
@@ -30,19 +30,25 @@ export const FIELDS = /** @type {const} */ ([
 /**
  * @typedef {object} Draft
  * @property {Fields} fields
- * @property {string} nonce one for each draft: its idempotency key
+ * @property {string} nonce the draft's idempotency key
  * @property {number} revision grows with every save
  * @property {number} savedAt ms
  * @property {string | null} owner a user's id; null in drafts of earlier versions
  * @property {Submission | null} submission
  */
 
-/** @typedef {{name: "legacy" | "fund-store", key: string, write: (draft: Draft) => string, read: (text: string) => Draft}} Layout */
+/**
+ * @typedef {object} Layout
+ * @property {"legacy" | "fund-store"} name
+ * @property {string} key in storage
+ * @property {(draft: Draft) => string} write
+ * @property {(text: string) => Draft} read throws when it cannot
+ */
 
 const NONCE = /^[A-Za-z0-9_.:~-]{1,255}$/;
 const STATES = ["pending", "created", "replayed", "conflict"];
 
-/** @returns {string} */
+/** @returns {string} a random idempotency key */
 export function newNonce() {
   const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID() is for https alone
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -89,7 +95,7 @@ function readField(value) {
   if (value === undefined || value === null) return "";
   if (typeof value === "string") return value;
   if (typeof value === "number") return String(value);
-  throw new TypeError("a field is no text");
+  throw new TypeError("a field is not a text");
 }
 
 /**
@@ -107,7 +113,7 @@ function readSubmission(value) {
  */
 function parseObject(text) {
   const value = JSON.parse(text);
-  if (value === null || typeof value !== "object" || Array.isArray(value)) throw new TypeError("no object");
+  if (value === null || typeof value !== "object" || Array.isArray(value)) throw new TypeError("not an object");
   return value;
 }
 
@@ -118,7 +124,7 @@ export const LEGACY = {
   write: ({ fields, ...rest }) => JSON.stringify({ ...fields, ...rest }),
   read: (text) => {
     const blob = parseObject(text);
-    if (!FIELDS.some((field) => field in blob)) throw new TypeError("no field that we know");
+    if (!FIELDS.some((field) => field in blob)) throw new TypeError("none of the six fields");
     return readDraft(blob, blob);
   },
 };

@@ -6,16 +6,19 @@ import { newNonce } from "./layouts.js";
 
 /** @typedef {import("./drafts.js").StorageLike} StorageLike */
 
-/** @typedef {{request: (name: string, options: {signal?: AbortSignal}, work: () => unknown) => Promise<unknown>}} Locks */
+/**
+ * @typedef {object} Locks as `navigator.locks`
+ * @property {(name: string, options: {signal?: AbortSignal}, work: () => unknown) => Promise<unknown>} request
+ */
 
 const LOCK = "fundSetup:migration";
-const LOCK_WAIT = 3000; // ms; a migration takes one. Going ahead without the lock is safe, only reported twice
-const LEASE = 1000; // ms a tab that died may hold up the others, where the browser has no locks
-const SETTLE = 100; // ms until a write to localStorage is most likely seen by every tab: browsers promise nothing
+const LOCK_WAIT = 3000; // ms; a migration takes one. Without the lock it is safe, but reported twice
+const LEASE = 1000; // ms that a tab which died blocks the others, where the browser has no locks
+const SETTLE = 100; // ms until most likely every tab sees a write to localStorage: browsers promise nothing
 
 /**
- * Migrate while no other tab does: under a Web Lock, or with a lease in storage where the browser has none (plain
- * HTTP). After `LOCK_WAIT` the work goes ahead without.
+ * Run a migration while no other tab does: under a Web Lock, or with a lease in storage where the browser has no locks
+ * (plain HTTP). After `LOCK_WAIT` it runs without.
  * @template T
  * @param {{locks: Locks | null, storage: StorageLike | null}} by
  * @param {() => T | Promise<T>} work
@@ -50,34 +53,35 @@ export async function withLock(locks, name, work, wait) {
 }
 
 /**
+ * Run `work` with a lease: an entry in storage with the tab's name and a time.
  * @template T
  * @param {StorageLike | null} storage
  * @param {() => T | Promise<T>} work
  * @returns {Promise<T>}
  */
 async function withLease(storage, work) {
-  const me = newNonce();
+  const tab = newNonce();
   const holder = () => {
     const [by = "", until = "0"] = storage?.getItem(LOCK)?.split(" ") ?? [];
     return Number(until) > Date.now() ? by : "";
   };
   try {
-    for (const giveUp = Date.now() + LOCK_WAIT; Date.now() < giveUp; ) {
+    for (const deadline = Date.now() + LOCK_WAIT; Date.now() < deadline; ) {
       if (!holder()) {
-        storage?.setItem(LOCK, `${me} ${Date.now() + LEASE}`);
+        storage?.setItem(LOCK, `${tab} ${Date.now() + LEASE}`);
         await sleep(SETTLE);
-        if (holder() === me) break;
+        if (holder() === tab) break;
       }
       await sleep(SETTLE * (1 + Math.random()));
     }
   } catch {
-    // blocked or full: a migration is the same twice
+    // blocked or full: migrating twice does no harm
   }
   try {
     return await work();
   } finally {
     try {
-      if (holder() === me) storage?.removeItem(LOCK);
+      if (holder() === tab) storage?.removeItem(LOCK);
     } catch {
       // blocked: it was never stored
     }

@@ -1,12 +1,12 @@
 /**
- * The texts of /fund-setup: notes about a draft, waiting, failures and outcomes. Pure.
+ * The texts of /fund-setup: notes about a draft, reasons to wait, failures and outcomes.
  */
 
-import { sayDollars } from "./fund.js";
+import { formatDollars } from "./fund.js";
 
 /** @typedef {import("./layouts.js").Fields} Fields */
 
-/** By where the draft is kept. */
+/** Notes by the area that keeps the draft. */
 export const KEPT_IN = {
   browser: "",
   tab:
@@ -21,38 +21,39 @@ export const DAMAGED =
   "An earlier draft in this browser is damaged and could not be opened. We have kept it, so nothing is lost: " +
   "copy from it what you need, or ask support for help.";
 
-/** By the state of a submission. */
+/** Outcomes by the state of a submission. */
 export const OUTCOMES = {
   created: { title: "Fund created", text: "Your fund is set up." },
   replayed: {
     title: "Your fund was already created",
-    text: "We had received it the first time you sent it. You still have one fund, not two.",
+    text: "The first request had already created it. You have one fund, not two.",
   },
   conflict: {
     title: "You have already sent this draft with other details",
     text:
-      "A fund was created from this draft before, and then something in it was changed. So that no fund is created twice " +
-      "by accident, we have not created another one. Compare what you typed below with your newest funds. If this is " +
-      "meant to be a separate fund, create it as a new one.",
+      "A fund was created from this draft before, and then the draft was changed. We have not created a second fund. " +
+      "Compare what you typed below with your newest funds. If you mean a separate fund, create it as a new one.",
   },
 };
 
 /**
- * Why creating takes longer.
+ * Say why creating the fund takes longer.
  * @param {number} status of the last answer; 0: no answer
  * @param {string | undefined} code of its problem
  * @param {number | null} seconds until the next attempt
  * @param {{online: boolean, kept: boolean}} browser whether it is online, and keeps the draft when the page is closed
- * @returns {string} empty: nothing to say
+ * @returns {string} empty: the answer is no reason to wait
  */
 export function waitMessage(status, code, seconds, { online, kept }) {
   const when = seconds ? ` in ${Math.ceil(seconds)} seconds` : " in a moment";
   if (status === 0 && !online) {
     const leave = kept ? "You can close this page and come back." : "Keep this page open.";
-    return `You are offline. Your fund is queued in this browser, and is sent as soon as you are online again. ${leave}`;
+    return `You are offline. This browser sends your fund as soon as you are online again. ${leave}`;
   }
   if (status === 0) return `We cannot reach the server. Nothing is lost: we try again${when}.`;
-  if (status === 429) return `You have created many funds in a short time. Nothing is lost: we send this one again${when}.`;
+  if (status === 429) {
+    return `You have created many funds in a short time. Nothing is lost: we send this one again${when}.`;
+  }
   if (status === 409 && code === "idempotency_request_in_progress") {
     return "Your fund is still being created. We are waiting for the answer.";
   }
@@ -60,15 +61,15 @@ export function waitMessage(status, code, seconds, { online, kept }) {
 }
 
 /**
- * What a failure is to the person, and the way out of it.
+ * Explain a failure, and name the way out of it.
  * @param {{status: number, code: string, detail: string, errors: {field: string, detail: string}[]} | null} problem
- *   null: no answer of the server, but an error of this page
+ *   null: an error of this page, not of the server
  * @param {Fields} fields as sent
  * @returns {{text: string, way?: "sign-in" | "reload"}}
  */
 export function failureMessage(problem, fields) {
   if (!problem) {
-    return { text: "Something went wrong on this page. Your draft is kept. Reload the page, then try again." };
+    return { text: "This page has failed. Your draft is kept. Reload the page, then try again." };
   }
   const { status, code, detail, errors } = problem;
   if (code === "validation_error") {
@@ -84,41 +85,50 @@ export function failureMessage(problem, fields) {
   }
   if (status === 403 && /csrf/i.test(detail)) {
     return {
-      text: "This page has been open for too long, so the fund was not created. Your draft is kept. Reload the page, then create it.",
+      text:
+        "This page has been open for too long, so the fund was not created. Your draft is kept. " +
+        "Reload the page, then create it.",
       way: "reload",
     };
   }
   if (status === 403) {
     return {
-      text: "You may not create funds, so this one was not created. Your draft is kept. Ask your administrator for the permission “Can add fund”.",
+      text:
+        "You may not create funds, so this one was not created. Your draft is kept. " +
+        "Ask your administrator for the permission “Can add fund”.",
     };
   }
   if (status === 413) {
     return {
-      text: "This is too large to send, so the fund was not created. Your draft is kept. Shorten the name or the model version, then create it.",
+      text:
+        "The fund is too large to send, so it was not created. Your draft is kept. " +
+        "Shorten the name or the model version, then create it.",
     };
   }
   if (status >= 500) {
     return {
-      text: "Something went wrong on our side. Your draft is kept. Press “Create fund” to try again: it cannot create the fund twice.",
+      text:
+        "The server has failed. Your draft is kept. " +
+        "Press “Create fund” to try again: this cannot create the fund twice.",
     };
   }
   return { text: `The fund was not created. Your draft is kept. The server says: ${detail}` };
 }
 
 /**
+ * Say that the answer never came, and that the key may be forgotten by now.
  * @param {number} at ms, when it was sent
  * @returns {string}
  */
 export function unansweredMessage(at) {
   return (
-    `You sent this on ${new Date(at).toLocaleString()}, and we never got the answer. After more than a ` +
-    "day we cannot tell any more whether the fund was created. Look at your newest funds before you create it again."
+    `You sent this fund on ${new Date(at).toLocaleString()}, and no answer came. After more than a day the server ` +
+    "cannot tell whether it was created. Look at your newest funds before you create it again."
   );
 }
 
 /**
- * The fund in words, from what was typed: the very digits that were sent.
+ * Describe a fund by what was typed: the digits that were sent.
  * @param {Fields} fields
  * @param {number | null} id
  * @returns {[string, string][]} terms and values; some values are empty
@@ -126,7 +136,7 @@ export function unansweredMessage(at) {
 export function describe(fields, id) {
   return [
     ["Name", fields.name.trim()],
-    ["Size", sayDollars(fields.size)],
+    ["Size", formatDollars(fields.size)],
     ["Management fee", `${fields.managementFee.replaceAll("%", "").trim()} % a year`],
     ["Carry", `${fields.carryPercentage.replaceAll("%", "").trim()} %`],
     ["Vintage year", fields.vintageYear.trim()],

@@ -1,13 +1,21 @@
 /**
- * The sending of a draft: in one tab at a time, the same bytes under the same key, until there is an answer.
+ * Sends a draft until there is an answer: the same bytes under the same key, in one tab at a time.
  */
 
-import { ConflictError, OfflineError, ProblemError, TimeoutError, createClient, readRetryAfter } from "../../idempotency/client.js";
+import {
+  ConflictError,
+  OfflineError,
+  ProblemError,
+  TimeoutError,
+  createClient,
+  readRetryAfter,
+} from "../../idempotency/client.js";
 import { withLock } from "./locks.js";
 
 /** @typedef {import("./layouts.js").Draft} Draft */
 /** @typedef {import("./layouts.js").Submission} Submission */
 /** @typedef {import("./locks.js").Locks} Locks */
+/** @typedef {"created" | "replayed" | "conflict"} Outcome */
 
 const SENDING = "fundSetup:sending"; // the lock of the one tab that sends
 const ROUND_PAUSES = /** @type {const} */ ([5, 10, 20, 30]); // s between rounds, after the client's own retries
@@ -19,14 +27,14 @@ const KEY_LIFE = 23 * 3600 * 1000; // ms; the server forgets a key after 24 h, a
  * @property {string} url of `POST /api/funds`
  * @property {() => string} csrf
  * @property {Locks | null} locks
- * @property {() => Draft} latest the page's draft, with what other tabs have saved
- * @property {() => Draft} current the page's draft
+ * @property {() => Draft} latest returns the page's draft, after taking over what another tab has saved
+ * @property {() => Draft} current returns the page's draft
  * @property {() => void} onProgress a request began or ended
- * @property {(status: number, code: string | undefined, seconds: number | null) => void} onWait it takes longer; status 0:
- *   no answer; `seconds` until the next attempt
- * @property {(submission: Submission, state: "created" | "replayed" | "conflict", fundId: number | null) => void} onAnswer
- * @property {(error: unknown) => void} onFailure trying again would not help
- * @property {(submission: Submission) => Promise<void>} onExpired sent so long ago that its key may be forgotten
+ * @property {(status: number, code: string | undefined, seconds: number | null) => void} onWait an attempt failed
+ *   (status 0: without an answer), and another follows in `seconds`
+ * @property {(submission: Submission, state: Outcome, fundId: number | null) => void} onAnswer
+ * @property {(error: unknown) => void} onFailure the error is final
+ * @property {(submission: Submission) => Promise<void>} onExpired the server may have forgotten the key
  */
 
 /** @param {Options} options */
@@ -49,8 +57,8 @@ export function createSender({
   let running = false;
 
   /**
-   * Send the JSON text of a fund. The client writes a payload as JSON, which would round numbers; so its payload is the
-   * JSON text itself, and here the text is taken out of its quotes again.
+   * Send the JSON text of a fund. The client writes a payload as JSON, which would round numbers. So its payload is the
+   * JSON text itself, and this function takes the text out of its quotes again.
    * @param {string} url
    * @param {RequestInit} init
    * @returns {Promise<Response>}
@@ -67,7 +75,7 @@ export function createSender({
     }
   }
 
-  /** Send what is pending until there is an answer; in one tab, as long as that lives. */
+  /** Send a pending draft until there is an answer. When this tab is closed, the next one goes on. */
   async function run() {
     if (running) return;
     running = true;
@@ -76,7 +84,7 @@ export function createSender({
     } finally {
       running = false;
     }
-    if (current().submission?.state === "pending") run(); // sent again while it was being stopped
+    if (current().submission?.state === "pending") run(); // submitted again while it was being stopped
   }
 
   async function rounds() {
@@ -99,7 +107,7 @@ export function createSender({
   }
 
   /**
-   * Wait; less when the network comes back, or the person stops.
+   * Wait, until `wake` ends the pause early.
    * @param {number} seconds
    * @returns {Promise<void>}
    */
@@ -116,8 +124,8 @@ export function createSender({
 
   /**
    * @param {Submission} submission
-   * @param {number} again seconds to the next round, when the server names none
-   * @returns {Promise<number | null>} seconds to the next round; null when there is nothing more to send
+   * @param {number} again seconds to the next round, unless the server asks for more
+   * @returns {Promise<number | null>} seconds to the next round; null when there is no other round
    */
   async function send(submission, again) {
     const { nonce } = current();
@@ -126,7 +134,7 @@ export function createSender({
     onProgress();
     try {
       const result = await client.post(url, submission.body, { key: nonce, signal: controller.signal });
-      if (current().nonce !== nonce) return null; // meanwhile another draft, in another tab
+      if (current().nonce !== nonce) return null; // another tab has started another draft
       onAnswer(submission, result.status, result.body?.id ?? null);
       return null;
     } catch (error) {
@@ -153,7 +161,7 @@ export function createSender({
       onWait(0, undefined, again);
       return again;
     }
-    if (error instanceof ProblemError && isPassing(error)) {
+    if (error instanceof ProblemError && isTransient(error)) {
       const seconds = Math.max(again, error.retryAfter ?? 0);
       onWait(error.status, error.code, seconds);
       return seconds;
@@ -180,9 +188,9 @@ export function createSender({
 }
 
 /**
- * Return whether another round may get another answer. Other than the client, not after a 500: it has tried seven times.
+ * Return whether another round may get another answer. After a 500 it may not: the client has tried seven times.
  * @param {ProblemError} problem
  */
-function isPassing({ status, code }) {
+function isTransient({ status, code }) {
   return code === "idempotency_request_in_progress" || [429, 502, 503, 504].includes(status);
 }
