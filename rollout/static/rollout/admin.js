@@ -77,7 +77,7 @@ function pollScreen(screen) {
   const url = screen.dataset.liveUrl + location.search;
   const loadedVersion = screen.dataset.version;
   const state = screen.querySelector("[data-live-state]");
-  const announcement = screen.querySelector("[data-live-said]");
+  const announcement = screen.querySelector("[data-live-announcement]");
   /** @type {number | undefined} */
   let timer;
   let polling = false;

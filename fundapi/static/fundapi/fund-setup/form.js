@@ -174,7 +174,7 @@ export function renderErrors(errors) {
 export function renderSize() {
   const dollars = formatDollars(inputs.size.value);
   const large = largeInWords(inputs.size.value);
-  element("size-said").textContent = dollars && large ? `${dollars} (${large})` : dollars;
+  element("size-in-words").textContent = dollars && large ? `${dollars} (${large})` : dollars;
 }
 
 /**
