@@ -43,7 +43,7 @@ export { sha256, sha256Bytes } from "./sha256.js";
 
 /**
  * @typedef {object} PostOptions
- * @property {string} [key] the key itself: 1-255 of `A-Z a-z 0-9 _ . : ~ -`
+ * @property {string} [key] the key itself: 1-255 characters of `A-Z a-z 0-9 _ . : ~ -`
  * @property {string} [nonce] mixed into the hash of the content
  * @property {AbortSignal} [signal] cancels; whether the request took effect is then unknown
  * @property {(attempt: Attempt) => void} [onAttempt] called before each attempt
@@ -154,7 +154,7 @@ export function createClient({
   headers = {},
 }) {
   if (![environment, operation].every((part) => typeof part === "string" && TOKEN.test(part))) {
-    throw new TypeError("environment and operation are 1-255 of A-Z a-z 0-9 _ . : ~ -");
+    throw new TypeError("environment and operation must be 1-255 characters of A-Z a-z 0-9 _ . : ~ -");
   }
   /** @type {Map<string, Promise<Result>>} */ const running = new Map();
   const { draftKey, forget } = createDraftKeys(operation, storage);
@@ -170,7 +170,9 @@ export function createClient({
   function post(url, payload, options = {}) {
     const { key, nonce } = options;
     const body = canonical(payload);
-    if (key !== undefined && !TOKEN.test(key)) throw new TypeError("a key is 1-255 of A-Z a-z 0-9 _ . : ~ -");
+    if (key !== undefined && !TOKEN.test(key)) {
+      throw new TypeError("a key must be 1-255 characters of A-Z a-z 0-9 _ . : ~ -");
+    }
     const identity = JSON.stringify([url, key, nonce, body]);
     const first = running.get(identity);
     if (first) return first;

@@ -20,7 +20,7 @@ export function canonical(payload) {
     if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
     return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
   });
-  if (text === undefined) throw new TypeError("the payload is not a value that JSON has");
+  if (text === undefined) throw new TypeError("the payload must be a value that JSON has");
   return text;
 }
 
