@@ -1,23 +1,8 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import {
-  CONFIGURATION_KEY,
-  UUID_KEY,
-  bucket,
-  createRollouts,
-  evaluate,
-  fnv1a32,
-  isExposed,
-  overrideName,
-  parseConfiguration,
-  randomUuid,
-  readSwitches,
-  stableUuid,
-} from "../../rollout/static/rollout/rollout.js";
+import { CONFIGURATION_KEY, UUID_KEY, createRollouts, parseConfiguration } from "../../rollout/static/rollout/rollout.js";
 import { BlockedStorage, FakeDocument, FakeStorage, FullStorage, json, never, scriptedFetch, settle } from "./fakes.js";
 
-const read = (name) => JSON.parse(readFileSync(new URL(`../rollout/${name}`, import.meta.url), "utf8"));
 const FEATURE = "USE_FUND_STORE";
 const INSIDE = "d16cf91b-e7ac-4ca9-b50f-8ceead8f87d0"; // bucket 9
 const OUTSIDE = "936ad1a9-baa6-46a9-b7ef-b7176125ecb7"; // bucket 10
@@ -47,102 +32,6 @@ afterEach(() => {
   running = [];
   mock.timers.reset();
   mock.restoreAll();
-});
-
-// --- Decisions --------------------------------------------------------------------------------------------------
-
-test("the frontends' own vectors hold", () => {
-  const vectors = read("vectors.json");
-  assert.equal(vectors.length, 18);
-  for (const [text, hash, expected] of vectors) {
-    assert.equal(fnv1a32(text), hash, text);
-    assert.equal(bucket(text, "", 1), expected, text);
-  }
-});
-
-test("every combination of switches decides as the table says", () => {
-  const table = read("precedence.json");
-  assert.equal(table.rows.length, 288);
-  for (const values of table.rows) {
-    const row = Object.fromEntries(table.columns.map((column, index) => [column, values[index]]));
-    const config = rollout({ emergencyStop: row.serverStop, enabled: row.enabled, percentage: table.percentage });
-    const url = new URLSearchParams();
-    const storage = new FakeStorage();
-    if (row.urlEmergency) url.set("emergency_rollback", "true");
-    if (row.storedEmergency) storage.setItem("emergency_rollback", "true");
-    if (row.urlOverride !== null) url.set("ff_useFundStore", row.urlOverride);
-    if (row.storedOverride !== null) storage.setItem("ff_useFundStore", row.storedOverride);
-    const switches = readSwitches(table.feature, { search: `?${url}`, storage });
-    const uuid = row.inPercentage ? table.inside : table.outside;
-    assert.deepEqual(evaluate(config, uuid, switches), { on: row.on, reason: row.reason }, JSON.stringify(row));
-  }
-});
-
-test("without a configuration nothing turns a feature on, and the switches still say why", () => {
-  assert.deepEqual(evaluate(null, INSIDE), { on: false, reason: "unknown" });
-  assert.deepEqual(evaluate(null, INSIDE, { urlOverride: true, storedOverride: true }), { on: false, reason: "unknown" });
-  assert.deepEqual(evaluate(null, INSIDE, { urlOverride: false }), { on: false, reason: "opt_out" });
-  assert.deepEqual(evaluate(null, INSIDE, { emergency: true }), { on: false, reason: "emergency_stop" });
-});
-
-test("a hash version that this module does not know gives legacy, also at 100 %", () => {
-  assert.equal(isExposed(INSIDE, FEATURE, 100, 3), false);
-  assert.deepEqual(evaluate(rollout({ hashVersion: 3, percentage: 100 }), INSIDE), { on: false, reason: "percentage" });
-});
-
-test("a kill switch is named after its feature", () => {
-  assert.equal(overrideName("USE_FUND_STORE"), "ff_useFundStore");
-  assert.equal(overrideName("A"), "ff_a");
-  assert.equal(overrideName("USE_2ND_STORE"), "ff_use2ndStore");
-});
-
-test("of contradicting switches in one URL the safer one counts", () => {
-  assert.equal(readSwitches(FEATURE, { search: "?ff_useFundStore=1&ff_useFundStore=0" }).urlOverride, false);
-  assert.equal(readSwitches(FEATURE, { search: "?emergency_rollback=false&emergency_rollback=true" }).emergency, true);
-});
-
-test("a switch may be written as 1 or true, and anything else is none", () => {
-  for (const value of ["1", "true", "TRUE"]) assert.equal(readSwitches(FEATURE, { search: `?ff_useFundStore=${value}` }).urlOverride, true);
-  for (const value of ["0", "false"]) assert.equal(readSwitches(FEATURE, { search: `?ff_useFundStore=${value}` }).urlOverride, false);
-  for (const value of ["", "2", "yes", "constructor"]) {
-    assert.equal(readSwitches(FEATURE, { search: `?ff_useFundStore=${value}` }).urlOverride, null);
-    assert.equal(readSwitches(FEATURE, { search: `?emergency_rollback=${value}` }).emergency, false);
-  }
-});
-
-test("a blocked or missing storage is an empty one", () => {
-  const none = { emergency: false, urlOverride: null, storedOverride: null };
-  assert.deepEqual(readSwitches(FEATURE, { storage: new BlockedStorage() }), none);
-  assert.deepEqual(readSwitches(FEATURE, { storage: null }), none);
-  assert.deepEqual(readSwitches(FEATURE), none);
-});
-
-// --- Identity ---------------------------------------------------------------------------------------------------
-
-test("a browser keeps its uuid", () => {
-  const storage = new FakeStorage();
-  const uuid = stableUuid(storage);
-  assert.match(uuid, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
-  assert.equal(stableUuid(storage), uuid);
-  assert.notEqual(stableUuid(new FakeStorage()), uuid);
-});
-
-test("where storage is blocked or full the uuid lives as long as the page", () => {
-  const uuid = stableUuid(new BlockedStorage());
-  assert.equal(stableUuid(new BlockedStorage()), uuid);
-  assert.equal(stableUuid(new FullStorage()), uuid);
-  assert.equal(stableUuid(null), uuid);
-});
-
-test("an insecure page without crypto.randomUUID makes version 4 uuids all the same", () => {
-  mock.method(crypto, "getRandomValues", (bytes) => bytes.fill(0xff));
-  const original = crypto.randomUUID;
-  Object.defineProperty(crypto, "randomUUID", { value: undefined, configurable: true });
-  try {
-    assert.equal(randomUuid(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-  } finally {
-    Object.defineProperty(crypto, "randomUUID", { value: original, configurable: true });
-  }
 });
 
 // --- Following the server ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Every combination of switches, by one committed table, in Python. Node runs it too (tests/js/rollout.test.js)."""
+"""Every combination of switches, by one committed table, in Python. Node runs it too (tests/js/evaluation.test.js)."""
 
 import json
 from decimal import Decimal
