@@ -86,7 +86,7 @@ def test_an_open_screen_sees_a_rollback_and_loses_nothing_typed(
         canary.send("migration_failed", clients=5)
         canary.check()
         later(page)
-        expect(judge).to_contain_text(f"{reds} of 3")
+        expect(judge).to_contain_text(f"{reds} (3 trip the breaker)")
     expect(judge.locator(".rollout-signal.is-large")).to_have_text("Red")
     expect(page.locator("[data-live-announcement]")).to_have_text("The signal is red.")
     expect(page.locator(".rollout-story")).to_contain_text("1 more red check, and it is rolled back.")
