@@ -1,4 +1,4 @@
-"""What the product is about: funds."""
+"""The model of a fund."""
 
 from django.conf import settings
 from django.db import models
@@ -16,7 +16,7 @@ MODEL_VERSION_LENGTH_MAX = 50
 
 
 class Fund(models.Model):
-    """An investment fund, as its owner set it up. Never created twice for one request: see ``idempotency``."""
+    """An investment fund of one owner. ``idempotency`` keeps one request from creating it twice."""
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="funds", db_index=False
@@ -26,7 +26,8 @@ class Fund(models.Model):
     management_fee = models.DecimalField(max_digits=7, decimal_places=6, help_text="Ratio, 0.02 is 2 %.")
     carry_percentage = models.DecimalField(max_digits=7, decimal_places=6, help_text="Ratio, 0.20 is 20 %.")
     vintage_year = models.PositiveSmallIntegerField()
-    model_version = models.CharField(max_length=MODEL_VERSION_LENGTH_MAX, null=True, blank=True)  # noqa: DJ001 - absent is not ""
+    # NULL is "not given", which differs from "".
+    model_version = models.CharField(max_length=MODEL_VERSION_LENGTH_MAX, null=True, blank=True)  # noqa: DJ001
     engine_results = models.JSONField(null=True, blank=True, encoder=ExactEncoder, decoder=ExactDecoder)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -1,4 +1,4 @@
-"""The pages that fund managers see: sign in, set up a fund, sign out."""
+"""Pages for fund managers: sign in, set up a fund."""
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -22,12 +22,12 @@ class SignInView(LoginView):
     redirect_authenticated_user = True
 
 
-@never_cache  # its CSRF token is this session's alone
+@never_cache  # it holds the session's CSRF token
 @login_required(login_url=reverse_lazy("signin"))
 @require_safe
 @ensure_csrf_cookie
 def fund_setup(request: HttpRequest) -> HttpResponse:
-    """Show the form. What is typed into it, and everything after that, is the browser's: ``fund-setup.js``."""
+    """Show the form. The browser does the rest: ``fund-setup.js``."""
     context = {
         "environment": settings.ENVIRONMENT,
         "may_create": may_create_funds(request.user.pk),

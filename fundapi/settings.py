@@ -133,7 +133,7 @@ AUTHENTICATION_BACKENDS = [
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For names the client's address
 AXES_HANDLER = "fundapi.access.signins.SignInHandler"
 AXES_CLIENT_IP_CALLABLE = "fundapi.access.signins.client_network"
-SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.access.signins.tells_lock_outs
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.access.signins.lockout_response
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # not by name alone: anybody could lock anybody out
 AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5) or sys.maxsize  # axes takes 0 for "always"
 # Behind a proxy that nobody told us of, everybody has one address, and one attacker would lock everybody out.

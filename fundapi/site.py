@@ -27,7 +27,7 @@ from fundapi.access.second_factor import (
     qr_code,
     unconfirmed,
 )
-from fundapi.access.signins import tells_lock_outs
+from fundapi.access.signins import lockout_response
 
 
 class AdminSignInForm(CodeForm, AuthenticationForm):
@@ -89,13 +89,13 @@ class AdminSite(UnfoldAdminSite):
         lacking = super().has_permission(request) and not has_authenticator(request.user)
         if request.method == "GET" and settings.ADMIN_OTP_REQUIRED and lacking:
             return HttpResponseRedirect(reverse("admin:two_factor"))
-        return tells_lock_outs(super().login)(request, extra_context)
+        return lockout_response(super().login)(request, extra_context)
 
     def get_urls(self) -> list[URLPattern]:  # type: ignore[override]  # as Unfold has it
         return [path("two-factor/", two_factor, {"site": self}, name="two_factor"), *super().get_urls()]
 
 
-@tells_lock_outs
+@lockout_response
 @never_cache  # its secret is this user's alone
 @sensitive_post_parameters("password", "code")
 def two_factor(request: HttpRequest, site: AdminSite) -> HttpResponse:

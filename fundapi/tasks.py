@@ -1,3 +1,5 @@
+"""Celery tasks of the project."""
+
 from celery import shared_task
 
 from fundapi.access.signins import purge
@@ -5,5 +7,5 @@ from fundapi.access.signins import purge
 
 @shared_task(name="fundapi.purge_signins", ignore_result=True)
 def purge_signins() -> None:
-    """Delete records of sign-ins that are too old; schedule it daily. May run twice, at once or again."""
+    """Delete old records of sign-ins. Schedule it daily; it may run twice, also at the same time."""
     purge()

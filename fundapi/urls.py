@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from fundapi.access.signins import tells_lock_outs
+from fundapi.access.signins import lockout_response
 from fundapi.api.throttling import TelemetryThrottle
 from fundapi.api.views import FundsView, FundView
 from fundapi.metrics import metrics
@@ -49,7 +49,7 @@ urlpatterns = [
     path("api/docs", on_demand("fundapi.schema.document.DocsView"), name="docs"),
     path("api/telemetry", TelemetryView.as_view(throttle_classes=[TelemetryThrottle]), name="telemetry"),
     path("fund-setup", fund_setup, name="fund-setup"),
-    path("signin", tells_lock_outs(SignInView.as_view()), name="signin"),
+    path("signin", lockout_response(SignInView.as_view()), name="signin"),
     path("signout", LogoutView.as_view(next_page="signin"), name="signout"),
     path("", include("rollout.urls")),
     path("health", health),

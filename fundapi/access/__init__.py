@@ -1,1 +1,1 @@
-"""Who is calling: ``tokens`` and ``authentication`` (bearers), ``signins`` (lock-outs), ``second_factor`` (TOTP)."""
+"""Authentication: ``tokens`` and ``authentication`` (bearer), ``signins`` (lock-outs), ``second_factor`` (TOTP)."""

@@ -1,4 +1,4 @@
-"""Who is calling: ``Authorization: Bearer <token>``. Session cookies are DRF's own business, CSRF included."""
+"""Authentication by ``Authorization: Bearer <token>``. DRF handles session cookies, CSRF included."""
 
 import structlog
 from django.contrib.auth.models import User
@@ -10,7 +10,10 @@ from fundapi.access.tokens import Bearer, bearer
 
 
 class BearerAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types
-    """Knox reads the header and keeps the tokens; they are found by digest, and expired ones left to be seen."""
+    """knox reads the header and stores the tokens. This class finds a token by digest, and keeps expired ones.
+
+    knox would delete an expired token; the admin lists it as expired.
+    """
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, Bearer]:
         found = bearer(hash_token(token.decode("ascii", errors="replace")))

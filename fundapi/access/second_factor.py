@@ -1,7 +1,6 @@
-"""Second factors: codes of an authenticator, and backup codes for when it is lost (django-otp keeps both).
+"""Second factor: codes of an authenticator, and backup codes for when it is lost. django-otp stores both.
 
-Whoever has an authenticator needs a code at each sign-in. With ``ADMIN_OTP_REQUIRED`` the admin asks it of
-everybody.
+A user with an authenticator needs a code at each sign-in. With ``ADMIN_OTP_REQUIRED``, every user of the admin does.
 """
 
 from typing import Any
@@ -24,26 +23,27 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from fundapi.access import signins
 
-BACKUP_CODES = 10  # made when an authenticator is set up; each works once
-WRONG = "This code is not right, or was used before. Wait for the next one and try again."
+BACKUP_CODES = 10  # created with an authenticator; each works once
+WRONG = "The code is wrong or was used before. Wait for the next code, then try again."
 
 
 def verify(user: User, code: str) -> Device | None:
-    """Return the device of ``user`` that accepts ``code``, which then no longer works; ``None`` if none does."""
+    """Return the device of ``user`` that accepts ``code``, and use the code up; ``None`` when no device does."""
     kind = TOTPDevice if code.isdecimal() else StaticDevice
-    with transaction.atomic():  # locked: of two requests with one code, one gets in
+    # Locked, so that of two requests with the same code one signs in.
+    with transaction.atomic():
         devices = kind.objects.devices_for_user(user, confirmed=True).select_for_update()
         return next((device for device in devices if device.verify_token(code)), None)
 
 
 def has_authenticator(user: Any) -> bool:
-    """Tell whether ``user`` has set one up. Nobody has backup codes without it."""
-    found: bool = TOTPDevice.objects.filter(user=user, confirmed=True).exists()
-    return found
+    """Return whether ``user`` has set up an authenticator. Backup codes come only with one."""
+    exists: bool = TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return exists
 
 
 def is_verified(request: HttpRequest) -> bool:
-    """Tell whether this session may see the admin, as far as a second factor goes. One query."""
+    """Return whether this session has passed the second factor that the admin asks of its user. One query."""
     device_id = request.session.get(django_otp.DEVICE_ID_SESSION_KEY)
     if device_id is None:
         return not settings.ADMIN_OTP_REQUIRED and not has_authenticator(request.user)
@@ -52,20 +52,20 @@ def is_verified(request: HttpRequest) -> bool:
 
 
 class CodeForm(AuthenticationForm):
-    """Signs in with a password, and asks for a code where there is an authenticator."""
+    """Sign-in by password, and by a code when the user has an authenticator."""
 
-    request: HttpRequest  # never None here: both views that sign in give theirs
+    request: HttpRequest  # never None here: both sign-in views pass theirs
     otp_token = forms.CharField(
         label="Code",
         required=False,
         max_length=16,
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "spellcheck": "false"}),
-        help_text="From your authenticator, or a backup code; empty if you have not set one up.",
+        help_text="From your authenticator, or a backup code. Leave it empty if you have not set one up.",
     )
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        user: Any = self.get_user()  # gets its device below, where django-otp looks for it
+        user: Any = self.get_user()  # django-otp reads `user.otp_device`, set below
         if user is not None and has_authenticator(user):
             code = "".join(cleaned.get("otp_token", "").split()).lower()
             if not code:
@@ -75,7 +75,7 @@ class CodeForm(AuthenticationForm):
                 )
             user.otp_device = verify(user, code)
             if user.otp_device is None:
-                # Counts as a wrong password does: fundapi.access.signins.
+                # It counts as a wrong password: see fundapi.access.signins.
                 credentials = {"username": user.get_username()}
                 user_login_failed.send(__name__, credentials=credentials, request=self.request)
                 raise forms.ValidationError(WRONG, code="code_wrong")
@@ -85,15 +85,15 @@ class CodeForm(AuthenticationForm):
 class SignInForm(CodeForm):
     @property
     def code_problem(self) -> str:
-        """What is wrong with the code, where the password was right."""
-        found = self.errors.as_data().get(NON_FIELD_ERRORS, [])
+        """The error of the code, when the password was right."""
+        errors = self.errors.as_data().get(NON_FIELD_ERRORS, [])
         return next(
-            (str(error.message) for error in found if error.code in {"code_missing", "code_wrong"}), ""
+            (str(error.message) for error in errors if error.code in {"code_missing", "code_wrong"}), ""
         )
 
 
 class SetUpForm(forms.Form):
-    """The code proves that the authenticator works, the password that it is not somebody at an open screen."""
+    """A code, which proves that the authenticator works, and the password, against somebody at an unlocked screen."""
 
     password = forms.CharField(strip=False)
     code = forms.CharField(max_length=16)
@@ -114,7 +114,7 @@ class SetUpForm(forms.Form):
         return cleaned
 
     def save(self) -> list[str]:
-        """Confirm the authenticator, let this session pass, and return new backup codes."""
+        """Confirm the authenticator, verify this session, and return new backup codes."""
         user = self.device.user
         with transaction.atomic():
             self.device.confirmed = True
@@ -129,22 +129,22 @@ class SetUpForm(forms.Form):
 
 
 def unconfirmed(user: Any) -> TOTPDevice:
-    """Return the authenticator that ``user`` is setting up: the same until it is confirmed."""
-    mine = TOTPDevice.objects.filter(user=user, confirmed=False).order_by("pk")
+    """Return the authenticator that ``user`` is setting up: the same one until it is confirmed."""
+    devices = TOTPDevice.objects.filter(user=user, confirmed=False).order_by("pk")
     with transaction.atomic():
-        # Two first visits at once would make two, and the code of one of them would be wrong.
+        # Two first visits at once would create two, and the code of one would be wrong.
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        return mine.first() or TOTPDevice.objects.create(user=user, confirmed=False, name="authenticator")
+        return devices.first() or TOTPDevice.objects.create(user=user, confirmed=False, name="authenticator")
 
 
 def qr_code(device: TOTPDevice) -> SafeString:
-    """Return what an authenticator's camera reads, as an SVG element."""
+    """Return the QR code for an authenticator app, as an SVG element."""
     code = segno.make_qr(device.config_url)
     return mark_safe(code.svg_inline(scale=5, dark="#000", light="#fff", title="QR code"))  # noqa: S308 - ours
 
 
 def remove(user: User) -> dict[str, int]:
-    """Remove the second factor of ``user``, an unconfirmed one and backup codes too. Returns how many of each kind."""
+    """Remove authenticators, also unconfirmed ones, and backup codes of ``user``; return the number of each."""
     deleted: dict[str, int] = {}
     with transaction.atomic():
         for kind in (TOTPDevice, StaticDevice):

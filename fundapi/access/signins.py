@@ -1,7 +1,7 @@
-"""Who signs in, who fails to, and who has failed too often: django-axes, told what is particular here.
+"""Sign-ins, failed sign-ins and lock-outs: django-axes, with the project's own limits.
 
-Its tables are the audit (docs/reference/security.md). Beside each row there is a log line, without what was typed:
-people type passwords into the wrong field.
+Its tables are the audit trail (docs/reference/security.md). Each row has a log line, which leaves out what was typed,
+because people type passwords into the wrong field.
 """
 
 import math
@@ -29,45 +29,45 @@ from rest_framework.throttling import BaseThrottle
 logger = structlog.get_logger("fundapi.signin")
 signins = Counter("signins", "Attempts to sign in with a password, by what came of them.", ["outcome"])
 for _outcome in ("succeeded", "failed", "code_missing", "locked"):
-    signins.labels(_outcome)  # there from the start, or a rate would miss the first
+    signins.labels(_outcome)  # present from the start, or a rate would miss the first attempt
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return the client's address as throttles tell it (``TRUSTED_PROXIES``), or ``None`` where there is none."""
-    said = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it looks at headers alone
-    for text in (said, request.META.get("REMOTE_ADDR")):
+    """Return the client's address, as throttles determine it (``TRUSTED_PROXIES``); ``None`` when there is none."""
+    identity = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads headers only
+    for text in (identity, request.META.get("REMOTE_ADDR")):
         try:
             return str(_parsed(text or ""))
-        except ValueError:  # a proxy may say "unknown"
+        except ValueError:  # a proxy may send "unknown"
             continue
     return None
 
 
 def client_network(request: HttpRequest) -> str | None:
-    """Return whose failures are counted together: :func:`network_of` the client."""
+    """Return the network whose failures count together: :func:`network_of` the client."""
     address = client_address(request)
     return None if address is None else network_of(address)
 
 
 def network_of(address: str) -> str:
-    """Return an IPv4 address as it is, and the first address of the /64 that an IPv6 address is in.
+    """Return an IPv4 address unchanged, and of an IPv6 address the first address of its /64.
 
-    Whoever has an IPv6 line has a /64 or more, and takes a new address of it when they like. Raises ValueError.
+    An IPv6 line has a /64 or more, and its user can take a new address at any time. Raises ValueError.
     """
-    found = _parsed(address)
-    return str(IPv6Address(int(found) >> 64 << 64) if isinstance(found, IPv6Address) else found)
+    parsed = _parsed(address)
+    return str(IPv6Address(int(parsed) >> 64 << 64) if isinstance(parsed, IPv6Address) else parsed)
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address:
-    """A socket for both kinds tells of ``192.0.2.1`` as ``::ffff:192.0.2.1``. Raises ValueError."""
-    found = ip_address(address)
-    return (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
+    """Parse an address; a dual-stack socket reports ``192.0.2.1`` as ``::ffff:192.0.2.1``. Raises ValueError."""
+    parsed = ip_address(address)
+    return (isinstance(parsed, IPv6Address) and parsed.ipv4_mapped) or parsed
 
 
 class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types
-    """Counts failures of a name from an address, and those of an address under any names; logs what happens.
+    """Count failures of a name from an address, and of an address under any name; log each attempt.
 
-    A request is Django's, with what axes has found out about it as attributes: ``axes_ip_address`` and others.
+    A request is Django's; axes adds attributes to it, such as ``axes_ip_address``.
     """
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
@@ -76,12 +76,12 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
         return int(super().get_failures(request, credentials))
 
     def wait(self, request: Any, credentials: dict[str, Any] | None) -> timedelta:
-        """Return after what time a client that is locked out may try again."""
+        """Return the time until a locked-out client may try again."""
         if self._address_is_locked(request):
             locking = [_failures_from(request)]
         else:
             locking = self.get_user_attempts(request, credentials)
-        times = [found.aggregate(latest=Max("attempt_time"))["latest"] for found in locking]
+        times = [attempts.aggregate(latest=Max("attempt_time"))["latest"] for attempts in locking]
         latest = max(filter(None, times), default=timezone.now())
         return max(latest + settings.AXES_COOLOFF_TIME - timezone.now(), timedelta(seconds=1))
 
@@ -103,66 +103,71 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
             note("locked" if request.axes_locked_out else "failed", request, user_id and user_id[0])
 
     def remove_out_of_limit_failure_logs(self, *, username: str, limit: int | None = None) -> int:
-        """Keep them all until they are old: axes would delete the newest."""
+        """Keep every record until :func:`purge`: axes would delete the newest."""
         return 0
 
     def _address_is_locked(self, request: Any) -> bool:
         if not settings.SIGNIN_ADDRESS_FAILURES_MAX or request.axes_ip_address is None:
             return False
-        found = _failures_from(request).aggregate(sum=Sum("failures_since_start"))["sum"] or 0
-        return bool(found >= settings.SIGNIN_ADDRESS_FAILURES_MAX)
+        failures = _failures_from(request).aggregate(sum=Sum("failures_since_start"))["sum"] or 0
+        return bool(failures >= settings.SIGNIN_ADDRESS_FAILURES_MAX)
 
 
 def _failures_from(request: Any) -> QuerySet[Any]:
-    found: QuerySet[Any] = AccessAttempt.objects.filter(
+    attempts: QuerySet[Any] = AccessAttempt.objects.filter(
         ip_address=request.axes_ip_address, attempt_time__gte=get_cool_off_threshold(request)
     )
-    return found
+    return attempts
 
 
 def with_sums(attempts: QuerySet[Any]) -> QuerySet[Any]:
-    """Add to each attempt the failures that count at present: ``of_pair`` and ``of_address``; ``None`` for none.
+    """Annotate each attempt with the failures that count now: ``of_pair``, ``of_address`` (``None``: no failure).
 
-    There is a row for each name, address and browser, and limits are on what they sum up to.
+    A row is one name, address and browser; the limits apply to the sums.
     """
     threshold = timezone.now() - settings.AXES_COOLOFF_TIME
     counting = AccessAttempt.objects.filter(attempt_time__gte=threshold).order_by()
-    there = Q(ip_address=OuterRef("ip_address"))
-    nowhere = Q(ip_address=None) & Q(IsNull(OuterRef("ip_address"), True))  # noqa: FBT003 - no keyword
+    same_address = Q(ip_address=OuterRef("ip_address"))
+    both_without = Q(ip_address=None) & Q(IsNull(OuterRef("ip_address"), True))  # noqa: FBT003 - no keyword
     sums = {
-        "of_pair": counting.filter(there | nowhere, username=OuterRef("username")).values("username"),
-        "of_address": counting.filter(there).values("ip_address"),
+        "of_pair": counting.filter(same_address | both_without, username=OuterRef("username")).values(
+            "username"
+        ),
+        "of_address": counting.filter(same_address).values("ip_address"),
     }
     total = Sum("failures_since_start")
-    found: QuerySet[Any] = attempts.annotate(
+    annotated: QuerySet[Any] = attempts.annotate(
         **{name: Subquery(rows.annotate(total=total).values("total")) for name, rows in sums.items()}
     )
-    return found
+    return annotated
 
 
 def note(outcome: str, request: HttpRequest, user_id: int | None) -> None:
-    """Count an attempt, and log it with the whole address."""
+    """Count an attempt, and log it with the full address."""
     signins.labels(outcome).inc()
     level = logger.info if outcome == "succeeded" else logger.warning
     level(f"signin_{outcome}", user_id=user_id, address=client_address(request))
 
 
-def tells_lock_outs(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Decorate a view that signs in: axes' own way is a middleware, which every request would pay for."""
+def lockout_response(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Decorate a sign-in view to answer a lock-out with a 429.
+
+    axes has a middleware for it, which would cost every request.
+    """
 
     @wraps(view)
-    def told(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def decorated(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = view(request, *args, **kwargs)
         return _locked_out(request) if getattr(request, "axes_locked_out", False) else response
 
-    return told
+    return decorated
 
 
 def _locked_out(request: Any) -> HttpResponse:
-    """Say when to try again: the same to everybody, whether there is such a user or not."""
+    """Return the 429 that says when to try again: the same whether the user exists or not."""
     wait = AxesProxyHandler.get_implementation().wait(request, request.axes_credentials)
     seconds = math.ceil(wait.total_seconds())
-    # Told by the minute, and never too early.
+    # Rounded up to the minute, so that the page never names a time too early.
     context = {"minutes": math.ceil(seconds / 60), "until": timezone.now() + wait + timedelta(minutes=1)}
     response = render(request, "fundapi/locked_out.html", context, status=429)
     response.headers["Retry-After"] = str(seconds)
@@ -171,7 +176,7 @@ def _locked_out(request: Any) -> HttpResponse:
 
 
 def purge() -> dict[str, int]:
-    """Delete what is older than ``SIGNIN_RETENTION``, and failures that lock nobody any more; returns how many."""
+    """Delete records older than ``SIGNIN_RETENTION`` and failures past their cool-off; return the number of each."""
     now = timezone.now()
     retention, cooloff = settings.SIGNIN_RETENTION, settings.AXES_COOLOFF_TIME
     return {

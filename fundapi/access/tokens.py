@@ -1,6 +1,6 @@
-"""Who a token belongs to and what they may do: the project's own SQL, one round trip for each question.
+"""The user of a token and their permission to create funds: the project's own SQL, one round trip for each.
 
-It runs before every request; by way of the ORM and ``has_perm`` it took three queries and half of a replay's time.
+It runs before every request. With the ORM and ``has_perm``, it took three queries and half of a replay's time.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from idempotency.wire import read_one
 
-# What user.has_perm("fundapi.add_fund") says of an active user.
+# The same as user.has_perm("fundapi.add_fund") of an active user.
 _MAY_CREATE_FUNDS = """
 (
     auth_user.is_superuser
@@ -32,7 +32,7 @@ _MAY_CREATE_FUNDS = """
     )
 )
 """
-# What a request needs to know of its user; the rest is fetched when asked for. In the order of the model, because
+# The fields of the user that a request needs; Django fetches the others on access. In the order of the model, because
 # from_db() assigns by position.
 _NEEDED = {"id", "username", "is_active", "is_staff", "is_superuser"}
 _FIELDS = tuple(field.attname for field in User._meta.concrete_fields if field.attname in _NEEDED)
@@ -47,19 +47,19 @@ _MAY = f"SELECT {_MAY_CREATE_FUNDS} FROM auth_user WHERE id = %s AND is_active" 
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """The holder of a live token; ``request.auth`` of a request that came with one."""
+    """The user of a valid token; ``request.auth`` of a request with a token."""
 
     user: User
     may_create_funds: bool
 
 
 def bearer(digest: str) -> Bearer | None:
-    """Return the active user whose unexpired token has this digest, by the database's clock."""
+    """Return the active user whose token has this digest and has not expired by the database's clock."""
     row = read_one(DEFAULT_DB_ALIAS, _BEARER, (digest,))
     return Bearer(User.from_db(DEFAULT_DB_ALIAS, _FIELDS, row[1:]), row[0]) if row else None
 
 
 def may_create_funds(user_id: int | None) -> bool:
-    """Tell whether an active user holds the permission ``fundapi.add_fund``, directly or by a group, now."""
+    """Return whether an active user has the permission ``fundapi.add_fund``, directly or by a group."""
     row = read_one(DEFAULT_DB_ALIAS, _MAY, (user_id,))
     return bool(row and row[0])
