@@ -68,7 +68,9 @@ def test_what_is_sent_offline_waits_and_becomes_one_fund_when_online_again(manag
     manager.open().type(**DRAFT)
     manager.page.context.set_offline(True)
     manager.create()
-    expect(manager.page.get_by_role("status")).to_contain_text("You are offline. This browser sends your fund")
+    expect(manager.page.get_by_role("status")).to_contain_text(
+        "You are offline. This browser sends your fund"
+    )
     assert manager.funds() == []
     manager.page.context.set_offline(False)
     manager.sees_outcome("Fund created")
