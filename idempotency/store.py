@@ -15,7 +15,7 @@ from idempotency.bodies import pack, unpack
 from idempotency.conf import conf
 from idempotency.keys import lock_id
 from idempotency.problems import RequestInProgress
-from idempotency.wire import read_one, send, warnings
+from idempotency.wire import execute, read_one, warnings
 
 COUNT_EXACT_MAX = 100_000  # rows; an index-only count of so many takes about 10 ms, more is estimated
 
@@ -54,10 +54,6 @@ def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
 
 
-# In the same message as the claim, and not by the driver in one of its own: a round trip less. The isolation is the one
-# that the claim needs, whatever the server's default is.
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED;"
-
 # idempotency_claim() is made by migration 0001. It is VOLATILE PL/pgSQL, so each of its statements takes a
 # new snapshot: it locks first and then looks. A look-up in the statement that takes the lock can be stale.
 CLAIM = """
@@ -76,12 +72,9 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     Raises:
         RequestInProgress: another transaction holds the key (and still held it after ``wait``).
     """
-    begin = not wait and _is_ours()
-    if begin:
-        connections[conf.database].connection.autocommit = True  # of the driver, which then sends no BEGIN
-    row: Any = send(
+    row: Any = execute(
         conf.database,
-        BEGIN + CLAIM if begin else CLAIM,
+        CLAIM,
         (
             digest,
             lock_id(digest),
@@ -89,6 +82,7 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
             _milliseconds(conf.statement_timeout),
             _milliseconds(conf.idle_timeout),
         ),
+        begins=not wait and _is_ours(),
     )
     state, *stored = row
     if state == "running":
@@ -96,12 +90,11 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     return _response(*stored) if state == "stored" else None
 
 
-# idempotency_save() is made by migration 0002, and refuses by an error, so that what follows it in the message is not
-# executed: a live row in the way, and there is no COMMIT.
+# idempotency_save() is made by migration 0002. It refuses by an error, so that the COMMIT behind it in the message is
+# not executed if a live row is in the way.
 SAVE = """
 SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s)
 """
-COMMIT = "; COMMIT"
 REFUSED = "IK409"  # the SQLSTATE of that error
 # PostgreSQL answers a COMMIT whose wait for the standby was cancelled (pg_cancel_backend) with success, and a warning
 # from this function of its source. The standby may not have the row: after a fail-over an acknowledged fund would be
@@ -120,9 +113,9 @@ def save(
     """
     try:
         with warnings(conf.database) as warned:
-            send(
+            execute(
                 conf.database,
-                SAVE + COMMIT if _is_ours() else SAVE,
+                SAVE,
                 (
                     digest,
                     conf.environment,
@@ -137,6 +130,7 @@ def save(
                     pack(response.body),
                     conf.ttl,
                 ),
+                commits=_is_ours(),
             )
     except DatabaseError as error:
         if getattr(error.__cause__, "sqlstate", None) != REFUSED:

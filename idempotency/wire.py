@@ -1,152 +1,216 @@
-"""The statements of every request, by way of libpq itself: half the time that a cursor takes.
+"""The statements of every request, sent by libpq itself: half the time that a cursor takes.
 
 ``psycopg.pq`` is psycopg's own layer under its cursors. Measured with a local server, a cursor against this: a kept
-read 0.29 and 0.17 ms, the transaction of a key 1.50 and 0.95 ms. Values are still psycopg's to write and to read, and
-Django's hooks, logs of queries and exceptions see these statements as they see any other.
+read 0.29 and 0.17 ms, the transaction of a key 1.50 and 0.95 ms. psycopg still writes and reads the values, and Django
+still translates the exceptions.
+
+:func:`read_one` is for projects too; the rest is the app's own.
+
+The short way is for Django's own PostgreSQL backend as it comes (:func:`_may_bypass_cursor`). Statements go one by one
+through ``connection.cursor()`` where somebody stands in between: a subclass of the backend (tenants, row security), a
+patched ``cursor()``, an ``execute_wrapper``, the log of queries, a driver's connection or cursor of another class.
+
+The internals that the short way leans on:
+
+* Django: ``ensure_connection``, ``health_check_done``, ``execute_wrappers``, ``queries_logged``, ``in_atomic_block``,
+  ``validate_no_broken_transaction`` and ``wrap_database_errors`` of a connection, the last two in the order of
+  ``CursorWrapper.execute``; the cursor classes of ``django.db.backends.postgresql.base``. No time zone is set on the
+  results, as ``create_cursor`` does: a statement here returns no ``timestamptz``.
+* psycopg: ``pgconn``, ``prepare_threshold``, ``autocommit`` and ``cursor_factory`` of a connection;
+  ``execute("")`` begins a transaction; ``adapt.Transformer``, ``errors.error_from_result`` and ``pq``.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError, connections
+from django.db.backends.postgresql.base import Cursor, DatabaseWrapper, ServerBindingCursor
+from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, abc, errors
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
+__all__ = ["read_one"]
+
 Row = tuple[Any, ...]
+Ask = Callable[[Connection[Any], abc.Transformer, str, Sequence[Any]], PGresult]
 
 # The plans that PostgreSQL keeps for each connection: a statement, and its name there.
 _kept: WeakKeyDictionary[Connection[Any], dict[str, bytes]] = WeakKeyDictionary()
-_numbers = count()  # not a generator: two threads may not be inside one
+# A generator would not do: two threads may not be inside one.
+_numbers = count()
 # "There is no such statement" (after DISCARD ALL), "cached plan must not change result type" (after a migration).
 _FORGOTTEN = (b"26000", b"0A000")
+_CURSOR_METHODS = ("cursor", "_cursor", "create_cursor", "make_cursor")
 
 
 def read_one(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
-    """Return the first row that a query finds in the database of that alias, or ``None``.
+    """Return the first row of a query in the database of that alias, or ``None``.
 
-    With ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a connection. And it is its own health check:
-    outside a transaction, a connection that turns out to be lost is replaced, and asked again.
+    With ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a connection. The query is its own health check:
+    outside a transaction, a connection that turns out to be lost is replaced, and the query is sent again.
     """
     connection = connections[using]
     try:
-        return _execute(connection, _Kept, sql, parameters)
+        return _read(connection, sql, parameters)
     except (InterfaceError, OperationalError):
         if connection.in_atomic_block or not _is_lost(connection):
             raise
         connection.close()
-        return _execute(connection, _Kept, sql, parameters)
+        return _read(connection, sql, parameters)
 
 
-def send(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
-    """Execute statements in one message, and return the first row of the last one, or ``None``."""
-    return _execute(connections[using], _Message, sql, parameters)
+def _read(connection: Any, sql: str, parameters: Sequence[Any]) -> Row | None:
+    if _may_bypass_cursor(connection):
+        return _send(connection, _ask_kept, sql, parameters)
+    with connection.cursor() as cursor:
+        return _first_row(cursor, sql, parameters)
+
+
+def execute(
+    using: str, sql: str, parameters: Sequence[Any], *, begins: bool = False, commits: bool = False
+) -> Row | None:
+    """Execute a statement of a transaction, and return its first row, or ``None``.
+
+    With ``begins`` it is the first of an ``atomic`` block, which then is READ COMMITTED whatever the server's default.
+    With ``commits``, COMMIT follows if it succeeds, and no row is returned. The short way sends either in the message
+    of the statement: a round trip less.
+    """
+    connection = connections[using]
+    if _may_bypass_cursor(connection):
+        if begins:
+            # The driver's own autocommit, so that it sends no BEGIN.
+            connection.connection.autocommit = True
+            sql = f"BEGIN ISOLATION LEVEL READ COMMITTED; {sql}"
+        return _send(connection, _ask_in_one_message, f"{sql}; COMMIT" if commits else sql, parameters)
+    with connection.cursor() as cursor:
+        if begins:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        row = _first_row(cursor, sql, parameters)
+        if not commits:
+            return row
+        cursor.execute("COMMIT")
+        return None
 
 
 @contextmanager
 def warnings(using: str) -> Iterator[list[str]]:
     """Collect which functions of PostgreSQL's source warn of something, beside the answers to statements meanwhile."""
-    raw, found = connections[using].connection, list[str]()
+    connection, functions = connections[using].connection, list[str]()
 
-    def note(said: errors.Diagnostic) -> None:
-        found.append(said.source_function or "")
+    def note(diagnostic: errors.Diagnostic) -> None:
+        functions.append(diagnostic.source_function or "")
 
-    raw.add_notice_handler(note)
+    connection.add_notice_handler(note)
     try:
-        yield found
+        yield functions
     finally:
-        raw.remove_notice_handler(note)
+        connection.remove_notice_handler(note)
 
 
-def _execute(connection: Any, kind: "type[_Cursor]", sql: str, parameters: Sequence[Any]) -> Row | None:
+def _may_bypass_cursor(connection: Any) -> bool:
+    """Return whether nobody but Django itself stands between ``connection.cursor()`` and the driver; connect."""
+    if (
+        type(connection) is not DatabaseWrapper
+        or connection.execute_wrappers
+        or connection.queries_logged
+        or not vars(connection).keys().isdisjoint(_CURSOR_METHODS)
+        or not all(_is_djangos(getattr(DatabaseWrapper, name)) for name in _CURSOR_METHODS)
+        or not _is_djangos(CursorWrapper.execute)
+    ):
+        return False
     connection.ensure_connection()
-    if _is_lost(connection):  # before Django complains that the transaction is broken, which is no wonder
-        raise OperationalError("the connection is closed")
-    cursor = kind(connection.connection)
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    wrap(cursor).execute(sql, parameters)
-    connection.health_check_done = True
-    return cursor.row
+    driver = connection.connection
+    factory: Any = getattr(driver, "cursor_factory", None)
+    return type(driver) is Connection and factory in (Cursor, ServerBindingCursor)
+
+
+def _is_djangos(function: Any) -> bool:
+    """Return whether a function was defined in Django; ``functools.wraps`` copies no globals."""
+    return type(function) is FunctionType and function.__globals__["__name__"].startswith("django.")
 
 
 def _is_lost(connection: Any) -> bool:
     return connection.connection is None or bool(connection.connection.closed)
 
 
-class _Cursor:
-    """As much of a cursor as Django's wrappers need."""
-
-    def __init__(self, connection: Connection[Any]) -> None:
-        self.connection = connection
-        self.row: Row | None = None
-        self.query = b""
-
-    @property
-    def _query(self) -> "_Cursor":
-        """Where Django's log of queries looks for the text, as ``_query.query``."""
-        return self
-
-    def execute(self, sql: str, parameters: Sequence[Any]) -> None:
-        connection = self.connection
-        if not connection.autocommit and _is_idle(connection):
-            connection.execute("")  # with which psycopg begins the transaction, as it does for any cursor
-        values = Transformer(connection)
-        result = self.ask(values, sql, parameters)
-        if result.status == ExecStatus.TUPLES_OK:
-            values.set_pgresult(result)
-            self.row = values.load_row(0, tuple) if result.ntuples else None
-        elif result.status != ExecStatus.COMMAND_OK:
-            if connection.pgconn.status == ConnStatus.OK and result.error_field(DiagnosticField.SQLSTATE):
-                raise errors.error_from_result(result)
-            connection.close()  # what has no SQLSTATE is libpq's own word: it has lost the server, and may not know yet
-            raise errors.OperationalError(result.get_error_message())
-
-    def ask(self, values: abc.Transformer, sql: str, parameters: Sequence[Any]) -> PGresult:
-        raise NotImplementedError
+def _first_row(cursor: Any, sql: str, parameters: Sequence[Any]) -> Row | None:
+    cursor.execute(sql, parameters)
+    row: Row | None = cursor.fetchone() if cursor.description else None
+    return row
 
 
-class _Message(_Cursor):
-    """Statements with their values written into the text: PostgreSQL takes several in one message only so."""
+def _send(connection: Any, ask: Ask, sql: str, parameters: Sequence[Any]) -> Row | None:
+    # Before Django complains that the transaction is broken, which a lost connection explains.
+    if _is_lost(connection):
+        raise OperationalError("the connection is closed")
+    connection.validate_no_broken_transaction()
+    driver = connection.connection
+    with connection.wrap_database_errors:
+        if not driver.autocommit and _is_idle(driver):
+            # With which psycopg begins the transaction, as it does for any cursor.
+            driver.execute("")
+        values = Transformer(driver)
+        result = ask(driver, values, sql, parameters)
+        row = _row(driver, values, result)
+    connection.health_check_done = True
+    return row
 
-    def ask(self, values: abc.Transformer, sql: str, parameters: Sequence[Any]) -> PGresult:
-        self.query = sql.encode() % tuple(map(values.as_literal, parameters))
-        return self.connection.pgconn.exec_(self.query)
+
+def _row(driver: Connection[Any], values: abc.Transformer, result: PGresult) -> Row | None:
+    if result.status == ExecStatus.TUPLES_OK:
+        values.set_pgresult(result)
+        return values.load_row(0, tuple) if result.ntuples else None
+    if result.status == ExecStatus.COMMAND_OK:
+        return None
+    if driver.pgconn.status == ConnStatus.OK and result.error_field(DiagnosticField.SQLSTATE):
+        raise errors.error_from_result(result)
+    # An error without SQLSTATE is libpq's own: it has lost the server, and may not know yet.
+    driver.close()
+    raise errors.OperationalError(result.get_error_message())
 
 
-class _Kept(_Cursor):
-    """One statement, with its values beside it."""
+def _ask_in_one_message(
+    driver: Connection[Any], values: abc.Transformer, sql: str, parameters: Sequence[Any]
+) -> PGresult:
+    """Send statements with their values written into the text: PostgreSQL takes several in one message only so."""
+    return driver.pgconn.exec_(sql.encode() % tuple(map(values.as_literal, parameters)))
 
-    def ask(self, values: abc.Transformer, sql: str, parameters: Sequence[Any]) -> PGresult:
-        connection, pgconn = self.connection, self.connection.pgconn
-        self.query = _numbered(sql)
-        texts: Any = values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
-        if connection.prepare_threshold is None:
-            return pgconn.exec_params(self.query, texts)
-        kept = _kept.setdefault(connection, {})
-        if sql in kept:
-            result = pgconn.exec_prepared(kept[sql], texts)
-            if result.error_field(DiagnosticField.SQLSTATE) not in _FORGOTTEN or not _is_idle(connection):
-                return result
-        name = b"idempotency_%d" % next(_numbers)
-        result = pgconn.prepare(name, self.query)
-        if result.status != ExecStatus.COMMAND_OK:
+
+def _ask_kept(
+    driver: Connection[Any], values: abc.Transformer, sql: str, parameters: Sequence[Any]
+) -> PGresult:
+    """Send one statement with its values beside it, by a kept plan where the settings allow one."""
+    pgconn, query = driver.pgconn, _numbered(sql)
+    texts: Any = values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+    if driver.prepare_threshold is None:
+        return pgconn.exec_params(query, texts)
+    kept = _kept.setdefault(driver, {})
+    if sql in kept:
+        result = pgconn.exec_prepared(kept[sql], texts)
+        if result.error_field(DiagnosticField.SQLSTATE) not in _FORGOTTEN or not _is_idle(driver):
             return result
-        kept[sql] = name
-        return pgconn.exec_prepared(name, texts)
+    name = b"idempotency_%d" % next(_numbers)
+    result = pgconn.prepare(name, query)
+    if result.status != ExecStatus.COMMAND_OK:
+        return result
+    kept[sql] = name
+    return pgconn.exec_prepared(name, texts)
 
 
-def _is_idle(connection: Connection[Any]) -> bool:
-    return connection.pgconn.transaction_status == TransactionStatus.IDLE
+def _is_idle(driver: Connection[Any]) -> bool:
+    return driver.pgconn.transaction_status == TransactionStatus.IDLE
 
 
 @lru_cache
 def _numbered(sql: str) -> bytes:
-    """``%s`` as PostgreSQL itself writes it: ``$1``, ``$2``."""
+    """Return a statement with its ``%s`` as PostgreSQL writes them: ``$1``, ``$2``."""
     number = count(1)
     return re.sub("%s", lambda _: f"${next(number)}", sql).encode()

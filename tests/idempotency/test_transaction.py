@@ -1,4 +1,4 @@
-"""BEGIN travels with the claim and COMMIT with the answer, and only where the transaction is the protocol's own."""
+"""BEGIN goes with the claim and COMMIT with the answer, and only where the transaction is the protocol's own."""
 
 import json
 import uuid
@@ -15,6 +15,8 @@ from fundapi.models import Fund
 from idempotency import store
 from idempotency.models import IdempotencyKey
 from tests.servers import database_url
+
+pytestmark = pytest.mark.usefixtures("way")
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000}
 ANSWER = store.StoredResponse(uuid.uuid4(), "text/plain", None, None, b"done")

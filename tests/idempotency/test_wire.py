@@ -1,30 +1,40 @@
-"""Statements through libpq: values, errors and transactions as everywhere.
-
-A read keeps its plan, and finds a connection that was lost before anybody else does.
-"""
+"""Statements by libpq, or by a cursor where somebody stands in between: the same values, errors and transactions."""
 
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import DEFAULT_DB_ALIAS, DataError, OperationalError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, DataError, OperationalError, connection, connections, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.transaction import TransactionManagementError
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from idempotency.wire import read_one, send
+from idempotency import store
+from idempotency.conf import conf
+from idempotency.wire import execute, read_one
 from tests.servers import database_url
 
 
 @pytest.fixture
-def session(database: None) -> Iterator[int]:
-    """The process of PostgreSQL behind this thread's connection, which is a new one."""
+def short(database: None) -> Iterator[int]:
+    """The process of PostgreSQL behind this thread's connection, which is a new one, on Django's own backend."""
     connection.close()
     yield backend()
     connection.close()
+
+
+@pytest.fixture
+def session(short: int, way: str) -> int:
+    """The same, each way."""
+    return short
 
 
 def backend() -> int:
@@ -73,7 +83,7 @@ def test_a_time_out_is_not_asked_again(session: int) -> None:
     assert backend() == session
 
 
-def test_postgresql_plans_it_once_a_connection(session: int) -> None:
+def test_postgresql_plans_it_once_a_connection(short: int) -> None:
     mark = uuid.uuid4().hex
     for number in range(10):
         assert read_one(DEFAULT_DB_ALIAS, f"SELECT %s::int AS n_{mark}", (number,)) == (number,)
@@ -86,16 +96,16 @@ def ask(sql: str, *parameters: object) -> object:
     return row and row[0]
 
 
-def test_a_plan_that_the_session_has_forgotten_is_made_again(session: int) -> None:
+def test_a_plan_that_the_session_has_forgotten_is_made_again(short: int) -> None:
     sql = "SELECT %s::int + 1"
     assert ask(sql, 1) == 2
     with connection.cursor() as cursor:
         cursor.execute("DISCARD ALL")
     assert ask(sql, 2) == 3
-    assert backend() == session
+    assert backend() == short
 
 
-def test_a_migration_may_change_what_a_kept_plan_returns(session: int) -> None:
+def test_a_migration_may_change_what_a_kept_plan_returns(short: int) -> None:
     """Else every worker of the version before would fail until its connection ends."""
     table = f"retyped_{uuid.uuid4().hex}"
     sql = f"SELECT kept FROM {table} WHERE %s::int = 1"
@@ -107,7 +117,7 @@ def test_a_migration_may_change_what_a_kept_plan_returns(session: int) -> None:
         cursor.execute(f"DROP TABLE {table}")
 
 
-def test_without_kept_plans_nothing_is_left_in_the_session(session: int) -> None:
+def test_without_kept_plans_nothing_is_left_in_the_session(short: int) -> None:
     connection.connection.prepare_threshold = None  # as settings have it behind a pooler
     assert ask("SELECT %s::int + 1", 1) == 2
     assert ask("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s", "% + 1") == 0
@@ -115,42 +125,203 @@ def test_without_kept_plans_nothing_is_left_in_the_session(session: int) -> None
 
 def test_a_message_takes_values_of_every_kind_as_they_are(session: int) -> None:
     values = (uuid.uuid4(), "o'clock \\ %s ü", b"\0\\'%", None, -1, timedelta(days=1, microseconds=5))
-    sql = "SELECT 1; SELECT %s, %s, %s, %s::text, %s, %s"
-    assert send(DEFAULT_DB_ALIAS, sql, values) == values
-    assert send(DEFAULT_DB_ALIAS, "SELECT 1; SELECT 2 WHERE false", ()) is None
+    sql = "SELECT %s, %s, %s, %s::text, %s, %s"
+    assert execute(DEFAULT_DB_ALIAS, sql, values) == values
+    with transaction.atomic():
+        assert execute(DEFAULT_DB_ALIAS, sql, values, begins=True) == values
+    assert execute(DEFAULT_DB_ALIAS, "SELECT 2 WHERE false", ()) is None
     with pytest.raises(DataError):
-        send(DEFAULT_DB_ALIAS, "SELECT %s", ("half\0a text",))
+        execute(DEFAULT_DB_ALIAS, "SELECT %s", ("half\0a text",))
 
 
-def test_errors_are_djangos_and_end_the_message(session: int) -> None:
+def test_errors_are_djangos_and_commit_nothing(session: int) -> None:
+    table = f"never_made_{uuid.uuid4().hex}"
+
+    def fail() -> None:
+        with transaction.atomic():
+            execute(DEFAULT_DB_ALIAS, f"CREATE TABLE {table} ()", (), begins=True)
+            execute(DEFAULT_DB_ALIAS, "SELECT 1 / %s", (0,), commits=True)
+
     with pytest.raises(DataError) as caught:
-        send(DEFAULT_DB_ALIAS, "SELECT 1 / %s; CREATE TABLE never_made ()", (0,))
+        fail()
     assert getattr(caught.value.__cause__, "sqlstate", None) == "22012"
+    assert ask("SELECT to_regclass(%s)", table) is None
+
+
+def test_an_error_ends_the_message(short: int) -> None:
+    with pytest.raises(DataError):
+        execute(DEFAULT_DB_ALIAS, "SELECT 1 / %s; CREATE TABLE never_made ()", (0,))
     assert ask("SELECT to_regclass('never_made')") is None
 
 
 def test_the_first_statement_of_a_transaction_is_in_it(session: int) -> None:
     """A transaction begins with the driver's first statement, which this one must not slip past."""
     table = f"undone_{uuid.uuid4().hex}"
-    for statement in (send, read_one):
+    for statement in (execute, read_one):
         with transaction.atomic():
             statement(DEFAULT_DB_ALIAS, f"CREATE TABLE {table} ()", ())
             transaction.set_rollback(True)
     assert ask("SELECT to_regclass(%s)", table) is None
 
 
-def test_djangos_hooks_and_log_of_queries_see_them(session: int) -> None:
-    seen = []
+def test_a_broken_transaction_takes_no_statement(session: int) -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        for statement in (execute, read_one):
+            with pytest.raises(TransactionManagementError):
+                statement(DEFAULT_DB_ALIAS, "SELECT 1", ())
 
-    def hook(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+
+# --- Who stands between a statement and the driver -----------------------------------------------------------
+
+LIFE = [
+    "SELECT fingerprint",  # the look-up
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SELECT state",  # the claim
+    "SELECT idempotency_save",
+    "COMMIT",
+    "SELECT fingerprint",
+]
+ANSWER = store.StoredResponse(uuid.uuid4(), "text/plain", None, None, b"done")
+
+
+def live(digest: uuid.UUID) -> None:
+    """Use a key and find its answer, as a first request and a retry do."""
+    assert store.find(digest) is None
+    with transaction.atomic(durable=True, using=conf.database):
+        assert store.claim(digest) is None
+        store.save(digest, operation="test", principal="1", token="k", status=201, response=ANSWER)
+    assert store.find(digest) == ANSWER
+
+
+def shortened(statements: list[str]) -> list[str]:
+    return [
+        next((start for start in LIFE if statement.strip().startswith(start)), statement)
+        for statement in statements
+    ]
+
+
+def test_an_execute_wrapper_sees_every_statement_as_it_is(short: int) -> None:
+    seen: list[str] = []
+
+    def wrapper(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
         seen.append(sql)
+        assert context["connection"] is connections[DEFAULT_DB_ALIAS]
         return execute(sql, parameters, many, context)
 
-    with connection.execute_wrapper(hook), CaptureQueriesContext(connection) as captured:
-        send(DEFAULT_DB_ALIAS, "SELECT %s; SELECT 2", (1,))
+    with connection.execute_wrapper(wrapper):
+        live(uuid.uuid4())
+    assert shortened(seen) == LIFE
+
+
+def test_an_execute_wrapper_may_refuse_a_statement(short: int) -> None:
+    def blocker(*_: Any) -> Any:
+        raise RuntimeError("No SQL here.")
+
+    with connection.execute_wrapper(blocker), pytest.raises(RuntimeError):
+        read_one(DEFAULT_DB_ALIAS, "SELECT 1", ())
+
+
+def test_the_log_of_queries_holds_every_statement_with_its_values(short: int) -> None:
+    digest = uuid.uuid4()
+    with CaptureQueriesContext(connection) as captured:
+        live(digest)
         ask("SELECT %s::int", 1)
-    assert seen == ["SELECT %s; SELECT 2", "SELECT %s::int"]
-    assert [query["sql"] for query in captured] == ["SELECT 1; SELECT 2", "SELECT $1::int"]
+    # Django logs BEGIN and COMMIT of its ``atomic`` blocks too.
+    statements = [query["sql"] for query in captured if query["sql"] not in ("BEGIN", "COMMIT")]
+    expected = [start for start in LIFE if start != "COMMIT"]
+    assert shortened(statements) == [*expected, "SELECT 1::int"]
+    assert digest.hex in statements[0]
+
+
+def test_a_patched_cursor_is_used(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Django's debug toolbar patches each connection."""
+    opened = []
+    original = connections[DEFAULT_DB_ALIAS].cursor
+
+    def cursor(*arguments: Any) -> Any:
+        opened.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setitem(vars(connections[DEFAULT_DB_ALIAS]), "cursor", cursor)
+    live(uuid.uuid4())
+    assert len(opened) == 4
+
+
+@pytest.mark.parametrize(
+    ("patched", "name"), [(DatabaseWrapper, "create_cursor"), (CursorWrapper, "execute")]
+)
+def test_a_method_that_is_patched_for_all_connections_is_called(
+    short: int, monkeypatch: pytest.MonkeyPatch, patched: type, name: str
+) -> None:
+    """As instrumentations patch Django's classes, before or after the app is imported."""
+    original: Callable[..., Any] = getattr(patched, name)
+    called = []
+
+    @wraps(original)
+    def patch(*arguments: Any, **options: Any) -> Any:
+        called.append(arguments)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(patched, name, patch)
+    assert ask("SELECT %s::int", 7) == 7
+    assert len(called) == 1
+
+
+def test_a_cursor_class_of_the_drivers_connection_is_used(
+    short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenTelemetry traces psycopg."""
+    seen = []
+
+    class Traced(psycopg.ClientCursor[Any]):
+        def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
+            seen.append(query)
+            return super().execute(query, *arguments, **options)
+
+    monkeypatch.setattr(connection.connection, "cursor_factory", Traced)
+    live(uuid.uuid4())
+    assert shortened(seen) == LIFE
+
+
+def test_statements_go_by_libpq_where_nobody_stands_in_between(
+    short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection.connection, "cursor", None)
+    live(uuid.uuid4())
+
+
+@pytest.fixture
+def tenants(database: None) -> Iterator[list[str]]:
+    """Two schemas with keys of their own, in a database whose backend chooses the schema in its ``cursor()``."""
+    schemas = [f"tenant_{uuid.uuid4().hex}" for _ in range(2)]
+    with connection.cursor() as cursor:
+        for schema in schemas:
+            cursor.execute(f"CREATE SCHEMA {schema}")
+            cursor.execute(
+                f"CREATE TABLE {schema}.idempotency_store (LIKE public.idempotency_store INCLUDING ALL)"
+            )
+    connections.settings["tenants"] = connections.settings["default"] | {
+        "ENGINE": "tests.idempotency.tenants"
+    }
+    with override_settings(IDEMPOTENCY_DATABASE="tenants"):
+        yield schemas
+    connections["tenants"].close()
+    del connections["tenants"]
+    del connections.settings["tenants"]
+    with connection.cursor() as cursor:
+        for schema in schemas:
+            cursor.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def test_a_backend_that_chooses_a_schema_in_its_cursor_is_obeyed(tenants: list[str]) -> None:
+    """As with django-tenants: the next request on the connection may be another tenant's."""
+    digest = uuid.uuid4()
+    for schema in tenants:
+        connections["tenants"].schema = schema  # type: ignore[attr-defined]
+        live(digest)
+    for schema, count in ((tenants[0], 1), (tenants[1], 1), ("public", 0)):
+        assert ask(f"SELECT count(*) FROM {schema}.idempotency_store WHERE digest = %s", digest) == count
 
 
 def test_a_thread_that_waits_for_postgresql_keeps_nobody_else_waiting(session: int) -> None:
