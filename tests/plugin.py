@@ -57,7 +57,7 @@ def pytest_unconfigure() -> None:
         _running.__exit__(None, None, None)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Return one more than there are cores: while a test waits for a clock, another one works."""
     return (os.cpu_count() or 1) + 1
