@@ -23,10 +23,11 @@ CALIBRATION = 8.0  # s
 RECOVERY = 8.0  # s, at half of the capacity
 SOAKED = 0.7  # of the capacity
 LOOK = 1.0  # s between two looks at what a soak may let grow
+# Seconds: keys come and go within a soak.
 SHORT_LIVED = {
     "IDEMPOTENCY_TTL": "60",
     "IDEMPOTENCY_PURGE_INTERVAL": "10",
-}  # s: keys come and go within a soak
+}
 
 # Bounds; docs/how-to/chaos.md says where they come from.
 LATENCY_MAX = 3.0  # s; p99 of what is accepted: WEB_QUEUE_SECONDS, and the work itself

@@ -92,9 +92,8 @@ def test_users_with_one_key_have_one_answer_each(
 
 def test_a_user_cannot_spell_another_user(server: Server, make_user: Callable[..., User]) -> None:
     """User 1 with the token "1x" and user 11 with the token "x" must stay two."""
-    short = make_user(
-        id=10_000_000 + uuid.uuid4().int % 100_000_000
-    )  # free, and ten times it is still an integer
+    # Free, and ten times it is still an integer.
+    short = make_user(id=10_000_000 + uuid.uuid4().int % 100_000_000)
     long = make_user(id=short.pk * 10 + 1)
     with Api(server, short) as one, Api(server, long) as two:
         first: httpx.Response = one.create("1x")

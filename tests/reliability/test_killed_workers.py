@@ -27,9 +27,8 @@ def lab(triggers: None) -> Iterator[Server]:
     """
     with running_server(threads=16, **LAB, **PATIENT) as running:
         yield running
-        eventually(
-            running.started, lambda count: count == 3
-        )  # the server has put another in the dead one's place
+        # The server has put another in the dead one's place.
+        eventually(running.started, lambda count: count == 3)
 
 
 @pytest.fixture

@@ -28,12 +28,13 @@ ANSWERS: dict[str, Any] = json.loads(VERSION.with_suffix(".json").read_text())
 FEATURE = "USE_FUND_STORE"
 # The migrations that an upgrade from 6ade8de runs. Each has to be safe under load: docs/how-to/migrations.md.
 MIGRATIONS: set[tuple[str, str]] = set()
+# Parts of a decision that are sentences; their wording may change.
 WORDS = {
     "cells",
     "holds",
     "reason",
     "next",
-}  # parts of a decision that are sentences; their wording may change
+}
 ALIAS = "upgraded"
 
 

@@ -27,9 +27,8 @@ def test_a_rehearsal_has_a_rate_for_each_event_that_it_makes_of_rates() -> None:
 
 
 def test_no_other_module_names_an_event() -> None:
-    names = {
-        event.value for event in Event if event not in {Event.ERROR, Event.VALIDATION_ERROR}
-    }  # common words
+    # These two are common words.
+    names = {event.value for event in Event if event not in {Event.ERROR, Event.VALIDATION_ERROR}}
     for path in [*(PROJECT / "rollout").rglob("*.py"), PROJECT / "fundapi/schema/telemetry.py"]:
         if "migrations" in path.parts or path.name == "events.py":
             continue

@@ -37,9 +37,8 @@ def test_what_is_still_live_is_said(release: Release, traffic: Judged) -> None:
 
 def test_a_server_that_has_not_heard_of_it_is_said(release: Release, server: Server, traffic: Judged) -> None:
     canary = traffic()
-    httpx.get(
-        f"{server.url}/api/rollouts"
-    )  # kept for some seconds, and cleared by every change but this one:
+    # The server keeps the configuration for some seconds; any change but the next one clears it.
+    httpx.get(f"{server.url}/api/rollouts")
     Rollout.objects.filter(feature=canary.feature).update(percentage=0)
     ended = release.run("verify_rollback", "--feature", canary.feature, "--url", server.url)
     assert (ended.code, ended.says) == (1, f"{server.url} tells browsers fund-store of {canary.feature}.")
