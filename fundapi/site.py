@@ -1,4 +1,4 @@
-"""The admin as a whole: Unfold's, and a second factor where one is set up or required."""
+"""The admin site: Unfold's, with a second factor where one is set up or required."""
 
 from typing import Any
 
@@ -80,12 +80,12 @@ class AdminSite(UnfoldAdminSite):
     def has_permission(self, request: Any) -> bool:
         if not super().has_permission(request):
             return False
-        if not hasattr(request, "second_factor"):  # a page asks several times
+        if not hasattr(request, "second_factor"):  # a page calls this several times
             request.second_factor = is_verified(request)
         return bool(request.second_factor)
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Sign in; who is in already and lacks nothing but an authenticator is led to set one up."""
+        """Sign in. A signed-in user who only lacks a required authenticator is sent to set one up."""
         lacking = super().has_permission(request) and not has_authenticator(request.user)
         if request.method == "GET" and settings.ADMIN_OTP_REQUIRED and lacking:
             return HttpResponseRedirect(reverse("admin:two_factor"))
@@ -96,10 +96,10 @@ class AdminSite(UnfoldAdminSite):
 
 
 @lockout_response
-@never_cache  # its secret is this user's alone
+@never_cache  # it shows a secret of this user
 @sensitive_post_parameters("password", "code")
 def two_factor(request: HttpRequest, site: AdminSite) -> HttpResponse:
-    """Set up an authenticator: show its secret, take a first code, show backup codes once."""
+    """Set up an authenticator: show its secret, check a first code, show backup codes once."""
     if not UnfoldAdminSite.has_permission(site, request):
         return redirect_to_login(request.path, reverse("admin:login"))
     context = {**site.each_context(request), "title": "Two-factor authentication"}
@@ -122,7 +122,7 @@ def two_factor(request: HttpRequest, site: AdminSite) -> HttpResponse:
 
 
 def environment_badge(request: HttpRequest) -> tuple[str, str]:  # noqa: ARG001 - Unfold's signature
-    """Return the environment's name and the colour of its badge: nobody takes production for anything else."""
+    """Return the environment's name and the colour of its badge; production is red."""
     name = settings.ENVIRONMENT
     for color, names in (("danger", ("prod", "live")), ("warning", ("stag", "pre", "uat"))):
         if name.lower().startswith(names):

@@ -25,7 +25,7 @@ for model, page in {
     AuthToken: TokenAdmin,
     User: UserAdmin,
     TOTPDevice: AuthenticatorAdmin,
-    StaticDevice: None,  # backup codes are shown once, when they are made
+    StaticDevice: None,  # backup codes are shown once, when they are created
     AccessLog: AccessLogAdmin,
     AccessFailureLog: AccessFailureAdmin,
     AccessAttempt: AccessAttemptAdmin,

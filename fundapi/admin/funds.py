@@ -1,4 +1,4 @@
-"""Funds, for reading; and how a fund and the key that made it are found from each other."""
+"""Read-only pages of funds; look-ups from a fund to its idempotency key and back."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -17,7 +17,7 @@ from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
 from rollout.units import ratio
 
-CLOCK_SLACK = timedelta(minutes=2)  # a fund and its key are one transaction, but told by two clocks
+CLOCK_SLACK = timedelta(minutes=2)  # the web server dates a fund, the database its key
 
 
 def money(amount: Decimal) -> str:
@@ -30,7 +30,7 @@ class FundAdmin(ReadOnly, LongList):
     sortable_by = ["id"]
     list_select_related = ["owner"]
     search_fields = ["name"]
-    search_help_text = "A name, a number or an owner"
+    search_help_text = "Name, number or owner of a fund"
     ordering = ["-id"]
     fieldsets = [
         (None, {"fields": ["name", "id", "owner_link", "created_at", "key"]}),
@@ -45,7 +45,7 @@ class FundAdmin(ReadOnly, LongList):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Fund], search_term: str
     ) -> tuple[QuerySet[Fund], bool]:
-        """A number finds that fund and an owner's exact name their funds, by index; else names are searched."""
+        """Search by number or exact name of the owner, by index; if nothing matches, by part of a fund's name."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -72,26 +72,26 @@ class FundAdmin(ReadOnly, LongList):
     def key(self, fund: Fund) -> str:
         key = IdempotencyKey.objects.filter(key_of([fund])).only("digest", "token").first()
         if key is None:
-            return "Expired and deleted: a key is kept for a day after the fund was created."
+            return "Expired and deleted. A key is stored for a day after its fund was created."
         return link("idempotency_idempotencykey_change", key.token, key.pk)
 
 
 def numbered(term: str) -> Q:
-    """Return what finds the fund that ``term`` numbers, as ``12``, ``#12`` or ``/api/funds/12``; else nothing."""
+    """Return the condition for the fund of this number (``12``, ``#12``, ``/api/funds/12``), else a false one."""
     number = term.removeprefix("#").rpartition("/api/funds/")[2].rstrip("/")
     return Q(pk=int(number)) if number.isdecimal() and len(number) < 19 else Q(pk__in=[])
 
 
 def key_of(funds: Iterable[Fund]) -> Q:
-    """Return what finds the keys that ``funds`` were created under: those of the owner with the fund's address.
+    """Return the condition for the keys that created ``funds``: the owner's keys with the fund's address.
 
-    Of an owner with very many keys only those of the fund's own minutes are looked at, by when they expire.
+    For an owner with very many keys, it reads only those that expire a TTL after the fund was created.
     """
     condition = Q(pk__in=[])
     for fund in funds:
         key = Q(principal=str(fund.owner_id), location=reverse("fund", args=[fund.pk]))
-        others = IdempotencyKey.objects.filter(principal=str(fund.owner_id))
-        if others.order_by()[:COUNT_MAX].count() == COUNT_MAX:
+        keys = IdempotencyKey.objects.filter(principal=str(fund.owner_id))
+        if keys.order_by()[:COUNT_MAX].count() == COUNT_MAX:
             expiry = fund.created_at + idempotency.ttl
             key &= Q(expires_at__range=(expiry - CLOCK_SLACK, expiry + CLOCK_SLACK))
         condition |= key

@@ -1,4 +1,4 @@
-"""Idempotency keys: the app's own page, with funds and users."""
+"""Page of idempotency keys: the app's own, with links to funds and users."""
 
 from contextlib import suppress
 
@@ -15,23 +15,23 @@ from fundapi.models import Fund
 from idempotency.admin import IdempotencyKeyAdmin
 from idempotency.models import IdempotencyKey
 
-FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search shows; newest first
+FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search finds; newest first
 
 
 class KeyAdmin(IdempotencyKeyAdmin):
-    """The app's own admin, on Unfold and with funds."""
+    """The app's page, which also finds a key by its fund."""
 
     list_display = ["token", "user", "result", "conflict_count", "created_at", "expires_at", "state"]
-    search_help_text = "A key, a user, a fund's number or name"
+    search_help_text = "Key, user, or number or name of a fund"
     fieldsets = [
         (None, {"fields": ["explanation"]}),
         (
             "The key",
             {"fields": ["token", "user", "operation", "environment", "created_at", "expires_at", "state"]},
         ),
-        ("What the first request got", {"fields": ["result", "fund", "content_type", "answer"]}),
-        ("Later requests with other content", {"fields": ["conflicts", "last_conflict_at"]}),
-        ("For comparing", {"fields": ["fingerprint", "digest"]}),
+        ("Original response", {"fields": ["result", "fund", "content_type", "answer"]}),
+        ("Conflicts", {"fields": ["conflicts", "last_conflict_at"]}),
+        ("Identifiers", {"fields": ["fingerprint", "digest"]}),
     ]
 
     def meaning(self, term: str) -> Q:
@@ -44,7 +44,7 @@ class KeyAdmin(IdempotencyKeyAdmin):
         funds = Fund.objects.filter(numbered(term) | Q(name__iexact=term)).order_by("-pk")[:FUNDS_BY_NAME_MAX]
         sentences: list[str] = [
             format_html(
-                "{} was created {}. The key it was created under has expired and been deleted: "
+                "{} was created {}. Its key has expired and been deleted: "
                 "a retry with it now would create a second fund.",
                 link("fundapi_fund_change", f"Fund {fund.pk}, {fund.name},", fund.pk),
                 f"{fund.created_at:%Y-%m-%d %H:%M} UTC",
@@ -52,9 +52,7 @@ class KeyAdmin(IdempotencyKeyAdmin):
             for fund in funds
         ]
         if not sentences and (user := User.objects.filter(username__iexact=term).first()):
-            sentences = [
-                format_html("{} has used no key lately.", link("auth_user_change", str(user), user.pk))
-            ]
+            sentences = [format_html("{} has no stored key.", link("auth_user_change", str(user), user.pk))]
         return sentences or super().why_not(term)
 
     @admin.display(description="outcome")

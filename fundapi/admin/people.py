@@ -22,19 +22,19 @@ class UserAdmin(DjangoUserAdmin):
     change_password_form = AdminPasswordChangeForm
     list_display = ["username", "email", "is_active", "is_staff", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_staff", "is_superuser"]
-    readonly_fields = ["belongings", "last_login", "date_joined"]
-    search_help_text = "A name or an address"
+    readonly_fields = ["related", "last_login", "date_joined"]
+    search_help_text = "Username, name or e-mail address"
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
-        return [*fieldsets, ("Belongings", {"fields": ["belongings"]})] if obj else fieldsets
+        return [*fieldsets, ("Related records", {"fields": ["related"]})] if obj else fieldsets
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Refuse: what somebody did would lose its author. Who leaves is made inactive."""
+        """Refuse: records would lose their author. An account that is no longer used is made inactive."""
         return False
 
-    @admin.display(description="look up")
-    def belongings(self, user: User) -> str:
+    @admin.display(description="search")
+    def related(self, user: User) -> str:
         query = "?" + urlencode({"q": user.get_username()})
         return format_html(
             "{} · {} · {}",
@@ -45,7 +45,10 @@ class UserAdmin(DjangoUserAdmin):
 
 
 class AuthenticatorAdmin(ReadOnly, LongList):
-    """Who has one. Never its secret; to delete it is to let its user in with the password alone, or a new one."""
+    """Authenticators of users, without their secrets.
+
+    After a deletion the user signs in with the password alone, until they set up a new one.
+    """
 
     list_display = ["user", "confirmed", "created_at", "last_used_at"]
     list_select_related = ["user"]

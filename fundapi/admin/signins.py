@@ -1,4 +1,4 @@
-"""Sign-ins in the admin: the record of them, failed ones, lock-outs (docs/reference/security.md)."""
+"""Pages of sign-ins, failed sign-ins and lock-outs (docs/reference/security.md)."""
 
 from contextlib import suppress
 from typing import Any
@@ -14,9 +14,9 @@ from idempotency.admin import LongList, ReadOnly
 
 
 class SignInList(ReadOnly, LongList):
-    """What django-axes has written down. Times are when it happened, addresses as ``TRUSTED_PROXIES`` tells them."""
+    """Base of the lists of django-axes' records. ``TRUSTED_PROXIES`` determines the addresses."""
 
-    search_help_text = "A name or an address, as it was"
+    search_help_text = "Exact username or address"
     search_fields = ["username"]
     ordering = ["-attempt_time"]
     sortable_by = ["attempt_time"]
@@ -49,7 +49,7 @@ class AccessFailureAdmin(SignInList):
 
 
 class AccessAttemptAdmin(SignInList):
-    """Failures that count at present, a row for each browser. Who is let in is told by what they sum up to."""
+    """Failures that count now, a row for each browser. The limits apply to their sums."""
 
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
     fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]

@@ -1,4 +1,4 @@
-"""Bearer tokens: made here, shown once, revoked here."""
+"""Pages of bearer tokens: create, show once, list, revoke."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,9 +23,9 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget
 from fundapi.admin.links import link
 from idempotency.admin import LongList
 
-EXPIRY_MAX = 3650  # days; a token that lives longer is one that nobody remembers
+EXPIRY_MAX = 3650  # days; nobody remembers a token that is older
 REFERENCE_LENGTH = 32  # characters of a digest in an address
-PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, of no use to anybody else
+PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, too few to guess the rest
 
 
 class TokenForm(forms.ModelForm):
@@ -34,7 +34,7 @@ class TokenForm(forms.ModelForm):
         min_value=1,
         max_value=EXPIRY_MAX,
         widget=UnfoldAdminIntegerFieldWidget,
-        help_text="The shorter, the less a lost token can do.",
+        help_text="A short life limits what a lost token can do.",
     )
 
     class Meta:
@@ -52,7 +52,7 @@ class TokenList(ChangeList):
 
 
 class TokenAdmin(LongList):
-    """Made here, shown once, revoked here. Addresses have the beginning of the digest, which gives nothing away."""
+    """Pages of tokens. A page's address holds the beginning of the digest, which is no secret."""
 
     form = TokenForm
     fields = ["user", "days"]
@@ -63,11 +63,11 @@ class TokenAdmin(LongList):
     actions = None
     sortable_by = ["created", "expiry"]
     search_fields = ["user__username"]
-    search_help_text = "A user, or how a token begins"
+    search_help_text = "Username, or the first 8 characters of a token"
     ordering = ["-created"]
 
     def get_urls(self) -> list[URLPattern]:
-        """A list, a form, a page: the others would show digests."""
+        """Return the list, the form and the page of a token; the other pages would show digests."""
         kept = ("_changelist", "_add", "_change")
         return [url for url in super().get_urls() if (url.name or "").endswith(kept)]
 
@@ -99,7 +99,7 @@ class TokenAdmin(LongList):
     def response_add(
         self, request: HttpRequest, obj: AuthToken, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """Show the token, once. It is in this answer's body and nowhere else."""
+        """Show the token, once: it is in the body of this response and nowhere else."""
         context = {"title": "New bearer token", "token": obj, "plaintext": obj.plaintext}
         response = self._page(request, "new_token", context)
         response.headers["Cache-Control"] = "no-store"
@@ -112,7 +112,7 @@ class TokenAdmin(LongList):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show what is known of a token, and revoke it on a POST."""
+        """Show a token's record; revoke the token on a POST."""
         token = self.get_queryset(request).select_related("user").filter(digest__startswith=object_id).first()
         if not self.has_view_permission(request, token):
             raise PermissionDenied
@@ -124,7 +124,7 @@ class TokenAdmin(LongList):
                 raise PermissionDenied
             self._log(request, token, DELETION, "Revoked.")
             token.delete()
-            self.message_user(request, f"{_name(token)} is revoked: the next request with it gets a 401.")
+            self.message_user(request, f"{_name(token)} is revoked. Requests with it get a 401.")
             return HttpResponseRedirect(reverse("admin:knox_authtoken_changelist"))
         context = {
             "title": _name(token),
@@ -140,7 +140,7 @@ class TokenAdmin(LongList):
         return TemplateResponse(request, f"admin/fundapi/{name}.html", context)
 
     def log_addition(self, request: HttpRequest, obj: AuthToken, message: Any) -> LogEntry:
-        return self._log(request, obj, ADDITION, "Made.")
+        return self._log(request, obj, ADDITION, "Created.")
 
     @staticmethod
     def _log(request: HttpRequest, token: AuthToken, action: int, message: str) -> LogEntry:

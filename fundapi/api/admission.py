@@ -1,4 +1,4 @@
-"""Who may use a key at all: the view's own authentication, permissions and throttles, run before any look-up."""
+"""Admission control: the view's authentication, permissions and throttles, run before any key is looked up."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from idempotency.decorators import mark_of
 
 
 def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseBase:
-    """Return the caller's user id, or the 401, 403 or 429 that turns them away (``IDEMPOTENCY_ADMIT``).
+    """Return the caller's user id, or the response that refuses them: 401, 403 or 429 (``IDEMPOTENCY_ADMIT``).
 
-    A stored response is as protected as the view that made it, and a replay counts towards the throttle.
+    So a stored response is as protected as its view, and a replay counts towards the throttle.
     """
     api_view: APIView = view.cls(**view.initkwargs)  # type: ignore[attr-defined]  # DRF's as_view() sets them
     api_view.setup(request)
@@ -24,7 +24,7 @@ def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseB
         api_view.perform_authentication(admitted)
         api_view.check_permissions(admitted)
         api_view.check_throttles(admitted)
-    except Exception as error:  # noqa: BLE001 - DRF decides: it answers or re-raises
+    except Exception as error:  # noqa: BLE001 - DRF decides: it responds or re-raises
         response = api_view.handle_exception(error)
         return api_view.finalize_response(admitted, response)
     operation = getattr(mark_of(view), "operation", None)
@@ -34,7 +34,7 @@ def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseB
 
 
 class AdmittedMixin(APIView):
-    """For views behind :func:`admit`: what it has found out is not asked again."""
+    """Mixin for views behind :func:`admit`: skip the steps that it has run."""
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         admitted: Request | None = getattr(request, "admitted", None)

@@ -1,4 +1,4 @@
-"""Serializer fields that take a JSON value of the right type, and nothing that only looks like it."""
+"""Serializer fields that accept a JSON value of the right type only: no number in quotes, no 1 for true."""
 
 from decimal import Decimal
 from typing import Any
@@ -7,13 +7,13 @@ from rest_framework import serializers
 
 
 class ExactDecimalField(serializers.Field):
-    """A JSON number within bounds, with at most ``places`` decimals by value (1.50 has one)."""
+    """A JSON number within bounds, with at most ``places`` decimals; trailing zeros do not count."""
 
     default_error_messages = {
         "invalid": "Send a JSON number, without quotes.",
         "min_value": "Must be at least {minimum}.",
         "max_value": "Must be at most {maximum}.",
-        "max_decimal_places": "At most {places} decimals are kept: round it yourself.",
+        "max_decimal_places": "At most {places} decimals are kept: round the number.",
     }
 
     def __init__(self, *, minimum: str, maximum: str, places: int, **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class ExactDecimalField(serializers.Field):
 
 
 class StrictIntegerField(serializers.Field):
-    """A JSON number without fraction within bounds; 2025.0 is 2025."""
+    """A whole JSON number within bounds; 2025.0 is 2025."""
 
     default_error_messages = {
         "invalid": "Send a whole JSON number, without quotes.",
@@ -53,7 +53,7 @@ class StrictIntegerField(serializers.Field):
             self.fail("min_value", minimum=self.minimum)
         if data > self.maximum:
             self.fail("max_value", maximum=self.maximum)
-        if data != int(data):  # after the bounds: of 1e1000 nobody wants the digits
+        if data != int(data):  # after the bounds, or 1e1000 would be written out
             self.fail("invalid")
         return int(data)
 
@@ -70,7 +70,7 @@ class StrictCharField(serializers.CharField):
 
 
 class ObjectField(serializers.Field):
-    """A JSON object, kept as it is."""
+    """A JSON object, stored as it is sent."""
 
     default_error_messages = {
         "invalid": "Send a JSON object, or null.",

@@ -1,4 +1,4 @@
-"""Who may create funds: whoever holds Django's permission ``fundapi.add_fund``, directly or by a group."""
+"""Permission to create funds: Django's ``fundapi.add_fund``, directly or by a group."""
 
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
@@ -8,7 +8,7 @@ from fundapi.access.tokens import Bearer, may_create_funds
 
 
 class FundPermission(IsAuthenticated):
-    """Everybody reads their own funds; creating takes the permission."""
+    """Let every user read their own funds, and users with the permission create funds."""
 
     message = "You may not create funds: ask an administrator for the permission 'Can add fund'."
 

@@ -19,7 +19,7 @@ def _current_year() -> int:
 
 
 class FundSerializer(serializers.Serializer):
-    """The fields are written out, not derived: a ``ModelSerializer`` rebuilds them on every request."""
+    """Serializer of a fund. The fields are written out: a ``ModelSerializer`` would rebuild them on every request."""
 
     name = StrictCharField(
         max_length=models.NAME_LENGTH_MAX, help_text="Name of the fund; white space around it is trimmed."
@@ -62,11 +62,11 @@ class FundSerializer(serializers.Serializer):
         source="engine_results",
         default=None,
         allow_null=True,
-        help_text="Whatever the model computed; kept as it is sent, numbers exact.",
+        help_text="Results of the model; stored as they are sent, numbers exact.",
     )
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Copy the fields flatly: what they are made of does not change, and to make them anew costs 0.3 ms."""
+        """Copy the fields shallowly: they never change, and a deep copy takes 0.3 ms."""
         return {name: copy(field) for name, field in self._declared_fields.items()}
 
     def to_internal_value(self, data: Any) -> Any:
@@ -95,5 +95,5 @@ class FundSerializer(serializers.Serializer):
 
 
 def _number(value: Decimal) -> int | Decimal:
-    """Write 100 and 0.02, not 100.00 and 0.020000: the same number, however many zeros the column keeps."""
+    """Return the number without the column's trailing zeros: 100 and 0.02, not 100.00 and 0.020000."""
     return int(value) if value == value.to_integral_value() else value.normalize()

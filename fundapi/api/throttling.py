@@ -1,4 +1,4 @@
-"""Throttles count in Valkey, one atomic round trip each, and let everybody through while it is away."""
+"""Throttles that count in Valkey, in one atomic round trip. While it is unavailable, they let every request pass."""
 
 import threading
 import time
@@ -15,24 +15,25 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 logger = structlog.get_logger(__name__)
-REST = 5  # s; after a failure Valkey is left alone for so long, lest every request pay its time-out
+BACKOFF = 5  # s without Valkey after a failure, so that not every request waits for its time-out
 
-_making = threading.Lock()  # racing first requests each made a limiter, and CPython 3.11 crashed in its hit()
+# Without it, concurrent first requests each created a limiter, and CPython 3.11 crashed in its hit().
+_limiter_lock = threading.Lock()
 
 
 class ValkeyThrottle(SimpleRateThrottle):
-    """At most so many requests of each caller over a moving window. A throttle names its rate and its callers."""
+    """A limit on the requests of each caller in a moving window. Subclasses define the rate and the caller."""
 
     scope: str
     _limiter: ClassVar[MovingWindowRateLimiter | None] = None
-    _resting_until: ClassVar[float] = 0.0
+    _paused_until: ClassVar[float] = 0.0
 
     def caller(self, request: Request) -> str:
-        """Return whose requests are counted together."""
+        """Return the name under which the request counts."""
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        if self.rate is None or time.monotonic() < ValkeyThrottle._resting_until:
+        if self.rate is None or time.monotonic() < ValkeyThrottle._paused_until:
             return True
         requests, seconds = self.parse_rate(self.rate)
         self.item = RateLimitItemPerSecond(requests or 0, seconds, self.scope)
@@ -40,8 +41,8 @@ class ValkeyThrottle(SimpleRateThrottle):
         try:
             return self.limiter.hit(self.item, settings.ENVIRONMENT, self.who)
         except redis.RedisError as error:
-            ValkeyThrottle._resting_until = time.monotonic() + REST
-            logger.warning("throttle_open", reason=type(error).__name__, seconds=REST)
+            ValkeyThrottle._paused_until = time.monotonic() + BACKOFF
+            logger.warning("throttle_open", reason=type(error).__name__, seconds=BACKOFF)
             return True
 
     def wait(self) -> float | None:
@@ -53,7 +54,7 @@ class ValkeyThrottle(SimpleRateThrottle):
 
     @property
     def limiter(self) -> MovingWindowRateLimiter:
-        with _making:
+        with _limiter_lock:
             if ValkeyThrottle._limiter is None:
                 pool = redis.ConnectionPool.from_url(
                     settings.REDIS_URL,
@@ -65,7 +66,7 @@ class ValkeyThrottle(SimpleRateThrottle):
 
 
 class FundCreateThrottle(ValkeyThrottle):
-    """``FUND_CREATE_RATE`` fund creations per user, replays included."""
+    """``FUND_CREATE_RATE`` requests to create a fund per user, replays included."""
 
     scope = "fund-create"
 
@@ -78,7 +79,7 @@ class FundCreateThrottle(ValkeyThrottle):
 
 
 class TelemetryThrottle(ValkeyThrottle):
-    """``TELEMETRY_RATE`` batches of telemetry per client address; ``TRUSTED_PROXIES`` says whose word that is."""
+    """``TELEMETRY_RATE`` batches of telemetry per client address, as ``TRUSTED_PROXIES`` determines it."""
 
     scope = "telemetry"
 

@@ -1,4 +1,4 @@
-"""``/api/funds``: create, list, show. Exactly-once comes from ``@idempotent``; nothing here knows how."""
+"""``/api/funds``: create, list, show. ``@idempotent`` makes a creation exactly-once."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ class FundPagination(CursorPagination):
     ordering = "-id"
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Read the cursor; one with another position than an id is not ours, and would fail in the query."""
+        """Return the cursor. One whose position is no id is not ours, and would fail in the query."""
         cursor = super().decode_cursor(request)
         if cursor and cursor.position is not None and not ID.fullmatch(str(cursor.position)):
             raise NotFound(self.invalid_cursor_message)
@@ -37,7 +37,7 @@ class FundPagination(CursorPagination):
 
 
 class OwnFundsView(GenericAPIView):
-    """A user sees their own funds; everybody else's do not exist."""
+    """Base of the views: a user sees their own funds only; another user's fund is a 404."""
 
     permission_classes = [FundPermission]
     serializer_class = FundSerializer

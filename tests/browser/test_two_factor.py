@@ -20,7 +20,7 @@ def test_an_authenticator_is_set_up_and_asked_for(page: Page, administrator: Use
     page.get_by_role("button", name="Set up").click()
     expect(page.locator("#codes code")).to_have_count(10)
     backup = page.locator("#codes code").first.inner_text()
-    page.get_by_role("link", name="I have kept them").click()
+    page.get_by_role("link", name="I have stored them").click()
     expect(page).to_have_url("/admin/")
 
     for path, button, code in (
