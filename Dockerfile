@@ -1,5 +1,5 @@
 # One image for web, worker, beat and migrate: see docker-compose.yml for how each is started.
-ARG PYTHON=3.11
+ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -15,7 +15,7 @@ RUN /opt/venv/bin/python manage.py collectstatic --no-input
 RUN /opt/venv/bin/python -m compileall -q fundapi idempotency rollout
 
 FROM python:${PYTHON}-slim
-# PROMETHEUS_MULTIPROC_DIR: what the processes of a container count. Mount a tmpfs on it and on /tmp, and the
+# PROMETHEUS_MULTIPROC_DIR holds the metrics of all processes of a container. Mount a tmpfs on it and on /tmp; the
 # rest of the file system can be read-only.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -24,7 +24,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PORT=8000 \
     STATIC_ROOT=/app/staticfiles \
     PROMETHEUS_MULTIPROC_DIR=/run/fundapi
-# git: for the worker, which opens reverts (ROLLOUT_AUTO_REVERT).
+# The worker needs git to open reverts (ROLLOUT_AUTO_REVERT).
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/*
@@ -35,7 +35,7 @@ COPY --from=build /app /app
 WORKDIR /app
 USER 10001
 EXPOSE 8000
-# Alive, not ready: a restart would not bring back a database.
+# Liveness, not readiness: a restart would not bring back a database.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', os.environ['PORT'], timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "fundapi.web.serve"]

@@ -189,6 +189,7 @@ def test_a_secret_has_no_default() -> None:
 
 
 def test_the_image_is_small_and_runs_as_nobody_special() -> None:
+    assert instructions()[0] == ("ARG", "PYTHON=3.13")
     build, final = stages()
     assert all(
         rest.startswith("python:${PYTHON}-slim") for word, rest in (build[0], final[0]) if word == "FROM"
