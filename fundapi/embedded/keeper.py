@@ -1,13 +1,13 @@
-"""The keeper: a background process that runs PostgreSQL and Valkey exactly as long as somebody uses the home.
+"""The keeper: a background process that runs PostgreSQL and Valkey as long as a process uses the home.
 
-Users hold a shared flock on `run/users.lock`. When the keeper gets the exclusive one there is nobody left,
-and while it stops the services nobody new gets in. A killed user's lock dies with it; a killed keeper takes
-both services with it (the kernel tells them), and the next user starts another.
+Users share an flock on `run/users.lock`. When the keeper gets the exclusive lock, no user is left, and no new one
+can join while the services stop. A killed user's lock dies with the user. When the keeper is killed, the kernel
+signals both services to stop, and the next user starts another keeper.
 
     python -m fundapi.embedded.keeper HOME FD [--throw-away]
 
-`FD` gets JSON lines: `{"notice": ...}` for what the user should know, and at last `{"ready": ...}` or
-`{"error": ...}`.
+The keeper writes JSON lines to the file descriptor `FD`: perhaps `{"notice": ...}` for the user, and at last
+`{"ready": ...}` or `{"error": ...}`.
 """
 
 import json
@@ -31,9 +31,11 @@ BACK_OFF_MAX = 5.0  # s between attempts to restart a service that keeps dying
 
 
 class Keeper:
+    """Both services of a home, restarted when they die."""
+
     def __init__(self, home: Home, *, durable: bool) -> None:
         self.home = home
-        self.told_to_stop = False
+        self.stopping = False
         account = service_account()
         self.notice = make_reachable(home, account)
         self.sockets = make_socket_directory(home, account)
@@ -54,15 +56,15 @@ class Keeper:
         self.home.keep("run/services.json", json.dumps(urls))
 
     def watch(self, users: Lock) -> None:
-        """Restart a service that dies, until there are no users (or we are told to stop)."""
+        """Restart a service that dies, until no user is left or a signal tells the keeper to stop."""
         pause = next_attempt = 0.0
-        while not self.told_to_stop and not users.exclusive(wait=False):
+        while not self.stopping and not users.exclusive(wait=False):
             time.sleep(TICK)
             if self.postgres.running() and self.valkey.running():
                 continue
             if time.monotonic() < next_attempt:
                 continue
-            say("a service died: restarting it")
+            log("a service died: restarting it")
             try:
                 if not self.postgres.running():
                     self.postgres.start()
@@ -70,27 +72,28 @@ class Keeper:
                     self.valkey.start()
                 self.publish()
             except EmbeddedError as error:
-                say(str(error))
+                log(str(error))
             pause = min(BACK_OFF_MAX, pause * 2 or TICK)
             next_attempt = time.monotonic() + pause
 
     def stop(self, *_: object) -> None:
-        """Stop both services and take down the sign; the data stays."""
+        """Stop both services and remove the file with their URLs; the data stays."""
         self.home.services_file.unlink(missing_ok=True)
         self.valkey.stop()
         self.postgres.stop()
         remove_socket_directory(self.home, self.sockets)
 
     def on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.told_to_stop = True
+        self.stopping = True
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper[{os.getpid()}]: {text}", flush=True)
 
 
-def tell(ready_fd: int, **message: str) -> None:
-    with suppress(BrokenPipeError):  # the starter was killed meanwhile
+def report(ready_fd: int, **message: str) -> None:
+    """Write a message for the process that started the keeper."""
+    with suppress(BrokenPipeError):  # that process was killed meanwhile
         os.write(ready_fd, (json.dumps(message) + "\n").encode())
 
 
@@ -98,9 +101,9 @@ def main(path: str, ready_fd: int, *, durable: bool) -> None:
     home = Home.at(path)
     alive, users = Lock(home.keeper_lock), Lock(home.users_lock)
     if not alive.exclusive(wait=False):
-        tell(ready_fd, error=f"somebody else keeps {home.path}")
+        report(ready_fd, error=f"another keeper runs the services of {home.path}")
         return
-    home.services_file.unlink(missing_ok=True)  # a killed keeper's
+    home.services_file.unlink(missing_ok=True)  # of a killed keeper
     with ExitStack() as stack:
         try:
             keeper = Keeper(home, durable=durable)
@@ -109,20 +112,20 @@ def main(path: str, ready_fd: int, *, durable: bool) -> None:
                 signal.signal(number, keeper.on_signal)
             keeper.start()
         except (EmbeddedError, OSError) as error:
-            say(traceback.format_exc())
-            tell(ready_fd, error=str(error))
+            log(traceback.format_exc())
+            report(ready_fd, error=str(error))
             return
         if keeper.notice:
-            tell(ready_fd, notice=keeper.notice)
-        tell(ready_fd, ready="")
+            report(ready_fd, notice=keeper.notice)
+        report(ready_fd, ready="")
         os.close(ready_fd)
-        say("ready")
+        log("ready")
         keeper.watch(users)
-        say("stopping")
+        log("stopping")
 
 
 if __name__ == "__main__":
     if os.fork():
-        os._exit(0)  # the starter's child ends at once, and the keeper is nobody's child
+        os._exit(0)  # the child ends at once, so the keeper is no child of the process that started it
     with suppress(KeyboardInterrupt):
         main(sys.argv[1], int(sys.argv[2]), durable="--throw-away" not in sys.argv[3:])

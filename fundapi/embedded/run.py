@@ -1,10 +1,10 @@
-"""`make run`: everything on one machine, from one command, with nothing to install or set up.
+"""`make run`: the whole product on one machine, with nothing to install or set up.
 
     python -m fundapi.embedded.run [--with-parent]
 
-PORT (8000), FUNDAPI_HOME (.fundapi), WEB_CONCURRENCY (cores), WEB_THREADS (4), DJANGO_SUPERUSER_USERNAME and
-DJANGO_SUPERUSER_PASSWORD are its own variables; all others are the settings'. With `--with-parent` it ends
-when the process that started it dies: a killed `make` leaves no server behind.
+Reads PORT (8000), FUNDAPI_HOME (.fundapi), WEB_CONCURRENCY (cores), WEB_THREADS (4), DJANGO_SUPERUSER_USERNAME and
+DJANGO_SUPERUSER_PASSWORD; the settings read all others. With `--with-parent` it ends when the process that started
+it dies, so that a killed `make` leaves no server behind.
 """
 
 import errno
@@ -25,9 +25,11 @@ from fundapi.embedded.home import EmbeddedError, Home, lock
 from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
 from fundapi.embedded.processes import end_with_parent
 
-TICK = 0.05  # s between looks at the programs
-KEEPER_TICK = 1.0  # s between looks at the keeper of the embedded services
-HOPELESS = 3  # failures of the web server, before it ever answered, after which to give up
+TICK = 0.05  # s between checks that the programs run
+KEEPER_TICK = 1.0  # s between checks that the keeper of the embedded services runs
+FAILURES_MAX = (
+    3  # failed starts of the web server, before it has answered once, after which `make run` gives up
+)
 
 READY = """
 fundapi is ready. Ctrl-C stops it.
@@ -48,11 +50,11 @@ Create a fund; the same command again replays the answer instead of creating ano
 
 
 class Interrupted(BaseException):
-    """We were asked to stop before we served."""
+    """A request to stop that came before the server served."""
 
 
-class Requests:
-    """Requests to stop: Ctrl-C, SIGTERM, a closed terminal."""
+class StopRequests:
+    """Count requests to stop: Ctrl-C, SIGTERM, a closed terminal."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -66,8 +68,8 @@ class Requests:
             raise Interrupted
 
 
-def run(home: Home, requests: Requests) -> None:
-    """Serve until asked to stop. Raises EmbeddedError when that cannot begin."""
+def run(home: Home, requests: StopRequests) -> None:
+    """Serve until a request to stop. Raises EmbeddedError when the start fails."""
     port = port_number(os.environ.get("PORT") or "8000")
     url = f"http://127.0.0.1:{port}"
     home.make()
@@ -80,12 +82,12 @@ def run(home: Home, requests: Requests) -> None:
         home.keep("run/url", url)
         stop_leftovers(home.path)
         check_free(port)
-        with services(home) as found:
+        with services(home) as joined:
             manager = Manager(
                 home.path,
                 programs(home),
                 env=environment(home, port),
-                pass_fds=() if found.lock_fd is None else (found.lock_fd,),
+                pass_fds=() if joined.lock_fd is None else (joined.lock_fd,),
             )
             prepared = prepare(manager)
             requests.serving = True
@@ -94,21 +96,23 @@ def run(home: Home, requests: Requests) -> None:
                 wait_until_ready(manager, requests, port)
                 if not requests.count:
                     announce(home, url, prepared)
-                look_after_everything(manager, requests, home if found.lock_fd is not None else None)
+                look_after_everything(manager, requests, home if joined.lock_fd is not None else None)
             finally:
                 manager.stop(lambda: requests.count > 1)
 
 
 def port_number(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise EmbeddedError(f"PORT is '{text}', which is no port number")
+        raise EmbeddedError(f"PORT is '{text}', and should be a port number, such as 8000")
     return int(text)
 
 
 def check_free(port: int) -> None:
-    """Raise EmbeddedError unless we can listen on `port`; the server itself would share it with another."""
+    """Raise EmbeddedError unless `port` is free: the server itself would share it with another program."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last run may linger
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # connections of the previous run may linger
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
@@ -120,7 +124,7 @@ def check_free(port: int) -> None:
 
 
 def programs(home: Home) -> list[Program]:
-    # Root is who runs things in a container; Celery's warning is about pickle, which is not used here.
+    # In a container everything runs as root. Celery's warning is about pickle, which is not used here.
     quiet = ("-W", "ignore:You're running the worker with superuser")
     celery = (sys.executable, *quiet, "-m", "celery", "-A", "fundapi", "--quiet")
     return [
@@ -131,8 +135,8 @@ def programs(home: Home) -> list[Program]:
 
 
 def environment(home: Home, port: int) -> dict[str, str]:
-    """The environment of the programs: ours, completed from the home, plain HTTP on the loopback."""
-    metrics = home.run / "metrics"  # new at each start: what dead processes counted must not come back
+    """Return the environment of the programs: ours, completed from the home, with plain HTTP on 127.0.0.1."""
+    metrics = home.run / "metrics"  # new at each start, without the counts of dead processes
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir()
     return {
@@ -147,7 +151,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
 
 
 def prepare(manager: Manager) -> dict[str, str | None]:
-    """Run `fundapi.embedded.prepare`; returns what it prints. Raises EmbeddedError when it fails."""
+    """Run `fundapi.embedded.prepare`, and return the values it prints. Raises EmbeddedError when it fails."""
     process = manager.popen([sys.executable, "-m", "fundapi.embedded.prepare"], stdout=subprocess.PIPE)
     try:
         output, _ = process.communicate()
@@ -161,17 +165,18 @@ def prepare(manager: Manager) -> dict[str, str | None]:
     return prepared
 
 
-def wait_until_ready(manager: Manager, requests: Requests, port: int) -> None:
-    """Return when the web server answers or we are asked to stop. Raises EmbeddedError when it keeps failing."""
+def wait_until_ready(manager: Manager, requests: StopRequests, port: int) -> None:
+    """Return when the web server answers, or on a request to stop. Raises EmbeddedError when it keeps failing."""
     web = manager.programs[0]
     while not requests.count and not answers(port):
         time.sleep(TICK)
         manager.look_after()
-        if web.failures >= HOPELESS:
+        if web.failures >= FAILURES_MAX:
             raise EmbeddedError("the web server does not start; see above")
 
 
 def answers(port: int) -> bool:
+    """Return whether the web server is ready."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/readyz")
@@ -183,19 +188,19 @@ def answers(port: int) -> bool:
 
 
 def announce(home: Home, url: str, prepared: dict[str, str | None]) -> None:
-    """Print where everything is, and how to create a fund."""
+    """Print the addresses, the password and a command that creates a fund."""
     password = prepared["password"] or "(changed since it was made)"
     values = {**prepared, "password": password, "url": url, "home": home.path, "key": secrets.token_hex(8)}
     print(READY.format_map(values), flush=True)
 
 
-def look_after_everything(manager: Manager, requests: Requests, home: Home | None) -> None:
-    """Keep the programs and, with a home, its keeper running until we are asked to stop."""
-    next_look = 0.0
+def look_after_everything(manager: Manager, requests: StopRequests, home: Home | None) -> None:
+    """Keep the programs running until a request to stop, and with `home` its keeper."""
+    next_check = 0.0
     while not requests.count:
         manager.look_after()
-        if home is not None and time.monotonic() > next_look:
-            next_look = time.monotonic() + KEEPER_TICK
+        if home is not None and time.monotonic() > next_check:
+            next_check = time.monotonic() + KEEPER_TICK
             try:
                 revive(home)
             except EmbeddedError as error:
@@ -207,7 +212,7 @@ def main(arguments: list[str]) -> int:
     if "--with-parent" in arguments:
         end_with_parent(signal.SIGTERM)
     try:
-        run(Home.from_environment(), Requests())
+        run(Home.from_environment(), StopRequests())
     except EmbeddedError as error:
         say(str(error))
         return 1

@@ -1,4 +1,4 @@
-"""The directory of the services' sockets, which is the gate: who may enter it may connect."""
+"""The directory of the services' sockets. Every account that may enter it may connect."""
 
 import os
 import re
@@ -12,23 +12,23 @@ from fundapi.embedded.reach import temporary_directories
 
 LONGEST_NAME = ".s.PGSQL.5432"
 PATH_MAX = 100  # bytes; macOS allows 103, Linux 107
-PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # means the same to libpq, to URLs and to Valkey's configuration
+PLAIN = re.compile(r"[A-Za-z0-9_./-]+")  # read alike by libpq, in URLs and in Valkey's configuration
 
 
 def make_socket_directory(home: Home, account: Account) -> Path:
-    """A directory that only we enter: in the home, or a temporary one when the path there will not do.
+    """Make a directory that only we may enter: in the home, or a temporary one when that path will not do.
 
-    Raises EmbeddedError when there is none.
+    Raises EmbeddedError.
     """
     directory = home.services / "sockets"
     if not _usable(directory):
-        return _noted(home, account) or _temporary(home, account)
+        return _recorded(home, account) or _temporary(home, account)
     account.make_directory(directory)
     return directory
 
 
 def remove_socket_directory(home: Home, directory: Path) -> None:
-    """Remove a temporary directory; the one in the home stays."""
+    """Remove a temporary directory; a directory in the home stays."""
     if directory.parent != home.services:
         shutil.rmtree(directory, ignore_errors=True)
         home.socket_note.unlink(missing_ok=True)
@@ -38,8 +38,8 @@ def _usable(directory: Path) -> bool:
     return len(os.fsencode(directory / LONGEST_NAME)) <= PATH_MAX and bool(PLAIN.fullmatch(str(directory)))
 
 
-def _noted(home: Home, account: Account) -> Path | None:
-    """The one a killed keeper left, if still there and ours: running clients find the new services in it."""
+def _recorded(home: Home, account: Account) -> Path | None:
+    """Return the directory of a killed keeper, if it is still ours: there, running clients find the new services."""
     directory = Path(home.read("run/socket-directory") or "/nonexistent")
     if directory.is_dir() and not directory.is_symlink() and directory.stat().st_uid == account.uid:
         return directory

@@ -1,4 +1,4 @@
-"""One private Valkey server on a unix socket: started, stopped."""
+"""Start and stop one private Valkey server on a unix socket."""
 
 import signal
 import socket
@@ -14,9 +14,8 @@ from fundapi.embedded.programs import valkey_server
 READY_TIMEOUT = 30  # s; there is no data to load
 SOCKET_NAME = "valkey.sock"
 
-# Broker and throttle counters only, nothing that must survive: without persistence there is no file to
-# corrupt and no disk to fill. When memory runs out, counters (which expire) make room; a queue never loses a
-# message.
+# It holds the broker's queues and throttle counters, and nothing that must survive: without persistence, no file can
+# be corrupted and no disk filled. When memory runs out, counters (which expire) are evicted; no queue loses a message.
 CONFIGURATION = """\
 port 0
 unixsocket {socket}
@@ -30,7 +29,7 @@ maxmemory-policy volatile-lru
 
 
 class Valkey:
-    """The Valkey of a home. Everything is called from one thread of the keeper."""
+    """The Valkey server of a home, for use from one thread."""
 
     def __init__(self, home: Home, account: Account, sockets: Path) -> None:
         self.home = home
@@ -43,10 +42,7 @@ class Valkey:
         return f"unix://{self.socket}"
 
     def start(self) -> None:
-        """Stop what a killed keeper left, start, and wait until it answers.
-
-        Raises EmbeddedError.
-        """
+        """Start the server, and return when it answers. First stop that of a killed keeper. Raises EmbeddedError."""
         self.account.make_directory(self.home.valkey)
         for sig in (signal.SIGTERM, signal.SIGKILL):
             signal_all(leftovers("valkey-server", self.home.valkey, self.account), sig, wait=5)
