@@ -16,6 +16,11 @@ class Signal(StrEnum):
     NO_DATA = "hold"
     RED = "red"
 
+    @property
+    def label(self) -> str:
+        """Return the signal as people read it."""
+        return "no data" if self is Signal.NO_DATA else self.value
+
 
 def worst(signals: Iterable[Signal]) -> Signal:
     """Return the worst of the signals; green when there are none."""

@@ -1,6 +1,6 @@
-"""A rollout over time, as shapes of an SVG without a viewBox: positions are percent of its box.
+"""Charts of a rollout over time, as shapes of an SVG without a viewBox: positions are percent of its box.
 
-Pure. The page needs no script for it, and its text keeps its size on a phone.
+Pure. The charts need no script, and their text keeps its size on a phone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,17 +14,17 @@ from django.template.loader import render_to_string
 from rollout.judge.scoring import Signal, worst
 from rollout.units import percent
 
-SHORTEST = timedelta(minutes=10)  # a rollout made a second ago still gets an axis
+SHORTEST = timedelta(minutes=10)  # of the time axis, also for a new rollout
 LABELS = 4  # times on the axis; more do not fit a phone
-CELLS = 120  # of the signal strip; a narrower one cannot be seen on a phone
-GAP = 3  # intervals without a check: the judge was away, and the strip shows it
-HEADROOM = 4 / 3  # of the threshold: its line is seen under the top of the chart
-SCORE_MAX = 4  # times the threshold; a higher bar is cut, or one bad minute would flatten all others
+CELLS = 120  # of the signal strip; narrower ones cannot be seen on a phone
+GAP = 3  # intervals without a check: longer ones are gaps in the strip
+HEADROOM = 4 / 3  # of the threshold, so that its line is below the top of the chart
+SCORE_MAX = 4  # times the threshold; higher bars are cut, so that one bad minute does not flatten the others
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What held from ``at`` on. ``note`` says what happened, for whoever points at it."""
+    """The state of a rollout from ``at`` on. ``note`` is the tooltip."""
 
     at: datetime
     percentage: float
@@ -35,7 +35,7 @@ class Moment:
 
     @property
     def state(self) -> str:
-        """Return the one thing that matters most: ``stopped``, ``disabled``, ``hold`` or ``open``."""
+        """Return the most important state: ``stopped``, ``disabled``, ``hold`` or ``open``."""
         if self.emergency_stop:
             return "stopped"
         if not self.enabled:
@@ -122,7 +122,7 @@ def _position(number: float) -> str:
 
 
 def summary(moments: Iterable[Moment]) -> str:
-    """Say in words what the chart shows, for who cannot see it."""
+    """Return the chart of the percentage as text, for screen readers."""
     values = [percent(moment.percentage) for moment in moments]
     climbed = [value for before, value in pairwise(["", *values]) if value != before]
     if len(climbed) > 8:
@@ -130,14 +130,14 @@ def summary(moments: Iterable[Moment]) -> str:
     return f"Percentage over time: {', '.join(climbed)}"
 
 
-# --- What the judge said over time ----------------------------------------------------------------------------------
+# --- Checks over time -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A check, or several summed up: the latest time, the worst signal, the highest score.
+    """A check, or a group of them: the latest time, the worst signal, the highest score.
 
-    One without a signal says only what the percentage was, such as where a rollback left it.
+    A point without a signal has only a percentage, such as that after a rollback.
     """
 
     at: datetime
@@ -149,7 +149,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One check, or several neighbours: the worst signal and the highest score of them."""
+    """One check, or several neighbours with their worst signal and highest score."""
 
     x: str
     width: str
@@ -227,25 +227,25 @@ def draw_checks(
 
 
 def chart_svg(points: Sequence[Point], *, threshold: int, title: str) -> str:
-    """Return a whole SVG file of checks (oldest first, at least one), in light and dark as its reader prefers."""
+    """Return an SVG file of checks (oldest first, at least one), with a light and a dark scheme."""
     return render_to_string(
         "rollout/checks.svg", {"checks": draw_checks(points, threshold=threshold), "title": title}
     )
 
 
 def summary_of_checks(points: Sequence[Point]) -> str:
-    """Say in words what a chart of checks shows: ``24 checks: worst signal red, highest score 50``."""
+    """Return a chart of checks as text: ``24 checks: worst signal red, highest score 50``."""
     judged = [point for point in points if point.signal]
     if not judged:
         return "No checks in this time"
     total = sum(point.checks for point in judged)
     many = "1 check" if total == 1 else f"{total:,} checks"
     signal = worst(Signal(point.signal) for point in judged)
-    return f"{many}: worst signal {signal.value}, highest score {max(point.score for point in judged)}"
+    return f"{many}: worst signal {signal.label}, highest score {max(point.score for point in judged)}"
 
 
 def _interval(points: Sequence[Point]) -> timedelta:
-    """Return how long it usually is from check to check."""
+    """Return the median time from check to check."""
     gaps = [later.at - earlier.at for earlier, later in pairwise(points) if later.at > earlier.at]
     return timedelta(seconds=median(gap.total_seconds() for gap in gaps)) if gaps else timedelta(minutes=1)
 
@@ -253,7 +253,7 @@ def _interval(points: Sequence[Point]) -> timedelta:
 def _cells(
     points: Sequence[Point], interval: timedelta, width: timedelta
 ) -> Iterator[tuple[datetime, list[Point]]]:
-    """Put checks together that are too close to be told apart; each group begins where the one before has ended."""
+    """Group checks that are too close to draw apart. Each group begins where the one before ends."""
     before: datetime | None = None
     for _, neighbours in groupby(points, key=lambda point: int(point.at.timestamp() / width.total_seconds())):
         group = list(neighbours)
@@ -286,7 +286,7 @@ def _levels(
 def _note(group: Sequence[Point], signal: Signal, score: int) -> str:
     times = f"{group[0].at:%Y-%m-%d %H:%M}"
     if len(group) == 1:
-        return f"{times}: {signal.value}, score {score}, at {percent(group[0].percentage)}"
+        return f"{times}: {signal.label}, score {score}, at {percent(group[0].percentage)}"
     return (
-        f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.value}, highest score {score}"
+        f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.label}, highest score {score}"
     )

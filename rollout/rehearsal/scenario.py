@@ -1,6 +1,6 @@
-"""Scenarios of rehearsals, read from TOML files and checked. docs/how-to/simulation.md explains each field.
+"""Scenarios of rehearsals, read from TOML files and validated. docs/how-to/simulation.md explains each field.
 
-Minutes are counted from the beginning of the rehearsal. A share is a number from 0 to 1.
+Minutes count from the start of the rehearsal. A share is a number from 0 to 1.
 """
 
 import tomllib
@@ -18,7 +18,7 @@ DIRECTORY = Path(__file__).parent / "scenarios"
 HOURS_MAX = 7 * 24  # of a rehearsal; it holds one transaction open, at some milliseconds a minute
 PER_MINUTE_MAX = 100_000  # sessions, bots, events of a flood
 
-# What a rehearsal can be told to do instead of what its file says: table and field.
+# The values that options override: option, then table and field of the file.
 OVERRIDES = {
     "timeline": ("", "timeline"),
     "hours": ("", "hours"),
@@ -34,56 +34,56 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Percentage = Annotated[float, Meta(gt=0, le=100)]
 Minute = Annotated[float, Meta(ge=0, le=HOURS_MAX * 60)]
 PerMinute = Annotated[float, Meta(ge=0, le=PER_MINUTE_MAX)]
-Table = TypeVar("Table", bound="Record")
+AnyTable = TypeVar("AnyTable", bound="Table")
 
 
 class ScenarioError(Exception):
-    """The scenario cannot be used; the message says why."""
+    """A scenario that cannot be used. The message says why."""
 
 
 class Outcome(StrEnum):
-    """How a rehearsal ends."""
+    """The end of a rehearsal."""
 
     COMPLETED = "completed"
     ROLLED_BACK = "rolled_back"
-    TRIPPED = "tripped"  # should have been rolled back, and auto-rollback is off
-    HELD = "held"  # nobody could tell
+    TRIPPED = "tripped"  # the breaker tripped, and auto-rollback is off
+    HELD = "held"  # no data at the end
     UNDER_WAY = "under_way"
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table of a scenario file: a field with a wrong name is an error, not a default."""
 
 
-class Traffic(Record, frozen=True):
+class Traffic(Table, frozen=True):
     sessions_per_minute: PerMinute = 20  # that begin
-    times: Annotated[float, Meta(ge=0, le=1000)] = 1  # so many times as many; for segments
+    times: Annotated[float, Meta(ge=0, le=1000)] = 1  # factor of the sessions; for segments
     session_minutes: Annotated[float, Meta(ge=1, le=1440)] = 3  # mean length; a heartbeat each
-    returning: Share = 0.3  # of the sessions: by clients that were there before
+    returning: Share = 0.3  # of the sessions: by known clients
     bots_per_minute: PerMinute = 0  # each posts a fund, and sends no heartbeat
 
 
-class Rates(Record, frozen=True):
-    """What goes wrong: shares of sessions, but for migrations, of which each client has one."""
+class Rates(Table, frozen=True):
+    """Failure rates: shares of sessions; of migrations, shares of clients, as each has one migration."""
 
     migration_failure: Share = 0
     validation_error: Share = 0
     error: Share = 0
     console_error: Share = 0
     console_warning: Share = 0
-    kill_switch: Share = 0  # who uses it has legacy from then on
+    kill_switch: Share = 0  # its users get legacy from then on
 
 
-class Flood(Record, frozen=True):
-    """Clients with the feature that report one failure again and again."""
+class Flood(Table, frozen=True):
+    """Clients with the feature that report one failure repeatedly."""
 
     clients: Annotated[int, Meta(ge=0, le=1000)] = 0
     events_per_minute: Annotated[int, Meta(ge=0, le=100_000)] = 1000  # of each
     event: Annotated[str, Meta(pattern=rf"^{NAME}$")] = Event.MIGRATION_FAILED.value
 
 
-class Conditions(Record, frozen=True):
-    """What holds in one minute."""
+class Conditions(Table, frozen=True):
+    """The conditions of one minute."""
 
     traffic: Traffic
     treatment: Rates  # of clients with the feature
@@ -92,13 +92,13 @@ class Conditions(Record, frozen=True):
     broken: bool = False
 
 
-class Segment(Record, frozen=True):
-    """A stretch of time, or of the climb, in which some things are different."""
+class Segment(Table, frozen=True):
+    """A range of minutes or percentages with other conditions."""
 
     from_minute: Minute = 0
     until_minute: Minute | None = None
     from_percentage: Annotated[float, Meta(ge=0, le=100)] = 0
-    broken: bool = False  # this is what the judge has to find: the rehearsal says how long it took
+    broken: bool = False  # the fault that the judge must find; the report says how long it took
     traffic: dict[str, Any] = {}
     treatment: dict[str, Any] = {}
     control: dict[str, Any] = {}
@@ -117,20 +117,20 @@ class Segment(Record, frozen=True):
         )
 
 
-class Expected(Record, frozen=True):
-    """How the scenario is to end. What is left out is not looked at."""
+class Expected(Table, frozen=True):
+    """The expected end of a scenario. Fields that are left out are not checked."""
 
     outcome: Outcome
-    highest: Percentage | None = None  # that was ever reached
+    highest: Percentage | None = None  # ever reached
     by_minute: Minute | None = None  # the outcome's latest minute
-    within_minutes: Minute | None = None  # from the break to the rollback
+    within_minutes: Minute | None = None  # from the fault to the rollback
 
 
-class Scenario(Record, frozen=True):
+class Scenario(Table, frozen=True):
     description: Annotated[str, Meta(min_length=1)]
     timeline: Literal["accelerated", "conservative", "manual"] = "conservative"
     percentage: Percentage = 10
-    hours: Annotated[float, Meta(gt=0, le=HOURS_MAX)] = 48  # at most; a rehearsal ends with the rollout
+    hours: Annotated[float, Meta(gt=0, le=HOURS_MAX)] = 48  # at most; a rehearsal ends when its rollout ends
     auto_rollback: bool = True
     seed: int = 1
     traffic: Traffic = Traffic()
@@ -148,7 +148,7 @@ class Scenario(Record, frozen=True):
                 raise ValueError(f"Segment {number}: {error}") from None
 
     def conditions(self, minute: float, percentage: float) -> Conditions:
-        """Return what holds in a minute, at a percentage: the scenario, changed by each segment in turn."""
+        """Return the conditions of a minute at a percentage: the scenario, changed by each segment in turn."""
         return self._under([segment for segment in self.segments if segment.covers(minute, percentage)])
 
     def _under(self, segments: list[Segment]) -> Conditions:
@@ -161,7 +161,7 @@ class Scenario(Record, frozen=True):
         )
 
 
-def _changed(table: Table, changes: list[dict[str, Any]]) -> Table:
+def _changed(table: AnyTable, changes: list[dict[str, Any]]) -> AnyTable:
     fields = msgspec.structs.asdict(table)
     for change in changes:
         fields |= change
@@ -177,7 +177,7 @@ def load(name: str) -> Scenario:
     """Return a scenario by its name, or by the path of a ``.toml`` file.
 
     Raises:
-        ScenarioError: there is none, or it cannot be read, or makes no sense.
+        ScenarioError: it does not exist, cannot be read, or is not valid.
     """
     if name in names():
         path = DIRECTORY / f"{name}.toml"
@@ -191,7 +191,7 @@ def load(name: str) -> Scenario:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ScenarioError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:  # neither TOML nor UTF-8, or a value that makes no sense
+    except ValueError as error:  # not TOML, not UTF-8, or an invalid value
         raise ScenarioError(f"{path}: {error}.") from None
 
 
@@ -205,9 +205,9 @@ def parse(document: Mapping[str, Any]) -> Scenario:
 
 
 def override(scenario: Scenario, **values: Any) -> Scenario:
-    """Return a scenario in which these :data:`OVERRIDES` hold from end to end, whatever its segments say.
+    """Return a scenario in which these :data:`OVERRIDES` hold from end to end, over all segments.
 
-    What is overridden is another scenario, so nothing is expected of it any more.
+    The expectations are dropped: they are those of the unchanged scenario.
     """
     if not values:
         return scenario

@@ -1,7 +1,7 @@
-"""A rehearsal: a rollout of its own on generated traffic, judged by the real tick, in seconds instead of hours.
+"""Rehearsals: a temporary rollout on generated traffic, evaluated by the real judge, in seconds instead of hours.
 
-All of it happens in one database transaction that is rolled back. So it leaves nothing behind and tells nobody, and
-may run beside a live system: no live row is read or locked, nor is the lock between intake and judge taken.
+A rehearsal is one database transaction that is rolled back. It leaves no data and sends no alerts. It may run beside a
+live system: it reads and locks no live row, and does not take the lock between intake and judge.
 """
 
 import time
@@ -27,12 +27,14 @@ from rollout.rehearsal.traffic import Browsers
 from rollout.tick import check
 from rollout.units import percent
 
-START = datetime(2000, 1, 1, tzinfo=UTC)  # midnight, so that a plot's clock says how long it has been
+START = datetime(
+    2000, 1, 1, tzinfo=UTC
+)  # midnight, so that the clock of a chart shows the time since the start
 MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RehearsedCheck:
     """A check of the judge, at a minute of the rehearsal."""
 
     minute: int
@@ -50,7 +52,7 @@ class Look:
 
     @property
     def migration_success(self) -> float | None:
-        """Return the share of clients whose migration succeeded in the stage; none: there was none."""
+        """Return the share of clients whose migration succeeded in the stage; ``None`` without migrations."""
         migrations = self.succeeded + self.failed
         return self.succeeded / migrations if migrations else None
 
@@ -66,40 +68,40 @@ class Trip:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of a rehearsal. Minutes are counted from its beginning."""
+    """The result of a rehearsal. Minutes count from its start."""
 
     seed: int
     outcome: Outcome
     ended: int  # minute
     percentage: float
-    looks: tuple[Look, ...]
+    looks: tuple[RehearsedCheck, ...]  # the checks, by the name that the JSON output has
     trips: tuple[Trip, ...]
-    messages: int  # alerts that the configured channels would have got
+    messages: int  # alerts for the configured channels, not sent
     broke: int | None  # first minute of a broken segment
     exposed: int  # clients with the feature while something was broken
     clients: int
     sessions: int
     events: int
-    failures: int  # events that report one
+    failures: int  # failed events
     took: float  # s
 
     @property
     def highest(self) -> float:
-        return max([self.percentage, *(look.percentage for look in self.looks)])
+        return max([self.percentage, *(made.percentage for made in self.looks)])
 
     @property
     def full_at(self) -> int | None:
         """Return the minute at which everybody had the feature."""
-        return next((look.minute for look in self.looks if look.target == 100), None)
+        return next((made.minute for made in self.looks if made.target == 100), None)
 
     @property
     def rolled_back_after(self) -> int | None:
-        """Return how many minutes after the break, or the beginning, the rollback came."""
+        """Return the minutes from the fault, or from the start, to the rollback."""
         return self.ended - (self.broke or 0) if self.outcome is Outcome.ROLLED_BACK else None
 
 
 def rehearse(scenario: Scenario, *, seed: int | None = None) -> Run:
-    """Run a scenario to the end of its rollout, or of its hours. ``seed`` takes the place of its own."""
+    """Run a scenario to the end of its rollout or of its hours. ``seed`` overrides that of the scenario."""
     with transaction.atomic(durable=True):
         store.isolate()
         run = _rehearse(scenario, scenario.seed if seed is None else seed)
@@ -116,9 +118,9 @@ def _rehearse(scenario: Scenario, seed: int) -> Run:
         stage_started_at=START,
     )
     feature, percentage = rollout.feature, round(Decimal(str(scenario.percentage)), 2)
-    rollout = operations.set_percentage(feature, percentage, reason="a rehearsal", at=START)
+    rollout = operations.set_percentage(feature, percentage, reason="Rehearsal", at=START)
     browsers = Browsers(feature, variant=min(conf.variants_with), seed=seed)
-    looks: list[Look] = []
+    checks: list[RehearsedCheck] = []
     exposed: set[UUID] = set()
     broke, minute, events, failures = None, 0, 0, 0
     while minute < scenario.hours * 60 and rollout.percentage and rollout.stage != Stage.COMPLETE:
@@ -133,16 +135,16 @@ def _rehearse(scenario: Scenario, seed: int) -> Run:
         minute += 1
         made = check(feature, upto=store.last_seq(), now=START + minute * MINUTE)
         if made is not None:
-            looks.append(_look(made, minute))
+            checks.append(_rehearsed_check(made, minute))
             if made.action != Action.NONE:
                 rollout.refresh_from_db()
     incidents = Incident.objects.filter(rollout=rollout).order_by("tripped_at")
     return Run(
         seed=seed,
-        outcome=_outcome(rollout, looks),
+        outcome=_outcome(rollout, checks),
         ended=minute,
         percentage=float(rollout.percentage),
-        looks=tuple(looks),
+        looks=tuple(checks),
         trips=tuple(Trip(_minute(i.began_at), _minute(i.tripped_at), i.reason) for i in incidents),
         messages=Alert.objects.filter(rollout=rollout).count(),
         broke=broke,
@@ -155,9 +157,9 @@ def _rehearse(scenario: Scenario, seed: int) -> Run:
     )
 
 
-def _look(made: Check, minute: int) -> Look:
+def _rehearsed_check(made: Check, minute: int) -> RehearsedCheck:
     decision = msgspec.convert(made.decision, Decision, strict=False)
-    return Look(
+    return RehearsedCheck(
         minute=minute,
         percentage=float(made.percentage),
         signal=decision.signal,
@@ -177,47 +179,47 @@ def _minute(at: datetime) -> int:
     return (at - START) // MINUTE
 
 
-def _outcome(rollout: Rollout, looks: list[Look]) -> Outcome:
+def _outcome(rollout: Rollout, checks: list[RehearsedCheck]) -> Outcome:
     if rollout.stage == Stage.COMPLETE:
         return Outcome.COMPLETED
     if not rollout.percentage:
         return Outcome.ROLLED_BACK
-    if any(look.advice is Action.ROLL_BACK for look in looks):
+    if any(made.advice is Action.ROLL_BACK for made in checks):
         return Outcome.TRIPPED
-    return Outcome.HELD if not looks or looks[-1].signal is Signal.NO_DATA else Outcome.UNDER_WAY
+    return Outcome.HELD if not checks or checks[-1].signal is Signal.NO_DATA else Outcome.UNDER_WAY
 
 
-def notable(looks: Sequence[Look]) -> list[Look]:
-    """Return the checks worth a line: the first and the last, actions, advice, alerts, changes of the signal.
+def notable(checks: Sequence[RehearsedCheck]) -> list[RehearsedCheck]:
+    """Return the notable checks: the first and the last, actions, advice, alerts, changes of the signal.
 
-    Green and yellow may take turns for hours: of these only the first of each in a stage counts.
+    Green and yellow may alternate for hours: of these only the first of each in a stage is notable.
     """
     mild = {Signal.GREEN, Signal.YELLOW}
     seen: set[Signal] = set()  # in the stage
-    told = []
-    for before, look in pairwise([None, *looks]):
-        if look is None:
+    chosen = []
+    for before, made in pairwise([None, *checks]):
+        if made is None:
             continue
-        turns = before is not None and {before.signal, look.signal} <= mild and look.signal in seen
-        changed = before is None or (look.signal is not before.signal and not turns)
-        advised = before is not None and look.advice is not before.advice and look.advice is not Action.NONE
-        if changed or advised or look.action is not Action.NONE or look.alerts or look is looks[-1]:
-            told.append(look)
-        seen = seen | {look.signal} if look.action is Action.NONE else set()
-    return told
+        turns = before is not None and {before.signal, made.signal} <= mild and made.signal in seen
+        changed = before is None or (made.signal is not before.signal and not turns)
+        advised = before is not None and made.advice is not before.advice and made.advice is not Action.NONE
+        if changed or advised or made.action is not Action.NONE or made.alerts or made is checks[-1]:
+            chosen.append(made)
+        seen = seen | {made.signal} if made.action is Action.NONE else set()
+    return chosen
 
 
 def points(run: Run) -> list[Point]:
-    """Return what a plot shows: each check, and what the last one left."""
+    """Return the points of a chart: each check, and the percentage after the last one."""
     checks = [
-        Point(START + look.minute * MINUTE, look.signal.value, look.score, look.percentage)
-        for look in run.looks
+        Point(START + made.minute * MINUTE, made.signal.value, made.score, made.percentage)
+        for made in run.looks
     ]
     return [*checks, Point(START + (run.ended + 1) * MINUTE, "", 0, run.percentage)]
 
 
 def unmet(run: Run, expected: Expected) -> list[str]:
-    """Say what did not end as it was expected. Empty: all did."""
+    """Return the expectations that were not met, as text. Empty: all were met."""
     after = run.rolled_back_after
     rules = [
         (run.outcome is expected.outcome, f"expected {expected.outcome}, not {run.outcome}"),

@@ -1,7 +1,7 @@
-"""Browsers that do not exist: what they would report, minute by minute. Pure, and the same for the same seed.
+"""Simulated browsers and their telemetry, minute by minute. Pure, and the same for the same seed.
 
-Each has an id, and with it a bucket, as real ones have. So a rollout that climbs takes in more of them, and nobody
-gets the feature who did not have it a minute before without the percentage having grown.
+Each browser has an id and so a bucket, like a real one. A higher percentage adds browsers to those with the feature;
+without a change of the percentage, none gets or loses it.
 """
 
 import random
@@ -15,7 +15,7 @@ from rollout.rehearsal.scenario import Conditions, Flood, Rates, Traffic
 from rollout.store import Arrival
 
 WITHOUT = "legacy"  # the variant of clients that do not have the feature
-# What is hashed with a client's id, in place of the feature's own name, which is another one in each rehearsal.
+# Hashed with a client's id in place of the feature's name, which differs in each rehearsal.
 HASHED = "SIMULATION"
 # Each has a rate of its name in :class:`~rollout.rehearsal.scenario.Rates`.
 SESSION_EVENTS = (Event.VALIDATION_ERROR, Event.ERROR, Event.CONSOLE_ERROR, Event.CONSOLE_WARNING)
@@ -23,7 +23,7 @@ SESSION_EVENTS = (Event.VALIDATION_ERROR, Event.ERROR, Event.CONSOLE_ERROR, Even
 
 @dataclass(slots=True)
 class Client:
-    """A browser. Its migration is tried once, when it gets the feature for the first time."""
+    """A browser. It migrates once, when it gets the feature for the first time."""
 
     id: UUID
     migrated: bool = False
@@ -35,16 +35,16 @@ class Session:
     client: Client
     id: UUID
     minutes: int  # left
-    has: bool  # the feature
+    has: bool  # with the feature
     new: bool = True
 
 
 class Browsers:
-    """All clients, and those of their sessions that are under way.
+    """All clients, and their sessions under way.
 
     Args:
-        feature: the flag that their events carry.
-        variant: what clients with the feature call it.
+        feature: the flag of their events.
+        variant: the variant of clients with the feature.
         seed: the same seed and the same conditions give the same events, but for the ids of events.
     """
 
@@ -56,10 +56,10 @@ class Browsers:
         self._sessions: list[Session] = []
         self._flooding: list[Session] = []
         self._config: Config | None = None
-        self._random = random.Random(seed)  # noqa: S311 - repeatable is what it has to be
+        self._random = random.Random(seed)  # noqa: S311 - it must be repeatable, not secret
 
     def minute(self, conditions: Conditions, config: Config) -> list[Arrival]:
-        """Let a minute pass, and return what is reported in it. ``config`` is what browsers are told by now."""
+        """Simulate a minute, and return its telemetry. ``config`` is the configuration that browsers have."""
         config = replace(config, feature=HASHED)
         if config != self._config:
             self._config = config
@@ -82,7 +82,7 @@ class Browsers:
             else:
                 client = Client(self._id())
                 self.clients.append(client)
-            # Memoryless, as far as whole minutes can be: 1 + geometric has the mean that is asked for.
+            # 1 + geometric: memoryless in whole minutes, with the mean of the scenario.
             minutes = 1
             while self._random.random() >= 1 / traffic.session_minutes:
                 minutes += 1
@@ -106,7 +106,7 @@ class Browsers:
         if self._random.random() < rates.kill_switch:
             yield self._event(session, Event.KILL_SWITCH_USED)
             session.client.opted_out = True
-            for other in self._sessions:  # its tabs share the switch
+            for other in self._sessions:  # the tabs of a browser share the switch
                 other.has = other.has and other.client is not session.client
 
     def _bots(self, traffic: Traffic) -> Iterator[Arrival]:
@@ -125,7 +125,7 @@ class Browsers:
 
     def _event(self, session: Session, name: str) -> Arrival:
         return Arrival(
-            id=uuid4(),  # as two rehearsals with one seed may run at once
+            id=uuid4(),  # not seeded: two rehearsals with one seed may run at once
             client=session.client.id,
             session=session.id,
             event=name,

@@ -1,4 +1,4 @@
-"""What the release commands decide. Pure: no Django, no clock, no I/O."""
+"""The decisions of the release commands. Pure: no Django, no clock, no I/O."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,11 +16,11 @@ POINTS_ISSUE = 5  # of one issue labelled `production-issue`, where there is no 
 
 
 class Outcome(IntEnum):
-    """How a release command ended: its exit code."""
+    """The result of a release command: its exit code."""
 
     HEALTHY = 0
     UNHEALTHY = 1  # or rolled back
-    UNKNOWN = 2  # nobody could tell
+    UNKNOWN = 2  # the command could not tell
 
 
 # --- Before the merge ---------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ class CheckRun:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """A pull request, as GitHub has it now."""
+    """The present state of a pull request on GitHub."""
 
     number: int
     title: str
@@ -52,11 +52,11 @@ class PullRequest:
     draft: bool
     merged: bool
     merged_at: datetime | None
-    merge_commit: str | None  # what the merge put on the base; before it, GitHub's trial merge
+    merge_commit: str | None  # of the base after the merge; before it, GitHub's trial merge
     head: str  # commit
     head_branch: str
     base_branch: str
-    mergeable: bool | None  # None: GitHub is still trying
+    mergeable: bool | None  # None: GitHub has not tried the merge yet
     mergeable_state: str
     lines: int  # added and deleted
     commits: int
@@ -64,13 +64,13 @@ class PullRequest:
 
 
 class Step(StrEnum):
-    """What to do about a pull request that is to be merged."""
+    """The next step towards the merge of a pull request."""
 
     MERGE = "merge"
     WAIT = "wait"
     REFUSE = "refuse"
-    GIVE_UP = "give_up"  # nobody can tell
-    DONE = "done"  # it is merged
+    GIVE_UP = "give_up"  # the time is up without an answer
+    DONE = "done"  # merged already
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +80,18 @@ class Readiness:
 
 
 def readiness(
-    pull: PullRequest, checks: Sequence[CheckRun], *, waited: timedelta, start: timedelta, patience: timedelta
+    pull: PullRequest, checks: Sequence[CheckRun], *, waited: timedelta, start: timedelta, timeout: timedelta
 ) -> Readiness:
-    """Decide what to do about a pull request and the checks of its head.
+    """Return the next step for a pull request, from the CI checks of its head.
 
-    ``start`` is how long to wait for a first check, ``patience`` how long for all of them.
+    ``start`` is how long to wait for a first check, ``timeout`` how long for all of them.
     """
     if pull.merged:
         return Readiness(Step.DONE, f"#{pull.number} is merged")
     if says := _flaw(pull) or _failing(pull, checks):
         return Readiness(Step.REFUSE, says)
     if awaited := _awaited(pull, checks):
-        if waited < (patience if checks else start):
+        if waited < (timeout if checks else start):
             return Readiness(Step.WAIT, f"waiting for {awaited}")
         hint = "" if checks else " Are Actions enabled, and does a workflow run on pull requests?"
         return Readiness(Step.GIVE_UP, f"After {duration(waited)}, still waiting for {awaited}.{hint}")
@@ -101,7 +101,7 @@ def readiness(
 
 
 def may_be_merged(pull: PullRequest) -> bool:
-    """Tell whether nothing but checks and reviews can keep a pull request from being merged."""
+    """Return whether only CI checks and reviews can still prevent a merge."""
     return not pull.merged and not _flaw(pull)
 
 
@@ -121,7 +121,7 @@ def _failing(pull: PullRequest, checks: Sequence[CheckRun]) -> str:
 
 
 def _awaited(pull: PullRequest, checks: Sequence[CheckRun]) -> str:
-    """Say what is still to come; "" for nothing."""
+    """Return what the merge still waits for; "" for nothing."""
     if not checks:
         return f"a first check of {pull.head[:12]}"
     pending = [check for check in checks if check.state is CheckState.PENDING]
@@ -145,10 +145,12 @@ def _named(checks: Sequence[CheckRun]) -> str:
 
 
 def size_warning(pull: PullRequest) -> str:
-    """Return a warning for a pull request that is too long to be read well, else "" (runbook, "PR Size Check")."""
+    """Return a warning for a pull request that is too long to review, else "" (runbook, "PR Size Check")."""
     if pull.lines < SIZE_WARNING:
         return ""
-    return f"#{pull.number} changes {pull.lines:,} lines, and {SIZE_WARNING:,} are many to review: can it be split?"
+    return (
+        f"#{pull.number} changes {pull.lines:,} lines ({SIZE_WARNING:,} are many to review): can it be split?"
+    )
 
 
 # --- Labels by path -----------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ GLOB = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def matches(path: str, glob: str) -> bool:
-    """Tell whether a path matches a glob as actions/labeler reads it: ``*`` stays in its directory, ``**`` does not."""
+    """Return whether a path matches a glob of actions/labeler: ``*`` stays in its directory, ``**`` does not."""
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
     return re.fullmatch("".join(GLOB.get(part, re.escape(part)) for part in parts), path) is not None
 
@@ -177,8 +179,8 @@ def matches(path: str, glob: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """What one check of the judge, or GitHub in its stead, said about a feature."""
+class Observation:
+    """The result of one check of a feature: the judge's, or that of GitHub's issues where there is no telemetry."""
 
     feature: str
     stage: int
@@ -186,28 +188,30 @@ class Sighting:
     signal: Signal
     score: int
     says: str
-    silent: bool = False  # nobody can tell, for no browser was heard
-    source: str = "telemetry"  # or issues, where it is silent
-    action: Action = Action.NONE  # what the judge did
+    silent: bool = False  # no data: no browser has sent a heartbeat
+    source: str = "telemetry"  # or "issues", where telemetry is silent
+    action: Action = Action.NONE  # of the judge
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """The end of a monitoring, and its reason."""
+
     outcome: Outcome
     says: str
     tripped: bool = False  # roll back
-    rolled_back: bool = False  # the judge has, or an earlier run
-    features: tuple[str, ...] = ()  # which
+    rolled_back: bool = False  # by the judge or an earlier run
+    features: tuple[str, ...] = ()  # to roll back, or rolled back
 
 
-def by_issues(sighting: Sighting, issues: int, policy: Policy) -> Sighting:
-    """Let so many open issues speak where browsers are silent. They can condemn, and never acquit."""
-    if not sighting.silent:
-        return sighting
+def by_issues(observation: Observation, issues: int, policy: Policy) -> Observation:
+    """Score the production issues where telemetry is silent. They can make it red, but never green."""
+    if not observation.silent:
+        return observation
     score = POINTS_ISSUE * issues
     red = score_signal(score, policy) is Signal.RED
     return replace(
-        sighting,
+        observation,
         signal=Signal.RED if red else Signal.NO_DATA,
         score=score,
         source="issues",
@@ -215,39 +219,43 @@ def by_issues(sighting: Sighting, issues: int, policy: Policy) -> Sighting:
     )
 
 
-def without_issues(sighting: Sighting, why: str) -> Sighting:
-    """Say why nobody knows of issues either."""
-    return replace(sighting, says=f"{sighting.says}; GitHub's issues: {why}") if sighting.silent else sighting
+def without_issues(observation: Observation, why: str) -> Observation:
+    """Add the reason why GitHub's issues are not known either."""
+    return (
+        replace(observation, says=f"{observation.says}; GitHub's issues: {why}")
+        if observation.silent
+        else observation
+    )
 
 
-def consecutive_reds(sightings: Iterable[Sighting]) -> int:
-    """Count the red ones at the end, as the judge does: a hold neither adds to them nor ends them, a new stage does."""
+def consecutive_reds(observations: Iterable[Observation]) -> int:
+    """Count the red observations at the end, as the judge does: *no data* is skipped, a new stage begins anew."""
     reds, stage = 0, None
-    for sighting in sightings:
-        if sighting.stage != stage:
-            reds, stage = 0, sighting.stage
-        if sighting.signal is Signal.RED:
+    for observation in observations:
+        if observation.stage != stage:
+            reds, stage = 0, observation.stage
+        if observation.signal is Signal.RED:
             reds += 1
-        elif sighting.signal is not Signal.NO_DATA:
+        elif observation.signal is not Signal.NO_DATA:
             reds = 0
     return reds
 
 
 def verdict(
-    sightings: Sequence[Sighting], *, breaker: int, until: datetime, now: datetime, interval: timedelta
+    observations: Sequence[Observation], *, breaker: int, until: datetime, now: datetime, interval: timedelta
 ) -> Verdict | None:
-    """Judge a monitoring from ``sightings``, oldest first, that is to last ``until``. ``None``: go on.
+    """Return the verdict of a monitoring that lasts ``until``, or ``None`` to go on. Observations: oldest first.
 
-    ``breaker`` consecutive red ones of a feature trip it (runbook, "Circuit Breaker"), at any time. At the end the
-    latest sighting of every feature counts, provided that there is one: no data is never healthy.
+    ``breaker`` consecutive red observations of a feature trip it (runbook, "Circuit Breaker") at any time. At the end
+    the latest observation of every feature counts. Without any, the outcome is unknown: no data is never healthy.
     """
-    for sighting in sightings:
-        if sighting.action is Action.ROLL_BACK:
-            says = f"The judge rolled {sighting.feature} back: {sighting.says}"
-            return Verdict(Outcome.UNHEALTHY, says, rolled_back=True, features=(sighting.feature,))
-    by_feature: dict[str, list[Sighting]] = {}
-    for sighting in sightings:
-        by_feature.setdefault(sighting.feature, []).append(sighting)
+    for observation in observations:
+        if observation.action is Action.ROLL_BACK:
+            says = f"The judge rolled {observation.feature} back: {observation.says}"
+            return Verdict(Outcome.UNHEALTHY, says, rolled_back=True, features=(observation.feature,))
+    by_feature: dict[str, list[Observation]] = {}
+    for observation in observations:
+        by_feature.setdefault(observation.feature, []).append(observation)
     for feature, seen in by_feature.items():
         if (reds := consecutive_reds(seen)) >= breaker:
             says = f"{feature}: {reds} consecutive red checks, the latest: {seen[-1].says}"
@@ -257,45 +265,47 @@ def verdict(
     return _final([seen[-1] for seen in by_feature.values()], until=until, longest=breaker * interval)
 
 
-def _final(latest: Sequence[Sighting], *, until: datetime, longest: timedelta) -> Verdict:
+def _final(latest: Sequence[Observation], *, until: datetime, longest: timedelta) -> Verdict:
     if not latest:
-        return Verdict(Outcome.UNKNOWN, "Nothing was judged in all that time.")
-    signal = worst(sighting.signal for sighting in latest)
+        return Verdict(Outcome.UNKNOWN, "The judge made no check in that time.")
+    signal = worst(observation.signal for observation in latest)
     says = "; ".join(
-        f"{sighting.feature}: {sighting.says}" for sighting in latest if sighting.signal is signal
+        f"{observation.feature}: {observation.says}" for observation in latest if observation.signal is signal
     )
     if signal is Signal.RED:
         return Verdict(Outcome.UNHEALTHY, f"Red at the end. {says}")
-    done = {each.feature for each in latest if each.action is Action.COMPLETE}  # and judged no more
+    done = {
+        each.feature for each in latest if each.action is Action.COMPLETE
+    }  # the judge has stopped evaluating it
     if late := [each for each in latest if until - each.at > longest and each.feature not in done]:
         return Verdict(
             Outcome.UNKNOWN,
-            f"Nobody judged {late[0].feature} after {late[0].at:%H:%M} UTC, until {until:%H:%M}.",
+            f"The judge made no check of {late[0].feature} from {late[0].at:%H:%M} to {until:%H:%M} UTC.",
         )
     if signal is Signal.NO_DATA:
-        return Verdict(Outcome.UNKNOWN, f"Nobody can tell at the end. {says}")
+        return Verdict(Outcome.UNKNOWN, f"No data at the end. {says}")
     return Verdict(Outcome.HEALTHY, f"{signal.capitalize()} at the end. {says}")
 
 
 def is_overdue(now: datetime, judged_at: datetime, interval: timedelta) -> bool:
-    """Tell whether Celery beat seems to be away: a check is half an interval late."""
+    """Return whether Celery beat seems not to run: a check is half an interval late."""
     return now - judged_at > 1.5 * interval
 
 
 def revert_branch(pull_request: int, commit: str) -> str:
-    """Return the name of the branch of a revert: the same for every run, and for no other commit."""
+    """Return the branch name of a revert: the same for every run, and different for every commit."""
     return f"revert-{pull_request}-{commit[:12]}"
 
 
 def rules_of(document: Mapping[str, object]) -> Iterator[tuple[str, list[str]]]:
-    """Read ``.github/labeler.yml`` (actions/labeler 5): ``(label, globs)``.
+    """Yield ``(label, globs)`` of ``.github/labeler.yml`` (actions/labeler 5).
 
-    Of its rules those about changed files that any glob may match, which is what this repository uses.
+    Only the rules that this repository uses are read: ``changed-files`` with ``any-glob-to-any-file``.
     """
     for label, rules in document.items():
         globs: list[str] = []
         for rule in rules if isinstance(rules, list) else []:
             for condition in rule.get("changed-files", []):
-                found = condition.get("any-glob-to-any-file", [])
-                globs += [found] if isinstance(found, str) else found
+                patterns = condition.get("any-glob-to-any-file", [])
+                globs += [patterns] if isinstance(patterns, str) else patterns
         yield label, globs

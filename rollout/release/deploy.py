@@ -1,4 +1,4 @@
-"""From a pull request to a recorded deployment: merged when green, once."""
+"""Merge a pull request when its checks pass, and record the deployment, once."""
 
 import time
 from datetime import timedelta
@@ -22,13 +22,13 @@ from rollout.release.terminal import Terminal
 
 
 def deploy(
-    number: int, *, e2e: bool, patience: timedelta, github: GitHub, terminal: Terminal
+    number: int, *, e2e: bool, timeout: timedelta, github: GitHub, terminal: Terminal
 ) -> Deployment | None:
-    """Merge a pull request when its checks have passed, and record it. What an earlier run did is found.
+    """Merge a pull request when its checks have passed, and record it. A second run continues an earlier one.
 
     Args:
-        e2e: wait for the end-to-end tests too, and start them where nobody has.
-        patience: how long to wait for checks.
+        e2e: wait for the end-to-end tests too, and start them if they have not run.
+        timeout: how long to wait for checks.
 
     Returns:
         The deployment; ``None`` in a dry run that would have merged.
@@ -44,24 +44,24 @@ def deploy(
     if pull.merged:
         terminal.say(f"#{number} is merged already.")
     else:
-        pull, ready = wait_until_ready(pull, e2e=e2e, patience=patience, github=github, terminal=terminal)
+        pull, ready = wait_until_ready(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
         if ready.step is not Step.DONE:
             pull = merge(pull, github=github, terminal=terminal) or pull
     return record(pull, github=github, terminal=terminal)
 
 
 def wait_until_ready(
-    pull: PullRequest, *, e2e: bool, patience: timedelta, github: GitHub, terminal: Terminal
+    pull: PullRequest, *, e2e: bool, timeout: timedelta, github: GitHub, terminal: Terminal
 ) -> tuple[PullRequest, Readiness]:
-    """Wait until a pull request can be merged, or is. A dry run does not wait.
+    """Wait until a pull request can be merged or is merged. A dry run does not wait.
 
     Raises:
-        Refused: it must not be merged.
-        ReleaseError: nobody can tell, for the checks have not started or not ended in time.
+        Refused: the pull request must not be merged.
+        ReleaseError: the checks have not started or not ended in time.
     """
     began = time.monotonic()
     started = ""  # the head for which this command has started the end-to-end tests
-    with terminal.progress(f"Checks of #{pull.number}", patience.total_seconds()) as show:
+    with terminal.progress(f"Checks of #{pull.number}", timeout.total_seconds()) as show:
         while True:
             waited = timedelta(seconds=time.monotonic() - began)
             checks = github.checks(pull.head) if pull.is_open else []
@@ -71,7 +71,7 @@ def wait_until_ready(
                     start_e2e(pull, github=github, terminal=terminal)
                     started = pull.head
                 checks.append(run or CheckRun(f"end-to-end ({conf.e2e_workflow})", CheckState.PENDING))
-            decided = readiness(pull, checks, waited=waited, start=conf.checks_start, patience=patience)
+            decided = readiness(pull, checks, waited=waited, start=conf.checks_start, timeout=timeout)
             show(waited.total_seconds(), decided.says)
             match decided.step:
                 case Step.REFUSE:
@@ -94,13 +94,13 @@ def start_e2e(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
 
 
 def merge(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> PullRequest | None:
-    """Squash-merge the commit whose checks were looked at; ``None`` in a dry run."""
+    """Squash-merge the commit whose checks passed; ``None`` in a dry run."""
     what = f"merge #{pull.number} ({pull.head[:12]}, “{pull.title}”) into {pull.base_branch} by squashing"
     return terminal.outside(what, lambda: github.merge(pull))
 
 
 def record(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> Deployment | None:
-    """Record a merged pull request as the deployment that a revert takes back; ``None`` in a dry run."""
+    """Record a merged pull request as a deployment, so that it can be reverted; ``None`` in a dry run."""
     commit = f" as {pull.merge_commit[:12]}" if pull.merged and pull.merge_commit else ""
     return terminal.outside(
         f"record the deployment of #{pull.number}{commit} to {conf.environment}",

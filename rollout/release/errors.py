@@ -1,38 +1,38 @@
-"""Why a release command ended early. Each message is a sentence for the person at the shell."""
+"""The errors that end a release command early. Each message is a sentence for the person at the shell."""
 
 from rollout.release.decisions import Outcome
 
 
 class ReleaseError(Exception):
-    """Nobody could tell: GitHub or git did not answer, or not with what is needed."""
+    """The outcome is unknown: GitHub or git did not answer, or without what is needed."""
 
     outcome = Outcome.UNKNOWN
 
 
 class Unavailable(ReleaseError):
-    """The other side cannot be asked: no network, no token, a used-up rate limit."""
+    """GitHub or git cannot be reached: no network, no token, rate limit reached."""
 
 
 class MissingPermission(ReleaseError):
-    """The token may not do it."""
+    """The token lacks the permission."""
 
 
 class Missing(ReleaseError):
-    """It is not there, or the token cannot see it."""
+    """The object does not exist, or the token cannot read it."""
 
 
 class Rejected(ReleaseError):
-    """GitHub understood, and will not do it."""
+    """GitHub rejected a valid request."""
 
 
 class Refused(ReleaseError):
-    """It is known that it must not be released: a draft, closed, in conflict, with failing checks."""
+    """The pull request must not be released: a draft, closed, in conflict, or with failing checks."""
 
     outcome = Outcome.UNHEALTHY
 
 
 class RevertConflict(ReleaseError):
-    """What came after the commit builds on it, so only a person can take it back."""
+    """Later changes depend on the commit, so a person must revert it by hand."""
 
     def __init__(self, commit: str, files: list[str]) -> None:
         self.files = files

@@ -1,4 +1,4 @@
-"""Prepares a pull request: size, labels, end-to-end tests; then merges it, or lets GitHub merge it when green."""
+"""Prepare a pull request (size, labels, end-to-end tests), then merge it or let GitHub merge it when green."""
 
 from datetime import timedelta
 from functools import partial
@@ -38,7 +38,7 @@ def finalize(number: int, *, merge: bool, run_e2e: bool, github: GitHub, termina
         if run_e2e:
             _run_e2e(pull, github=github, terminal=terminal)
     if not may_be_merged(pull):
-        raise Refused(readiness(pull, [], waited=_NONE, start=_NONE, patience=_NONE).says)
+        raise Refused(readiness(pull, [], waited=_NONE, start=_NONE, timeout=_NONE).says)
     if not merge:
         return Result(Outcome.HEALTHY, f"#{number} is prepared, and ready for review: {pull.url}")
     return _merge_when_green(pull, e2e=run_e2e, github=github, terminal=terminal)
@@ -48,7 +48,7 @@ _NONE = timedelta(0)
 
 
 def label(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
-    """Give a pull request the labels of the paths that it changes; it keeps those that it has."""
+    """Add the labels of the paths that a pull request changes. Labels that it has stay."""
     path = conf.project_directory / LABELER
     if not path.is_file():
         terminal.warn(f"There is no {LABELER}, so no label was set.")
@@ -63,7 +63,7 @@ def label(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
             f"label #{pull.number}: {', '.join(wanted)}", lambda: github.add_labels(pull.number, wanted)
         )
     else:
-        terminal.say(f"#{pull.number} has all of its labels.")
+        terminal.say(f"#{pull.number} has all its labels.")
 
 
 def _run_e2e(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
@@ -76,12 +76,12 @@ def _run_e2e(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
 
 
 def _merge_when_green(pull: PullRequest, *, e2e: bool, github: GitHub, terminal: Terminal) -> Result:
-    """Merge now what can be merged now, and let GitHub merge the rest when its checks have passed."""
+    """Merge now if possible, else let GitHub merge when the checks have passed."""
     checks = github.checks(pull.head)
     if e2e and (run := github.e2e(conf.e2e_workflow, pull.head)):
         checks.append(run)
-    decided = readiness(pull, checks, waited=_NONE, start=timedelta.max, patience=timedelta.max)
-    blocked = pull.mergeable_state == "blocked"  # what auto-merge is there to wait for
+    decided = readiness(pull, checks, waited=_NONE, start=timedelta.max, timeout=timedelta.max)
+    blocked = pull.mergeable_state == "blocked"  # auto-merge waits for this to end
     failing = any(check.state is CheckState.FAILED for check in checks)
     if decided.step is Step.MERGE:
         after = deploy.merge(pull, github=github, terminal=terminal)

@@ -1,7 +1,6 @@
-"""All git of the release commands, by fixed argument lists.
+"""The git commands of the release commands, as fixed argument lists.
 
-A revert is made in a worktree of its own, which is gone afterwards: neither the checkout that somebody works in nor
-its branches are touched.
+A revert is made in a temporary worktree, so the checkout and its branches are not touched.
 """
 
 import base64
@@ -20,18 +19,18 @@ from urllib.parse import urlsplit
 from rollout.conf import Settings
 from rollout.release.errors import Missing, RevertConflict, Unavailable
 
-POLL = 0.1  # s between two looks whether it is our turn
-TIMEOUT = 120  # s; of one command, so that a dead network does not hold up a night
-LEFT_OVER = "1.day.ago"  # a younger one may be another run's, half made
+POLL = 0.1  # s between two attempts to take the lock
+TIMEOUT = 120  # s; of one command, so that a dead network cannot block the run
+LEFT_OVER = "1.day.ago"  # a younger worktree may belong to a run that is under way
 HASH = re.compile(r"[0-9a-f]{40}")
-# Nobody is there to answer a prompt. A hook may run a whole test suite, or refuse what has to go out now.
+# No prompts: nobody answers them. No hooks: one may run a test suite, or refuse an urgent revert.
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "LC_ALL": "C"}
 NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What a merge put on a branch: ``commits`` of them, ``commit`` the last."""
+    """The commits of a merge: how many, the last one, and their branch."""
 
     commit: str
     commits: int
@@ -40,9 +39,9 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """A checkout, and the remote that it fetches from: its name, or an address, for which no checkout is needed.
+    """A checkout and its remote: a name, or an address, which needs no checkout.
 
-    ``token`` signs in at a remote whose address begins with https://, unless git knows how.
+    ``token`` signs in at a remote whose address begins with https://, unless git has credentials.
     """
 
     directory: Path
@@ -51,7 +50,7 @@ class Git:
 
     @classmethod
     def from_settings(cls, conf: Settings) -> "Git":
-        """Use the checkout, the remote and the token that the settings say."""
+        """Use the checkout, the remote and the token of the settings."""
         return cls(conf.project_directory, conf.git_remote, conf.github_token)
 
     def remote_branch(self, branch: str) -> str | None:
@@ -60,7 +59,7 @@ class Git:
         return line.split()[0] if line else None
 
     def holds_revert(self, branch: str, deployed: Deployed) -> bool:
-        """Tell whether a branch of the remote has a commit that says that it reverts this deployment."""
+        """Return whether a branch of the remote has a commit that reverts this deployment, by its message."""
         with self.worktree() as tree:
             tip, base = tree.fetch(branch), tree.fetch(deployed.branch)
             says = f"--grep=This reverts commit {deployed.commit}"
@@ -68,12 +67,12 @@ class Git:
 
     @contextmanager
     def revert(self, deployed: Deployed, *, title: str, why: str) -> Iterator["Git | None"]:
-        """Make a commit on top of the remote's branch that takes a deployment back.
+        """Make a commit on top of the remote's branch that reverts a deployment.
 
-        Yields the worktree whose HEAD it is, to be pushed from; ``None`` when nothing is left to take back.
+        Yields the worktree with this commit as HEAD, to push from; ``None`` when there is nothing to revert.
 
         Raises:
-            RevertConflict: later changes build on it.
+            RevertConflict: later changes depend on the deployment.
             Missing: the commit is not on the branch.
         """
         with self.worktree() as tree:
@@ -89,7 +88,7 @@ class Git:
             yield tree
 
     def push_new(self, branch: str) -> bool:
-        """Push HEAD to a new branch of the remote. ``False``: there is one already, which is left as it is."""
+        """Push HEAD to a new branch of the remote. ``False``: the branch exists, and is left as it is."""
         ref = f"refs/heads/{branch}"
         try:
             self.run(*NO_HOOKS, "push", "--quiet", f"--force-with-lease={ref}:", self.remote, f"HEAD:{ref}")
@@ -103,20 +102,22 @@ class Git:
 
     @contextmanager
     def worktree(self) -> Iterator["Git"]:
-        """Make a worktree without files, and remove it whatever happens. Those of runs that were killed go too.
+        """Make a worktree without files, and remove it afterwards. Also remove those of killed runs.
 
-        One run at a time: git reads the HEAD of every worktree when it fetches, and that of one which is just being
-        made is no commit yet. Where there is no checkout (a container), it is an empty repository of the run's own,
-        which fetches all of the branch.
+        One run at a time: when git fetches, it reads the HEAD of every worktree, and a worktree that is being made has
+        no commit there yet. Without a checkout (in a container) the worktree is an empty repository, which fetches
+        the whole branch.
         """
         with TemporaryDirectory(prefix="release-") as parent:
-            tree = replace(self, directory=Path(parent) / Path(parent).name)  # git knows it by this name
+            tree = replace(
+                self, directory=Path(parent) / Path(parent).name
+            )  # git names the worktree after its folder
             if not self.succeeds("rev-parse", "--git-dir"):
                 tree.directory.mkdir()
                 tree.run("init", "--quiet")
                 yield tree
                 return
-            with self._turn():
+            with self._lock():
                 self.run("worktree", "prune", f"--expire={LEFT_OVER}")
                 self.run("worktree", "add", "--quiet", "--detach", "--no-checkout", str(tree.directory))
                 try:
@@ -125,13 +126,13 @@ class Git:
                     self.run("worktree", "remove", "--force", str(tree.directory))
 
     def fetch(self, branch: str) -> str:
-        """Fetch a branch with all of its history, and return its commit.
+        """Fetch a branch with its whole history, and return its commit.
 
-        A shallow clone's oldest commit looks like one without a parent, and its revert would delete every file.
+        The oldest commit of a shallow clone seems to have no parent, so its revert would delete every file.
         """
         shallow = self.run("rev-parse", "--is-shallow-repository") == "true"
         depth = ("--unshallow",) if shallow else ()
-        # No refmap: two runs at once would fight for refs/remotes.
+        # No refmap: two runs at once would both write refs/remotes.
         self.run("fetch", "--quiet", "--no-tags", "--refmap=", *depth, self.remote, f"refs/heads/{branch}")
         return self.run("rev-parse", "FETCH_HEAD")  # a worktree has its own
 
@@ -141,17 +142,17 @@ class Git:
         if done.returncode:
             lines = [line for line in done.stderr.strip().splitlines() if line]
             raise Unavailable(
-                f"git {_command(arguments)} failed in {self.directory}: {' '.join(lines[:3]) or 'no word why'}"
+                f"git {_command(arguments)} failed in {self.directory}: {' '.join(lines[:3]) or 'no message'}"
             )
         return done.stdout.strip()
 
     def succeeds(self, *arguments: str) -> bool:
-        """Run a git command whose exit code is its answer."""
+        """Return whether a git command exits with 0."""
         return self._start(*arguments).returncode == 0
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other run on this machine has a worktree of this checkout. A killed run's turn is over."""
+    def _lock(self) -> Iterator[None]:
+        """Wait for the lock of this checkout: one run on this machine at a time. A killed run holds no lock."""
         path = Path(self.run("rev-parse", "--path-format=absolute", "--git-common-dir"), "release.lock")
         end = time.monotonic() + TIMEOUT
         with ExitStack() as stack:
@@ -166,7 +167,7 @@ class Git:
                 except BlockingIOError:
                     if time.monotonic() > end:
                         raise Unavailable(
-                            f"Another run has had {self.directory} for over {TIMEOUT} s."
+                            f"Another run has locked {self.directory} for over {TIMEOUT} s."
                         ) from None
                 time.sleep(POLL)
             yield
@@ -174,7 +175,7 @@ class Git:
     def _start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         try:
             return subprocess.run(
-                ["git", "-C", str(self.directory), *arguments],  # noqa: S607 - the one of this machine's PATH
+                ["git", "-C", str(self.directory), *arguments],  # noqa: S607 - git of the PATH
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -188,7 +189,7 @@ class Git:
             raise Unavailable("There is no git on this machine.") from None
 
     def _sign_in(self) -> dict[str, str]:
-        """Return the token as git takes it from the environment: not in an argument, which others on a machine see."""
+        """Return the token as environment variables of git: other users of the machine can read arguments."""
         address = urlsplit(self.remote)
         if not self.token or address.scheme != "https":
             return {}
@@ -210,7 +211,7 @@ def _require(tree: Git, deployed: Deployed, tip: str) -> None:
 
 
 def _stage_revert(tree: Git, deployed: Deployed) -> None:
-    """Stage the opposite of a deployment: of a merge commit, against its first parent."""
+    """Stage the revert of a deployment; of a merge commit, against its first parent."""
     parents = tree.run("rev-list", "--parents", "--max-count=1", deployed.commit).split()[1:]
     mainline = ("--mainline", "1") if len(parents) > 1 else ()
     rebased = f"{deployed.commit}~{deployed.commits}..{deployed.commit}"
@@ -225,12 +226,12 @@ def _stage_revert(tree: Git, deployed: Deployed) -> None:
 
 
 def _author(git: Git) -> tuple[str, ...]:
-    """A machine without a git identity must not fail at the last step."""
+    """Return an identity for a machine without one, where a commit would fail."""
     if git.succeeds("config", "user.email"):
         return ()
     return ("-c", "user.name=release commands", "-c", "user.email=release@localhost")
 
 
 def _command(arguments: tuple[str, ...]) -> str:
-    """Return the command among arguments: the first that is neither ``-c`` nor its value."""
+    """Return the git command among arguments: the first that is neither ``-c`` nor its value."""
     return next(word for word in arguments if word != "-c" and "=" not in word)

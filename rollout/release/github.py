@@ -1,7 +1,7 @@
-"""All of GitHub that the release commands use, through PyGithub; plain records come out.
+"""The GitHub calls of the release commands, through PyGithub. They return plain records.
 
-Requests are tried again on rate limits, 5xx and time-outs, with growing pauses, and not for ever. What is done twice
-because of that is found, not repeated.
+Requests are retried on rate limits, 5xx and time-outs, with growing pauses, a limited number of times. A write that was
+made although its answer was lost is found, not repeated.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,8 +24,8 @@ from rollout.release.decisions import CheckRun, CheckState, PullRequest
 from rollout.release.errors import Missing, MissingPermission, Rejected, ReleaseError, Unavailable
 
 TIMEOUT = 15  # s for an answer
-RATE_LIMIT_WAIT = 60  # s; what takes longer is for a person to know
-BACK_OFF = 0.5  # s, doubled with every try
+RATE_LIMIT_WAIT = 60  # s; after a longer wait the command fails and says so
+BACK_OFF = 0.5  # s, doubled with every retry
 RETRIED = [HTTPStatus.TOO_MANY_REQUESTS.value, *range(500, 600)]
 PASSED = {"success", "neutral", "skipped"}
 LABEL_COLOUR = "ededed"
@@ -34,7 +34,7 @@ PRODUCTION_ISSUE = "production-issue"
 
 @dataclass(frozen=True, slots=True)
 class Revert:
-    """The pull request that takes another one back."""
+    """The pull request that reverts another one."""
 
     number: int
     url: str
@@ -60,13 +60,13 @@ class GitHub:
             base_url=api_url.rstrip("/"),
             timeout=TIMEOUT,
             retry=retry,
-            seconds_between_requests=None,  # we ask for little; writes keep their pause of a second
+            seconds_between_requests=None,  # reads are few; writes keep their pause of a second
             user_agent="rollout-release",
         )
 
     @classmethod
     def from_settings(cls, conf: Settings) -> "GitHub":
-        """Connect as the settings say."""
+        """Connect with the token and the repository of the settings."""
         for value, name in [
             (conf.github_token, "GITHUB_TOKEN"),
             (conf.github_repository, "GITHUB_REPOSITORY"),
@@ -82,7 +82,7 @@ class GitHub:
 
     @classmethod
     def if_configured(cls, conf: Settings) -> "GitHub | None":
-        """Connect as the settings say, where they say anything."""
+        """Connect like :meth:`from_settings`; ``None`` when GitHub is not configured."""
         return cls.from_settings(conf) if conf.github_configured else None
 
     @cached_property
@@ -97,7 +97,7 @@ class GitHub:
             return _pull_request(self._pull(number))
 
     def paths(self, number: int) -> list[str]:
-        """Return the paths that a pull request changes; of what it renames, both."""
+        """Return the paths that a pull request changes; of a renamed file, both."""
         with _asking(f"read the files of #{number}"):
             files = list(self._pull(number).get_files())
         return [path for file in files for path in (file.filename, file.previous_filename) if path]
@@ -105,11 +105,11 @@ class GitHub:
     def checks(self, commit: str) -> list[CheckRun]:
         """Return the latest of each check run and commit status of a commit."""
         with _asking(f"read the checks of {commit[:12]}"):
-            found = self._repository.get_commit(commit)
-            runs = [_check_run(run) for run in found.get_check_runs(filter="latest")]
+            github_commit = self._repository.get_commit(commit)
+            runs = [_check_run(run) for run in github_commit.get_check_runs(filter="latest")]
             statuses = [
                 CheckRun(status.context, _state(status.state), status.target_url or "")
-                for status in found.get_combined_status().statuses
+                for status in github_commit.get_combined_status().statuses
             ]
         return runs + statuses
 
@@ -124,9 +124,9 @@ class GitHub:
         return CheckRun(f"end-to-end ({workflow})", state, run.html_url)
 
     def merged_commits(self, pull: PullRequest) -> int:
-        """Return how many commits a merge put on the base: 1, unless it was rebased.
+        """Return how many commits a merge added to the base: 1, unless it was rebased.
 
-        A rebase repeats the branch's commits one by one, so the last has the message of the branch's last.
+        A rebase repeats the commits of the branch, so its last commit has the message of the branch's last.
         """
         if pull.commits == 1 or pull.merge_commit is None:
             return 1
@@ -145,26 +145,26 @@ class GitHub:
         return True
 
     def production_issues(self, since: datetime) -> list[datetime]:
-        """Return when issues labelled ``production-issue`` were opened since, whether closed by now or not."""
+        """Return when issues labelled ``production-issue`` were opened since then, open or closed."""
         if not self.has_label(PRODUCTION_ISSUE):
             raise Missing(
-                f"{self.name} has no label '{PRODUCTION_ISSUE}', so nobody can have reported anything."
+                f"{self.name} has no label '{PRODUCTION_ISSUE}', so no issue can have been reported."
             )
         with _asking("read the issues"):
-            # `since` is about the latest change. Pull requests are issues too; to ask for issue.pull_request would be
-            # one request for each that is none.
-            found = self._repository.get_issues(labels=[PRODUCTION_ISSUE], state="all", since=since)
-            issues = [issue.created_at for issue in found if "/pull/" not in issue.html_url]
+            # `since` filters by the latest change. Pull requests are issues too; reading issue.pull_request would be
+            # one more request for each issue.
+            changed = self._repository.get_issues(labels=[PRODUCTION_ISSUE], state="all", since=since)
+            issues = [issue.created_at for issue in changed if "/pull/" not in issue.html_url]
         return [opened for opened in issues if opened >= since]
 
     def pull_request_of(self, branch: str, base: str) -> Revert | None:
         """Return the latest pull request of a branch of this repository, or ``None``."""
         owner = self.name.partition("/")[0]
         with _asking(f"look for a pull request of {branch}"):
-            found = next(
+            pull = next(
                 iter(self._repository.get_pulls(state="all", head=f"{owner}:{branch}", base=base)), None
             )
-        return _revert(found) if found else None
+        return _revert(pull) if pull else None
 
     # --- Writing ----------------------------------------------------------------------------------------------
 
@@ -184,12 +184,12 @@ class GitHub:
             self._repository.get_workflow(workflow).create_dispatch(branch, throw=True)
 
     def merge(self, pull: PullRequest) -> PullRequest:
-        """Squash-merge exactly the commit that was looked at, and return the pull request after it."""
+        """Squash-merge exactly the commit whose checks passed, and return the merged pull request."""
         try:
             with _asking(f"merge #{pull.number}"):
                 self._pull(pull.number).merge(merge_method="squash", sha=pull.head)
         except Rejected:
-            # The first try may have gone through, and only its answer have been lost.
+            # The first request may have merged it, and only its answer been lost.
             after = self.pull_request(pull.number)
             if not after.merged:
                 raise
@@ -202,14 +202,14 @@ class GitHub:
             self._pull(pull.number).enable_automerge("SQUASH", expected_head_oid=pull.head)
 
     def create_pull_request(self, *, branch: str, base: str, title: str, body: str) -> Revert:
-        """Open a pull request; should there be one of this branch by now, return it."""
+        """Open a pull request, or return the one that the branch has already."""
         try:
             with _asking(f"open a pull request of {branch}"):
                 created = self._repository.create_pull(base=base, head=branch, title=title, body=body)
                 return _revert(created)
         except Rejected:
-            if found := self.pull_request_of(branch, base):
-                return found
+            if existing := self.pull_request_of(branch, base):
+                return existing
             raise
 
     def _pull(self, number: int) -> GithubPullRequest:
@@ -262,13 +262,13 @@ def _revert(pull: GithubPullRequest) -> Revert:
 
 @contextmanager
 def _asking(what: str, *, hint: str = "") -> Iterator[None]:
-    """Turn whatever GitHub or the network answers into a sentence about ``what`` was to be done."""
+    """Turn errors of GitHub and the network into a :class:`ReleaseError` that names ``what`` failed."""
     try:
         yield
     except pygithub.GithubException as error:
         raise _sentence(error, what, hint) from None
     except requests.RequestException as error:
-        raise Unavailable(f"GitHub did not answer when it was to {what}: {_cause(error)}.") from None
+        raise Unavailable(f"GitHub did not answer the request to {what}: {_cause(error)}.") from None
 
 
 def _sentence(error: pygithub.GithubException, what: str, hint: str) -> ReleaseError:
@@ -279,7 +279,7 @@ def _sentence(error: pygithub.GithubException, what: str, hint: str) -> ReleaseE
         return MissingPermission(f"GitHub does not accept GITHUB_TOKEN, so it did not {what}: is it expired?")
     if isinstance(error, UnknownObjectException) or error.status == HTTPStatus.NOT_FOUND:
         return Missing(
-            f"GitHub could not {what}: it is not there, or GITHUB_TOKEN may not see it{hint and '; '}{hint}."
+            f"GitHub could not {what}: it does not exist, or GITHUB_TOKEN may not read it{hint and '; '}{hint}."
         )
     if error.status == HTTPStatus.FORBIDDEN:
         return MissingPermission(
@@ -291,15 +291,15 @@ def _sentence(error: pygithub.GithubException, what: str, hint: str) -> ReleaseE
 
 
 def _message(error: pygithub.GithubException) -> str:
-    """Return what GitHub said: a message with errors in REST, errors alone in GraphQL."""
+    """Return GitHub's message: REST sends a message with errors, GraphQL only errors."""
     data: Any = error.data if isinstance(error.data, Mapping) else {}
     errors = [each.get("message", "") for each in data.get("errors") or [] if isinstance(each, Mapping)]
-    said = [*([error.message] if error.message else []), data.get("message") or "", *errors]
-    return "; ".join(dict.fromkeys(text for text in said if text))
+    texts = [*([error.message] if error.message else []), data.get("message") or "", *errors]
+    return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
 def _needed(headers: Mapping[str, str | int]) -> str:
-    """Return which permission was needed: GitHub says so in the answer's headers."""
+    """Return the permission that the request needs, from the headers of the answer."""
     low = {name.lower(): str(value) for name, value in headers.items()}
     if needed := low.get("x-accepted-github-permissions") or low.get("x-accepted-oauth-scopes"):
         return f" It needs {needed}."
@@ -307,6 +307,6 @@ def _needed(headers: Mapping[str, str | int]) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the innermost reason of a failed request, without the layers of pools and adapters around it."""
+    """Return the innermost reason of a failed request, without those of pools and adapters."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     return str(reason or error).rpartition(": ")[2] if reason else type(error).__name__

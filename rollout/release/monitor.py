@@ -1,7 +1,7 @@
-"""Watches a deployment for a while, by what the judge sees, and takes it back when the breaker trips.
+"""Monitor a deployment by the judge's checks, and revert it when the breaker trips.
 
-The judge's stored checks are followed; where Celery beat seems to be away, this process ticks. Two monitors of the
-same deployment see the same, and what one of them does the other finds done.
+The monitor reads the judge's stored checks. When Celery beat seems not to run, this process runs the checks itself. Two
+monitors of one deployment read the same checks, and do nothing twice.
 """
 
 import time
@@ -21,8 +21,8 @@ from rollout.judge.state import Action, State
 from rollout.models import Check, Deployment, DeploymentState, Rollout, Watch
 from rollout.release import records
 from rollout.release.decisions import (
+    Observation,
     Outcome,
-    Sighting,
     Verdict,
     by_issues,
     is_overdue,
@@ -45,51 +45,51 @@ STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
-    """What to watch, and for how long."""
+class MonitorOptions:
+    """The rollouts to monitor, for how long, and by which threshold."""
 
     duration: timedelta
     error_threshold: int  # points
     auto_revert: bool
-    features: tuple[str, ...] = ()  # none named: every rollout that is under way
-    restart: bool = False  # forget a monitoring that was interrupted
+    features: tuple[str, ...] = ()  # none: every rollout under way
+    restart: bool = False  # begin anew after an interrupted monitoring
 
 
 @dataclass
 class Monitor:
-    """One monitoring. ``github`` is ``None`` where it is not configured."""
+    """One monitoring. ``github`` is ``None`` when it is not configured."""
 
-    watching: Watching
+    options: MonitorOptions
     deployment: Deployment | None
     github: GitHub | None
     git: Git
     terminal: Terminal
-    sightings: list[Sighting] = field(default_factory=list)
-    seen: int = 0  # id of the latest check among them
+    observations: list[Observation] = field(default_factory=list)
+    latest_check: int = 0  # id of the latest check among them
 
     def run(self) -> Result:
-        """Watch to the end, or until the breaker trips; then do what follows."""
+        """Monitor to the end or until the breaker trips, then revert or record the result."""
         self._warn_of_what_could_not_be_reverted()
         features = self._under_way()
         if features:
             return self._conclude(self._watch(features))
         if back := self._already_back():
             return self._conclude(back)
-        named = ", ".join(self.watching.features)
+        named = ", ".join(self.options.features)
         return Result(
             Outcome.UNKNOWN,
-            f"{named or 'No rollout'} is {'not ' if named else ''}under way, so nothing is judged. Give it to somebody "
-            f"(manage.py rollout set FEATURE 10 --reason …), then run monitor_deployment.",
+            f"{named or 'No rollout'} is {'not ' if named else ''}under way: there is nothing to monitor. Set a "
+            f"percentage (manage.py rollout set FEATURE 10 --reason …), then run monitor_deployment.",
             self._details(),
         )
 
     def _warn_of_what_could_not_be_reverted(self) -> None:
-        """Better now than at night."""
-        if not self.watching.auto_revert:
+        """Warn at the start of what would prevent a revert later."""
+        if not self.options.auto_revert:
             return
         if self.deployment is None:
             self.terminal.warn(
-                "No deployment is recorded: the flag can be rolled back, and no commit be reverted."
+                "No deployment is recorded: the flag can be rolled back, but no commit can be reverted."
             )
             return
         try:
@@ -97,46 +97,46 @@ class Monitor:
             if self.github is None:
                 raise Unavailable(f"{NOT_CONFIGURED}.")
         except ReleaseError as error:
-            self.terminal.warn(f"The flag can be rolled back, but no revert be opened. {error}")
+            self.terminal.warn(f"The flag can be rolled back, but no revert can be opened. {error}")
 
     # --- Looking ----------------------------------------------------------------------------------------------
 
     def _under_way(self) -> list[str]:
-        """Return what to watch: of the rollouts named, or else of all, those that are judged."""
-        named = self.watching.features
+        """Return the rollouts to monitor: those under way, of the named ones or of all."""
+        named = self.options.features
         rollouts = Rollout.objects.filter(feature__in=named) if named else Rollout.objects.all()
         return [rollout.feature for rollout in rollouts if rollout.is_judged]
 
     def _already_back(self) -> Verdict | None:
-        """Tell whether it was taken back before this monitoring began."""
+        """Return a verdict if the deployment was rolled back before this monitoring began."""
         deployment = self.deployment
         if deployment is None:
             return None
         if deployment.state in {DeploymentState.ROLLED_BACK, DeploymentState.UNHEALTHY}:
             back = deployment.state == DeploymentState.ROLLED_BACK
             return Verdict(Outcome.UNHEALTHY, deployment.says, rolled_back=back)
-        if incident := records.rolled_back_since(deployment, self.watching.features):
+        if incident := records.rolled_back_since(deployment, self.options.features):
             says = f"The judge rolled {incident.rollout.feature} back: {incident.reason}"
             return Verdict(Outcome.UNHEALTHY, says, rolled_back=True)
         return None
 
     def _watch(self, features: Sequence[str]) -> Verdict:
-        policy = replace(conf.policy, error_threshold=self.watching.error_threshold)
+        policy = replace(conf.policy, error_threshold=self.options.error_threshold)
         since = self._since()
-        until = since + self.watching.duration
+        until = since + self.options.duration
         began = store.clock()
         poll = min(policy.check_interval / 4, timedelta(seconds=15))
-        with self.terminal.progress("Monitoring", self.watching.duration.total_seconds()) as show:
+        with self.terminal.progress("Monitoring", self.options.duration.total_seconds()) as show:
             while True:
                 now = store.clock()
-                if now < until:  # never in a dry run, which only looks back
+                if now < until:  # never in a dry run, which only reads past checks
                     self._tick_if_overdue(features, began, now, policy)
-                # Looked at first: where a check of the judge did it, that is there by then.
+                # Read before the checks: a rollback by the judge then has its check among them.
                 taken_back = self._taken_back(features)
-                for sighting in self._new_sightings(features, since, until, policy):
-                    show((sighting.at - since).total_seconds(), _line(sighting))
+                for observation in self._new_observations(features, since, until, policy):
+                    show((observation.at - since).total_seconds(), _line(observation))
                 reached = verdict(
-                    self.sightings,
+                    self.observations,
                     breaker=policy.breaker_checks,
                     until=until,
                     now=now,
@@ -147,21 +147,21 @@ class Monitor:
                 time.sleep(max(min(poll, until - store.clock()).total_seconds(), 0.05))
 
     def _since(self) -> datetime:
-        """Return when this monitoring began: by an earlier run, if that was interrupted."""
+        """Return when this monitoring began: now, or with an earlier run that was interrupted."""
         now = store.clock()
-        if self.terminal.dry_run:  # looks back once, and waits for nothing
-            return now - self.watching.duration
+        if self.terminal.dry_run:  # it reads past checks and does not wait
+            return now - self.options.duration
         if self.deployment is None:
             return now
-        since = records.monitor_since(self.deployment, now, restart=self.watching.restart)
+        since = records.monitor_since(self.deployment, now, restart=self.options.restart)
         if since < now:
-            self.terminal.say(f"Goes on with the monitoring that began at {since:%Y-%m-%d %H:%M} UTC.")
+            self.terminal.say(f"Continuing the monitoring that began at {since:%Y-%m-%d %H:%M} UTC.")
         return since
 
     def _tick_if_overdue(
         self, features: Sequence[str], began: datetime, now: datetime, policy: Policy
     ) -> None:
-        """Judge in Celery beat's stead. Should it be there after all, nothing is judged twice."""
+        """Run the checks if Celery beat does not. If it does after all, no check is made twice."""
         watches = Watch.objects.filter(rollout__feature__in=features).select_related("rollout")
         for watch in watches:
             judged_at = max(
@@ -173,45 +173,47 @@ class Monitor:
         if not watches and is_overdue(now, began, policy.check_interval):
             tick()
 
-    def _new_sightings(
+    def _new_observations(
         self, features: Sequence[str], since: datetime, until: datetime, policy: Policy
-    ) -> list[Sighting]:
+    ) -> list[Observation]:
         checks = Check.objects.filter(
-            rollout__feature__in=features, at__gte=since, at__lte=until, id__gt=self.seen
+            rollout__feature__in=features, at__gte=since, at__lte=until, id__gt=self.latest_check
         ).select_related("rollout")
-        new: list[Sighting] = []
+        new: list[Observation] = []
         for check in checks.order_by("id"):
-            new.append(sight(check, policy))
-            self.seen = check.pk
-        if any(sighting.silent for sighting in new):
+            new.append(observe(check, policy))
+            self.latest_check = check.pk
+        if any(observation.silent for observation in new):
             new = self._ask_github(new, since, policy)
-        self.sightings += new
+        self.observations += new
         return new
 
-    def _ask_github(self, sightings: Sequence[Sighting], since: datetime, policy: Policy) -> list[Sighting]:
-        """Let issues speak where browsers do not."""
+    def _ask_github(
+        self, observations: Sequence[Observation], since: datetime, policy: Policy
+    ) -> list[Observation]:
+        """Score GitHub's production issues where telemetry is silent."""
         if self.github is None:
-            return [without_issues(each, NOT_CONFIGURED) for each in sightings]
+            return [without_issues(each, NOT_CONFIGURED) for each in observations]
         try:
             opened = self.github.production_issues(self.deployment.deployed_at if self.deployment else since)
         except ReleaseError as error:
-            return [without_issues(each, str(error)) for each in sightings]
-        return [by_issues(each, sum(at <= each.at for at in opened), policy) for each in sightings]
+            return [without_issues(each, str(error)) for each in observations]
+        return [by_issues(each, sum(at <= each.at for at in opened), policy) for each in observations]
 
     def _taken_back(self, features: Sequence[str]) -> Verdict | None:
-        """Tell whether a person ended what is being watched: nobody gets any of it any more."""
+        """Return a verdict if a person has taken back every rollout that is monitored."""
         rollouts = list(Rollout.objects.filter(feature__in=features))
         if any(rollout.store_type == "fund-store" for rollout in rollouts):
             return None
         names = ", ".join(rollout.feature for rollout in rollouts)
-        return Verdict(Outcome.UNHEALTHY, f"Somebody took {names} back to legacy meanwhile.")
+        return Verdict(Outcome.UNHEALTHY, f"A person took {names} back to legacy meanwhile.")
 
     # --- Acting -----------------------------------------------------------------------------------------------
 
     def _conclude(self, reached: Verdict) -> Result:
         says, back = reached.says, reached.rolled_back
-        if (reached.tripped or back) and self.watching.auto_revert:
-            _, became = take_back(
+        if (reached.tripped or back) and self.options.auto_revert:
+            _, revert_result = take_back(
                 self.deployment,
                 reached.features,
                 reached.says,
@@ -219,9 +221,9 @@ class Monitor:
                 git=self.git,
                 terminal=self.terminal,
             )
-            says, back = f"{says} {became}", True
+            says, back = f"{says} {revert_result}", True
         elif reached.tripped:
-            says = f"{says} Nothing was rolled back, for --auto-revert was not given."
+            says = f"{says} Nothing was rolled back: --auto-revert was not given."
         if self.deployment and not self.terminal.dry_run:
             state = DeploymentState.ROLLED_BACK if back else STATES[reached.outcome]
             records.conclude(self.deployment, state, reached.says)
@@ -231,12 +233,12 @@ class Monitor:
     def _details(self) -> dict[str, object]:
         return {
             "deployment": records.as_dict(self.deployment),
-            "sightings": [_plain(each) for each in self.sightings],
+            "sightings": [_plain(each) for each in self.observations],
         }
 
 
-def sight(check: Check, policy: Policy) -> Sighting:
-    """Return what a stored check says by the given error threshold: the judge's own decision, made again."""
+def observe(check: Check, policy: Policy) -> Observation:
+    """Return a stored check as an observation, decided again with the given error threshold."""
     stored = msgspec.convert(check.policy, Policy, strict=False)
     decision = decide(
         msgspec.convert(check.state, State, strict=False),
@@ -244,7 +246,7 @@ def sight(check: Check, policy: Policy) -> Sighting:
         check.at,
         replace(stored, error_threshold=policy.error_threshold),
     )
-    return Sighting(
+    return Observation(
         feature=check.rollout.feature,
         stage=check.stage,
         at=check.at,
@@ -256,10 +258,10 @@ def sight(check: Check, policy: Policy) -> Sighting:
     )
 
 
-def _line(sighting: Sighting) -> str:
-    return f"{sighting.at:%H:%M:%S} {sighting.feature}: {sighting.says}"
+def _line(observation: Observation) -> str:
+    return f"{observation.at:%H:%M:%S} {observation.feature}: {observation.says}"
 
 
-def _plain(sighting: Sighting) -> dict[str, object]:
-    document: dict[str, object] = msgspec.to_builtins(sighting)
+def _plain(observation: Observation) -> dict[str, object]:
+    document: dict[str, object] = msgspec.to_builtins(observation)
     return document

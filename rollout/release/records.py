@@ -1,4 +1,4 @@
-"""What was deployed, as the database remembers it."""
+"""The recorded deployments: read and written in the database."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def deployment_of(pull_request: int) -> Deployment | None:
 
 
 def find(pull_request: int | None) -> Deployment | None:
-    """Return the deployment of a pull request, or the latest where none is named."""
+    """Return the deployment of a pull request, or the latest one without a number."""
     return deployment_of(pull_request) if pull_request else latest()
 
 
@@ -37,7 +37,7 @@ def rolled_back_since(deployment: Deployment, features: Sequence[str] = ()) -> I
 
 
 def record(pull: PullRequest, commits: int) -> Deployment:
-    """Remember a merged pull request; a second time finds the first."""
+    """Record a merged pull request as a deployment; return the record that exists already, if any."""
     if not pull.merged or pull.merge_commit is None:
         raise Missing(f"#{pull.number} is not merged, so there is nothing to record.")
     deployment, _ = Deployment.objects.get_or_create(
@@ -56,33 +56,33 @@ def record(pull: PullRequest, commits: int) -> Deployment:
 
 
 def deployed(deployment: Deployment) -> Deployed:
-    """Return a deployment as git needs it."""
+    """Return the commits of a deployment, for git."""
     return Deployed(commit=deployment.commit, commits=deployment.commits, branch=deployment.branch)
 
 
 def conclude(deployment: Deployment, state: DeploymentState, says: str) -> None:
-    """Write down what became of a deployment; its monitoring has ended."""
+    """Store the state of a deployment, and end its monitoring."""
     deployment.state, deployment.says, deployment.monitored_since = state, says, None
     deployment.save(update_fields=["state", "says", "monitored_since"])
 
 
 def monitor_since(deployment: Deployment, now: datetime, *, restart: bool) -> datetime:
-    """Return when the monitoring of a deployment began: now, unless one was interrupted, or another is running."""
+    """Return when the monitoring of a deployment began: now, or with one that was interrupted or still runs."""
     if restart:
         Deployment.objects.filter(pk=deployment.pk).update(monitored_since=now)
-    else:  # one statement: of two monitors that start at once, the second finds the first's
+    else:  # one statement, so that two monitors started at once share one begin
         Deployment.objects.filter(pk=deployment.pk, monitored_since=None).update(monitored_since=now)
     deployment.refresh_from_db()
     return deployment.monitored_since or now
 
 
 def shell_user() -> str:
-    """Return who is at the shell."""
+    """Return the user name at the shell."""
     return os.environ.get("USER", "unknown")
 
 
 def as_dict(deployment: Deployment | None) -> dict[str, object] | None:
-    """Return a deployment for scripts."""
+    """Return a deployment as JSON data for scripts."""
     if deployment is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""The way back: the flag first, for that is what users feel; then a pull request that takes the commit back."""
+"""Roll the flag back first, which users notice at once; then open a pull request that reverts the commit."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,14 +14,14 @@ from rollout.release.terminal import Terminal
 
 
 def roll_back(features: Sequence[str], why: str, terminal: Terminal) -> None:
-    """Take features back to 0 %, unless somebody has."""
+    """Roll features back to 0 %, unless they are rolled back already."""
     for feature in features:
         if not _is_back(Rollout.objects.get(feature=feature)):
             terminal.outside(f"roll {feature} back to 0 %", partial(_roll_back, feature, why))
 
 
 def _roll_back(feature: str, why: str) -> None:
-    """Of two that roll back at once, one does."""
+    """Roll back once, even if two processes do so at the same time."""
     while True:
         rollout = Rollout.objects.get(feature=feature)
         if _is_back(rollout):
@@ -39,40 +39,40 @@ def _is_back(rollout: Rollout) -> bool:
 def open_revert(
     deployment: Deployment, why: str, *, github: GitHub, git: Git, terminal: Terminal
 ) -> Revert | None:
-    """Open the pull request that takes a deployment back, or find the one that is there.
+    """Open the pull request that reverts a deployment, or find the one that exists.
 
-    ``None``: in a dry run, and when there is nothing left to take back.
+    ``None``: in a dry run, and when there is nothing to revert.
 
     Raises:
-        RevertConflict: only a person can; nothing was pushed.
-        ReleaseError: GitHub or git did not answer. A second run goes on where this one was.
+        RevertConflict: a person must revert by hand; nothing was pushed.
+        ReleaseError: GitHub or git did not answer. A second run continues this one.
     """
     branch = revert_branch(deployment.pull_request, deployment.commit)
     if terminal.dry_run:
         terminal.outside(f"push {branch}, which reverts {deployment.commit[:12]}", lambda: None)
         terminal.outside(f"open a pull request of {branch} against {deployment.branch}", lambda: None)
         return None
-    found = github.pull_request_of(branch, deployment.branch)
-    if found is None:
+    revert = github.pull_request_of(branch, deployment.branch)
+    if revert is None:
         if not _push(deployment, branch, why, git=git, terminal=terminal):
             return None
-        found = _open(deployment, branch, why, github=github, terminal=terminal)
+        revert = _open(deployment, branch, why, github=github, terminal=terminal)
     else:
-        terminal.say(f"The revert of #{deployment.pull_request} is #{found.number} already: {found.url}")
-    if not found.is_open and not found.merged:
-        terminal.warn(f"Revert #{found.number} was closed without a merge: reopen it to take the code back.")
-    deployment.revert_branch, deployment.revert_pull_request = branch, found.number
+        terminal.say(f"The revert of #{deployment.pull_request} is #{revert.number} already: {revert.url}")
+    if not revert.is_open and not revert.merged:
+        terminal.warn(f"Revert #{revert.number} was closed without a merge: reopen it to take the code back.")
+    deployment.revert_branch, deployment.revert_pull_request = branch, revert.number
     deployment.save(update_fields=["revert_branch", "revert_pull_request"])
-    return found
+    return revert
 
 
 def _push(deployment: Deployment, branch: str, why: str, *, git: Git, terminal: Terminal) -> bool:
-    """Make sure that the branch is on the remote; ``False``: there is nothing to revert."""
+    """Push the branch of the revert unless the remote has it; ``False``: there is nothing to revert."""
     deployed = records.deployed(deployment)
     if git.remote_branch(branch):
         if not git.holds_revert(branch, deployed):
             raise Rejected(f"There is a branch {branch}, but it does not revert {deployment.commit[:12]}.")
-        terminal.say(f"{branch} is there already.")
+        terminal.say(f"{branch} exists already.")
         return True
     with git.revert(deployed, title=_title(deployment), why=why) as tree:
         if tree is None:
@@ -91,15 +91,15 @@ def _open(deployment: Deployment, branch: str, why: str, *, github: GitHub, term
         f"Reverts #{deployment.pull_request} ({deployment.commit}), deployed to {deployment.environment} by "
         f"{deployment.deployed_by} at {deployment.deployed_at:%Y-%m-%d %H:%M} UTC.\n\n{why}"
     )
-    found = terminal.outside(
+    revert = terminal.outside(
         f"open a pull request of {branch} against {deployment.branch}",
         lambda: github.create_pull_request(
             branch=branch, base=deployment.branch, title=_title(deployment), body=body
         ),
     )
-    assert found is not None  # noqa: S101 - not a dry run
-    terminal.say(f"Revert #{found.number}: {found.url}")
-    return found
+    assert revert is not None  # noqa: S101 - not a dry run
+    terminal.say(f"Revert #{revert.number}: {revert.url}")
+    return revert
 
 
 def _title(deployment: Deployment) -> str:
@@ -115,9 +115,9 @@ def take_back(
     git: Git,
     terminal: Terminal,
 ) -> tuple[Outcome, str]:
-    """Roll the flag back, then open the revert; return what became of the latter.
+    """Roll the flag back, then open the revert; return the result of the revert.
 
-    A revert that fails takes nothing back of the rollback.
+    The rollback stays if the revert fails.
     """
     roll_back(features, why, terminal)
     if deployment is None:
@@ -137,14 +137,14 @@ def take_back(
 def _attempt(
     deployment: Deployment, why: str, *, github: GitHub | None, git: Git, terminal: Terminal
 ) -> tuple[Outcome, str]:
-    """Open the revert: healthy, also when none was needed; unhealthy when only a person can; unknown: try again."""
+    """Open the revert. Healthy: opened or not needed; unhealthy: a person must do it; unknown: try again."""
     if github is None:
         says = "GitHub is not configured, so no revert was opened: set GITHUB_TOKEN and GITHUB_REPOSITORY, run again."
         return Outcome.UNKNOWN, says
     try:
-        found = open_revert(deployment, why, github=github, git=git, terminal=terminal)
+        revert = open_revert(deployment, why, github=github, git=git, terminal=terminal)
     except RevertConflict as error:
         return Outcome.UNHEALTHY, f"No revert was opened: {error}"
     except ReleaseError as error:
         return Outcome.UNKNOWN, f"No revert was opened: {error}"
-    return Outcome.HEALTHY, f"Revert: #{found.number} {found.url}" if found else "No revert was needed."
+    return Outcome.HEALTHY, f"Revert: #{revert.number} {revert.url}" if revert else "No revert was needed."

@@ -1,4 +1,4 @@
-"""What all release commands share: options, output, and honest exit codes."""
+"""The shared parts of the release commands: options, output and exit codes."""
 
 import traceback
 from abc import abstractmethod
@@ -24,7 +24,7 @@ def add_features(parser: CommandParser, what: str) -> None:
 
 
 def require_features(features: Sequence[str]) -> None:
-    """Refuse the names of rollouts that are none."""
+    """Raise :class:`Missing` for a name that no rollout has."""
     for feature in features:
         if not Rollout.objects.filter(feature=feature).exists():
             raise Missing(str(NoSuchRollout(feature)))
@@ -36,7 +36,7 @@ def add_deployment(parser: CommandParser) -> None:
 
 
 class ReleaseCommand(BaseCommand):
-    """A command that ends with an :class:`~rollout.release.decisions.Outcome`, whatever happens."""
+    """A command whose exit code is always an :class:`~rollout.release.decisions.Outcome`."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.epilog = EXIT_CODES
@@ -46,21 +46,21 @@ class ReleaseCommand(BaseCommand):
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="print everything that would be done to the outside, and do nothing",
+            help="print what the command would change outside, and change nothing",
         )
 
     @abstractmethod
     def release(self, terminal: Terminal, **options: Any) -> Result:
-        """Do what the command is for."""
+        """Run the command."""
 
     def handle(self, *_args: Any, json: bool, dry_run: bool, **options: Any) -> None:
         self.stdout.ending = self.stderr.ending = ""  # rich writes its own
         stream = self.stderr if json else self.stdout
-        terminal = Terminal(cast("TextIO", stream), dry_run=dry_run)  # it passes everything on to one
+        terminal = Terminal(cast("TextIO", stream), dry_run=dry_run)  # Django's wrapper passes everything on
         result = self._result(terminal, options)
         if json:
             self.stdout.write(terminal.as_json(result) + "\n")
-        elif result.outcome is Outcome.HEALTHY:  # else Django says it
+        elif result.outcome is Outcome.HEALTHY:  # otherwise Django prints the error
             terminal.result(result)
         if result.outcome is not Outcome.HEALTHY:
             self.stderr.ending = "\n"
@@ -76,10 +76,10 @@ class ReleaseCommand(BaseCommand):
                 Outcome.UNKNOWN, f"The database could not be asked: {str(error).partition(chr(10))[0]}"
             )
         except KeyboardInterrupt:
-            terminal.say("Interrupted. Run it again: it goes on where it was.", "yellow")
+            terminal.say("Interrupted. Run the command again to continue.", "yellow")
             raise
         except SoftTimeLimitExceeded:
-            raise  # of the Celery task that this runs in
+            raise  # the Celery task around this command handles it
         except Exception as error:  # noqa: BLE001 - Python's exit code of a crash would say "unhealthy"
             traceback.print_exc()
             return Result(Outcome.UNKNOWN, f"A fault of the command itself: {error!r}")

@@ -20,7 +20,7 @@ MARKS = {Outcome.HEALTHY: "✓", Outcome.UNHEALTHY: "✗", Outcome.UNKNOWN: "?"}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a command ended, why, and what a script wants to know beside."""
+    """The outcome of a command, its reason, and details for scripts."""
 
     outcome: Outcome
     says: str
@@ -28,11 +28,11 @@ class Result:
 
 
 class Terminal:
-    """Progress for people, on ``stream``; everything outside effects go through :meth:`outside`.
+    """Progress for people on ``stream``. Every outside effect goes through :meth:`outside`.
 
     Args:
-        stream: where progress goes: stdout, or stderr when stdout is for JSON.
-        dry_run: say what would be done to the outside, and do nothing.
+        stream: stdout, or stderr when stdout is for JSON.
+        dry_run: print the outside effects, and make none.
     """
 
     def __init__(self, stream: TextIO, *, dry_run: bool = False) -> None:
@@ -49,7 +49,7 @@ class Terminal:
         self.say(f"! {text}", "yellow")
 
     def outside(self, what: str, do: Callable[[], T]) -> T | None:
-        """Do something that others see, and say so; in a dry run only say so, and return ``None``.
+        """Make an outside effect and print it; in a dry run only print it, and return ``None``.
 
         Args:
             what: in the imperative, such as ``merge #48``.
@@ -63,7 +63,7 @@ class Terminal:
 
     @contextmanager
     def step(self, what: str) -> Iterator[Callable[[Outcome], None]]:
-        """Show that something is under way; the function takes how it ended, to say it with how long it took."""
+        """Show that a step is under way. The yielded function takes its outcome, and prints it with the time taken."""
         began = time.monotonic()
         with self._console.status(what):
 
@@ -75,9 +75,9 @@ class Terminal:
 
     @contextmanager
     def progress(self, what: str, total: float) -> Iterator[Callable[[float, str], None]]:
-        """Show a bar of ``total`` seconds; the function takes how many have passed, and the latest news.
+        """Show a bar of ``total`` seconds. The yielded function takes the seconds passed, and the latest news.
 
-        Where nobody watches (a log), each piece of news is a line.
+        Without a terminal (in a log), each piece of news is a line.
         """
         columns = (
             TextColumn(what),
@@ -102,7 +102,7 @@ class Terminal:
         self.say(result.says, COLOURS[result.outcome])
 
     def as_json(self, result: Result) -> str:
-        """Return all of it for scripts."""
+        """Return the result, the effects and the warnings as JSON."""
         document = {
             "outcome": result.outcome.name.lower(),
             "exit_code": int(result.outcome),

@@ -1,6 +1,6 @@
-"""Everything that `make check` and `make test` run, the build of the static files, and an audit of dependencies.
+"""Run `make check`, `make test`, the build of the static files and an audit of dependencies.
 
-One list of steps, each a child process of this Python: what it says is what the tool says.
+One list of steps, each a child process of this Python, whose output is printed when it fails.
 """
 
 import json
@@ -18,13 +18,13 @@ from rollout.release.decisions import Outcome
 from rollout.release.terminal import Result, Terminal
 
 TAIL = 40  # lines of a failed step that are shown
-# As in a deployment, for settings that want to know; nothing is served with them.
+# Settings of a deployment, for the checks; nothing is served with them.
 DEPLOYMENT = {
     "SECRET_KEY": "only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz",
     "ALLOWED_HOSTS": "fundapi.example",
     "HTTPS": "on",
 }
-SERVICES = {"DATABASE_URL", "REDIS_URL"}  # tests make their own, and never use those of whoever validates
+SERVICES = {"DATABASE_URL", "REDIS_URL"}  # tests start their own, and must not use the caller's
 AUDIT = "dependency audit"
 PINS = ("--requirement", "requirements/base.txt", "--disable-pip")  # complete and hashed: nothing to resolve
 BANDIT = (
@@ -35,7 +35,7 @@ BANDIT = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command that has to succeed."""
+    """A command that must succeed."""
 
     name: str
     command: Sequence[str]
@@ -43,8 +43,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What became of a step."""
+class StepResult:
+    """The result of a step."""
 
     name: str
     outcome: Outcome
@@ -53,14 +53,14 @@ class Done:
 
 
 def steps(*, tests: bool, static_root: str) -> list[Step]:
-    """Return the steps in order: what is quick and fails often first.
+    """Return the steps in order: first those that are quick and fail often.
 
     Args:
-        static_root: where the static files are built, to be thrown away.
+        static_root: the temporary folder of the built static files.
     """
     python, tool = sys.executable, Path(sys.executable).with_name
     manage = (python, "manage.py")
-    found = [
+    all_steps = [
         Step("lint", (python, "-m", "ruff", "check", "--quiet", ".")),
         Step("format", (python, "-m", "ruff", "format", "--quiet", "--check", ".")),
         Step("security", (python, "-m", "bandit", *BANDIT)),
@@ -75,18 +75,18 @@ def steps(*, tests: bool, static_root: str) -> list[Step]:
         ),
     ]
     if shutil.which("npm"):
-        found.append(Step("types of the browser modules", ("node_modules/.bin/tsc",)))
-    found.append(
+        all_steps.append(Step("types of the browser modules", ("node_modules/.bin/tsc",)))
+    all_steps.append(
         Step(AUDIT, (python, "-m", "pip_audit", *PINS, "--format", "json", "--progress-spinner", "off"))
     )
     if tests:
-        found.append(Step("tests", (python, "-m", "pytest", "-n", "logical", "-q")))
-    return found
+        all_steps.append(Step("tests", (python, "-m", "pytest", "-n", "logical", "-q")))
+    return all_steps
 
 
 def validate(directory: Path, *, tests: bool, terminal: Terminal, only_audit: bool = False) -> Result:
-    """Run every step in the project's directory, until one fails; or the audit alone."""
-    made: list[Done] = []
+    """Run every step in the project's directory until one fails, or the audit alone."""
+    made: list[StepResult] = []
     with TemporaryDirectory(prefix="static-") as static_root:
         for step in steps(tests=tests, static_root=static_root):
             if only_audit and step.name != AUDIT:
@@ -103,7 +103,7 @@ def validate(directory: Path, *, tests: bool, terminal: Terminal, only_audit: bo
     return conclusion(made)
 
 
-def run(step: Step, directory: Path) -> Done:
+def run(step: Step, directory: Path) -> StepResult:
     """Run one step."""
     began = time.monotonic()
     inherited = {name: value for name, value in os.environ.items() if name not in SERVICES}
@@ -119,38 +119,41 @@ def run(step: Step, directory: Path) -> Done:
         )
         outcome, output = outcome_of(step, done), done.stdout + done.stderr
     except FileNotFoundError as error:
-        outcome, output = Outcome.UNHEALTHY, f"{error.filename} is not there: run `make check` once."
+        outcome, output = Outcome.UNHEALTHY, f"{error.filename} does not exist: run `make check` once."
     lines = output.strip().splitlines()
-    return Done(step.name, outcome, time.monotonic() - began, "\n".join(lines[-TAIL:]))
+    return StepResult(step.name, outcome, time.monotonic() - began, "\n".join(lines[-TAIL:]))
 
 
 def outcome_of(step: Step, done: "subprocess.CompletedProcess[str]") -> Outcome:
-    """Judge a step by its exit code; the audit by what it found, for it exits alike where it cannot ask."""
+    """Return the outcome of a step by its exit code, and of the audit by its report too.
+
+    The audit exits alike when it finds a vulnerability and when it cannot reach its database.
+    """
     if step.name == AUDIT and not vulnerable(done.stdout) and (done.returncode or nothing_known(done.stdout)):
         return Outcome.UNKNOWN
     return Outcome.UNHEALTHY if done.returncode else Outcome.HEALTHY
 
 
 def vulnerable(report: str) -> list[str]:
-    """Return ``name version: ids`` of the vulnerable packages in a JSON report of pip-audit; none in what is none."""
+    """Return ``name version: ids`` of the vulnerable packages in a JSON report of pip-audit; none for invalid JSON."""
     try:
-        found = json.loads(report)["dependencies"]
+        dependencies = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return []
     return [
         f"{each['name']} {each['version']}: {', '.join(one['id'] for one in each['vulns'])}"
-        for each in found
+        for each in dependencies
         if each.get("vulns")
     ]
 
 
 def nothing_known(report: str) -> bool:
-    """Tell whether a report of pip-audit has no answer about any package, as where an index has no such data."""
+    """Return whether a report of pip-audit has data of no package, as when an index has none."""
     return not any("vulns" in each for each in json.loads(report)["dependencies"])
 
 
-def conclusion(made: Sequence[Done]) -> Result:
-    """Sum the steps up: a failure is worse than not knowing."""
+def conclusion(made: Sequence[StepResult]) -> Result:
+    """Return the result of all steps: a failure comes before an unknown outcome."""
     seconds = sum(done.seconds for done in made)
     details = {
         "steps": [
@@ -162,7 +165,7 @@ def conclusion(made: Sequence[Done]) -> Result:
         says = f"{failed[0].name} failed, after {seconds:.0f} s in all."
         return Result(Outcome.UNHEALTHY, says, {**details, "output": failed[0].output})
     if unknown := [done for done in made if done.outcome is Outcome.UNKNOWN]:
-        why = (unknown[0].output.splitlines() or ["no word why"])[-1]
+        why = (unknown[0].output.splitlines() or ["no message"])[-1]
         says = f"Nothing failed in {seconds:.0f} s, but {unknown[0].name} could not tell: {why}"
         return Result(Outcome.UNKNOWN, says, {**details, "output": unknown[0].output})
     return Result(Outcome.HEALTHY, f"All {len(made)} steps passed in {seconds:.0f} s.", details)

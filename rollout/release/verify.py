@@ -1,4 +1,4 @@
-"""Did a rollback arrive? Asks the database, and what a server tells the world (runbook, "Rollback Verification")."""
+"""Verify that a rollback has arrived, in the database and at a server (runbook, "Rollback Verification")."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +16,11 @@ TIMEOUT = 10  # s
 
 
 def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
-    """Check that what was taken back is legacy everywhere.
+    """Check that every rollout that was taken back is legacy everywhere.
 
     Args:
-        features: rollouts that must be legacy; none: whichever are stopped, disabled or at 0 %, of which there must
-            be one.
-        url: where the site is; "" to ask the database alone.
+        features: rollouts that must be legacy; none: those that are stopped, disabled or at 0 %, at least one.
+        url: of the site; "" to check the database alone.
     """
     rollouts = list(Rollout.objects.filter(feature__in=features) if features else Rollout.objects.all())
     wrong = []
@@ -43,7 +42,7 @@ def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
     if wrong:
         return Result(Outcome.UNHEALTHY, f"{'; '.join(wrong)}.", details)
     names = ", ".join(details["legacy"])
-    where = f"in the database and at {url}" if url else "in the database; no --url was given to look at"
+    where = f"in the database and at {url}" if url else "in the database; without --url, no site was checked"
     return Result(Outcome.HEALTHY, f"Legacy for everybody {where}: {names}.", details)
 
 
@@ -56,9 +55,9 @@ def _why(rollout: Rollout) -> str:
 
 
 def _served(url: str, back: Sequence[Rollout], terminal: Terminal, details: dict[str, Any]) -> list[str]:
-    """Return what a server says against it: in ``/health``, and in what browsers are told.
+    """Return what is not legacy at a server: in ``/health``, and in the configuration for browsers.
 
-    ``/health`` speaks of one rollout; it has to say ``legacy`` where no rollout is live.
+    ``/health`` shows one rollout, and must say ``legacy`` when no rollout is live.
     """
     wrong = []
     health = _get(f"{url}/health")
@@ -67,30 +66,30 @@ def _served(url: str, back: Sequence[Rollout], terminal: Terminal, details: dict
     live = [each.feature for each in Rollout.objects.all() if each.store_type != "legacy"]
     if store_type != "legacy" and not live:
         wrong.append(f"{url}/health says store_type {store_type}")
-    told = {each.get("feature"): each for each in _get(f"{url}/api/rollouts").get("rollouts", [])}
+    served_rollouts = {each.get("feature"): each for each in _get(f"{url}/api/rollouts").get("rollouts", [])}
     for rollout in back:
-        says = told.get(rollout.feature)
-        served = "nothing" if says is None else "fund-store" if _live(says) else "legacy"
+        config = served_rollouts.get(rollout.feature)
+        served = "nothing" if config is None else "fund-store" if _live(config) else "legacy"
         terminal.say(f"{url}/api/rollouts: {rollout.feature} is {served}")
         if served != "legacy":
-            wrong.append(f"{url} tells browsers {served} of {rollout.feature}")
+            wrong.append(f"{url} serves {served} for {rollout.feature}")
     return wrong
 
 
-def _live(told: dict[str, Any]) -> bool:
+def _live(config: dict[str, Any]) -> bool:
     return is_live(
         Config(
-            feature=told["feature"],
-            enabled=told["enabled"],
-            percentage=told["percentage"],
-            emergency_stop=told["emergencyStop"],
-            hash_version=told["hashVersion"],
+            feature=config["feature"],
+            enabled=config["enabled"],
+            percentage=config["percentage"],
+            emergency_stop=config["emergencyStop"],
+            hash_version=config["hashVersion"],
         )
     )
 
 
 def _get(url: str) -> dict[str, Any]:
-    """Return a JSON object; /health is one too where the database is gone."""
+    """Return a JSON object. /health is one even when the database is gone."""
     try:
         document = httpx.get(url, timeout=TIMEOUT, follow_redirects=True).json()
     except httpx.HTTPError as error:

@@ -11,17 +11,17 @@ from rollout.units import percent
 
 
 class Command(BaseCommand):
-    help = "Let the judge look at every rollout once: what Celery beat does every minute."
+    help = "Check every rollout once, as Celery beat does every minute."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--at", metavar="ISO-TIME", help="judge as if it were this time; not in production"
-        )
-        parser.add_argument("--json", action="store_true", help="for scripts")
+        parser.add_argument("--at", metavar="ISO-TIME", help="check as of this time; not in production")
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *_args: Any, at: str | None, json: bool, **_options: Any) -> None:
         if at and conf.confirm:
-            raise CommandError(f"--at is for rehearsals: '{conf.environment}' judges by the real time.")
+            raise CommandError(
+                f"--at is for rehearsals: in '{conf.environment}' the judge uses the real time."
+            )
         checks = tick(at=read_time(at) if at else None, patient=False)
         if json:
             self.stdout.write(jsonlib.dumps([as_dict(check) for check in checks], indent=2))
@@ -33,12 +33,12 @@ class Command(BaseCommand):
             self.stdout.write(f"  {check.decision['next']}")
         if not checks:
             self.stdout.write(
-                "Nothing to check: no rollout is under way, or nothing has arrived since the last check."
+                "Nothing to check: no rollout is under way, or no telemetry has arrived since the last check."
             )
 
 
 def read_time(text: str) -> datetime:
-    """Return an ISO 8601 time; one without an offset is UTC."""
+    """Return an ISO 8601 time; without an offset it is UTC."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from rollout.conf import conf
-from rollout.management.commands.monitor_deployment import add_watching, watching
+from rollout.management.commands.monitor_deployment import add_monitor_options, monitor_options
 from rollout.release.deploy import deploy
 from rollout.release.git import Git
 from rollout.release.github import GitHub
@@ -15,8 +15,8 @@ from rollout.release.terminal import Result, Terminal
 
 class Command(ReleaseCommand):
     help = (
-        "Merge a pull request when its checks have passed, record what was deployed, and watch it as "
-        "monitor_deployment does (runbook, phase 2). Safe to run again: what an earlier run did is found."
+        "Merge a pull request when its CI checks have passed, record the deployment, and monitor it like "
+        "monitor_deployment (runbook, phase 2). A second run continues an earlier one."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,18 +24,18 @@ class Command(ReleaseCommand):
         parser.add_argument("pr", type=int, help="number of the pull request")
         parser.add_argument("--skip-e2e", action="store_true", help="do not wait for the end-to-end tests")
         parser.add_argument(
-            "--wait-minutes", type=float, default=60, help="how long to wait for checks; 60 by default"
+            "--wait-minutes", type=float, default=60, help="how long to wait for CI checks; 60 by default"
         )
-        add_watching(parser)
+        add_monitor_options(parser)
 
     def release(self, terminal: Terminal, **options: Any) -> Result:
-        watched = watching(options)
+        monitoring = monitor_options(options)
         github = GitHub.from_settings(conf)
         deployment = deploy(
             options["pr"],
             e2e=not options["skip_e2e"],
-            patience=timedelta(minutes=options["wait_minutes"]),
+            timeout=timedelta(minutes=options["wait_minutes"]),
             github=github,
             terminal=terminal,
         )
-        return Monitor(watched, deployment, github, Git.from_settings(conf), terminal).run()
+        return Monitor(monitoring, deployment, github, Git.from_settings(conf), terminal).run()

@@ -11,19 +11,21 @@ from rollout.release.terminal import Result, Terminal
 
 class Command(ReleaseCommand):
     help = (
-        "Prepare a pull request (runbook, phase 1): warn when it is long, label it by the paths that it changes "
-        "(.github/labeler.yml), start the end-to-end tests; then squash-merge it, or let GitHub do so when its checks "
-        "have passed."
+        "Prepare a pull request (runbook, phase 1): warn if it is long, label it by the paths that it changes "
+        "(.github/labeler.yml) and start the end-to-end tests. Then squash-merge it, or let GitHub do so when its CI "
+        "checks have passed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("pr", type=int, help="number of the pull request")
-        parser.add_argument("--no-merge", action="store_true", help="only prepare it")
+        parser.add_argument(
+            "--no-merge", action="store_true", help="prepare the pull request, and do not merge it"
+        )
         parser.add_argument(
             "--run-e2e",
             action="store_true",
-            help="start the end-to-end tests, unless they run or have passed",
+            help="start the end-to-end tests, unless they are running or have passed",
         )
 
     def release(self, terminal: Terminal, **options: Any) -> Result:

@@ -8,24 +8,24 @@ from rollout.release import records
 from rollout.release.deploy import record
 from rollout.release.git import Git
 from rollout.release.github import GitHub
-from rollout.release.monitor import Monitor, Watching
+from rollout.release.monitor import Monitor, MonitorOptions
 from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
 from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):
     help = (
-        "Watch a deployment for a while, by the judge's own checks (runbook, phase 3). Three consecutive red checks "
-        "trip the breaker. Without telemetry, GitHub issues labelled 'production-issue' opened since the deployment "
-        "count 5 points each. A second run goes on with a monitoring that was interrupted."
+        "Monitor a deployment by the judge's checks (runbook, phase 3). Three red checks in a row trip the breaker. "
+        "Without telemetry, GitHub issues labelled 'production-issue' that were opened since the deployment count "
+        "5 points each. A second run continues an interrupted monitoring."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         add_deployment(parser)
-        add_watching(parser)
+        add_monitor_options(parser)
         parser.add_argument(
-            "--restart", action="store_true", help="begin anew, although a monitoring was interrupted"
+            "--restart", action="store_true", help="begin anew, also after an interrupted monitoring"
         )
 
     def release(self, terminal: Terminal, **options: Any) -> Result:
@@ -36,7 +36,7 @@ class Command(ReleaseCommand):
             deployment = record(github.pull_request(options["pr"]), github=github, terminal=terminal)
         terminal.say(f"Deployment: {deployment or 'none is recorded'}.")
         return Monitor(
-            watching(options, restart=options["restart"]),
+            monitor_options(options, restart=options["restart"]),
             deployment,
             github,
             Git.from_settings(conf),
@@ -44,27 +44,27 @@ class Command(ReleaseCommand):
         ).run()
 
 
-def add_watching(parser: CommandParser) -> None:
+def add_monitor_options(parser: CommandParser) -> None:
     """Add the options of a monitoring."""
-    parser.add_argument("--minutes", type=float, default=60, help="how long to watch; 60 by default")
+    parser.add_argument("--minutes", type=float, default=60, help="how long to monitor; 60 by default")
     parser.add_argument(
         "--error-threshold",
         type=int,
         default=conf.policy.error_threshold,
-        help="points in one check that make it red; ROLLOUT_ERROR_THRESHOLD (15) by default",
+        help="score from which a check is red; ROLLOUT_ERROR_THRESHOLD (15) by default",
     )
     parser.add_argument(
         "--auto-revert",
         action="store_true",
-        help="when the breaker trips: roll the flag back, then open a pull request that reverts the recorded commit",
+        help="when the breaker trips, roll the flag back and open a pull request that reverts the recorded commit",
     )
-    add_features(parser, "a rollout to watch, more than once for several; every one under way by default")
+    add_features(parser, "a rollout to monitor; repeat it for several; by default every rollout under way")
 
 
-def watching(options: dict[str, Any], *, restart: bool = False) -> Watching:
-    """Return what the options of a monitoring say."""
+def monitor_options(options: dict[str, Any], *, restart: bool = False) -> MonitorOptions:
+    """Return the options of a monitoring from the command line."""
     require_features(options["feature"])
-    return Watching(
+    return MonitorOptions(
         duration=timedelta(minutes=options["minutes"]),
         error_threshold=options["error_threshold"],
         auto_revert=options["auto_revert"],

@@ -15,30 +15,32 @@ from rollout.release.terminal import Result, Terminal
 
 class Command(ReleaseCommand):
     help = (
-        "Open the pull request that takes a deployment back: the commit that was recorded, whatever has come to main "
-        "since (runbook, 'Hard Rollback'). The rollouts named are rolled back first. A second run finds the first's."
+        "Open a pull request that reverts the recorded commit of a deployment, also below newer commits (runbook, "
+        "'Hard Rollback'). The named rollouts are rolled back first. A second run finds the pull request of the first."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         add_deployment(parser)
-        add_features(parser, "a rollout to roll back first, more than once for several")
-        parser.add_argument("--reason", default="", help="for the pull request and the rollout's history")
+        add_features(parser, "a rollout to roll back first; repeat it for several")
+        parser.add_argument(
+            "--reason", default="", help="written to the pull request and the rollout's history"
+        )
         parser.add_argument(
             "--after-rollback",
             action="store_true",
-            help="only if the judge has rolled back since the deployment (one of the rollouts named, or any), and no "
-            "earlier run settled it",
+            help="only if the judge has rolled back one of the named rollouts (or any) since the deployment, and no "
+            "earlier run has settled the revert",
         )
 
     def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])
         deployment = records.find(options["pr"])
-        why = options["reason"] or f"{records.shell_user()} took it back."
+        why = options["reason"] or f"{records.shell_user()} reverted the deployment."
         if options["after_rollback"]:
             incident = records.rolled_back_since(deployment, options["feature"]) if deployment else None
             if deployment is None or incident is None or deployment.revert_settled:
-                return Result(Outcome.HEALTHY, "No deployment since has to be reverted.")
+                return Result(Outcome.HEALTHY, "No deployment has to be reverted.")
             why = f"The judge rolled {incident.rollout.feature} back: {incident.reason}"
         if deployment is None:
             raise Missing(

@@ -11,7 +11,7 @@ from rollout import operations
 from rollout.models import Rollout, Stage
 from rollout.units import percent
 
-ACTIONS = {
+OPERATIONS = {
     "set": operations.set_percentage,
     "promote": operations.promote,
     "hold": operations.hold,
@@ -24,20 +24,22 @@ ACTIONS = {
 
 
 class Command(BaseCommand):
-    help = "Look at rollouts and move them: the same functions as the admin's buttons."
+    help = "Show rollouts and move them, with the operations of the admin's buttons."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
-        status = actions.add_parser("status", help="show one rollout, or all")
+        subparsers = parser.add_subparsers(dest="action", required=True)
+        status = subparsers.add_parser("status", help="show one rollout, or all")
         status.add_argument("feature", nargs="?")
-        for name, operation in ACTIONS.items():
-            action = actions.add_parser(name, help=(operation.__doc__ or "").split(".")[0].split(":")[0])
-            action.add_argument("feature")
+        for name, operation in OPERATIONS.items():
+            subparser = subparsers.add_parser(
+                name, help=(operation.__doc__ or "").split(".")[0].split(":")[0]
+            )
+            subparser.add_argument("feature")
             if name == "set":
-                action.add_argument("percent", help="0-100")
-            action.add_argument("--reason", default="", help="why; whoever reads the history will thank you")
-        for action in actions.choices.values():
-            action.add_argument("--json", action="store_true", help="for scripts")
+                subparser.add_argument("percent", help="0-100")
+            subparser.add_argument("--reason", default="", help="why; the history keeps it")
+        for subparser in subparsers.choices.values():
+            subparser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *_args: Any, action: str, feature: str | None, json: bool, **options: Any) -> None:
         try:
@@ -50,7 +52,7 @@ class Command(BaseCommand):
                 reason = (
                     options["reason"] and f"{options['reason']} (shell, {os.environ.get('USER', 'unknown')})"
                 )
-                changed = [ACTIONS[action](feature, *arguments, reason=reason)]  # type: ignore[operator]
+                changed = [OPERATIONS[action](feature, *arguments, reason=reason)]  # type: ignore[operator]
         except operations.OperationError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
@@ -60,9 +62,9 @@ def _percentage(text: str) -> Decimal:
     try:
         percentage = Decimal(text.rstrip("% "))
     except InvalidOperation:
-        raise CommandError(f"'{text}' is not a percentage: send a number from 0 to 100.") from None
+        raise CommandError(f"'{text}' is not a percentage: enter a number from 0 to 100.") from None
     if not percentage.is_finite():
-        raise CommandError(f"'{text}' is not a percentage: send a number from 0 to 100.")
+        raise CommandError(f"'{text}' is not a percentage: enter a number from 0 to 100.")
     return percentage
 
 
@@ -92,7 +94,9 @@ def as_json(rollouts: list[Rollout], *, single: bool) -> str:
 def as_table(rollouts: list[Rollout]) -> str:
     console = Console()
     widest = max((len(rollout.feature) for rollout in rollouts), default=0)
-    table = Table(Column("feature", min_width=widest), "share", "stage", "since (UTC)", "timeline", "state")
+    table = Table(
+        Column("feature", min_width=widest), "percentage", "stage", "since (UTC)", "timeline", "state"
+    )
     for rollout in rollouts:
         state = (
             "STOPPED"

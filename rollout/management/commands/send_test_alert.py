@@ -11,16 +11,16 @@ from rollout.conf import conf
 
 
 class Command(BaseCommand):
-    help = "Send a test message over each channel of alerts, at once, and say what became of it."
+    help = "Send a test alert over each channel at once, and print whether it arrived."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--channel", choices=sorted(channels.CHANNELS), help="only this one")
+        parser.add_argument("--channel", choices=sorted(channels.CHANNELS), help="only over this channel")
 
     def handle(self, *_args: Any, channel: str | None, **_options: Any) -> None:
         chosen = [name for name in channels.configured() if channel in {None, name}]
         if not chosen:
             raise CommandError(
-                "No such channel is set up: set ROLLOUT_WEBHOOK_URL and ROLLOUT_WEBHOOK_SECRET, "
+                "No channel is configured: set ROLLOUT_WEBHOOK_URL and ROLLOUT_WEBHOOK_SECRET, "
                 "or ROLLOUT_ALERT_EMAILS."
             )
         message = Message(
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             environment=conf.environment,
             percentage=10,
             signal="green",
-            reason="green: somebody tests this channel",
+            reason="green: a test of this channel",
             evidence=("score: 0 points in this check (green)",),
             next="Nothing.",
             at=timezone.now(),

@@ -18,14 +18,14 @@ from rollout.judge.state import Action
 from rollout.presentation.charts import chart_svg
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
-from rollout.rehearsal.simulation import Look, Run, notable, points, rehearse, unmet
-from rollout.units import percent, ratio
+from rollout.rehearsal.simulation import RehearsedCheck, Run, notable, points, rehearse, unmet
+from rollout.units import brief_ratio, percent
 
-Rehearsal = tuple[str, Scenario, Run]  # by its name
+Rehearsal = tuple[str, Scenario, Run]  # with its name
 
-HEALTHY, UNHEALTHY, CANNOT_TELL = 0, 1, 2  # exit codes, as of every release command
+HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2  # exit codes, like those of the release commands
 LINES = 40  # of a table; --json has every check
-WIDTH = 140  # characters, where no terminal says how wide it is
+WIDTH = 140  # characters, without a terminal
 STYLES = {
     Signal.GREEN: "green",
     Signal.YELLOW: "yellow",
@@ -35,17 +35,17 @@ STYLES = {
 WORDS = {
     Outcome.COMPLETED: "complete",
     Outcome.ROLLED_BACK: "rolled back",
-    Outcome.TRIPPED: "three reds in a row, and auto-rollback is off",
-    Outcome.HELD: "nobody can tell",
+    Outcome.TRIPPED: "breaker tripped, auto-rollback is off",
+    Outcome.HELD: "no data",
     Outcome.UNDER_WAY: "under way",
 }
 
 
 class Command(BaseCommand):
     help = (
-        "Rehearse a rollout on generated traffic: hours in seconds, through the judge that watches the real ones. "
-        "Leaves nothing behind and tells nobody. Exit codes: 0 as the scenario expects or, where nothing is "
-        "expected, healthy; 1 not as expected, or rolled back; 2 nobody could tell, or the scenario cannot be used."
+        "Rehearse a rollout on generated traffic, with the real judge: hours in seconds. It leaves no data and sends "
+        "no alerts. Exit codes: 0 as the scenario expects, or healthy without expectations; 1 not as expected, or "
+        "rolled back; 2 no data, or the scenario cannot be used."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -54,32 +54,38 @@ class Command(BaseCommand):
             "--scenario",
             metavar="NAME|FILE",
             default="healthy",
-            help="one of --list, or a .toml file of your own; by default: healthy",
+            help="a name of --list, or a .toml file; healthy by default",
         )
         which.add_argument(
-            "--all", action="store_true", help="every scenario of --list, against what it expects"
+            "--all",
+            action="store_true",
+            help="run every scenario of --list, and compare with its expectations",
         )
-        which.add_argument("--list", action="store_true", help="what scenarios there are")
-        parser.add_argument("--seed", type=int, help="other clients, the same scenario")
-        parser.add_argument("--json", action="store_true", help="for scripts, with every check")
+        which.add_argument("--list", action="store_true", help="list the scenarios")
+        parser.add_argument("--seed", type=int, help="the same scenario with other random clients")
+        parser.add_argument("--json", action="store_true", help="print JSON, with every check")
         parser.add_argument(
-            "--plot", metavar="FILE.svg", type=Path, help="draw what the judge said over time"
+            "--plot", metavar="FILE.svg", type=Path, help="write a chart of the checks over time"
         )
         over = parser.add_argument_group(
-            "in place of the scenario's own values",
-            "From end to end, whatever its segments say. Nothing is expected then.",
+            "override the scenario",
+            "These hold from end to end, over all segments. Expectations are then ignored.",
         )
         over.add_argument("--timeline", choices=["accelerated", "conservative", "manual"])
-        over.add_argument("--hours", type=number(1 / 60, scenarios.HOURS_MAX), help="at most so many")
         over.add_argument(
-            "--sessions-per-minute", type=number(0, scenarios.PER_MINUTE_MAX), help="that begin"
+            "--hours", type=number(1 / 60, scenarios.HOURS_MAX), help="of the rehearsal, at most"
+        )
+        over.add_argument(
+            "--sessions-per-minute", type=number(0, scenarios.PER_MINUTE_MAX), help="new sessions"
         )
         share = number(0, 1)
         over.add_argument("--error-rate", type=share, help="0-1, of the sessions with the feature")
         over.add_argument("--migration-failure-rate", type=share, help="0-1, of the clients that migrate")
         over.add_argument("--kill-switch-rate", type=share, help="0-1, of the sessions with the feature")
-        over.add_argument("--control-error-rate", type=share, help="0-1, of the sessions without it")
-        over.add_argument("--control-kill-switch-rate", type=share, help="0-1, of the sessions without it")
+        over.add_argument("--control-error-rate", type=share, help="0-1, of the sessions without the feature")
+        over.add_argument(
+            "--control-kill-switch-rate", type=share, help="0-1, of the sessions without the feature"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if options["list"]:
@@ -110,17 +116,17 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 
 def rehearsals(options: dict[str, Any]) -> Iterator[Rehearsal]:
-    """Rehearse what the options name."""
+    """Run the scenarios of the options."""
     overrides = {name: value for name in scenarios.OVERRIDES if (value := options[name]) is not None}
     if options["all"] and (overrides or options["plot"]):
         raise CommandError(
-            "--all takes the scenarios as they are, and draws nothing.", returncode=CANNOT_TELL
+            "--all runs the scenarios as they are: leave out --plot and the overrides.", returncode=UNKNOWN
         )
     for name in scenarios.names() if options["all"] else [options["scenario"]]:
         try:
             scenario = scenarios.override(scenarios.load(name), **overrides)
         except ScenarioError as error:
-            raise CommandError(str(error), returncode=CANNOT_TELL) from None
+            raise CommandError(str(error), returncode=UNKNOWN) from None
         with Console(stderr=True).status(f"Rehearsing {name} ..."):
             yield name, scenario, rehearse(scenario, seed=options["seed"])
 
@@ -130,16 +136,16 @@ def exit_code(scenario: Scenario, run: Run) -> int:
         return UNHEALTHY if unmet(run, scenario.expected) else HEALTHY
     if run.outcome in {Outcome.ROLLED_BACK, Outcome.TRIPPED}:
         return UNHEALTHY
-    return CANNOT_TELL if run.outcome is Outcome.HELD else HEALTHY
+    return UNKNOWN if run.outcome is Outcome.HELD else HEALTHY
 
 
 def draw(path: Path, name: str, run: Run) -> None:
-    """Write the plot of a rehearsal."""
+    """Write the chart of a rehearsal."""
     title = f"{Path(name).stem}: {WORDS[run.outcome]}, {clock(run.ended)}"
     try:
         path.write_text(chart_svg(points(run), threshold=conf.policy.error_threshold, title=title))
     except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}.", returncode=CANNOT_TELL) from None
+        raise CommandError(f"{path} cannot be written: {error.strerror}.", returncode=UNKNOWN) from None
 
 
 # --- In words -----------------------------------------------------------------------------------------------------
@@ -149,14 +155,14 @@ def as_list(*, json: bool) -> str:
     descriptions = {name: scenarios.load(name).description for name in scenarios.names()}
     if json:
         return jsonlib.dumps(descriptions, indent=2)
-    table = Table("scenario", "what happens", box=None)
+    table = Table("scenario", "description", box=None)
     for name, description in descriptions.items():
         table.add_row(name, description)
     return printed(table)
 
 
 def as_report(name: str, scenario: Scenario, run: Run) -> str:
-    """Say what the judge did and when, and what came of it."""
+    """Return the report of a rehearsal: the notable checks, the result and the expectations."""
     return "\n".join(
         [
             f"{name}: {scenario.description}",
@@ -169,52 +175,55 @@ def as_report(name: str, scenario: Scenario, run: Run) -> str:
 
 
 def as_table(run: Run) -> Table:
-    table = Table("time", Column("share", justify="right"), "signal", Column("score", justify="right"))
+    table = Table("time", Column("percentage", justify="right"), "signal", Column("score", justify="right"))
     table.add_column("migrations")
-    table.add_column("what the judge did, and why", ratio=1)
-    told = notable(run.looks)
-    gap = len(told) - LINES
-    for index, look in enumerate(told):
+    table.add_column("action and reason", ratio=1)
+    shown = notable(run.looks)
+    gap = len(shown) - LINES
+    for index, made in enumerate(shown):
         if gap > 0 and LINES // 2 <= index < LINES // 2 + gap:
             if index == LINES // 2:
-                table.add_row("…", "", "", "", "", f"{gap} more such changes; --json has them all")
+                table.add_row("…", "", "", "", "", f"{gap} more changes; --json has all")
             continue
         table.add_row(
-            *(clock(look.minute), percent(look.percentage), Text(look.signal, STYLES[look.signal])),
-            *(str(look.score), migrations(look), told_of(look)),
+            *(clock(made.minute), percent(made.percentage), Text(made.signal.label, STYLES[made.signal])),
+            *(str(made.score), migrations(made), action_and_reason(made)),
         )
     return table
 
 
-def told_of(look: Look) -> Text:
-    """Say what the judge did at a check, and why."""
+def action_and_reason(made: RehearsedCheck) -> Text:
+    """Return the action and the reason of a check."""
     done = {
-        Action.PROMOTE: f"Promoted to {look.target:g} %: " if look.target is not None else "",
+        Action.PROMOTE: f"Promoted to {made.target:g} %: " if made.target is not None else "",
         Action.ROLL_BACK: "Rolled back: ",
         Action.COMPLETE: "Completed: ",
         Action.NONE: "",
-    }[look.action]
-    if look.advice is not look.action:
-        done = f"Advised to {look.advice.replace('_', ' ')}: "
-    return Text.assemble((done, "bold"), look.reason.removeprefix(f"{look.signal}: "))
+    }[made.action]
+    if made.advice is not made.action:
+        done = f"Advised to {made.advice.replace('_', ' ')}: "
+    return Text.assemble((done, "bold"), made.reason.removeprefix(f"{made.signal}: "))
 
 
-def migrations(look: Look) -> str:
-    success = look.migration_success
-    return "" if success is None else f"{ratio(success)} of {look.succeeded + look.failed}"
+def migrations(made: RehearsedCheck) -> str:
+    success, policy = made.migration_success, conf.policy
+    if success is None:
+        return ""
+    limits = [policy.migration_success_green, policy.migration_success_red]
+    return f"{brief_ratio(success, limits)} of {made.succeeded + made.failed}"
 
 
 def summary(run: Run) -> Iterator[str]:
     yield f"{clock(run.ended)}: {WORDS[run.outcome]}, at {percent(run.percentage)}."
     if run.full_at is not None:
-        yield f"Everybody had the feature at {clock(run.full_at)}."
+        yield f"100 % at {clock(run.full_at)}."
     if run.broke is not None:
         took = "" if run.rolled_back_after is None else f"; rolled back {run.rolled_back_after} min later"
-        yield f"It broke at {clock(run.broke)}{took}. {run.exposed:,} clients had the feature meanwhile."
+        yield f"Fault at {clock(run.broke)}{took}. Clients with the feature meanwhile: {run.exposed:,}."
     for trip in run.trips:
         yield f"Incident from {clock(trip.began)} to {clock(trip.tripped)}."
     if run.messages:
-        yield f"Alerts that the configured channels would have got: {run.messages}."
+        yield f"Alerts (not sent): {run.messages}."
     yield (
         f"{run.events:,} events, {run.failures:,} of them failures, in {run.sessions:,} sessions of {run.clients:,} "
         f"clients; {len(run.looks):,} checks in {run.took:.1f} s."
@@ -229,7 +238,7 @@ def expectation(expected: Expected | None, run: Run) -> Iterator[str]:
 
 
 def as_overview(runs: list[Rehearsal]) -> str:
-    table = Table("scenario", "ended", "after", "highest", Column("checks", justify="right"), "as expected")
+    table = Table("scenario", "outcome", "after", "highest", Column("checks", justify="right"), "expected")
     for name, scenario, run in runs:
         wrong = unmet(run, scenario.expected) if scenario.expected else []
         verdict = Text("; ".join(wrong), "bold red") if wrong else Text("yes", "green")

@@ -10,18 +10,19 @@ from rollout.release.validate import validate
 
 class Command(ReleaseCommand):
     help = (
-        "Run everything that has to pass before a deployment, and stop at the first failure (runbook, 'Local "
+        "Run everything that must pass before a deployment, and stop at the first failure (runbook, 'Local "
         "Validation'): lint, format, types, import directions, deployment settings, missing migrations, the build of "
-        "the static files, an audit of the dependencies, tests. Where the audit cannot ask its database, it could "
-        "not tell."
+        "the static files, an audit of the dependencies, tests. Exit code 2 when the audit cannot reach its database."
     )
-    requires_system_checks = ()  # they are one of the steps
+    requires_system_checks = ()  # one of the steps runs them
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--only-audit", action="store_true", help="the audit of the dependencies alone")
         parser.add_argument(
-            "--skip-tests", action="store_true", help="everything but the tests, which take longest"
+            "--only-audit", action="store_true", help="run only the audit of the dependencies"
+        )
+        parser.add_argument(
+            "--skip-tests", action="store_true", help="leave out the tests, which take longest"
         )
 
     def release(self, terminal: Terminal, **options: Any) -> Result:

@@ -10,14 +10,14 @@ from rollout.release.verify import verify
 class Command(ReleaseCommand):
     help = (
         "Check that a rollback has arrived (runbook, 'Rollback Verification'): every rollout that is stopped, "
-        "disabled or at 0 % is legacy in the database, in what --url tells browsers, and in its /health, unless "
-        "another rollout is live. Changes nothing."
+        "disabled or at 0 % is legacy in the database, in the configuration that --url serves, and in its "
+        "/health, unless another rollout is live. Changes nothing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--url", default="", help="the site, such as https://funds.example.com")
-        add_features(parser, "a rollout that must be legacy, more than once for several")
+        add_features(parser, "a rollout that must be legacy; repeat it for several")
 
     def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])

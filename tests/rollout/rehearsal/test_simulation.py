@@ -30,7 +30,7 @@ from rollout.judge.state import Action
 from rollout.models import Rollout, TelemetryEvent
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Rates, Scenario, ScenarioError
-from rollout.rehearsal.simulation import Look, Run, notable, rehearse, unmet
+from rollout.rehearsal.simulation import RehearsedCheck, Run, notable, rehearse, unmet
 from rollout.rehearsal.traffic import Browsers
 from tests.servers import PROJECT, Server
 
@@ -335,8 +335,8 @@ def test_segments_change_what_they_name_and_no_more() -> None:
 # --- What is said of them -------------------------------------------------------------------------------------------
 
 
-def look(minute: int, signal: str, action: Action = Action.NONE, percentage: float = 10) -> Look:
-    return Look(
+def look(minute: int, signal: str, action: Action = Action.NONE, percentage: float = 10) -> RehearsedCheck:
+    return RehearsedCheck(
         minute=minute,
         percentage=percentage,
         signal=Signal(signal),
@@ -352,7 +352,7 @@ def look(minute: int, signal: str, action: Action = Action.NONE, percentage: flo
     )
 
 
-def run_of(*looks: Look, **fields: Any) -> Run:
+def run_of(*looks: RehearsedCheck, **fields: Any) -> Run:
     blank = Run(
         seed=1,
         outcome=Outcome.ROLLED_BACK,
@@ -514,7 +514,7 @@ def test_the_report_says_what_the_judge_did_and_when(simulate: Simulate, tmp_pat
         "Promoted to 50 %",
         "Rolled back: ",
         "+00:33: rolled back, at 0 %.",
-        "It broke at +00:30; rolled back 3 min later.",
+        "Fault at +00:30; rolled back 3 min later.",
         "As expected.",
     ):
         assert words in text
@@ -581,7 +581,7 @@ def test_the_list_names_every_scenario(simulate: Simulate) -> None:
         (["--sessions-per-minute", "many"], "'many' is not a number"),
         (["--hours", "0"], "'0' is not a number"),
         (["--timeline", "fast"], "invalid choice: 'fast'"),
-        (["--all", "--hours", "3"], "--all takes the scenarios as they are"),
+        (["--all", "--hours", "3"], "--all runs the scenarios as they are"),
         (["--hours", "0.1", "--plot", "/nowhere/x.svg"], "/nowhere/x.svg cannot be written"),
     ],
 )

@@ -13,9 +13,9 @@ from rollout.judge.state import Action
 from rollout.release.decisions import (
     CheckRun,
     CheckState,
+    Observation,
     Outcome,
     PullRequest,
-    Sighting,
     Step,
     by_issues,
     consecutive_reds,
@@ -80,7 +80,7 @@ def test_what_to_do_about_a_pull_request(
     fields: dict[str, Any], checks: list[CheckRun], waited: int, step: Step
 ) -> None:
     decided = readiness(
-        replace(PULL, **fields), checks, waited=waited * MINUTE, start=5 * MINUTE, patience=60 * MINUTE
+        replace(PULL, **fields), checks, waited=waited * MINUTE, start=5 * MINUTE, timeout=60 * MINUTE
     )
     assert decided.step is step, decided.says
 
@@ -132,10 +132,10 @@ def test_labels_follow_the_paths_in_the_order_of_the_rules() -> None:
 # --- Monitoring ---------------------------------------------------------------------------------------------------
 
 
-def seen(*signals: Signal, feature: str = "A", stage: int = 1) -> list[Sighting]:
+def seen(*signals: Signal, feature: str = "A", stage: int = 1) -> list[Observation]:
     """One sighting a minute."""
     return [
-        Sighting(feature, stage, BEGAN + (number + 1) * MINUTE, signal, 0, "it is")
+        Observation(feature, stage, BEGAN + (number + 1) * MINUTE, signal, 0, "it is")
         for number, signal in enumerate(signals)
     ]
 
@@ -159,9 +159,9 @@ def test_a_new_stage_begins_the_count_anew() -> None:
     assert consecutive_reds([*seen(RED, RED), *seen(RED, stage=2)]) == 1
 
 
-def judged(sightings: list[Sighting], *, minutes: int = 5, now: int | None = None) -> Any:
+def judged(observations: list[Observation], *, minutes: int = 5, now: int | None = None) -> Any:
     return verdict(
-        sightings,
+        observations,
         breaker=3,
         until=BEGAN + minutes * MINUTE,
         now=BEGAN + (minutes if now is None else now) * MINUTE,
@@ -170,7 +170,7 @@ def judged(sightings: list[Sighting], *, minutes: int = 5, now: int | None = Non
 
 
 @pytest.mark.parametrize(
-    ("sightings", "now", "expected"),
+    ("observations", "now", "expected"),
     [
         (seen(GREEN, GREEN), 2, None),
         (seen(RED, RED), 2, None),
@@ -188,15 +188,15 @@ def judged(sightings: list[Sighting], *, minutes: int = 5, now: int | None = Non
     ],
 )
 def test_the_verdict_of_a_monitoring(
-    sightings: list[Sighting], now: int, expected: tuple[Outcome, bool] | None
+    observations: list[Observation], now: int, expected: tuple[Outcome, bool] | None
 ) -> None:
-    reached = judged(sightings, now=now)
+    reached = judged(observations, now=now)
     assert (reached and (reached.outcome, reached.tripped)) == expected
 
 
 def test_a_rollback_by_the_judge_ends_it() -> None:
-    sightings = [*seen(GREEN), replace(seen(RED)[0], action=Action.ROLL_BACK)]
-    reached = judged(sightings, now=2)
+    observations = [*seen(GREEN), replace(seen(RED)[0], action=Action.ROLL_BACK)]
+    reached = judged(observations, now=2)
     assert (reached.outcome, reached.rolled_back, reached.features) == (Outcome.UNHEALTHY, True, ("A",))
 
 

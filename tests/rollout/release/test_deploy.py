@@ -254,7 +254,7 @@ def test_github_is_asked_again(release: Release, answer: Answer) -> None:
             "GITHUB_TOKEN may not merge #{number}. It needs contents=write.",
         ),
         ((401, {"message": "Bad credentials"}, {}), "GitHub does not accept GITHUB_TOKEN"),
-        ((404, {"message": "Not Found"}, {}), "could not merge #{number}: it is not there"),
+        ((404, {"message": "Not Found"}, {}), "could not merge #{number}: it does not exist"),
         (
             (
                 403,

@@ -245,7 +245,7 @@ def test_what_could_not_be_reverted_is_said_before_it_has_to_be(
     assert "GITHUB_TOKEN or GITHUB_REPOSITORY is not set" in warning
     shutil.rmtree(release.remote.bare)
     (warning,) = monitor(canary, "--auto-revert", minutes=0.01).document["warnings"]
-    assert "no revert be opened. git ls-remote failed" in warning
+    assert "no revert can be opened. git ls-remote failed" in warning
 
 
 # --- Not red ------------------------------------------------------------------------------------------------------
@@ -430,13 +430,13 @@ def test_a_second_run_goes_on_with_what_was_interrupted(
         finally:
             first.kill()
     assert first.returncode == 130, out + errors
-    assert "Interrupted. Run it again" in out
+    assert "Interrupted. Run the command again" in out
     deployment.refresh_from_db()
     began = deployment.monitored_since
     assert began is not None
     ended = monitor(canary, meanwhile=reports(canary, "migration_failed"))
     assert ended.code == 1
-    assert "Goes on with the monitoring that began at" in ended.shown
+    assert "Continuing the monitoring that began at" in ended.shown
     earliest = Check.objects.filter(rollout=canary.rollout).order_by("id")[0]
     assert ended.document["sightings"][0]["at"] == earliest.at.isoformat().replace("+00:00", "Z")
 
@@ -446,7 +446,7 @@ def test_a_monitoring_can_be_begun_anew(release: Release, traffic: Judged, monit
     long_ago = timezone.now() - timedelta(hours=3)
     release.deployed(monitored_since=long_ago)
     ended = monitor(canary, minutes=60)
-    assert (ended.code, ended.says) == (2, "Nothing was judged in all that time.")
+    assert (ended.code, ended.says) == (2, "The judge made no check in that time.")
     Deployment.objects.filter(environment=release.environment).update(monitored_since=long_ago)
     canary.send("migration_succeeded", clients=20)
     ended = monitor(canary, "--restart", minutes=SOON, meanwhile=reports(canary, "migration_succeeded"))

@@ -78,7 +78,7 @@ def test_a_run_that_was_cut_off_after_the_push_is_finished(release: Release) -> 
             raise Gone
 
     release.stub.fault = go
-    with pytest.raises(Unavailable, match="GitHub did not answer when it was to open a pull request"):
+    with pytest.raises(Unavailable, match="GitHub did not answer the request to open a pull request"):
         revert(release, deployment)
     pushed = release.remote.tip(branch_of(deployment))
     assert pushed

@@ -17,8 +17,8 @@ from rollout.release.decisions import Outcome
 from rollout.release.validate import (
     AUDIT,
     DEPLOYMENT,
-    Done,
     Step,
+    StepResult,
     conclusion,
     outcome_of,
     run,
@@ -104,7 +104,7 @@ def test_steps_never_get_the_services_of_whoever_validates(monkeypatch: pytest.M
     ],
 )
 def test_a_failure_is_worse_than_not_knowing(outcomes: list[Outcome], expected: Outcome) -> None:
-    result = conclusion([Done(str(number), each, 1.0, "no") for number, each in enumerate(outcomes)])
+    result = conclusion([StepResult(str(number), each, 1.0, "no") for number, each in enumerate(outcomes)])
     assert result.outcome is expected
 
 
@@ -167,7 +167,7 @@ def vulnerability_database(answer: Mapping[str, object]) -> Iterator[str]:
         server.server_close()
 
 
-def audit(directory: Path, url: str) -> Done:
+def audit(directory: Path, url: str) -> StepResult:
     (directory / "requirements").mkdir()
     (directory / "requirements" / "base.txt").write_text(PINNED)
     step = named(AUDIT)

@@ -41,7 +41,7 @@ def test_a_server_that_has_not_heard_of_it_is_said(release: Release, server: Ser
     httpx.get(f"{server.url}/api/rollouts")
     Rollout.objects.filter(feature=canary.feature).update(percentage=0)
     ended = release.run("verify_rollback", "--feature", canary.feature, "--url", server.url)
-    assert (ended.code, ended.says) == (1, f"{server.url} tells browsers fund-store of {canary.feature}.")
+    assert (ended.code, ended.says) == (1, f"{server.url} serves fund-store for {canary.feature}.")
 
 
 def test_a_server_that_does_not_answer_could_not_be_told(release: Release) -> None:
