@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Django's command line, on the embedded services where DATABASE_URL or REDIS_URL is unset.
+"""Django's command line, with the embedded services where DATABASE_URL or REDIS_URL is unset.
 
-A command finds the services of FUNDAPI_HOME when they run, and runs them for itself when they do not.
-Everything said here goes to stderr: a command's stdout is its own.
+A command uses the services of FUNDAPI_HOME when they run, and starts them for itself when they do not.
+Messages of this file go to stderr: a command's stdout is its own.
 """
 
 import os
@@ -15,7 +15,7 @@ from django.core.management import execute_from_command_line
 
 from fundapi.embedded import EmbeddedError, Home, services
 
-# They use neither database nor broker, so the settings get names of services that nobody answers.
+# These use neither database nor broker, so their settings name services that do not exist.
 NEED_NO_SERVICES = {
     "",
     "help",
@@ -28,7 +28,7 @@ NEED_NO_SERVICES = {
     "makemessages",
     "spectacular",
     "startapp",
-    "validate_local",  # its steps find theirs
+    "validate_local",  # each of its steps finds its own
 }
 NOWHERE = {
     "DATABASE_URL": "postgres://nobody@/nothing?host=/nonexistent",
@@ -38,7 +38,7 @@ NOWHERE = {
 
 
 def needs_services(arguments: list[str]) -> bool:
-    """Whether a command line needs a database or a broker."""
+    """Return whether a command line needs a database or a broker."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     if {"-h", "--help", "--version"} & set(arguments):
         return False
@@ -55,11 +55,10 @@ def environment(arguments: list[str]) -> Iterator[None]:
         yield
         return
     home = Home.from_environment()
-    with services(home) as found:
+    with services(home) as joined:
         if not os.environ.get("SECRET_KEY"):
-            # The key of the home's own server; one is made only for a home in use, never beside a
-            # deployment's.
-            key = home.secret("secret-key") if found.lock_fd is not None else home.read("secret-key")
+            # Use the key of the home's server. Make one only for embedded services, never for a deployment's.
+            key = home.secret("secret-key") if joined.lock_fd is not None else home.read("secret-key")
             os.environ.update({"SECRET_KEY": key} if key else {})
         yield
 

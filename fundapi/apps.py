@@ -1,3 +1,5 @@
+"""The project's app, and Django's admin with the project's site."""
+
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 from django.core.checks import Tags, register
@@ -14,6 +16,6 @@ class FundapiConfig(AppConfig):
 
 
 class SiteConfig(AdminConfig):
-    """django.contrib.admin with our site in place of its own."""
+    """django.contrib.admin with the project's site instead of its own."""
 
     default_site = "fundapi.site.AdminSite"

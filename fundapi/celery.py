@@ -1,4 +1,4 @@
-"""Celery: cleans up and judges. Tasks live in each app's ``tasks.py``."""
+"""The Celery application. It runs the purges and the judge; tasks are in each app's ``tasks.py``."""
 
 import os
 from typing import Any
@@ -19,11 +19,11 @@ app.autodiscover_tasks()
 
 @setup_logging.connect
 def keep_our_logs(**_: Any) -> None:
-    """Django's LOGGING holds for workers too; Celery would set its own level."""
+    """Keep Django's LOGGING in workers; without this handler Celery would set its own level."""
 
 
 @worker_ready.connect
 def serve_metrics(**_: Any) -> None:
-    """Where worker and web do not share a disk, the worker's metrics have a port of their own."""
+    """Serve the worker's metrics on a port of their own, where worker and web share no disk."""
     if settings.WORKER_METRICS_PORT:
         start_http_server(settings.WORKER_METRICS_PORT, registry=registry())

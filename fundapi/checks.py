@@ -1,7 +1,7 @@
-"""A migration has to be safe while the version before it still serves: part of ``manage.py check --deploy``.
+"""The system check of migrations, in ``manage.py check --deploy``: each is safe while the version before it serves.
 
-During a rolling deployment old and new workers share the database, so what the old ones read and write must still work;
-and no statement may hold a lock for as long as a table is large. docs/how-to/migrations.md has the rules in words.
+During a rolling deployment, old and new workers share the database: the statements of old workers must still work, and
+no lock may last longer on a larger table. docs/how-to/migrations.md explains the rules.
 """
 
 import re
@@ -17,9 +17,9 @@ from django.db.migrations.state import ProjectState
 from django.db.models import CheckConstraint, Field, ForeignKey, ManyToManyField
 from django.db.models.functions import Now
 
-# The last of each app before anybody had these tables. Those after it are checked.
+# The last migration of each app before the first deployment. Later ones are checked.
 SETTLED = {"fundapi": "0004_deployment_roles", "idempotency": "0002_save", "rollout": "0006_deployment"}
-REASON = "safe_because"  # of a migration that knows better: a class attribute, a sentence
+REASON = "safe_because"  # class attribute of a migration that is safe in spite of the rules: a sentence that says why
 
 LOCKING_SQL = re.compile(
     r"CREATE\s+(UNIQUE\s+)?INDEX\s+(?!CONCURRENTLY)|REINDEX\s+(?!.*CONCURRENTLY)|ALTER\s+TABLE|DROP\s+(TABLE|FUNCTION)"
@@ -29,7 +29,7 @@ LOCKING_SQL = re.compile(
 
 
 def check_migrations(**_: Any) -> list[CheckMessage]:
-    """Return an error for each operation of a new migration that a running deployment would feel."""
+    """Return an error for each operation of a new migration that would disturb a running deployment."""
     loader = MigrationLoader(None)
     return [
         Error(
@@ -44,7 +44,7 @@ def check_migrations(**_: Any) -> list[CheckMessage]:
 
 
 def problems(migration: Migration, before: ProjectState) -> Iterator[str]:
-    """Say what is not safe about a migration, given the models ``before`` it."""
+    """Yield what is not safe about a migration, given the models ``before`` it."""
     state, new = before.clone(), set[str]()
     for operation in _of_the_database(migration.operations):
         if isinstance(operation, operations.CreateModel):
@@ -54,8 +54,8 @@ def problems(migration: Migration, before: ProjectState) -> Iterator[str]:
         operation.state_forwards(migration.app_label, state)
 
 
-def _of_the_database(found: Iterable[Operation]) -> Iterator[Operation]:
-    for operation in found:
+def _of_the_database(planned: Iterable[Operation]) -> Iterator[Operation]:
+    for operation in planned:
         if isinstance(operation, operations.SeparateDatabaseAndState):
             yield from _of_the_database(operation.database_operations)
         else:
@@ -66,7 +66,7 @@ def _problems(operation: Operation, migration: Migration, state: ProjectState) -
     match operation:
         case postgres.AddIndexConcurrently() | postgres.RemoveIndexConcurrently():
             if migration.atomic:
-                yield "builds or drops an index concurrently, which takes 'atomic = False'"
+                yield "builds or drops an index concurrently, which needs 'atomic = False'"
         case operations.AddIndex() | operations.RemoveIndex():
             yield "locks a table while it works on an index: use AddIndexConcurrently or RemoveIndexConcurrently"
         case operations.AddField():
@@ -102,6 +102,6 @@ def _problems_of_new(field: Field) -> Iterator[str]:
 
 
 def _in_the_database(field: Field) -> Any:
-    """What of a field PostgreSQL knows."""
+    """Return the properties of a field that PostgreSQL knows."""
     _, path, arguments, keywords = field.deconstruct()
     return path, arguments, {name: it for name, it in keywords.items() if name not in field.non_db_attrs}

@@ -1,4 +1,4 @@
-"""JSON in and out without a float on the way: numbers are ``int`` or ``Decimal``, and stay exact."""
+"""Exact JSON: numbers are ``int`` or ``Decimal`` when read, stored and written, never ``float``."""
 
 import json
 from decimal import Decimal
@@ -11,18 +11,17 @@ from rest_framework.renderers import BaseRenderer
 
 from idempotency.fingerprint import is_json, parse_json
 
-_encoder = msgspec.json.Encoder(
-    decimal_format="number", enc_hook=str
-)  # str: DRF's lazy texts and error details
+# enc_hook=str: for DRF's lazy texts and error details.
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 
 class StrictJSONParser(BaseParser):
-    """Reads a body as the idempotency fingerprint does; what that has parsed already is not parsed again."""
+    """Parse a body as the idempotency fingerprint does, or reuse the document that it has parsed."""
 
     media_type = "application/json"
 
     def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:
-        if not is_json(media_type or ""):  # DRF takes 'application/*' for JSON, and the fingerprint does not
+        if not is_json(media_type or ""):  # DRF accepts 'application/*' as JSON, the fingerprint does not
             raise UnsupportedMediaType(media_type or "")
         request = parser_context["request"]._request  # noqa: SLF001 - DRF's only way to Django's request
         guarded = getattr(request, "idempotency", None)
@@ -30,7 +29,7 @@ class StrictJSONParser(BaseParser):
 
 
 class ExactJSONRenderer(BaseRenderer):
-    """Writes ``Decimal`` as a JSON number, digit by digit."""
+    """Write ``Decimal`` as a JSON number, digit by digit."""
 
     media_type = "application/json"
     format = "json"
@@ -43,12 +42,14 @@ class ExactJSONRenderer(BaseRenderer):
 
 
 class ExactEncoder(json.JSONEncoder):
-    """For a ``JSONField``: what is stored is what was sent."""
+    """Encode the value of a ``JSONField`` as it was sent."""
 
     def encode(self, o: Any) -> str:
         return _encoder.encode(o).decode()
 
 
 class ExactDecoder(json.JSONDecoder):
+    """Decode the value of a ``JSONField`` with exact numbers."""
+
     def __init__(self) -> None:
         super().__init__(parse_float=Decimal)

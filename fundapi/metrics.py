@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus: one answer for all worker processes (prometheus-client's multiprocess mode)."""
+"""Metrics for Prometheus at ``/metrics``, of all worker processes (prometheus-client's multiprocess mode)."""
 
 import os
 
@@ -34,7 +34,7 @@ requests_shed = Counter(
 
 
 def registry() -> CollectorRegistry:
-    """Return all samples: of every process that shares ``PROMETHEUS_MULTIPROC_DIR``, else of this one."""
+    """Return all samples: of the processes that share ``PROMETHEUS_MULTIPROC_DIR``, or of this one when it is unset."""
     shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ  # prometheus-client's own switch, read by it at import
     source = MultiProcessCollector(None) if shared else REGISTRY  # type: ignore[no-untyped-call]  # has no types
     everything = CollectorRegistry()
@@ -44,7 +44,7 @@ def registry() -> CollectorRegistry:
     return everything
 
 
-@csrf_exempt  # else a POST would be told of a token, and not of its method
+@csrf_exempt  # so that a POST gets 405, not 403
 @require_safe
 def metrics(_request: HttpRequest) -> HttpResponse:
     return HttpResponse(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""Every address of the product."""
+"""The product's addresses."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ from rollout.api.telemetry import TelemetryView
 
 
 def on_demand(path: str) -> Callable[..., HttpResponseBase]:
-    """Return a view that its first request imports: hardly any worker shows the documentation, which takes 4 MiB."""
+    """Return a view that its first request imports: the documentation takes 4 MiB, and few workers show it."""
 
     def view(request: HttpRequest) -> HttpResponseBase:
         answer: HttpResponseBase = import_string(path).as_view()(request)
@@ -30,10 +30,10 @@ def on_demand(path: str) -> Callable[..., HttpResponseBase]:
     return view
 
 
-@csrf_exempt  # else a POST would be told of a token, and not of its method
+@csrf_exempt  # so that a POST gets 405, not 403
 @require_safe
 def problem(_request: HttpRequest, code: str) -> HttpResponse:
-    """What the ``type`` of a problem points to: the problem, explained."""
+    """Explain the problem that the ``type`` of an error points to."""
     if code not in CATALOGUE:
         return problem_response(
             "not_found", f"No problem has this code. Known: {', '.join(sorted(CATALOGUE))}."

@@ -1,4 +1,4 @@
-"""Django's cache on Valkey, where a Valkey that is away is an empty cache and not an error."""
+"""Django's cache on Valkey. While Valkey is away, the cache is empty and raises no error."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -12,7 +12,7 @@ logger = structlog.get_logger(__name__)
 
 
 class BytesSerializer:
-    """Bytes as they are. Django's own unpickles: whoever can write to Valkey would run code in every web process."""
+    """Store bytes as they are. Django's own serializer unpickles, so write access to Valkey would run code here."""
 
     def dumps(self, value: bytes) -> bytes:
         return value
@@ -22,7 +22,7 @@ class BytesSerializer:
 
 
 class LastingClient(RedisCacheClient):
-    """Django makes a client of redis-py for every command, which takes as long as the command."""
+    """Keep one client of redis-py. Django makes one for every command, which takes as long as the command."""
 
     @cached_property
     def _client_of_the_server(self) -> Any:
@@ -33,7 +33,7 @@ class LastingClient(RedisCacheClient):
 
 
 class FailOpenCache(RedisCache):
-    """What is not in it is asked of PostgreSQL; what cannot be put into it is asked again."""
+    """A cache that is empty while Valkey is away: its users ask PostgreSQL instead."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(server, params)

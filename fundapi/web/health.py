@@ -1,4 +1,4 @@
-"""``/health`` for people and scripts, ``/livez`` and ``/readyz`` for orchestrators."""
+"""Health: ``/health`` for people and scripts, ``/livez`` and ``/readyz`` for orchestrators."""
 
 from collections.abc import Callable
 
@@ -41,33 +41,33 @@ def _store_type() -> str:
     return rollout.store_type if rollout else "legacy"
 
 
-@csrf_exempt  # else a POST would be told of a token, and not of its method
+@csrf_exempt  # so that a POST gets 405, not 403
 @require_safe
 @never_cache
 def livez(_request: HttpRequest) -> HttpResponse:
-    """The process answers. A restart would not bring back a database, so none is asked."""
+    """Answer when the process lives. It asks no database: a restart would not bring one back."""
     return HttpResponse("ok", content_type="text/plain")
 
 
-@csrf_exempt  # else a POST would be told of a token, and not of its method
+@csrf_exempt  # so that a POST gets 405, not 403
 @require_safe
 @never_cache
 def readyz(_request: HttpRequest) -> HttpResponse:
-    """This process can serve requests now: the database answers and is migrated."""
+    """Answer 200 when this process can serve requests: the database answers and is migrated."""
     ready = _works(_database)
     return HttpResponse(
         "ok" if ready else "no database", status=200 if ready else 503, content_type="text/plain"
     )
 
 
-@csrf_exempt  # else a POST would be told of a token, and not of its method
+@csrf_exempt  # so that a POST gets 405, not 403
 @require_safe
 @never_cache
 def health(_request: HttpRequest) -> JsonResponse:
-    """503 when the database is gone; ``degraded`` when only Valkey is, for funds are still created.
+    """Answer 503 without the database, and ``degraded`` without Valkey alone: funds are still created.
 
-    ``store_type`` is what the runbook's "Rollback Verification" reads: ``legacy`` as soon as the rollout of the
-    fund store is at 0, disabled or stopped, and while nobody can know.
+    The runbook's "Rollback Verification" reads ``store_type``: ``legacy`` as soon as the rollout of the fund store is
+    at 0, disabled or stopped, and while the database is away.
     """
     database, valkey = _works(_database), _works(_valkey)
     status = "unavailable" if not database else "ok" if valkey else "degraded"

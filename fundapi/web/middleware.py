@@ -1,4 +1,4 @@
-"""What every request passes: a log line, problem+json, what browsers are told to refuse, a body limit."""
+"""The project's middleware: a log line, problem+json, policies for browsers, a limit of bodies."""
 
 import re
 import time
@@ -17,22 +17,14 @@ from fundapi.web.problems import PROBLEM_JSON, is_api, problem_response_for_stat
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 logger = structlog.get_logger("fundapi.request")
-METHODS = {
-    "GET",
-    "HEAD",
-    "POST",
-    "PUT",
-    "PATCH",
-    "DELETE",
-    "OPTIONS",
-}  # a label must not be a client's to invent
-REQUEST_ID = re.compile(
-    r"[A-Za-z0-9_.:-]{8,128}"
-)  # what we take over from a proxy; anything else is replaced
+# Other methods share one label, so that clients cannot invent labels.
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+# A request id of this form is taken from the request; any other is replaced.
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}")
 
 
 class RequestLogMiddleware:
-    """One line and one measurement a request, under a request id that the answer carries too."""
+    """Write one log line and one measurement a request, with a request id that the answer carries too."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -73,7 +65,7 @@ def _user_id(request: HttpRequest) -> int | None:
 
 
 class ProblemMiddleware:
-    """Whatever error leaves ``/api``, it leaves as problem+json: no HTML, no stack trace, DEBUG or not."""
+    """Answer every error under ``/api`` with problem+json: no HTML and no stack trace, even with DEBUG."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -86,16 +78,16 @@ class ProblemMiddleware:
             return response
         problem = problem_response_for_status(response.status_code)
         for name, value in response.headers.items():
-            if not name.startswith("Content-"):  # what is about the body is not about this one
+            if not name.startswith("Content-"):  # those describe the body that was replaced
                 problem.headers[name] = value
         return problem
 
 
 class BrowserPolicyMiddleware(CSPMiddleware):
-    """Tells browsers what an answer may do: a page what its policy lists, everything else nothing at all.
+    """Send Content-Security-Policy and Permissions-Policy: a page may do what its policy lists, the rest nothing.
 
-    What is no page gets a constant: django-csp puts a policy together for each answer, and programs read none. Nor
-    is there a nonce, as nothing is inline.
+    An answer that is no page gets a constant policy, because django-csp puts one together for each answer. There is no
+    nonce, because nothing is inline.
     """
 
     get_response: GetResponse
@@ -122,7 +114,7 @@ class BrowserPolicyMiddleware(CSPMiddleware):
 
 
 class BodyLimitMiddleware:
-    """Refuses a body by its length: by the announced one before anybody reads it (see ``fundapi.web.overload``)."""
+    """Refuse a body that is too long, by its announced length before anybody reads it (``fundapi.web.overload``)."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -130,6 +122,6 @@ class BodyLimitMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH") or "0"
         if length.isdecimal() and int(length) > settings.BODY_LIMIT:
-            says = f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
-            return refusal(request, "body_too_large", says)
+            detail = f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
+            return refusal(request, "body_too_large", detail)
         return self.get_response(request)

@@ -1,4 +1,4 @@
-"""Every error under ``/api`` as ``application/problem+json`` (RFC 9457), and the catalogue of their codes."""
+"""Errors under ``/api`` as ``application/problem+json`` (RFC 9457), and the catalogue of their codes."""
 
 import logging
 import sys
@@ -92,12 +92,15 @@ _BY_STATUS[503] = CATALOGUE["database_unavailable"]
 
 
 def is_api(request: HttpRequest) -> bool:
-    """Tell whether errors of this request are problem+json."""
+    """Return whether errors of this request are problem+json."""
     return request.path.startswith("/api/") or request.path == "/api"
 
 
 def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
-    """Return a problem of the catalogue as whoever asks at this address reads it: for what no view gets to see."""
+    """Return a problem of the catalogue in the form of its address: problem+json, OFREP's or text.
+
+    For middlewares, whose requests reach no view.
+    """
     if is_api(request):
         return problem_response(code, detail)
     problem = CATALOGUE[code]
@@ -108,14 +111,14 @@ def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
 
 
 def problem_response(code: str, detail: str = "", **extra: Any) -> HttpResponse:
-    """Return the problem of the catalogue as a response, with ``detail`` in place of its default."""
+    """Return a problem of the catalogue as a response, with ``detail`` instead of its default."""
     problem = CATALOGUE[code]
     body = problem.body(detail, **extra)
     return JsonResponse(body, status=problem.status, content_type=PROBLEM_JSON)
 
 
 def problem_response_for_status(status: int) -> HttpResponse:
-    """Return a problem for an error that only has an HTTP status."""
+    """Return the problem for an HTTP status."""
     problem = _BY_STATUS.get(status) or (_BY_STATUS[500] if status >= 500 else _BY_STATUS[400])
     body = {**problem.body(), "status": status}
     response = JsonResponse(body, status=status, content_type=PROBLEM_JSON)
@@ -126,7 +129,10 @@ def problem_response_for_status(status: int) -> HttpResponse:
 
 
 def exception_handler(exc: Exception, _context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's hook. ``None`` lets the exception through: it is logged, and answered by :func:`server_error`."""
+    """Return the answer to an exception in a DRF view.
+
+    ``None`` re-raises the exception, which Django logs and :func:`server_error` answers.
+    """
     headers: dict[str, str] = {}
     if is_unavailable(exc):
         logger.warning("The database failed", exc_info=exc)
@@ -151,7 +157,7 @@ def exception_handler(exc: Exception, _context: dict[str, Any]) -> HttpResponse 
 
 
 def _response(problem: Problem, detail: str, headers: dict[str, str], **extra: Any) -> HttpResponse:
-    """Return JSON, whatever the view itself renders: the schema is YAML, its page HTML."""
+    """Return problem+json even where the view renders YAML (the schema) or HTML (its page)."""
     body = ExactJSONRenderer().render(problem.body(detail, **extra))
     return HttpResponse(body, status=problem.status, headers=headers, content_type=PROBLEM_JSON)
 
@@ -172,7 +178,7 @@ def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """``handler500``: an exception that nothing else answered. A lost database is a 503 everywhere."""
+    """Answer an exception that nothing else has answered: 503 when the database is lost, else 500."""
     lost = is_unavailable(sys.exception())
     response = problem_response("database_unavailable" if lost else "server_error")
     if lost:
