@@ -197,22 +197,25 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
     """Say what speaks against green, and why, as an operator would read it."""
     if seen.failures_e >= limits.red_at:
         clients = f"{totals.failed:,} of {totals.succeeded + totals.failed:,} clients"
-        chance = _chance(seen.failures_e, f"no more than {ratio(limits.p0)} fail")
+        chance = _chance(seen.failures_e, f"at most {ratio(limits.p0)} of migrations fail")
         yield (
             Signal.RED,
-            f"Migrations fail too often, in the whole stage or lately: {clients} failed. {chance}",
+            f"Migration failures, in the whole stage or recently: {clients} failed. {chance}",
         )
     if seen.comparison_e >= limits.red_at:
         chance = _chance(seen.comparison_e, "the feature makes no difference")
-        yield Signal.RED, f"Clients with the feature have errors more often than clients without it. {chance}"
+        yield Signal.RED, f"Errors are more frequent with the feature than without it. {chance}"
     if seen.ratio_e >= 1 / limits.ratio_alpha:
         clients = f"{totals.treatment:,} of {totals.treatment + totals.control:,} clients have the feature"
-        yield Signal.NO_DATA, f"{clients}, and {ratio(share)} should: assignment or telemetry is broken."
+        yield (
+            Signal.NO_DATA,
+            f"Sample ratio mismatch: {clients} ({ratio(share)} expected). Assignment or telemetry is broken.",
+        )
     if seen.interval is not None and seen.interval[1] < limits.goal:
         low, high = map(ratio, seen.interval)
         yield (
             Signal.YELLOW,
-            f"Migration success is from {low} to {high}: the goal is {ratio(limits.goal)}.",
+            f"Migration success: {low} to {high} (goal {ratio(limits.goal)}).",
         )
 
 
@@ -290,5 +293,5 @@ def _exp(logarithm: float) -> float:
 
 
 def _chance(e_value: float, healthy: str) -> str:
-    """Say how rare so much evidence is: its chance is 1 / e-value at most (Ville). Rarer than rare says no more."""
-    return f"If {healthy}, chance brings this about in at most 1 of {min(e_value, 1e6):,.0f} stages."
+    """Return how rare such evidence is by chance: 1 / e-value at most (Ville), and no rarer than one in a million."""
+    return f"If {healthy}, chance alone does this in at most 1 of {min(e_value, 1e6):,.0f} stages."

@@ -74,7 +74,7 @@ def only_a_person_promotes(target: Decimal) -> str:
 
 
 def promotion(target: Decimal, wait: timedelta, condition: str, *, no_data: bool, overdue: bool) -> str:
-    missing = "; it waits for data" if no_data else "; the latest check is not" if overdue else ""
+    missing = "; no data yet" if no_data else "; the latest check does not meet this" if overdue else ""
     return f"to {percent(target)} after {duration(wait)}, if: {condition}{missing}"
 
 
@@ -88,7 +88,7 @@ def completion(wait: timedelta, unmet: Sequence[str]) -> str:
 
 
 def latest_check(signal: Signal) -> str:
-    return f"the latest check is {signal}"
+    return "the latest check has no data" if signal is Signal.NO_DATA else f"the latest check is {signal}"
 
 
 def migrations_missed(policy: Policy) -> str:
@@ -108,7 +108,7 @@ def kill_switch_users(totals: Counts) -> str:
 
 def reason(signal: Signal, because: Sequence[str], plan: Plan) -> str:
     """Return in one line why the signal is what it is and what follows: for the history and for messages."""
-    return f"{signal}: {'; '.join(because) or 'nothing speaks against it'} ({plan.reason})"
+    return f"{signal.label}: {'; '.join(because) or 'all numbers within their limits'} ({plan.reason})"
 
 
 def next_step(state: State, plan: Plan, reds_left: int | None, *, allowed: bool) -> str:
@@ -134,7 +134,7 @@ def next_step(state: State, plan: Plan, reds_left: int | None, *, allowed: bool)
 def _advice(state: State, plan: Plan) -> str:
     obstacle = "it is on hold" if state.on_hold else "its timeline is manual"
     if not plan.due:
-        return f"It stays where it is, for {obstacle}. Otherwise: {plan.reason}."
+        return f"It stays at {percent(state.percentage)} because {obstacle}. Otherwise: {plan.reason}."
     if plan.action is Action.COMPLETE:
         return f"Ready to be completed ({plan.reason}), but {obstacle}."
     return f"Ready for {percent(plan.target or state.percentage)} ({plan.reason}), but {obstacle}."

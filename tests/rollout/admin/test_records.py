@@ -152,7 +152,7 @@ def test_red_is_said_with_all_its_reasons(canary: Callable[..., Canary], viewer:
         "40 points in this check, of 52 before the cap per client.",
         "4 of 24 clients' migrations failed in this stage.",
         "Clients with console errors: 4, with warnings: 0.",
-        "Migrations fail too often",
+        "Migration failures, in the whole stage or recently",
         "1 (3 trip the breaker)",
         "4 migration, 4 default in this check",
         "console_error 4",

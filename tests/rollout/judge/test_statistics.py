@@ -124,8 +124,8 @@ def test_five_failures_of_twenty_are_red_and_say_so() -> None:
     assert said.signal is Signal.RED
     assert said.failures_e == pytest.approx((0.95 / 0.995) ** 15 * 10**5 / 2 + 1 / 2)
     assert said.reasons[0] == (
-        "Migrations fail too often, in the whole stage or lately: 5 of 20 clients failed. "
-        "If no more than 0.5 % fail, chance brings this about in at most 1 of 24,974 stages."
+        "Migration failures, in the whole stage or recently: 5 of 20 clients failed. "
+        "If at most 0.5 % of migrations fail, chance alone does this in at most 1 of 24,974 stages."
     )
 
 
@@ -195,9 +195,7 @@ def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
     totals = Totals(treatment=100, control=900)
     more = judge(*[Window(treatment=30, control=270, treatment_errors=1)] * 8, totals=totals)
     assert more.signal is Signal.RED
-    assert more.reasons[0].startswith(
-        "Clients with the feature have errors more often than clients without it."
-    )
+    assert more.reasons[0].startswith("Errors are more frequent with the feature than without it.")
     alike = [Window(treatment=30, control=270, treatment_errors=1, control_errors=9)] * 100
     assert judge(*alike, totals=totals).signal is Signal.GREEN
     assert (
@@ -275,7 +273,10 @@ def test_a_wrong_share_holds_and_says_so() -> None:
     said = judge(totals=Totals(treatment=250, control=750), share=Decimal("0.1"))
     assert said.signal is Signal.NO_DATA
     assert said.reasons == (
-        "250 of 1,000 clients have the feature, and 10 % should: assignment or telemetry is broken.",
+        (
+            "Sample ratio mismatch: 250 of 1,000 clients have the feature (10 % expected). "
+            "Assignment or telemetry is broken."
+        ),
     )
 
 
@@ -330,7 +331,7 @@ def test_yellow_when_the_whole_interval_lies_below_the_goal() -> None:
     assert said.interval is not None
     low, high = said.interval
     assert low < 0.98 < high < 0.995
-    assert said.reasons == ("Migration success is from 95.936 % to 99.218 %: the goal is 99.5 %.",)
+    assert said.reasons == ("Migration success: 95.936 % to 99.218 % (goal 99.5 %).",)
     assert judge(totals=Totals(succeeded=990, failed=10)).signal is Signal.GREEN
 
 
