@@ -1,1 +1,1 @@
-"""Operations on the database: ``backup`` (and restore), ``consistency`` (funds and answers), ``privileges`` (roles)."""
+"""Operations on the database: ``backup`` and restore, ``consistency`` of funds and answers, ``privileges`` of roles."""

@@ -1,7 +1,7 @@
-"""A dump of the database, and a database from a dump, by PostgreSQL's own ``pg_dump`` and ``pg_restore``.
+"""Back up and restore the database, by PostgreSQL's own ``pg_dump`` and ``pg_restore``.
 
-``pg_dump`` reads everything in one snapshot, so what one transaction wrote, a fund and the answer under its key, is in
-the dump together or not at all, whatever is created meanwhile. docs/how-to/backup.md is the operator's page.
+``pg_dump`` reads one snapshot. So a fund and its stored answer, which one transaction wrote, are both in the dump or
+both missing, whatever is created meanwhile. docs/how-to/backup.md is the operator's page.
 """
 
 import hashlib
@@ -22,38 +22,38 @@ from fundapi.models import Fund
 from rollout import operations
 from rollout.models import Rollout
 
-LOCK_WAIT = 10_000  # ms; a migration that holds a table for longer is waited for by hand
-SKIPPED_IDS = 1_000_000  # more funds than anybody makes between two backups; a bigint has room for 9e18
-TABLES = ("fundapi_fund", "idempotency_store")  # a dump without their rows is not one of ours
-SESSIONS = "django_session"  # whose ids sign in whoever reads them, and which nobody misses
-REPLACED = "fundapi_replaced"  # schema that keeps the old data until the new are there
+LOCK_WAIT = 10_000  # ms; if a migration holds a table for longer, repeat the backup by hand
+SKIPPED_IDS = 1_000_000  # more funds than are created between two backups; a bigint reaches 9e18
+TABLES = ("fundapi_fund", "idempotency_store")  # a dump without their rows is not of fundapi
+SESSIONS = "django_session"  # left out: an id in it signs its reader in, and nobody misses it
+REPLACED = "fundapi_replaced"  # schema of the old data until the restore is complete
 
-# What libpq understands of Django's parameters. The password goes by the environment, which only we can read; "options"
-# are time-outs of requests.
+# Django's parameters that libpq knows. The password goes by the environment, which no other account can read; "options"
+# are time-outs for requests.
 _SECRET = {"password", "sslpassword"}
 _LIBPQ = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} - _SECRET - {"options"}
-_KNOWN = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}  # and PG...: what they may know of our environment
+_PASSED = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}  # and PG...: the environment of the programs
 
 
 class BackupError(Exception):
-    """It cannot be done, and nothing was; the message says why and what to do."""
+    """Nothing was done; the message says why, and what to do."""
 
 
 def checksum_of(file: Path) -> Path:
-    """Where the checksum of a dump is, in the form that ``sha256sum --check`` reads."""
+    """Return the path of a dump's checksum file, which ``sha256sum --check`` reads."""
     return file.with_name(f"{file.name}.sha256")
 
 
 def dump(file: Path) -> int:
     """Write a verified dump of the database to ``file``, with its checksum beside it; return its size in bytes.
 
-    The file is readable for its owner alone, and there only when it is complete.
+    Only its owner can read the file, and it appears when it is complete.
 
     Raises:
-        BackupError: ``file`` exists, a program is missing or too old, or it said no.
+        BackupError: ``file`` exists; a program is missing, too old or fails.
     """
     if file.exists():
-        raise BackupError(f"{file} exists: a backup never replaces another.")
+        raise BackupError(f"{file} exists. Choose another name: a backup never replaces another.")
     with _draft(file) as draft:
         _run(
             "pg_dump",
@@ -69,15 +69,15 @@ def dump(file: Path) -> int:
             checksum.write_text(f"{digest}  {file.name}\n")
             _sync(checksum)
             _publish(draft, file)
-            checksum.replace(checksum_of(file))  # the name is ours now, so this one is too
+            checksum.replace(checksum_of(file))  # the dump has its name, so this name is free too
     _sync(file.absolute().parent)
     return file.stat().st_size
 
 
 def verify(file: Path) -> None:
-    """Read a dump from end to end, its checksum too where that is beside it.
+    """Read a dump from end to end, and compare its checksum if there is one.
 
-    Raises BackupError when it is damaged or cut short, or holds something else.
+    Raises BackupError when the dump is damaged, truncated or not of fundapi.
     """
     if not file.is_file():
         raise BackupError(f"There is no file {file}.")
@@ -85,22 +85,24 @@ def verify(file: Path) -> None:
         expected = checksum_of(file).read_text().partition(" ")[0]
         with file.open("rb") as stored:
             if hashlib.file_digest(stored, "sha256").hexdigest() != expected:
-                raise BackupError(f"{file} is not what was written: its checksum is another than {expected}.")
+                raise BackupError(f"{file} is damaged: its checksum is not {expected}.")
     contents = _run("pg_restore", "--list", str(file))
     missing = [table for table in TABLES if f" TABLE DATA public {table} " not in contents]
     if missing:
-        raise BackupError(f"{file} holds no rows of {' and '.join(missing)}: it is no backup of fundapi.")
-    _run("pg_restore", f"--file={os.devnull}", str(file))  # the list is at the beginning; this reads the rest
+        raise BackupError(f"{file} has no rows of {' and '.join(missing)}: it is no backup of fundapi.")
+    _run(
+        "pg_restore", f"--file={os.devnull}", str(file)
+    )  # the list is at the beginning; this command reads the rest
 
 
 def restore(file: Path, *, overwrite: bool) -> None:
-    """Fill the database from a dump: all of it, or nothing.
+    """Restore a dump into the database: all of it, or nothing.
 
-    Everything belongs to the role that restores. The next fund's id is far behind the last, so that no id which was
-    given out after the dump is given to another fund. Migrations that are newer than the dump are for the caller.
+    The role that restores owns everything. The next fund's id is far after the last, so that no id that was used after
+    the dump is used for another fund. The caller runs the migrations that are newer than the dump.
 
     Raises:
-        BackupError: the dump is damaged; the database is not empty, and ``overwrite`` is not set; others use it.
+        BackupError: the dump is damaged; the database is not empty and ``overwrite`` is not set; others use it.
     """
     verify(file)
     arguments = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
@@ -111,13 +113,13 @@ def restore(file: Path, *, overwrite: bool) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         cursor.execute("ANALYZE")
-    connection.close()  # and with it that setting
+    connection.close()  # ends the setting above
 
 
 def hold_rollouts(*, reason: str) -> list[Rollout]:
-    """Put every rollout on hold, and return them.
+    """Put every rollout on hold, and return the rollouts.
 
-    An old dump takes percentages back, and the judge knows nothing of what came after it: nothing climbs before a
+    An old dump resets percentages, and the judge knows nothing that happened after it. So no percentage rises before a
     person has looked.
     """
     return [operations.hold(rollout.feature, reason=reason) for rollout in Rollout.objects.all()]
@@ -125,7 +127,7 @@ def hold_rollouts(*, reason: str) -> list[Rollout]:
 
 @contextmanager
 def _empty_schema(*, overwrite: bool) -> Iterator[None]:
-    """An empty schema for the block to fill. What is there is moved aside, and back again if the block fails."""
+    """Give the block an empty schema. Move existing data aside, and back if the block fails."""
     if _has(f"SELECT FROM pg_namespace WHERE nspname = '{REPLACED}'"):
         raise BackupError(_unfinished())
     if _is_empty():
@@ -133,8 +135,8 @@ def _empty_schema(*, overwrite: bool) -> Iterator[None]:
         return
     if not overwrite:
         raise BackupError(
-            "The database is not empty. Restore into a new one (createdb, and DATABASE_URL), "
-            "or let --overwrite replace everything in it."
+            "The database is not empty. Restore into a new one (createdb, then DATABASE_URL), "
+            "or replace everything in it with --overwrite."
         )
     _refuse_company()
     _execute(
@@ -154,17 +156,17 @@ def _empty_schema(*, overwrite: bool) -> Iterator[None]:
 
 
 def _unfinished() -> str:
-    """What to do where a restore ended between moving the old data aside and dropping them."""
+    """Return what to do after a restore that ended between moving the old data aside and dropping them."""
     if _is_empty():
         return (
-            "A restore did not come to its end here, and restored nothing; what was there is in the schema "
-            f"{REPLACED}. Put it back:\nDROP SCHEMA public; ALTER SCHEMA {REPLACED} RENAME TO public;"
+            "A restore did not come to its end here, and restored nothing. The old data is in the schema "
+            f"{REPLACED}. Move it back:\nDROP SCHEMA public; ALTER SCHEMA {REPLACED} RENAME TO public;"
         )
     return (
-        "A restore did not come to its end here. public has tables again; what was there before is in the schema "
-        f"{REPLACED}. Compare public.{TABLES[0]} with {REPLACED}.{TABLES[0]}. If the new one is right, drop the old:\n"
+        "A restore did not come to its end here. The schema public has tables; the old data is in the schema "
+        f"{REPLACED}. Compare public.{TABLES[0]} with {REPLACED}.{TABLES[0]}. If the first is right, drop the other:\n"
         f"DROP SCHEMA {REPLACED} CASCADE;\n"
-        "Then restore with --overwrite again, for the rest: migrations, and rollouts on hold."
+        "Then restore with --overwrite again, which also migrates and puts rollouts on hold."
     )
 
 
@@ -181,7 +183,7 @@ def _has(query: str) -> bool:
 def _owner_of_schema() -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'public'")
-        return str(cursor.fetchone()[0])  # quoted where it has to be
+        return str(cursor.fetchone()[0])  # quoted if necessary
 
 
 def _refuse_company() -> None:
@@ -193,12 +195,12 @@ def _refuse_company() -> None:
         others = cursor.fetchone()[0]
     if others:
         raise BackupError(
-            f"Others use this database ({others} sessions): stop web, worker and beat before it is replaced."
+            f"Others use this database ({others} sessions). Stop web, worker and beat, then run this again."
         )
 
 
 def _execute(*statements: str) -> None:
-    """Run them in one transaction, for as long as they take: the time-out is for requests."""
+    """Run statements in one transaction without a time-out."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         for statement in statements:
@@ -207,12 +209,12 @@ def _execute(*statements: str) -> None:
 
 @contextmanager
 def _draft(file: Path) -> Iterator[Path]:
-    """An empty file beside ``file`` that nobody else may read; the name of it is gone at the end."""
+    """Create an empty file beside ``file`` that only its owner can read; remove it at the end."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.partial")
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
-        raise BackupError(f"{draft} cannot be made: {error.strerror}.") from None
+        raise BackupError(f"Cannot create {draft}: {error.strerror}.") from None
     try:
         yield draft
     finally:
@@ -220,17 +222,17 @@ def _draft(file: Path) -> Iterator[Path]:
 
 
 def _publish(draft: Path, file: Path) -> None:
-    """Give a draft its name, which no other file may have: of two runs with one name, one gets it."""
+    """Give a draft its name, unless a file has it: of two runs with one name, one succeeds."""
     try:
         os.link(draft, file)
     except FileExistsError:
-        raise BackupError(f"{file} exists: a backup never replaces another.") from None
+        raise BackupError(f"{file} exists. Choose another name: a backup never replaces another.") from None
     except OSError as error:
-        raise BackupError(f"{file} cannot be made, by a hard link: {error.strerror}.") from None
+        raise BackupError(f"Cannot create {file} as a hard link: {error.strerror}.") from None
 
 
 def _sync(path: Path) -> None:
-    """Put a file on disk, or the names in a directory, which a file's own fsync does not."""
+    """Flush a file, or a directory's names, to disk; the fsync of a file leaves its name out."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -245,12 +247,12 @@ def _conninfo() -> str:
 
 
 def _run(name: str, *arguments: str) -> str:
-    """Run one of PostgreSQL's programs and return what it printed. Raises BackupError with what it complained of."""
+    """Run a program of PostgreSQL and return its output. Raises BackupError with its error output."""
     environ = _environment()
     if password := connection.get_connection_params().get("password"):
         environ["PGPASSWORD"] = str(password)
     program = _program(name)
-    connection.close()  # it may take hours, which not every idle connection outlives
+    connection.close()  # the program may take hours; an idle connection may not last that long
     done = _finished(program, *arguments, environ=environ)
     if done.returncode:
         raise BackupError(f"{name} failed:\n{done.stderr.strip()}")
@@ -258,7 +260,7 @@ def _run(name: str, *arguments: str) -> str:
 
 
 def _program(name: str) -> str:
-    """The first of that name, on PATH or of the embedded PostgreSQL, that is no older than the server."""
+    """Return the program, from PATH or the embedded PostgreSQL, that is at least as new as the server."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version_num")
         server = int(cursor.fetchone()[0]) // 10_000
@@ -267,17 +269,17 @@ def _program(name: str) -> str:
         candidates.append(shutil.which(name, path=Path(package.origin).parent / "pginstall" / "bin"))
     too_old = []
     for candidate in filter(None, candidates):
-        said = _finished(candidate, "--version", environ=_environment()).stdout.strip()
-        version = re.search(r"\d+", said)
+        output = _finished(candidate, "--version", environ=_environment()).stdout.strip()
+        version = re.search(r"\d+", output)
         if version and int(version[0]) >= server:
             return candidate
-        too_old.append(f"{candidate} is {said or 'something else'}")
-    found = "; ".join(too_old) or "there is none on PATH"
-    raise BackupError(f"{name} of PostgreSQL {server} or newer is needed: {found}.")
+        too_old.append(f"{candidate} is {output or 'another program'}")
+    reason = "; ".join(too_old) or "there is none on PATH"
+    raise BackupError(f"{name} of PostgreSQL {server} or newer is needed: {reason}.")
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name in _KNOWN or name.startswith("PG")}
+    return {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith("PG")}
 
 
 def _finished(*command: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

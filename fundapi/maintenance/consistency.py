@@ -1,7 +1,7 @@
-"""Do funds and kept answers agree? What a backup has to keep together, counted in one snapshot of the database.
+"""Comparison of funds with their stored answers, in one snapshot of the database.
 
-A fund and the answer under its key are one transaction, so any snapshot has both or neither. Where one is missing, the
-database has been put together from parts, changed by hand, or has lost something.
+One transaction writes a fund and the answer under its key, so any snapshot has both or neither. If one is missing, the
+database was assembled from parts, changed by hand, or has lost rows.
 """
 
 import zlib
@@ -29,35 +29,35 @@ from idempotency.problems import InvalidJSON
 OPERATION = "fund-create"  # of POST /api/funds, as fundapi/api/views.py marks it
 ID_MAX = 2**63 - 1  # of a bigint
 BATCH = 1000  # keys read at once
-EXAMPLES = 5  # of each kind of problem: enough to look at, however many there are
-CLOCKS = timedelta(minutes=1)  # a fund has the time of a web server, its key that of the database
+EXAMPLES = 5  # of each kind of problem
+CLOCK_SLACK = timedelta(minutes=1)  # the web server dates a fund, the database its key
 
 KINDS = {
-    "unreadable": "kept answers that are no fund",
-    "misplaced": "kept answers that their own key does not find",
-    "orphaned": "kept answers that name a fund which does not exist",
-    "differing": "kept answers that say something else than their fund",
-    "doubled": "funds that two keys have made",
-    "unanswered": "funds younger than the TTL without a kept answer: a retry would make them again",
-    "sequence": "sequences that would give out an id which is taken",
+    "unreadable": "stored answers that are not a fund",
+    "misplaced": "stored answers that their own key does not find",
+    "orphaned": "stored answers that name a fund which does not exist",
+    "differing": "stored answers that differ from their fund",
+    "doubled": "funds that two keys created",
+    "unanswered": "funds younger than the TTL without a stored answer: a retry would create them again",
+    "sequence": "sequences that would give out an id that is taken",
 }
 
 
 @dataclass(slots=True)
 class Report:
-    """What was found. ``problems`` counts each of :data:`KINDS`; ``examples`` names the first few."""
+    """Result of a comparison: ``problems`` counts each of :data:`KINDS`, ``examples`` holds the first few."""
 
     answers: int = 0
     problems: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     examples: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
-    def add(self, kind: str, what: object) -> None:
+    def add(self, kind: str, example: object) -> None:
         self.problems[kind] += 1
         if len(self.examples[kind]) < EXAMPLES:
-            self.examples[kind].append(str(what))
+            self.examples[kind].append(str(example))
 
     def __bool__(self) -> bool:
-        """Whether everything agrees."""
+        """Return whether everything is consistent."""
         return not any(self.problems.values())
 
 
@@ -68,27 +68,27 @@ class _Answer:
 
 
 def check(progress: Callable[[int], object] = lambda _answers: None) -> Report:
-    """Compare every kept answer to ``POST /api/funds`` with its fund, and young funds with their answers.
+    """Compare every stored answer of ``POST /api/funds`` with its fund, and young funds with their answers.
 
-    Safe at any time: it only reads, in one snapshot, which it holds until it is done. ``progress`` is told how many
-    answers were read since it was last called.
+    Safe at any time: it only reads, in one snapshot that it holds to the end. It calls ``progress`` with the number of
+    answers in each batch.
     """
-    report, made = Report(), array("q")  # ids of funds: eight bytes each, for there may be ten million
+    report, named = Report(), array("q")  # ids of funds; eight bytes each, because there may be ten million
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             cursor.execute("SET LOCAL statement_timeout = 0")  # a request's limit; this may scan a table
         for batch in _batches():
             report.answers += len(batch)
-            made.extend(_compare(batch, report))
+            named.extend(_compare(batch, report))
             progress(len(batch))
-        _check_funds(made, report)
+        _check_funds(named, report)
         _check_sequences(report)
     return report
 
 
 def _batches() -> Iterator[Sequence[IdempotencyKey]]:
-    """Every key of the operation, in the order of the primary key, of all environments that share the database."""
+    """Yield every key of the operation, of all environments in the database, by primary key."""
     stored = IdempotencyKey.objects.filter(operation=OPERATION).order_by("digest")
     last = UUID(int=0)
     while batch := list(stored.filter(digest__gt=last)[:BATCH]):
@@ -97,7 +97,7 @@ def _batches() -> Iterator[Sequence[IdempotencyKey]]:
 
 
 def _compare(batch: Sequence[IdempotencyKey], report: Report) -> Iterator[int]:
-    """Add to ``report`` what is wrong with these answers; yield the ids of the funds that they name."""
+    """Add the problems of these answers to ``report``; yield the ids of their funds."""
     answers = [answer for key in batch if (answer := _read(key, report))]
     funds = Fund.objects.in_bulk([answer.document["id"] for answer in answers])
     for answer in answers:
@@ -109,7 +109,7 @@ def _compare(batch: Sequence[IdempotencyKey], report: Report) -> Iterator[int]:
         fund = funds.get(number)
         if fund is None:
             report.add("orphaned", number)
-        elif str(fund.owner_id) != key.principal or not _says_the_same(answer.document, fund):
+        elif str(fund.owner_id) != key.principal or not _is_equal(answer.document, fund):
             report.add("differing", number)
 
 
@@ -124,31 +124,31 @@ def _read(key: IdempotencyKey, report: Report) -> _Answer | None:
     return None
 
 
-def _says_the_same(document: dict[str, Any], fund: Fund) -> bool:
-    """Compare by value what both have: another release may have answered with more fields, or fewer."""
+def _is_equal(document: dict[str, Any], fund: Fund) -> bool:
+    """Return whether the fields of both are equal by value: another release may have more fields, or fewer."""
     now = parse_json(ExactJSONRenderer().render(FundSerializer().to_representation(fund)))
     return all(document[name] == now[name] for name in document.keys() & now.keys())
 
 
-def _check_funds(made: "array[int]", report: Report) -> None:
-    named, times = np.unique(np.array(made, dtype=np.int64), return_counts=True)
-    for number in named[times > 1]:
+def _check_funds(named: "array[int]", report: Report) -> None:
+    answered, times = np.unique(np.array(named, dtype=np.int64), return_counts=True)
+    for number in answered[times > 1]:
         report.add("doubled", number)
-    young = Fund.objects.filter(created_at__gt=Now() - (conf.ttl - CLOCKS)).order_by()
+    young = Fund.objects.filter(created_at__gt=Now() - (conf.ttl - CLOCK_SLACK)).order_by()
     ids = np.fromiter(young.values_list("pk", flat=True).iterator(chunk_size=BATCH), dtype=np.int64)
-    for number in np.setdiff1d(ids, named, assume_unique=True):
+    for number in np.setdiff1d(ids, answered, assume_unique=True):
         report.add("unanswered", number)
 
 
 def _check_sequences(report: Report) -> None:
     quote = connection.ops.quote_name
     with connection.cursor() as cursor:
-        for found in connection.introspection.sequence_list():
-            table, column, name = (quote(found[part]) for part in ("table", "column", "name"))
+        for sequence in connection.introspection.sequence_list():
+            table, column, name = (quote(sequence[part]) for part in ("table", "column", "name"))
             cursor.execute(
                 f"SELECT (SELECT max({column}) FROM {table}) >="  # noqa: S608 - names of our own tables, quoted
                 f" (SELECT last_value + is_called::integer FROM {name})"
             )
             row = cursor.fetchone()
             if row and row[0]:
-                report.add("sequence", found["name"])
+                report.add("sequence", sequence["name"])

@@ -1,7 +1,7 @@
-"""What the web processes and the worker may do in the database, table by table: the project's own SQL.
+"""Privileges of the web processes' and the worker's database roles, table by table: the project's own SQL.
 
-A role that owns the tables migrates, and nobody serves with it. What is not listed is for the web to read and write
-and for the worker not to touch, so a table that somebody forgot works, and is no secret of another part's.
+The role that owns the tables migrates, and no process serves with it. On a table that is not listed, the web role has
+all privileges and the worker none, so a forgotten table works.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from psycopg import sql
 READ, ADD, EDIT, ALL = "SELECT", "SELECT, INSERT", "SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"
 
 WEB = {
-    # What is written once is not rewritten, whatever a request manages to say. The worker deletes what is old.
+    # Rows that are written once: a request cannot change them, whatever it exploits. The worker deletes old ones.
     "fundapi_fund": ADD,
     "django_admin_log": ADD,
     "rollout_historicalrollout": ADD,
@@ -23,13 +23,13 @@ WEB = {
     "idempotency_store": EDIT,
     "rollout_rollout": EDIT,
     "rollout_watch": EDIT,
-    # The judge's, and the release commands'.
+    # Tables of the judge and of the release commands.
     "rollout_alert": READ,
     "rollout_check": READ,
     "rollout_deployment": READ,
     "rollout_incident": READ,
     "rollout_stage_member": READ,
-    # Migrations'.
+    # Tables of migrations.
     "auth_permission": READ,
     "django_content_type": READ,
     "django_migrations": READ,
@@ -52,16 +52,18 @@ WORKER = {
 }
 
 
-class StillAllowed(Exception):
-    """A role may do what it must not; the message says what to do."""
+class ExcessPrivilege(Exception):
+    """A role still has a privilege that it must not have; the message says what to do."""
 
 
 def grant(*, web: str, worker: str) -> None:
-    """Give two roles what they need in the current schema and nothing else. May run again; takes no lock on a table.
+    """Grant two roles the privileges that they need in the current schema, and revoke all others.
+
+    May run again; takes no lock on a table.
 
     Raises:
-        django.db.ProgrammingError: a role does not exist, or the caller owns none of it.
-        StillAllowed: a role may create something all the same.
+        django.db.ProgrammingError: a role does not exist, or the caller is not the owner.
+        ExcessPrivilege: a role may still create tables.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         for statement in _statements(web, worker):
@@ -70,7 +72,7 @@ def grant(*, web: str, worker: str) -> None:
 
 
 def _refuse_creators(*roles: str) -> None:
-    """Look at what came of it: PostgreSQL only warns whoever takes away what they do not own."""
+    """Check the result, because PostgreSQL only warns when the caller may not revoke a privilege."""
     database, schema = (name.as_string(None) for name in _where())
     with connection.cursor() as cursor:
         for role in roles:
@@ -81,17 +83,17 @@ def _refuse_creators(*roles: str) -> None:
             )
             temporary, create = cursor.fetchone()
             if temporary or create:
-                raise StillAllowed(
+                raise ExcessPrivilege(
                     f"{role} could still create {'temporary tables' if temporary else 'tables'}. As the owner of the "
                     f"database run: REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC; "
-                    f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then this again. "
+                    f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; then run this again. "
                     "The role must not be a superuser, nor a member of an owner."
                 )
 
 
 def _statements(web: str, worker: str) -> Iterator[sql.Composed]:
     database, schema = _where()
-    # Temporary tables are tables too. PUBLIC has this by default, whatever a role itself is given.
+    # Temporary tables count too: PUBLIC may create them by default, whatever a role itself may do.
     yield sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database)
     yield sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(schema)
     for name, privileges, default in ((web, WEB, ALL), (worker, WORKER, "")):

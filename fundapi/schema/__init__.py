@@ -1,1 +1,1 @@
-"""The OpenAPI document: ``document``, its common ``parts``, and ``funds``, ``telemetry``, ``plain`` (Django) views."""
+"""The OpenAPI document: ``document``, common ``parts``, and views: ``funds``, ``telemetry``, ``plain`` (Django's)."""

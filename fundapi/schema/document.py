@@ -1,7 +1,7 @@
-"""``/api/schema`` and ``/api/docs``: the views, the sign-in schemes, and what is true of the document as a whole.
+"""``/api/schema`` and ``/api/docs``: the views, the sign-in schemes, and the parts that concern the whole document.
 
-The rest is in drf-spectacular's extensions, so that the API's views know nothing of the document. They are registered
-when this module is imported: by the setting ``DEFAULT_SCHEMA_CLASS``, or by the two views, when one is asked for.
+The rest is in drf-spectacular's extensions, so that the API's views know nothing of the document. Importing this module
+registers them: the setting ``DEFAULT_SCHEMA_CLASS`` imports it, and so does the first request of either view.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from fundapi.web.problems import CATALOGUE
 
 
 class SchemaView(SpectacularAPIView):
-    """``/api/schema``: for everybody, whatever credentials they send."""
+    """``/api/schema``: public, whatever credentials a request has."""
 
     authentication_classes = []
     permission_classes = []
@@ -28,7 +28,7 @@ class SchemaView(SpectacularAPIView):
 
 @method_decorator(csp_update({"img-src": ["data:"]}), name="dispatch")  # Swagger UI's own icons
 class DocsView(SpectacularSwaggerSplitView):
-    """``/api/docs``: Swagger UI, from this server alone, its settings in a script of their own."""
+    """``/api/docs``: Swagger UI, served by this server alone, with its settings in a script of their own."""
 
     authentication_classes = []
     permission_classes = []
@@ -44,7 +44,7 @@ class BearerScheme(OpenApiAuthenticationExtension):
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "An opaque token, made in the admin or with `manage.py create_token`.",
+            "description": "An opaque token, created in the admin or with `manage.py create_token`.",
         }
 
 
@@ -64,21 +64,21 @@ class SessionScheme(OpenApiAuthenticationExtension):
 
 PROBLEM = {
     "type": "object",
-    "description": "What went wrong (RFC 9457). Branch on `code`: it is stable.",
+    "description": "A problem (RFC 9457). Branch on `code`: it is stable.",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
         "type": {
             "type": "string",
             "format": "uri-reference",
-            "description": "Where the problem is explained.",
+            "description": "Address of the problem's explanation.",
         },
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What to do about it, for people."},
+        "detail": {"type": "string", "description": "What happened and what to do, for people."},
         "code": {"type": "string", "enum": sorted(CATALOGUE)},
         "errors": {
             "type": "array",
-            "description": "With `validation_error`: each field that is wrong; an empty name is the whole body.",
+            "description": "With `validation_error`: each invalid field; an empty name stands for the whole body.",
             "items": {
                 "type": "object",
                 "required": ["field", "code", "detail"],
@@ -88,7 +88,7 @@ PROBLEM = {
     },
 }
 INTRODUCTION = """\
-Creates investment funds exactly once, however often a request has to be sent.
+Creates investment funds exactly once, however often a client sends the request.
 
 Every error is `application/problem+json` (RFC 9457). Its `code` is stable:
 
@@ -98,7 +98,7 @@ Every error is `application/problem+json` (RFC 9457). Its `code` is stable:
 
 
 def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add what drf-spectacular has no words for, and what it does not see (a post-processing hook of it)."""
+    """Add what drf-spectacular cannot express or does not see (its post-processing hook)."""
     table = [
         f"| {problem.status} | `{problem.code}` | {problem.title} |"
         for problem in sorted(CATALOGUE.values(), key=lambda problem: (problem.status, problem.code))

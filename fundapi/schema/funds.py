@@ -1,4 +1,4 @@
-"""The document's part on funds: fields, headers, statuses, problem codes, examples, operations."""
+"""Funds in the OpenAPI document: fields, headers, statuses, problem codes, examples, operations."""
 
 import math
 import re
@@ -27,14 +27,14 @@ from fundapi.api.views import FundPagination
 from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, problem
 from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
 
-EXACT_IN_DOUBLE = 2**53  # beyond it, a reader of JSON that uses doubles may not tell two integers apart
+EXACT_IN_DOUBLE = 2**53  # doubles hold every integer up to it, and not every greater one
 
 
 # --- The parts of a fund ----------------------------------------------------------------------------------------
 
 
 def _bounds(minimum: Decimal | int, maximum: Decimal | int) -> dict[str, Any]:
-    """Return the bounds as JSON numbers that every reader understands the same way."""
+    """Return the bounds as JSON numbers that doubles hold exactly."""
     low, high = (int(bound) if bound == int(bound) else float(bound) for bound in (minimum, maximum))
     if high < EXACT_IN_DOUBLE:
         return {"minimum": low, "maximum": high}
@@ -117,7 +117,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     required=True,
     pattern=f'^("{TOKEN.pattern}"|({re.escape(NAMESPACED)})?{TOKEN.pattern})$',
     description=(
-        "Names this operation: make a new random one for each fund, and send it again with each retry. "
+        "Identifies this operation: use a new random key for each fund, and the same key for each retry. "
         f"Three forms name the same key: a bare token (1 to {TOKEN_LENGTH_MAX} characters of `A-Za-z0-9_.:~-`), the "
         "same in double quotes (RFC 8941), and `<environment>|<operation>|<token>`, where environment and "
         "operation must be the server's own."
@@ -144,24 +144,24 @@ CREATE_HEADERS = [
     answer_header(
         "Idempotency-Key",
         ["200", "201", "400", "406", "409", "413", "415", "503"],
-        "As sent, when the key could be read.",
+        "As sent, if the key was valid.",
     ),
     answer_header(
         "Idempotency-Status",
         ["200", "201", "409"],
-        "What the key led to: `created` with 201, `replayed` with 200, `conflict` with 409.",
+        "Outcome of the key: `created` with 201, `replayed` with 200, `conflict` with 409.",
         enum=["created", "replayed", "conflict"],
     ),
     answer_header(
         "Preference-Applied",
         ["200", "201", "409"],
-        "`wait=N`, when the server did wait for the first request.",
+        "`wait=N`, if the server waited for the first request.",
     ),
     answer_header("Location", ["200", "201"], "Address of the fund, `/api/funds/{id}`."),
     answer_header(
         "Retry-After",
         ["409", "429", "503"],
-        "Seconds to wait. Not with `idempotency_key_reused`: there a retry cannot help.",
+        "Seconds to wait. Absent with `idempotency_key_reused`: a retry cannot help.",
         type=int,
     ),
     *common_headers(CREATE_STATUSES),
@@ -174,7 +174,7 @@ READ_HEADERS = [
 
 @extend_schema_serializer(many=False)
 class FundPage(serializers.Serializer):
-    """What DRF's pagination makes of a list; its own description of it is not valid in OpenAPI 3.1."""
+    """A page of funds. DRF's own description of a page is not valid in OpenAPI 3.1."""
 
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
@@ -194,15 +194,15 @@ class FundsSchema(OpenApiViewExtension):
             get=extend_schema(
                 operation_id="listFunds",
                 summary="List your funds",
-                description="Newest first, a page at a time. Follow `next` until it is null.",
+                description="Newest first, in pages. Follow `next` until it is null.",
                 parameters=[
                     OpenApiParameter("cursor", description="From `next` or `previous`; opaque."),
                     OpenApiParameter(
                         "pageSize",
                         type={"type": ["integer", "string"], "default": FundPagination.page_size},
                         description=(
-                            f"Funds a page, 1 to {FundPagination.max_page_size}. A greater number means "
-                            f"{FundPagination.max_page_size}, and what is no such number {FundPagination.page_size}."
+                            f"Funds per page, 1 to {FundPagination.max_page_size}. A greater number counts as "
+                            f"{FundPagination.max_page_size}, any other value as {FundPagination.page_size}."
                         ),
                     ),
                     *READ_HEADERS,
@@ -228,7 +228,7 @@ class FundsSchema(OpenApiViewExtension):
                 responses={
                     (201, JSON): OpenApiResponse(serializer, "The fund is created."),
                     (200, JSON): OpenApiResponse(
-                        serializer, "This key has created the fund before: the answer of then, byte for byte."
+                        serializer, "This key created the fund before: the stored answer, byte for byte."
                     ),
                     **problem(
                         "validation_error",
@@ -273,7 +273,7 @@ class FundsSchema(OpenApiViewExtension):
                 ],
             ),
         )
-        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class of run time
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class made at run time
             pass
 
         return Documented
@@ -297,14 +297,14 @@ class FundViewSchema(OpenApiViewExtension):
                 examples=[OpenApiExample("fund", value=FUND, response_only=True, status_codes=["200"])],
             )
         )
-        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class of run time
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class made at run time
             pass
 
         return Documented
 
 
 def complete(paths: dict[str, Any]) -> None:
-    """Link a creation and a list to the fund's own page."""
+    """Link creations and lists to the fund's own address."""
     funds = paths["/api/funds"]
     for answer, found in (
         (funds["post"]["responses"]["201"], "id"),

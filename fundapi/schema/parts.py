@@ -1,4 +1,4 @@
-"""What operations of ``/api/schema`` have in common: problems, and the headers that come with every answer."""
+"""Common parts of operations: problems, and the headers of every response."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ _MORE: Mapping[str, dict[str, Any]] = {
 
 
 def problem(*codes: str, description: str) -> dict[tuple[int, str], OpenApiResponse]:
-    """Document one status with the problems that it may come with."""
+    """Document one status and the problems that it may have."""
     (status,) = {CATALOGUE[code].status for code in codes}
     examples = [
         OpenApiExample(
@@ -55,13 +55,13 @@ COMMON = {
     **problem(
         "not_authenticated", "authentication_failed", description="No credentials, or none that are valid."
     ),
-    **problem("method_not_allowed", description="`Allow` names the methods of this address."),
+    **problem("method_not_allowed", description="`Allow` lists the methods of this address."),
     **problem("not_acceptable", description="`Accept` excludes JSON."),
-    **problem("server_error", description="A fault of the server. Nothing was stored."),
+    **problem("server_error", description="An error of the server. Nothing was stored."),
     **problem(
         "database_unavailable",
         "overloaded",
-        description="The database did not answer, or the server is busy: try again.",
+        description="The database did not respond, or the server is busy: try again.",
     ),
 }
 
@@ -78,11 +78,11 @@ def common_headers(statuses: list[str]) -> list[OpenApiParameter]:
             "X-Request-ID",
             location=OpenApiParameter.HEADER,
             description=(
-                "A name for this request in the server's logs: 8 to 128 characters of `A-Za-z0-9_.:-`. One is made up "
-                "for any other."
+                "Id of this request in the server's logs: 8 to 128 characters of `A-Za-z0-9_.:-`. For any other value "
+                "the server generates one."
             ),
         ),
-        answer_header("X-Request-ID", statuses, "Name of this request in the server's logs."),
-        answer_header("WWW-Authenticate", ["401"], "How to authenticate."),
+        answer_header("X-Request-ID", statuses, "Id of this request in the server's logs."),
+        answer_header("WWW-Authenticate", ["401"], "The scheme to authenticate with."),
         answer_header("Allow", statuses, "The methods of this address."),
     ]

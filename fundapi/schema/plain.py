@@ -1,6 +1,6 @@
-"""What ``/api/schema`` says of the addresses that are plain Django views: rollouts, OFREP, problems, probes.
+"""Plain Django views in the OpenAPI document: rollouts, OFREP, problems, probes.
 
-drf-spectacular sees DRF's views alone; these are written out, in OpenAPI's own terms.
+drf-spectacular sees DRF's views only, so these are written out.
 """
 
 from typing import Any
@@ -12,23 +12,23 @@ Json = dict[str, Any]
 
 TEXT: Json = {"type": "string"}
 NUMBER: Json = {"type": "integer", "minimum": 1}
-X_REQUEST_ID = {"schema": TEXT, "description": "Name of this request in the server's logs."}
+X_REQUEST_ID = {"schema": TEXT, "description": "Id of this request in the server's logs."}
 ETAG = {"schema": TEXT, "description": "Send it back as `If-None-Match`."}
-CACHE_CONTROL = {"schema": TEXT, "description": "How long the answer may be kept."}
+CACHE_CONTROL = {"schema": TEXT, "description": "How long the response may be cached."}
 ALLOW = {"schema": TEXT, "description": "The methods of this address."}
 RETRY_AFTER = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
-KNOWN_ALREADY = {
+IF_NONE_MATCH = {
     "in": "header",
     "name": "If-None-Match",
     "schema": TEXT,
-    "description": "The `ETag` of an earlier answer: 304 when nothing has changed since.",
+    "description": "`ETag` of an earlier response: 304 if nothing has changed since.",
 }
 
 
 def _answer(
     description: str, schema: Json | None = None, *, kind: str = "application/json", **headers: Json
 ) -> Json:
-    """Describe an answer; ``headers`` by their names, with ``_`` for ``-``."""
+    """Describe a response; ``headers`` by name, with ``_`` for ``-``."""
     named = {name.replace("_", "-"): header for name, header in headers.items()}
     answer: Json = {"description": description, "headers": {"X-Request-ID": X_REQUEST_ID} | named}
     return answer | ({"content": {kind: {"schema": schema}}} if schema is not None else {})
@@ -45,7 +45,7 @@ def _object(required: list[str], **properties: Json) -> Json:
 
 
 def _exactly(**properties: Json) -> Json:
-    """Describe an object with all of these members."""
+    """Describe an object that has all of these members."""
     return _object(list(properties), **properties)
 
 
@@ -62,16 +62,16 @@ ROLLOUT = _exactly(
 )
 ROLLOUTS = _exactly(
     environment=TEXT,
-    pollInterval={**NUMBER, "description": "Seconds until a browser should ask again."},
+    pollInterval={**NUMBER, "description": "Seconds until a browser should poll again."},
     rollouts={"type": "array", "items": ROLLOUT},
 )
 LIST_ROLLOUTS = {
     "operationId": "listRollouts",
     "summary": "Read every rollout",
-    "description": "What browsers poll. Public.",
+    "description": "Browsers poll it. Public.",
     "tags": ["rollouts"],
     "security": [],
-    "parameters": [KNOWN_ALREADY],
+    "parameters": [IF_NONE_MATCH],
     "responses": {
         "200": _answer("Every rollout.", ROLLOUTS, ETag=ETAG, Cache_Control=CACHE_CONTROL),
         "304": _answer("Nothing has changed.", ETag=ETAG, Cache_Control=CACHE_CONTROL),
@@ -86,7 +86,7 @@ LIST_ROLLOUTS = {
 
 CONTEXT = _exactly(
     context=_exactly(
-        targetingKey={"type": "string", "minLength": 1, "description": "The browser's stable uuid."}
+        targetingKey={"type": "string", "minLength": 1, "description": "The browser's stable UUID."}
     )
 )
 FLAG = _exactly(
@@ -101,14 +101,14 @@ REFUSED = _object(["errorCode", "errorDetails"], key=TEXT, errorCode=TEXT, error
 
 def _evaluate(operation: str, summary: str, answers: Json, *parameters: Json) -> Json:
     refusals = {
-        "400": "The body is no evaluation context.",
+        "400": "The body is not an evaluation context.",
         "413": "The body has more than 256 KiB.",
-        "503": "The rollouts cannot be read now.",
+        "503": "The database is unavailable.",
     }
     return {
         "operationId": operation,
         "summary": summary,
-        "description": "OFREP 0.3, for every OpenFeature SDK. Public, and changes nothing.",
+        "description": "OFREP 0.3, for every OpenFeature SDK. Public, read-only.",
         "tags": ["ofrep"],
         "security": [],
         "parameters": list(parameters),
@@ -126,19 +126,22 @@ EVALUATE_ALL = _evaluate(
     "Evaluate every flag",
     {
         "200": _answer(
-            "Every flag, for this caller.",
+            "Every flag, evaluated for this caller.",
             _exactly(flags={"type": "array", "items": FLAG}),
             ETag=ETAG,
             Cache_Control=CACHE_CONTROL,
         ),
         "304": _answer("Nothing has changed for this caller.", ETag=ETAG, Cache_Control=CACHE_CONTROL),
     },
-    KNOWN_ALREADY,
+    IF_NONE_MATCH,
 )
 EVALUATE_ONE = _evaluate(
     "evaluateFlag",
     "Evaluate one flag",
-    {"200": _answer("The flag, for this caller.", FLAG), "404": _answer("There is no such flag.", REFUSED)},
+    {
+        "200": _answer("The flag, evaluated for this caller.", FLAG),
+        "404": _answer("No flag has this name.", REFUSED),
+    },
     {
         "in": "path",
         "name": "key",
@@ -173,7 +176,7 @@ def _probe(operation: str, summary: str, answers: Json) -> Json:
 EXPLAIN = {
     "operationId": "explainProblem",
     "summary": "Explain a problem",
-    "description": "What the `type` of a problem points to.",
+    "description": "The `type` of a problem is this address.",
     "tags": ["problems"],
     "security": [],
     "parameters": [{"in": "path", "name": "code", "required": True, "schema": {"enum": sorted(CATALOGUE)}}],
@@ -191,25 +194,27 @@ PATHS: Json = {
     "/health": {
         "get": _probe(
             "health",
-            "How it is, for people and scripts",
+            "Health, for people and scripts",
             {
                 "200": _answer("Funds can be created.", HEALTH),
-                "503": _answer("The database is gone.", HEALTH),
+                "503": _answer("The database is unavailable.", HEALTH),
             },
         )
     },
     "/livez": {
         "get": _probe(
-            "livez", "Whether the process answers", {"200": _answer("It does.", TEXT, kind="text/plain")}
+            "livez",
+            "Liveness of the process",
+            {"200": _answer("The process responds.", TEXT, kind="text/plain")},
         )
     },
     "/readyz": {
         "get": _probe(
             "readyz",
-            "Whether the process can serve requests now",
+            "Readiness of the process",
             {
-                "200": _answer("It can.", TEXT, kind="text/plain"),
-                "503": _answer("The database is gone.", TEXT, kind="text/plain"),
+                "200": _answer("The process can serve requests.", TEXT, kind="text/plain"),
+                "503": _answer("The database is unavailable.", TEXT, kind="text/plain"),
             },
         )
     },

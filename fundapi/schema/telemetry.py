@@ -1,4 +1,4 @@
-"""What ``/api/schema`` says of ``POST /api/telemetry``."""
+"""``POST /api/telemetry`` in the OpenAPI document."""
 
 from typing import Any
 
@@ -18,25 +18,25 @@ EVENT: dict[str, Any] = {
             "type": "string",
             "minLength": 1,
             "maxLength": ID_MAX,
-            "description": "Makes sending again harmless.",
+            "description": "Unique in this client; an event sent again is counted once.",
         },
         "event": {
             "type": "string",
             "pattern": f"^{NAME}$",
             "examples": [*SENT],
-            "description": f"{', '.join(f'`{event}`' for event in SENT)}; other names are kept too.",
+            "description": f"{', '.join(f'`{event}`' for event in SENT)}; other names are accepted too.",
         },
         "category": {"type": ["string", "null"], "maxLength": 32},
-        "ok": {"type": ["boolean", "null"], "description": "By the event's name when left out."},
+        "ok": {"type": ["boolean", "null"], "description": "Depends on the event's name when absent."},
         "at": {
             "type": ["string", "null"],
             "format": "date-time",
-            "description": "The browser's clock; for people.",
+            "description": "Time by the browser's clock; for people only.",
         },
         "flag": {
             "type": ["string", "null"],
             "pattern": f"^{FEATURE.pattern}$",
-            "description": "The feature it is about; none counts for every rollout.",
+            "description": "The feature that it concerns; without one it counts for every rollout.",
         },
         "variant": {"type": ["string", "null"], "maxLength": 32},
         "detail": {"description": f"Anything; cut to {DETAIL_MAX} characters."},
@@ -48,13 +48,13 @@ TELEMETRY = {
     "properties": {
         "clientId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
         "sessionId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
-        "sentAt": {"description": "The browser's clock; nothing is made of it."},
+        "sentAt": {"description": "Time by the browser's clock; ignored."},
         "dropped": {
             "type": ["integer", "null"],
             "minimum": 0,
-            "description": "Events that this session has lost so far.",
+            "description": "Events that this session has dropped so far.",
         },
-        # One bad event never loses the others, so the list as a whole takes anything.
+        # An invalid event never loses the others, so the list accepts any item.
         "events": {"type": "array", "maxItems": EVENTS_MAX, "items": {"anyOf": [EVENT, {}]}},
     },
 }
@@ -108,7 +108,7 @@ class TelemetrySchema(OpenApiViewExtension):
         @extend_schema_view(
             post=extend_schema(
                 operation_id="sendTelemetry",
-                summary="Report what went well and what went wrong",
+                summary="Report events of a browser",
                 description=(
                     f"Up to {EVENTS_MAX} events of one browser. Public, and fit for `navigator.sendBeacon`. Sending "
                     "events again is harmless. A bad event is named in `rejected` and loses no other."
@@ -119,9 +119,11 @@ class TelemetrySchema(OpenApiViewExtension):
                 ],
                 request={JSON: TELEMETRY, "text/plain": TELEMETRY},
                 responses={
-                    (202, JSON): OpenApiResponse(TAKEN, "What became of the events."),
+                    (202, JSON): OpenApiResponse(
+                        TAKEN, "Number of events accepted, known already and rejected."
+                    ),
                     **problem(
-                        "validation_error", "parse_error", "bad_request", description="Nothing was kept."
+                        "validation_error", "parse_error", "bad_request", description="Nothing was stored."
                     ),
                     **problem("body_too_large", description="The body has more than 256 KiB."),
                     **problem("unsupported_media_type", description="Neither JSON nor plain text."),
@@ -134,12 +136,12 @@ class TelemetrySchema(OpenApiViewExtension):
                 ],
             )
         )
-        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class of run time
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class made at run time
             pass
 
         return Documented
 
 
 def complete(operation: dict[str, Any]) -> None:
-    """Add what drf-spectacular has no words for: there has to be a body."""
+    """Require a body, which drf-spectacular cannot express."""
     operation["requestBody"]["required"] = True

@@ -9,8 +9,8 @@ from fundapi.maintenance.backup import BackupError, dump
 
 class Command(BaseCommand):
     help = (
-        "Write a dump of the whole database, consistent however many funds are created meanwhile, and verify it. "
-        "FILE is there only when it is complete, with FILE.sha256 beside it."
+        "Write a dump of the whole database, consistent while funds are created, and verify it. "
+        "FILE appears when it is complete, with FILE.sha256 beside it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -21,4 +21,4 @@ class Command(BaseCommand):
             size = dump(file)
         except (BackupError, DatabaseError) as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(self.style.SUCCESS(f"{file}: {size:,} bytes, read back from end to end."))
+        self.stdout.write(self.style.SUCCESS(f"{file}: {size:,} bytes, verified from end to end."))

@@ -11,8 +11,8 @@ from fundapi.maintenance.consistency import KINDS, Report, check
 
 class Command(BaseCommand):
     help = (
-        "Compare every kept answer with its fund, and young funds with their answers, in one snapshot. "
-        "Exits with 1 when anything does not agree, with 2 when nobody can tell. Only reads; safe at any time."
+        "Compare every stored answer with its fund, and young funds with their answers, in one snapshot. "
+        "Exits with 1 when anything is inconsistent, with 2 when the comparison failed. Only reads; safe at any time."
     )
 
     def handle(self, *_args: Any, **_options: Any) -> None:
@@ -22,15 +22,15 @@ class Command(BaseCommand):
             try:
                 report = check(lambda answers: bar.advance(task, answers))
             except DatabaseError as error:
-                raise CommandError(f"Nobody can tell: {error}", returncode=2) from None
+                raise CommandError(f"The comparison failed: {error}", returncode=2) from None
         self.stdout.write(as_text(report))
         if not report:
             sys.exit(1)
 
 
 def as_text(report: Report) -> str:
-    """The report, a line for each kind of problem, with the first few of each."""
-    lines = [f"{report.answers:>9,} kept answers"]
+    """Return the report as text: a line for each kind of problem, with the first few examples."""
+    lines = [f"{report.answers:>9,} stored answers"]
     for kind, meaning in KINDS.items():
         lines.append(f"{report.problems[kind]:>9,} {meaning}")
         if examples := report.examples[kind]:

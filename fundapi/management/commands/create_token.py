@@ -10,20 +10,20 @@ from knox.settings import knox_settings
 
 
 class Command(BaseCommand):
-    help = "Make a bearer token for a user and print it, alone, once: only its hash is kept."
+    help = "Create a bearer token for a user and print nothing else. Only its hash is stored, so it is printed once."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
         parser.add_argument(
             "--create",
             action="store_true",
-            help="Make the user, allowed to create funds, when there is none.",
+            help="Create the user, with the permission to create funds, if there is none.",
         )
         parser.add_argument(
             "--days",
             type=int,
             default=knox_settings.TOKEN_TTL.days,
-            help="Days until it expires (%(default)s).",
+            help="Days until the token expires (%(default)s).",
         )
 
     @transaction.atomic
@@ -36,6 +36,6 @@ class Command(BaseCommand):
             user = users.create_user(username)  # no password: this user has tokens only
             user.user_permissions.add(Permission.objects.get(codename="add_fund"))
         if user is None:
-            raise CommandError(f"There is no user '{username}'. Add --create to make one.")
+            raise CommandError(f"There is no user '{username}'. Add --create to create one.")
         _, token = AuthToken.objects.create(user, expiry=timedelta(days=days))
         self.stdout.write(token)

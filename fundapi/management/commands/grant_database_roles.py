@@ -3,12 +3,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 
-from fundapi.maintenance.privileges import StillAllowed, grant
+from fundapi.maintenance.privileges import ExcessPrivilege, grant
 
 
 class Command(BaseCommand):
     help = (
-        "Give two database roles what the web processes and the worker need, and nothing else. "
+        "Grant two database roles the privileges that the web processes and the worker need, and revoke all others. "
         "Run it as the owner of the tables, after each migrate. The roles must exist."
     )
 
@@ -18,9 +18,11 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, web: str, worker: str, **_options: Any) -> None:
         if web == worker:
-            raise CommandError("Two roles: what the worker may delete, the web may not.")
+            raise CommandError(
+                "Name two different roles: the worker may delete rows that the web processes may not."
+            )
         try:
             grant(web=web, worker=worker)
-        except (ProgrammingError, StillAllowed) as error:
+        except (ProgrammingError, ExcessPrivilege) as error:
             raise CommandError(f"Nothing was granted: {error}") from error
-        self.stdout.write(f"{web} and {worker} may do what they need.")
+        self.stdout.write(f"{web} and {worker} have the privileges that they need.")

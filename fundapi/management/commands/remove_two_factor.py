@@ -7,7 +7,7 @@ from fundapi.access.second_factor import remove
 
 
 class Command(BaseCommand):
-    help = "Remove a user's authenticator and backup codes, when both are lost. The user can then set up a new one."
+    help = "Remove a user's authenticator and backup codes, if both are lost. The user can then set up a new one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")

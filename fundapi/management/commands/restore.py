@@ -11,16 +11,16 @@ from rollout.management.commands.rollout import as_table
 
 class Command(BaseCommand):
     help = (
-        "Fill the database that DATABASE_URL names from a backup, all of it or nothing; migrate it; put every rollout "
-        "on hold; check that funds and kept answers agree. Exits with 1 when they do not."
+        "Restore a backup into the database of DATABASE_URL, all of it or nothing; migrate it; put every rollout "
+        "on hold; compare funds with stored answers. Exits with 1 when they are inconsistent."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path, metavar="FILE", help="what the command backup has written")
+        parser.add_argument("file", type=Path, metavar="FILE", help="a dump that the command backup wrote")
         parser.add_argument(
             "--overwrite",
             action="store_true",
-            help="replace everything in a database that is not empty; nobody else may use it meanwhile",
+            help="replace everything in a database that is not empty; no other process may use it",
         )
 
     def handle(self, *_args: Any, file: Path, overwrite: bool, **_options: Any) -> None:
@@ -28,10 +28,12 @@ class Command(BaseCommand):
             restore(file, overwrite=overwrite)
         except (BackupError, DatabaseError) as error:
             raise CommandError(str(error)) from None
-        self.stdout.write(f"{file} is restored. Bringing it to this version, and looking at what is there.")
+        self.stdout.write(
+            f"{file} is restored. Next: migrate it, put rollouts on hold, compare funds with stored answers."
+        )
         call_command("migrate", interactive=False, verbosity=0)
         self.stdout.write(as_table(hold_rollouts(reason=f"restored from {file.name}")))
         self.stdout.write(
-            "Every rollout is on hold, with the percentage it had then: look before you resume."
+            "Every rollout is on hold, at its percentage in the backup. Check each before you resume it."
         )
         call_command("check_consistency", stdout=self.stdout)
