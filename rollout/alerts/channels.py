@@ -1,6 +1,6 @@
-"""The ways out: a webhook, signed as Standard Webhooks say, and e-mail.
+"""The channels of alerts: a webhook, signed as Standard Webhooks specifies, and e-mail.
 
-What goes wrong is told without addresses: a webhook's URL is a secret, and so is what a mail server is logged in with.
+Errors name no addresses: the URL of a webhook is a secret, and so are the credentials of a mail server.
 """
 
 import smtplib
@@ -22,19 +22,19 @@ HEADERS = {"Content-Type": "application/json", "User-Agent": "rollout-alerts"}
 
 
 class NotSent(Exception):
-    """The channel did not take the message; the text says why, fit for a log and a row."""
+    """The channel did not accept the message. The text says why, without secrets."""
 
 
 def configured() -> list[str]:
-    """Return the names of the channels that are set up."""
+    """Return the names of the configured channels."""
     return [name for name, there in (("webhook", conf.webhook_url), ("email", conf.alert_emails)) if there]
 
 
 def send(channel: str, message: Message) -> str:
-    """Send a message, and return in a word or two what the other side said.
+    """Send a message, and return the receiver's answer in a word or two.
 
     Raises:
-        NotSent: it was not taken.
+        NotSent: the receiver did not accept it.
     """
     if channel not in configured():
         raise NotSent("the channel is not set up any more")
@@ -47,12 +47,12 @@ def _webhook(message: Message) -> str:
     try:
         with (
             httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
-            # Streamed: the status is the answer, and no more of it is read.
+            # Streamed: only the status is read.
             client.stream("POST", conf.webhook_url, content=body, headers=HEADERS | signed) as answer,
         ):
             status = f"HTTP {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise NotSent(describe(error)) from None  # what caused it may name the URL
+        raise NotSent(describe(error)) from None  # the cause may name the URL
     if not answer.is_success:
         raise NotSent(status)
     return status
@@ -71,11 +71,11 @@ def _email(message: Message) -> str:
     sender = settings.DEFAULT_FROM_EMAIL
     domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
     headers = {
-        "Message-ID": f"<{message.id}@{domain}>",  # the same at every attempt: mail programs show it once
-        "Auto-Submitted": "auto-generated",  # RFC 3834: no absence notes, please
+        "Message-ID": f"<{message.id}@{domain}>",  # the same at every attempt, so that mail programs show it once
+        "Auto-Submitted": "auto-generated",  # RFC 3834: no absence notes
     }
     try:
-        with get_connection() as connection:  # by itself, Django leaves one open that was refused
+        with get_connection() as connection:  # Django alone leaves a refused connection open
             EmailMessage(
                 messages.headline(message),
                 messages.email(message),
@@ -85,12 +85,12 @@ def _email(message: Message) -> str:
                 headers=headers,
             ).send()
     except (smtplib.SMTPException, OSError) as error:
-        raise NotSent(describe(error)) from None  # what caused it may name the account
+        raise NotSent(describe(error)) from None  # the cause may name the account
     return "taken by the mail server"
 
 
 def describe(error: BaseException) -> str:
-    """Return what kind of error it was and what the system said, but nothing that a peer or a URL may have put in."""
+    """Return the kind of an error and the system's message, without text from the receiver or the URL."""
     name = type(error).__name__
     if isinstance(error, smtplib.SMTPResponseException):
         return f"{name}: SMTP {error.smtp_code}"

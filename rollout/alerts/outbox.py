@@ -1,8 +1,8 @@
-"""Tells people what the judge saw and did: an outbox in the database, sent through Celery.
+"""The outbox of alerts: rows in the database, sent through Celery.
 
-A message is a row before it is anything else, written by the transaction that settles its check. Whoever sends it
-claims it, sends it and marks it as sent, with no transaction open meanwhile. Should that be cut off anywhere, the row's
-time comes again: people are told at least once, and a receiver knows by the id what it has been told already.
+The transaction that settles a check writes its alerts as rows. A worker claims a row, sends it and marks it as sent, with
+no transaction open in between. If that is interrupted, the row falls due again: an alert is sent at least once, and a
+receiver recognises a repeated one by its id.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ from rollout.models import Alert, Check, Rollout
 logger = logging.getLogger(__name__)
 
 TASK = "rollout.deliver_alert"
-SEND_LIMIT = 20  # s that one attempt may take, whatever time-outs of single steps add up to
-LEASE = timedelta(seconds=60)  # an attempt is over by then, or dead: then somebody else may try
-ATTEMPTS_MAX = 16  # with the pauses below, about two hours, and four at most
-AGE_MAX = timedelta(hours=24)  # what is older is no news
+SEND_LIMIT = 20  # s for one attempt, over all time-outs of its steps
+LEASE = timedelta(seconds=60)  # after that an attempt has ended or died, and another worker may try
+ATTEMPTS_MAX = 16  # about two hours with the pauses below, at most four
+AGE_MAX = timedelta(hours=24)  # older alerts are not sent
 PAUSE_MIN = 2  # s
 PAUSE_FACTOR = 5  # s, doubled with every attempt
-PAUSE_MAX = 1800  # s; well under the hour after which Redis as a broker hands out again what waits
-OVERDUE = timedelta(minutes=2)  # late enough for a message to Celery to be lost, not slow
-RESEND_MAX = 100  # a tick; the rest by the next one
-# Of the broker, which is asked in the middle of a tick: other rollouts are waiting. s
+PAUSE_MAX = 1800  # s; well under the hour after which a Redis broker delivers a waiting task again
+OVERDUE = timedelta(minutes=2)  # then the message to Celery is lost, not slow
+RESEND_MAX = 100  # per tick; the next one sends the rest
+# s; of the broker, which a tick calls while other rollouts wait for their checks
 BROKER = {
     "socket_connect_timeout": 2,
     "socket_timeout": 2,
@@ -58,7 +58,7 @@ class NotDelivered(Exception):
 
 
 def create(check: Check, decision: Decision) -> None:
-    """Put the alerts of a check into the outbox, one for each channel that is set up, and send them on commit."""
+    """Write the alerts of a check to the outbox, one for each configured channel, and send them on commit."""
     rows = [
         Alert(
             key=f"{event}:{channel}",
@@ -76,7 +76,7 @@ def create(check: Check, decision: Decision) -> None:
 
 
 def resend() -> None:
-    """Send what should have been sent by now: the broker was away, or a worker died."""
+    """Send overdue alerts: the broker was unreachable, or a worker died."""
     _queue(
         Alert.objects.filter(
             sent_at=None,
@@ -90,7 +90,7 @@ def resend() -> None:
 
 
 def deliver(alert_id: int) -> None:
-    """Make one attempt to send an alert, unless it is sent, not due, or somebody else's.
+    """Make one attempt to send an alert, unless it is sent, not due, or claimed by another worker.
 
     Raises:
         NotDelivered: try again later.
@@ -127,7 +127,7 @@ def pause_after(attempt: int) -> timedelta:
 
 
 def admin_url(rollout: Rollout | None = None) -> str:
-    """Return where the operator's screen is (the list, without a rollout); "" where nobody has said or it is not."""
+    """Return the URL of the operator's screen (of the list without a rollout); "" if it is not configured."""
     try:
         page = (
             reverse("admin:rollout_rollout_change", args=[rollout.pk])
@@ -140,13 +140,13 @@ def admin_url(rollout: Rollout | None = None) -> str:
 
 
 def message_id(event: str, moment: str) -> str:
-    """Return what tells an event from any other, of this site and of others."""
+    """Return an id that is unique to an event, also among several sites."""
     text = f"{conf.environment}\0{event}\0{moment}"
     return f"msg_{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 def _event(kind: AlertKind, check: Check, decision: Decision) -> str:
-    """Name what happened. A hold is one event from its beginning to its end, whichever check tells of it."""
+    """Return the key of an event. A time without data is one event, whichever check reports it."""
     since = decision.carry.hold_since
     which = since.isoformat() if kind is AlertKind.NO_DATA and since else check.pk
     return f"{check.rollout.feature}:{kind}:{which}"
@@ -175,14 +175,14 @@ def _queue_keys(keys: Collection[str]) -> None:
 
 
 def _queue(alert_ids: Collection[int]) -> None:
-    """Hand alerts to Celery. A broker that is away is no fault of the judge: a later tick hands them over."""
+    """Queue alerts in Celery. If the broker is unreachable, a later tick queues them."""
     if not alert_ids:
         return
     app = import_string(conf.celery_app) if conf.celery_app else current_app
     try:
         with app.connection_for_write(transport_options=BROKER) as connection:
             for alert_id in alert_ids:
-                # By name: the tasks know this module. Once: trying again is what :func:`resend` does.
+                # By name: the tasks import this module. Once: :func:`resend` retries.
                 app.send_task(TASK, (alert_id,), connection=connection, retry=False)
     except OperationalError as error:
         logger.warning("rollout_alerts_not_queued", extra={"reason": type(error).__name__})

@@ -1,4 +1,4 @@
-"""What a release command tells the person at the shell, or the script, and what it does to the outside."""
+"""The output of the release commands, for people and for scripts, and their outside effects."""
 
 import json
 import time

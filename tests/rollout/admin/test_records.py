@@ -1,4 +1,4 @@
-"""What operators see of the judge: signals and why, what happens next, incidents, checks, alerts, telemetry."""
+"""The operators' pages about the judge: signals, reasons, incidents, checks, alerts and telemetry."""
 
 import html
 import json
@@ -65,7 +65,7 @@ class Canary:
         return client
 
     def check(self, minutes: float = 1) -> Check:
-        """Let time pass, and the judge look."""
+        """Let time pass, and run a check."""
         self.now += timedelta(minutes=minutes)
         made = check(self.feature, upto=store.fence()[0], now=self.now)
         assert made is not None
@@ -97,7 +97,7 @@ def canary(database: None) -> Callable[..., Canary]:
 
 
 def words(answer: Any) -> str:
-    """What a person reads on a page."""
+    """Return the visible text of a page."""
     return text_of(answer.text)
 
 
@@ -107,7 +107,7 @@ def text_of(markup: str) -> str:
 
 
 def part(answer: Any, name: str) -> str:
-    """What a person reads in the part of a live answer with that name."""
+    """Return the visible text of a named part of a live answer."""
     (found,) = re.findall(rf'data-live="{name}">(.*?)(?=\n  <div data-live|\Z)', answer.text, re.DOTALL)
     return text_of(found)
 
@@ -370,7 +370,7 @@ def test_a_screen_hears_that_the_judge_is_away(canary: Callable[..., Canary], vi
 
 
 def test_what_follows_by_itself_holds_no_form(canary: Callable[..., Canary], sign_in: Sign) -> None:
-    """What somebody types, and the version that a button acts on, must outlast every update."""
+    """Typed text, and the version that a button acts on, must outlast every update."""
     stage = canary(2)
     text = sign_in("Administrator").get(stage.live).text
     assert not re.search(r"<(form|input|textarea|button|select)\b", text)

@@ -42,7 +42,7 @@ def screen(rollout: Rollout) -> str:
 
 
 def read(answer: Any) -> str:
-    """What a person reads on a page."""
+    """Return the visible text of a page."""
     return re.sub(r"\s+", " ", strip_tags(answer.text).replace("\xa0", " "))
 
 
@@ -474,7 +474,7 @@ def production() -> Iterator[None]:
 
 
 def confirmation(answer: Any) -> dict[str, str]:
-    """What the confirmation page would send."""
+    """Return the form data of the confirmation page."""
     assert "confirmed" in answer.text
     form = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', answer.text)
     return {name: value for name, value in form if name != "csrfmiddlewaretoken"}

@@ -1,4 +1,4 @@
-"""Where alerts go in tests: a web server that answers as it is told to, and a mail server with accounts."""
+"""Receivers of alerts for tests: a web server with prepared answers, and a mail server with accounts."""
 
 import threading
 from collections.abc import Iterator
@@ -82,7 +82,7 @@ def web_receiver() -> Iterator[WebReceiver]:
 
 @dataclass
 class MailServer:
-    """Takes e-mail from whoever knows the account, or refuses it with ``refuse``."""
+    """Accepts e-mail with the right account, or refuses it with ``refuse``."""
 
     user: str
     password: str

@@ -1,4 +1,4 @@
-"""What an alert says, without any network."""
+"""The texts of an alert, without a network."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

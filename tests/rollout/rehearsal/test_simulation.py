@@ -133,7 +133,7 @@ def test_nothing_is_left_behind_and_nobody_is_told(database: None, settings: Any
 
 @contextmanager
 def rehearsing(scenario: Scenario) -> Iterator[dict[str, Any]]:
-    """Rehearse in a thread with a connection of its own; gives a place for what comes of it."""
+    """Rehearse in a thread with its own connection. Yields a dictionary for the result."""
     result: dict[str, Any] = {}
 
     def run() -> None:

@@ -27,7 +27,7 @@ from tests.servers import PROJECT
 
 @dataclass
 class Ended:
-    """How a command ended, and what it printed."""
+    """The exit code and the output of a command."""
 
     code: int
     document: dict[str, Any]
@@ -86,7 +86,7 @@ class Release:
         return Ended(code, document, err.getvalue())
 
     def deploy(self, pull: Pull, *arguments: object) -> Ended:
-        """Deploy while nothing is judged, so that it ends with the merge (exit code 2: nobody can tell)."""
+        """Deploy while nothing is judged, so that it ends with the merge (exit code 2: unknown)."""
         return self.run("deploy_with_confidence", pull.number, "--feature", idle().feature, *arguments)
 
     @property
@@ -98,7 +98,7 @@ class Release:
         return Git(self.checkout)
 
     def is_clean(self) -> bool:
-        """Tell whether the checkout is as it was made: no change, no branch, no worktree left over."""
+        """Return whether the checkout is unchanged: no change, no branch, no worktree."""
         return (
             git(self.checkout, "status", "--porcelain") == ""
             and git(self.checkout, "branch", "--format=%(refname:short)") == "main"

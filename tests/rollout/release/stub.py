@@ -52,7 +52,7 @@ class Request:
 
 @dataclass
 class GitHubStub:
-    """What this GitHub holds; tests change it, and look at ``requests``."""
+    """The state of this GitHub; tests change it and read ``requests``."""
 
     remote: Remote
     url: str = ""
@@ -70,7 +70,7 @@ class GitHubStub:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def writes(self) -> list[str]:
-        """What was asked to be changed: ``METHOD path``."""
+        """Return the requests that change something: ``METHOD path``."""
         return [f"{each.method} {each.path}" for each in self.requests if each.method != "GET"]
 
     def open_issue(self, at: datetime, label: str = "production-issue", kind: str = "issues") -> None:

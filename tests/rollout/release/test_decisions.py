@@ -1,4 +1,4 @@
-"""What the release commands decide, without a database, a network or a clock."""
+"""The decisions of the release commands, without a database, a network or a clock."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
