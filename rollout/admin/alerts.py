@@ -9,8 +9,12 @@ from django.http import HttpRequest
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, pretty
 from rollout.models import Alert
 
-# AlertKind.NO_DATA as stored. Its module loads scipy, and a web worker does without: 50 MiB.
-NO_DATA = "hold"
+# By the stored value of AlertKind, whose module loads scipy: a web worker saves 50 MiB without it.
+KIND_NAMES = {"hold": "no data", "tripped": "breaker tripped", "rolled_back": "rolled back"}
+
+
+def kind_name(alert: Alert) -> str:
+    return KIND_NAMES.get(alert.kind, alert.kind)
 
 
 def delivery(alert: Alert) -> str:
@@ -53,7 +57,7 @@ class AlertAdmin(ReadOnlyRolloutAdmin):
 
     @admin.display(description="about")
     def about(self, alert: Alert) -> str:
-        return "no data" if alert.kind == NO_DATA else alert.kind.replace("_", " ")
+        return kind_name(alert)
 
     @admin.display(description="delivery")
     def state(self, alert: Alert) -> str:

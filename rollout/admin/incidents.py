@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from rollout.admin.alerts import delivery
+from rollout.admin.alerts import delivery, kind_name
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page
 from rollout.models import Alert, Check, Incident
 from rollout.presentation.history import Line, history_of, lines
@@ -117,11 +117,10 @@ def _checked(check: Check) -> Entry:
 
 
 def _alerted(alert: Alert) -> Entry:
-    told = alert.kind.replace("_", " ")
     return Entry(
         at=alert.created_at,
         kind="alert",
-        title=f"Alert by {alert.get_channel_display()}: {told}",
+        title=f"Alert by {alert.get_channel_display()}: {kind_name(alert)}",
         texts=[delivery(alert)],
         link=reverse("admin:rollout_alert_change", args=[alert.pk]),
     )

@@ -1,8 +1,8 @@
 """The outbox of alerts: rows in the database, sent through Celery.
 
-The transaction that settles a check writes its alerts as rows. A worker claims a row, sends it and marks it as sent, with
-no transaction open in between. If that is interrupted, the row falls due again: an alert is sent at least once, and a
-receiver recognises a repeated one by its id.
+The transaction that settles a check writes its alerts as rows. A worker claims a row, sends it and marks it as sent,
+with no transaction open in between. If that is interrupted, the row falls due again: an alert is sent at least once,
+and a receiver recognises a repeated one by its id.
 """
 
 import hashlib

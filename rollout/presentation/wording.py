@@ -124,7 +124,7 @@ def _summary(signal: Signal, missing: list[str], criteria: list[Criterion]) -> s
     if signal is Signal.GREEN:
         return f"Healthy: {ALL_GREEN[0].lower()}{ALL_GREEN[1:]}"
     if signal is Signal.NO_DATA and missing:
-        return f"{SUMMARIES[signal]}: {', '.join(missing)}."
+        return f"{SUMMARIES[signal]}: too little telemetry to evaluate."
     criterion = next((each for each in criteria if each.signal is signal), None)
     if criterion is None:
         return f"{SUMMARIES[signal]}."

@@ -169,7 +169,7 @@ def test_a_hold_says_why_nobody_can_tell(canary: Callable[..., Canary], viewer: 
     stage.send("telemetry_dropped", clients=4, lost=7)
     assert stage.check().signal == "hold"
     page = part(viewer.get(stage.live), "judge")
-    assert "No data No data: too few samples: 4 of 20 clients with the feature" in page
+    assert "No data No data: too little telemetry to evaluate." in page
     assert "Too few samples: 4 of 20 clients with the feature." in page
     assert "Lost telemetry 28 events by 4 of 4 clients" in page
 
