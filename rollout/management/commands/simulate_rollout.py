@@ -202,7 +202,7 @@ def action_and_reason(made: RehearsedCheck) -> Text:
     }[made.action]
     if made.advice is not made.action:
         done = f"Advised to {made.advice.replace('_', ' ')}: "
-    return Text.assemble((done, "bold"), made.reason.removeprefix(f"{made.signal}: "))
+    return Text.assemble((done, "bold"), made.reason.removeprefix(f"{made.signal.label}: "))
 
 
 def migrations(made: RehearsedCheck) -> str:

@@ -27,6 +27,7 @@ from rollout import store
 from rollout.evaluation import Config
 from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
+from rollout.management.commands.simulate_rollout import action_and_reason
 from rollout.models import Rollout, TelemetryEvent
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Rates, Scenario, ScenarioError
@@ -391,6 +392,12 @@ def test_changes_and_actions_are_notable_and_taking_turns_is_not() -> None:
         look(15, "red", Action.ROLL_BACK),
     ]
     assert [each.minute for each in notable(looks)] == [1, 2, 3, 6, 7, 8, 10, 13, 15]
+
+
+@pytest.mark.parametrize(("signal", "label"), [("hold", "no data"), ("red", "red")])
+def test_the_signal_beside_a_reason_is_not_repeated_in_it(signal: str, label: str) -> None:
+    made = replace(look(1, signal), reason=f"{label}: too few samples (to 50 % after 1 h)")
+    assert action_and_reason(made).plain == "too few samples (to 50 % after 1 h)"
 
 
 @pytest.mark.parametrize(
