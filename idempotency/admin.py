@@ -1,39 +1,43 @@
-"""Where a support engineer sees what a key was used for, and why a client got a 409. Read-only.
+"""Read-only pages for the support engineer: what a key was used for, and why a client got a 409.
 
-Whatever is asked here is exact and on an index, so the pages are as quick with ten million keys as with ten.
+Every query here is exact and on an index, so the pages are as quick with ten million keys as with ten.
 """
 
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.timesince import timesince
 
 from idempotency import keys, store
 from idempotency.bodies import unpack
-from idempotency.conf import conf
-from idempotency.decorators import operations
+from idempotency.explanations import (
+    IN_PROGRESS,
+    Explanation,
+    KeyQuery,
+    clean,
+    conflicts,
+    life,
+    owners_of,
+    reasons_for_nothing,
+    running_requests,
+    since,
+)
 from idempotency.models import IdempotencyKey
-from idempotency.problems import IdempotencyError
 
-COUNT_MAX = 10_000  # rows; counting ten million for a page footer takes seconds
-PRINCIPALS_MAX = 100_000  # users whose keys are compared with the locks held now; half a second
+# Rows; counting ten million for a page footer takes seconds.
+COUNT_MAX = 10_000
 ALIVE = ExpressionWrapper(Q(expires_at__gt=Now()), output_field=BooleanField())
 
 
@@ -91,51 +95,6 @@ class LifeFilter(admin.SimpleListFilter):
         return queryset
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What the result of a search does not say."""
-
-    title: str
-    sentences: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Sought:
-    """A search, read as a key. ``None`` stands for any."""
-
-    environment: str | None
-    operation: str | None
-    token: str
-
-    @classmethod
-    def read(cls, term: str) -> "Sought":
-        parts = term.split(keys.SEPARATOR)
-        if len(parts) == 3:
-            return cls(*parts)
-        return cls(None, None, term[1:-1] if len(term) > 2 and term[0] == term[-1] == '"' else term)
-
-    @property
-    def condition(self) -> Q:
-        condition = Q(token=self.token)
-        if self.environment and self.operation:
-            condition &= Q(environment=self.environment, operation=self.operation)
-        return condition
-
-    def digest_locks(self, principals: Iterable[str]) -> dict[int, str]:
-        """Return the lock ids that this key would have here, each with its principal."""
-        if self.environment not in (None, conf.environment):
-            return {}
-        return {
-            keys.lock_id(
-                keys.digest(
-                    environment=conf.environment, operation=operation, principal=principal, token=self.token
-                )
-            ): principal
-            for operation in ([self.operation] if self.operation else operations)
-            for principal in principals
-        }
-
-
 @admin.register(IdempotencyKey)
 class IdempotencyKeyAdmin(ReadOnly, LongList):
     list_display = ["token", "operation", "user", "outcome", "conflicts", "created_at", "expires_at", "alive"]
@@ -172,7 +131,7 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
 
     def meaning(self, term: str) -> Q:
         """Return what a search for ``term`` finds: a key in any accepted form, or all keys of a user."""
-        return Sought.read(term).condition | Q(principal__in=self.principals(term))
+        return KeyQuery.read(term).condition | Q(principal__in=self.principals(term))
 
     def principals(self, term: str) -> list[str]:
         """Return the principals of the users whose name is ``term``."""
@@ -206,8 +165,8 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
         return response
 
     def explain(self, term: str, *, found: int, filtered: bool) -> Explanation | None:
-        """Say what the list of results does not: what runs now, and why nothing may be there."""
-        running = self.running(Sought.read(term))
+        """Return what runs now with the key, or why the search found nothing."""
+        running = running_requests(KeyQuery.read(term))
         if found:
             return Explanation("Being processed right now", running) if running else None
         if filtered:
@@ -220,43 +179,7 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
 
     def why_not(self, term: str) -> list[str]:
         """Return the reasons why a search found nothing; projects add their own."""
-        sought = Sought.read(term)
-        try:
-            operation = sought.operation if sought.operation in operations else min(operations, default="")
-            keys.parse(term, environment=conf.environment, operation=operation)
-        except IdempotencyError as error:
-            return [f"A client that sends this as its key gets {error.status} {error.code}: {error.detail}"]
-        hours = f"{conf.ttl.total_seconds() / 3600:g} hours"
-        return [
-            (
-                f"In the environment '{conf.environment}', no request with this key has succeeded in the last {hours}, "
-                "and none is running now. A request that sends it now is carried out as a new one."
-            ),
-            (
-                "If a client did send it: its request failed, and of a failure nothing is kept, so the client may "
-                "send it again with the same key; or it never arrived; or it went to another environment; or it was "
-                f"more than {hours} ago, and the key has expired and been deleted."
-            ),
-            (
-                "If the client saw 409 idempotency_request_in_progress, another request with the key was running then. "
-                "It has ended without success."
-            ),
-        ]
-
-    def running(self, sought: Sought) -> list[str]:
-        """Say who is just using a key, by the advisory locks that are held."""
-        held = store.running()
-        if not held:
-            return []
-        principals = get_user_model().objects.order_by("-pk").values_list("pk", flat=True)[:PRINCIPALS_MAX]
-        locks = sought.digest_locks(map(str, principals))
-        using = [(locks[lock], since) for lock, since in held.items() if lock in locks]
-        owners = owners_of(principal for principal, _ in using)
-        return [
-            f"{owners.get(principal, principal)} (id {principal}) has a request with this key running{_since(since)}. "
-            + IN_PROGRESS
-            for principal, since in using
-        ]
+        return reasons_for_nothing(term)
 
     # --- Columns and fields -------------------------------------------------------------------------------------
 
@@ -297,35 +220,11 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
     def explanation(self, key: IdempotencyKey) -> str:
         held = store.running()
         lock = keys.lock_id(key.digest)
-        story = [_life(key, alive=self.alive(key))]
+        story = [life(key, alive=self.alive(key))]
         if lock in held and not self.alive(key):
-            story.append(f"A new request with it is running{_since(held[lock])}. {IN_PROGRESS}")
-        story.append(_conflicts(key))
+            story.append(f"A new request with it is running{since(held[lock])}. {IN_PROGRESS}")
+        story.append(conflicts(key))
         return format_html("{} {} {}", *story) if len(story) == 3 else format_html("{} {}", *story)
-
-
-IN_PROGRESS = (
-    "Until it ends, others with the same key get 409 idempotency_request_in_progress with Retry-After: 1; "
-    "after it, they get its answer. Nothing has to be done."
-)
-
-
-def clean(term: str) -> str:
-    """Strip what people copy along with a key: white space, the header's name."""
-    name, _, value = term.strip().partition(":")
-    return value.strip() if name.strip().lower() == "idempotency-key" else term.strip()
-
-
-def owners_of(principals: Iterable[str]) -> dict[str, Any]:
-    """Return the users behind ``principals``, by principal, in one query."""
-    user_model = get_user_model()
-    pk = user_model._meta.pk
-    pks = []
-    for principal in set(principals):
-        with suppress(ValidationError):
-            pks.append(pk.to_python(principal))
-    users = user_model.objects.filter(pk__in=pks) if pks else []
-    return {str(user.pk): user for user in users}
 
 
 def with_owners(found: Iterable[IdempotencyKey]) -> list[IdempotencyKey]:
@@ -335,40 +234,3 @@ def with_owners(found: Iterable[IdempotencyKey]) -> list[IdempotencyKey]:
     for key in rows:
         key.owner = owners.get(key.principal)  # type: ignore[attr-defined]
     return rows
-
-
-def _since(start: datetime | None) -> str:
-    return f" since {timezone.localtime(start):%H:%M:%S} ({_ago(start)})" if start else ""
-
-
-def _ago(moment: datetime) -> str:
-    seconds = max(0, round((timezone.now() - moment).total_seconds()))
-    return f"{seconds} s ago" if seconds < 60 else f"{timesince(moment)} ago"
-
-
-def _life(key: IdempotencyKey, *, alive: bool) -> str:
-    if alive:
-        return (
-            f"The first request succeeded with {key.status}. For another {timesince(timezone.now(), key.expires_at)}, "
-            "each retry with the same content gets the stored answer below, with 200 and "
-            "Idempotency-Status: replayed."
-        )
-    return (
-        f"This key expired {_ago(key.expires_at)} and counts as never used: the next request with it is "
-        "carried out as a new one. The row waits for the daily cleanup."
-    )
-
-
-def _conflicts(key: IdempotencyKey) -> str:
-    if not key.conflicts or key.last_conflict_at is None:
-        return (
-            "No request with other content has come with this key. If the client reports a 409, it was "
-            "idempotency_request_in_progress: a retry that came while the first request was still running. "
-            "Its next retry gets the stored answer."
-        )
-    times = "once" if key.conflicts == 1 else f"{key.conflicts} times, last"
-    return (
-        f"A request with this key but other content came {times} {_ago(key.last_conflict_at)}, and was "
-        "refused with 409 idempotency_key_reused; nothing was done for it. The client must review its input, or "
-        "use a new key if it means a new operation."
-    )
