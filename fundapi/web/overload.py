@@ -11,7 +11,7 @@ same cost for each request (2.1 ms of CPU for a create). But while PostgreSQL wa
 not for 0.01 s, and when PostgreSQL was back, requests succeeded after 15 to 19 s and not after 0.1 s.
 
 A body is read before a request gets a slot, so that slow clients occupy none. Only so many clients may be slow at once
-(``fundapi.web.serve.readers``); against more of them use a proxy that buffers (docs/explanation/security.md).
+(``fundapi.web.serve.readers``); against more of them use a proxy that buffers (docs/reference/security.md).
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""The timelines: which action comes next, and when (docs/how-to/rollouts.md, "Timelines"). Pure."""
+"""The timelines: which action comes next, and when (docs/reference/judge.md, "Timelines"). Pure."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal

@@ -117,6 +117,19 @@ def test_every_link_between_documents_leads_somewhere() -> None:
             assert not anchor or anchor in anchors(page), f"{document.name} links to {target}#{anchor}"
 
 
+def test_every_page_that_the_code_names_exists() -> None:
+    folders = ("fundapi", "idempotency", "rollout", "tests", "benchmarks", "chaos", "fuzz", "deploy")
+    kinds = ("*.py", "*.js", "*.html", "*.yml", "*.json")
+    files = [file for folder in folders for kind in kinds for file in (PROJECT / folder).rglob(kind)]
+    named = {
+        (str(file.relative_to(PROJECT)), page)
+        for file in (*files, PROJECT / ".env.example", PROJECT / "Makefile")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", file.read_text())
+    }
+    assert len(named) > 30
+    assert [(file, page) for file, page in sorted(named) if not (PROJECT / page).exists()] == []
+
+
 def test_the_index_lists_every_page_once() -> None:
     listed = [INDEX.parent / target for target in re.findall(r"\]\(([^)#]+\.md)\)", INDEX.read_text())]
     assert sorted(listed) == sorted(PAGES)
