@@ -42,7 +42,7 @@ ALIVE = ExpressionWrapper(Q(expires_at__gt=Now()), output_field=BooleanField())
 
 
 class CappedPaginator(Paginator):
-    """Counts to 10,000 and no further: nobody turns to page 101."""
+    """A paginator that counts up to 10,000 rows: no reader turns to page 101."""
 
     @cached_property
     def count(self) -> int:

@@ -1,4 +1,4 @@
-"""The default of ``IDEMPOTENCY_ADMIT``, for projects that sign users in with Django's own sessions."""
+"""The default of ``IDEMPOTENCY_ADMIT``: users that Django's own sessions sign in."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""System checks: a wrong set-up is refused at start, not found in production. Ids are stable."""
+"""System checks: refuse a wrong set-up at start. Their ids are stable."""
 
 import re
 from typing import Any
@@ -33,7 +33,9 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             Error("IDEMPOTENCY_TTL and IDEMPOTENCY_PURGE_BATCH_SIZE must be positive", id="idempotency.E003")
         )
     if not 0 < conf.purge_share <= 1:
-        errors.append(Error("IDEMPOTENCY_PURGE_SHARE must be above 0, and at most 1", id="idempotency.E010"))
+        errors.append(
+            Error("IDEMPOTENCY_PURGE_SHARE must be greater than 0 and at most 1", id="idempotency.E010")
+        )
     if not 0 <= conf.wait_max < conf.statement_timeout.total_seconds():
         errors.append(
             Error(
@@ -46,7 +48,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
-    """It runs the view itself, so every other middleware's ``process_view`` must come before it."""
+    """Refuse a middleware that is not last: it runs the view, so each ``process_view`` must come before."""
     if MIDDLEWARE not in settings.MIDDLEWARE:
         return [Error(f"{MIDDLEWARE} is not in MIDDLEWARE", hint="Add it last.", id="idempotency.E005")]
     if settings.MIDDLEWARE[-1] != MIDDLEWARE:
@@ -72,7 +74,7 @@ def check_database(**_: Any) -> list[CheckMessage]:
         return [
             Error(
                 f"The database '{conf.database}' is set to another isolation level than READ COMMITTED",
-                hint="Under a longer snapshot, the look-up after the lock would not see who finished first.",
+                hint="Under a longer snapshot, the look-up after the lock would not see an answer stored meanwhile.",
                 id="idempotency.E009",
             )
         ]

@@ -26,10 +26,10 @@ class Settings:
 
     @cached_property
     def admit(self) -> Admit:
-        """Dotted path of ``admit(request, view) -> principal | response``: who is calling, and may they?
+        """Dotted path of ``admit(request, view) -> principal | response``.
 
-        It authenticates, authorises and throttles, before anything stored is looked at. It returns a stable
-        name of the caller (a user id, never a token), or the response that turns them away.
+        The function authenticates, authorises and throttles before any stored answer is read. It returns a stable
+        name of the caller (a user id, never a token), or the response that refuses the request.
         """
         admit: Admit = import_string(
             getattr(settings, "IDEMPOTENCY_ADMIT", "idempotency.admission.signed_in_user")
@@ -38,12 +38,12 @@ class Settings:
 
     @cached_property
     def ttl(self) -> timedelta:
-        """How long a key is remembered. Runbook: 24 hours."""
+        """Lifetime of a key. Runbook: 24 hours."""
         return getattr(settings, "IDEMPOTENCY_TTL", timedelta(hours=24))
 
     @cached_property
     def database(self) -> str:
-        """Alias of the database that holds the keys: the one the guarded views write to."""
+        """Alias of the database that holds the keys: the one that the guarded views write to."""
         return getattr(settings, "IDEMPOTENCY_DATABASE", "default")
 
     @cached_property
@@ -53,27 +53,27 @@ class Settings:
 
     @cached_property
     def waiters_max(self) -> int:
-        """How many requests of one process may wait at once; keep it below its number of threads."""
+        """Requests of one process that may wait at once; keep it below its number of threads."""
         return getattr(settings, "IDEMPOTENCY_WAITERS_MAX", 1)
 
     @cached_property
     def statement_timeout(self) -> timedelta:
-        """Longest single statement of a guarded view: with the next, how long a stuck one can hold a key."""
+        """Longest statement of a guarded view. With ``idle_timeout`` it bounds how long a stuck view holds a key."""
         return getattr(settings, "IDEMPOTENCY_STATEMENT_TIMEOUT", timedelta(seconds=5))
 
     @cached_property
     def idle_timeout(self) -> timedelta:
-        """Longest pause between two statements of a guarded view, after which PostgreSQL ends it."""
+        """Longest pause between two statements of a guarded view; then PostgreSQL ends its transaction."""
         return getattr(settings, "IDEMPOTENCY_IDLE_TIMEOUT", timedelta(seconds=10))
 
     @cached_property
     def purge_batch_size(self) -> int:
-        """Rows one purge transaction deletes; small, so that it never holds locks or a snapshot for long."""
+        """Rows that one purge transaction deletes; few, so that no lock and no snapshot is held for long."""
         return getattr(settings, "IDEMPOTENCY_PURGE_BATCH_SIZE", 1000)
 
     @cached_property
     def purge_share(self) -> float:
-        """Share of the time, above 0 and up to 1, that a purge works: the slower the server, the longer it rests."""
+        """Share of the time that a purge works, greater than 0 and at most 1; it rests longer on a slower server."""
         return getattr(settings, "IDEMPOTENCY_PURGE_SHARE", 0.1)
 
     @cached_property

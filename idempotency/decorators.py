@@ -8,12 +8,13 @@ from idempotency import metrics
 
 V = TypeVar("V", bound=Callable[..., Any])
 
-operations: set[str] = set()  # of every view marked so far: all of them, once the URLs are loaded
+# Of every view marked so far: all of them, once the URLs are loaded.
+operations: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What :func:`idempotent` says of a view."""
+    """The arguments of :func:`idempotent`, kept on the view."""
 
     operation: str
     methods: frozenset[str]

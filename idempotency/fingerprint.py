@@ -1,7 +1,7 @@
-"""When are two requests the same? Same method, path, query and body, where JSON bodies compare by value.
+"""Fingerprint a request: its method, path, query and body, where JSON bodies compare by value.
 
-Pure functions. JSON is read strictly (RFC 8259, I-JSON's stricter rules from RFC 7493): what two parsers could
-understand differently is refused, because a fingerprint of it would not mean anything.
+Pure functions. JSON is read strictly (RFC 8259, I-JSON's stricter rules from RFC 7493): a body that two parsers could
+read differently is refused, because its fingerprint would mean nothing.
 """
 
 import json
@@ -14,16 +14,16 @@ from uuid import UUID
 from idempotency.digests import digest128
 from idempotency.problems import InvalidJSON
 
-DEPTH_MAX = 64  # levels of arrays and objects; a person's document has fewer than ten
-DIGITS_MAX = (
-    1000  # digits, or powers of ten, in one number; beyond IEEE doubles, well inside PostgreSQL's numeric
-)
+# Levels of arrays and objects; a document that a person writes has fewer than ten.
+DEPTH_MAX = 64
+# Digits, or powers of ten, in one number; beyond IEEE doubles, well inside PostgreSQL's numeric.
+DIGITS_MAX = 1000
 
 _MEDIA_TYPE_JSON = re.compile(r"\s*application/(?:[\w.-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
 
 def is_json(content_type: str) -> bool:
-    """Tell whether a ``Content-Type`` announces JSON, ``application/json`` or ``application/…+json``."""
+    """Return whether a ``Content-Type`` announces JSON, ``application/json`` or ``application/…+json``."""
     return _MEDIA_TYPE_JSON.match(content_type) is not None
 
 

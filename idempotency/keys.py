@@ -1,4 +1,4 @@
-"""The ``Idempotency-Key`` header: what a client may send, and the digest a key is stored under.
+"""The ``Idempotency-Key`` header: its accepted forms, and the digest under which a key is stored.
 
 Pure functions. Accepted forms, which name the same key when environment and operation are the server's own:
 
@@ -13,7 +13,8 @@ from uuid import UUID
 from idempotency.digests import digest128
 from idempotency.problems import EnvironmentMismatch, KeyInvalid, KeyMissing, OperationMismatch
 
-TOKEN_LENGTH_MAX = 255  # characters; what the token column of idempotency_store holds
+# Characters; the token column of idempotency_store holds as many.
+TOKEN_LENGTH_MAX = 255
 SEPARATOR = "|"
 TOKEN = re.compile(rf"[A-Za-z0-9_.:~-]{{1,{TOKEN_LENGTH_MAX}}}")
 
@@ -25,7 +26,7 @@ def parse(header: str | None, *, environment: str, operation: str) -> str:
         KeyMissing: there is no header.
         KeyInvalid: a character outside ``[A-Za-z0-9_.:~-]``, a part that is empty or over 255 characters,
             or a number of ``|``-separated parts other than one or three.
-        EnvironmentMismatch, OperationMismatch: a namespaced key meant for somebody else.
+        EnvironmentMismatch, OperationMismatch: a namespaced key for another environment or operation.
     """
     if header is None:
         raise KeyMissing
@@ -41,7 +42,7 @@ def parse(header: str | None, *, environment: str, operation: str) -> str:
 
 
 def _unquote(header: str) -> str:
-    """``"abc"`` → ``abc``. Only a bare token may be quoted: a quoted ``|`` stays outside the alphabet."""
+    """Strip the quotes of a bare token; a quoted namespaced key stays as it is, and is refused."""
     if len(header) >= 2 and header[0] == header[-1] == '"' and SEPARATOR not in header:
         return header[1:-1]
     return header
@@ -55,7 +56,7 @@ def format_key(*, environment: str, operation: str, token: str) -> str:
 def digest(*, environment: str, operation: str, principal: str, token: str) -> UUID:
     """Return the 128-bit digest under which a key is stored and locked.
 
-    The principal is part of it, so 128 bits are enough: a collision can only be sought among one's own keys.
+    The principal is part of it, so 128 bits are enough: a caller can look for collisions only among their own keys.
     """
     return digest128(environment, operation, principal, token)
 

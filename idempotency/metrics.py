@@ -1,7 +1,7 @@
 """Prometheus metrics, right with several worker processes (prometheus-client's multiprocess mode).
 
 Each is emitted from exactly one place: requests in :mod:`idempotency.protocol`, purges in
-:mod:`idempotency.purge`, and what is computed at scrape time in :class:`IdempotencyCollector`.
+:mod:`idempotency.purge`, gauges at scrape time in :class:`IdempotencyCollector`.
 """
 
 import re
@@ -38,7 +38,7 @@ def conflicts(operation: str) -> Counter:
 
 
 def declare(operation: str) -> None:
-    """Make the series of an operation exist at zero, so that a first increase is seen as one."""
+    """Create the series of an operation at zero, so that Prometheus sees the first increase."""
     for outcome in OUTCOMES:
         requests.labels(operation, outcome)
     for reason in CONFLICTS:
@@ -53,13 +53,13 @@ def observe(operation: str, outcome: str) -> None:
 
 
 class Source(Protocol):
-    """Whatever knows all samples: a registry, or a multiprocess collector."""
+    """A source of all samples: a registry, or a multiprocess collector."""
 
     def collect(self) -> Iterable[Metric]: ...
 
 
 class IdempotencyCollector:
-    """What is computed when somebody scrapes. Register it beside the samples it reads."""
+    """The gauges, computed at each scrape. Register it beside the samples that it reads."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -73,7 +73,8 @@ class IdempotencyCollector:
         try:
             size = store.count_active()
         except (InterfaceError, OperationalError):
-            return  # the scrape still shows the rest; /health tells that the database is gone
+            # The scrape still shows the rest; /health says that the database is away.
+            return
         yield GaugeMetricFamily("idempotency_storage_size", "Active idempotency keys.", value=size)
 
 

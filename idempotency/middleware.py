@@ -1,4 +1,4 @@
-"""Guards the views that are marked with ``@idempotent``. No SQL and no rules here: see ``protocol``."""
+"""Guard the views that are marked with ``@idempotent``. SQL and rules are elsewhere: see ``protocol``."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,5 +39,6 @@ class IdempotencyMiddleware:
 
 def _keep_body(request: HttpRequest) -> None:
     """Read the body as bytes, before a CSRF check reads it as a form: after that, Django has no bytes to give."""
-    with suppress(RequestDataTooBig):  # raised before reading; whoever needs the body gets it again
+    # Raised before reading; a later reader of the body gets it again.
+    with suppress(RequestDataTooBig):
         _ = request.body

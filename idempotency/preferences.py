@@ -6,7 +6,7 @@ _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.
 
 
 def wait_seconds(prefer: str | None, *, maximum: int) -> int:
-    """Return how many whole seconds the client is willing to wait, capped; 0 without a (readable) preference.
+    """Return the whole seconds that the client is willing to wait, capped; 0 without a readable preference.
 
     A preference that cannot be read is ignored, as RFC 7240 section 2 demands. The first one wins.
     """

@@ -1,4 +1,4 @@
-"""What can be wrong with a guarded request: errors as classes with status, code and detail (RFC 9457).
+"""The app's errors as classes with status, code and detail (RFC 9457).
 
 No Django here, so that the pure modules can raise them; :mod:`idempotency.protocol` turns them into responses.
 """
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class IdempotencyError(Exception):
-    """A request that the app answers itself, with ``application/problem+json``."""
+    """An error that the app answers itself, with ``application/problem+json``."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -103,7 +103,7 @@ class RequestInProgress(IdempotencyError):
 
 
 class Unavailable(IdempotencyError):
-    """The database failed under the request. Whether it took effect is for a retry with the same key to tell."""
+    """The database failed under the request. A retry with the same key shows whether it took effect."""
 
     status = 503
     code = "database_unavailable"

@@ -1,8 +1,8 @@
-"""One key, one effect: the life of a guarded request, from its headers to its answer.
+"""The life of a guarded request, from its headers to its answer: one key, one effect.
 
 Everything happens in one PostgreSQL transaction: the claim on the key, the view's writes, the stored response.
 A crash at any instant leaves all of it or nothing (design: docs/explanation/architecture.md, after Brandur Leach's
-"Implementing Stripe-like idempotency keys in Postgres", with a lock in place of recovery points).
+"Implementing Stripe-like idempotency keys in Postgres", with a lock instead of recovery points).
 """
 
 import logging
@@ -32,20 +32,23 @@ View = Callable[[], HttpResponse]
 
 @dataclass(slots=True)
 class Guarded:
-    """What the app knows of a request; views and log lines find it as ``request.idempotency``."""
+    """A guarded request, as views and log lines find it in ``request.idempotency``."""
 
     operation: str
     principal: str
     token: str | None = None
-    document: Any = None  # the JSON body, already parsed
-    waited: int = 0  # seconds of ``Prefer: wait`` that were honoured
-    outcome: str = "failed"  # one of metrics.OUTCOMES
+    # The JSON body, already parsed.
+    document: Any = None
+    # Seconds of ``Prefer: wait`` that were honoured.
+    waited: int = 0
+    # One of metrics.OUTCOMES.
+    outcome: str = "failed"
 
 
 def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -> HttpResponse:
-    """Answer ``request``: run ``view`` if its key is new, else replay its answer or say why not.
+    """Answer ``request``: run ``view`` if its key is new, else replay the stored answer or refuse.
 
-    What the view raises goes through, after everything it wrote is rolled back.
+    An exception of the view passes through, after everything that the view wrote is rolled back.
     """
     guarded = Guarded(operation, principal)
     request.idempotency = guarded  # type: ignore[attr-defined]
@@ -87,7 +90,7 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded, token: str) -> H
 def _claim_or_first(
     view: View, guarded: Guarded, *, digest: UUID, fingerprint: UUID, wait: int
 ) -> store.StoredResponse | HttpResponse:
-    """The one transaction. Return what the key already has, or the view's answer, whose effect is committed."""
+    """Return the stored answer of the key, or run the view in the one transaction and return its committed answer."""
     # A retry is answered without a transaction, because a stored answer never changes: a replay takes 0.85 of the time
     # that it takes by the claim. A new key pays for this look-up with some 5 % of a create.
     if stored := store.find(digest):
@@ -98,12 +101,13 @@ def _claim_or_first(
             stored = _claim(digest, wait, guarded)
             if stored is not None:
                 return stored
-            # Before any hook of the view's own, so that it tells "COMMIT failed" from "an effect after it failed".
+            # Before any hook of the view, to tell "COMMIT failed" from "an effect after COMMIT failed".
             transaction.on_commit(partial(setattr, guarded, "outcome", "created"), using=conf.database)
             response = _first(view, guarded, digest, fingerprint)
     except store.AlreadyStored:
         stored = store.find(digest)
-        if stored is None:  # stored and gone again within this request
+        # Stored, and deleted again within this request.
+        if stored is None:
             raise RequestInProgress from None
         return stored
     except Exception:
@@ -134,7 +138,7 @@ def _claim(digest: UUID, wait: int, guarded: Guarded) -> store.StoredResponse | 
     try:
         return store.claim(digest)
     except RequestInProgress:
-        with waiters.place(maximum=conf.waiters_max if wait else 0) as granted:
+        with waiters.slot(maximum=conf.waiters_max if wait else 0) as granted:
             if not granted:
                 raise
             guarded.waited = wait
@@ -149,7 +153,8 @@ def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> Htt
         response = render()
     if response.status_code >= 400:
         transaction.set_rollback(True, using=conf.database)
-        if response.status_code == Unavailable.status:  # a view that answers a lost database itself
+        # A view may answer a lost database itself.
+        if response.status_code == Unavailable.status:
             guarded.outcome = Unavailable.outcome
         return response
     store.save(

@@ -1,4 +1,4 @@
-"""Deletes expired keys in small batches. Correctness never waits for it: a key expires by the clock, on read."""
+"""Delete expired keys in small batches. Correctness does not depend on it: reads judge a key by the clock."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from idempotency.conf import conf
 
 
 def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> int:
-    """Delete all expired keys and return how many. Two at once share the work; a killed one is simply run again.
+    """Delete all expired keys and return how many. Two at once share the work; run a killed one again.
 
     ``progress`` is called after each batch with the number of rows it deleted.
     """

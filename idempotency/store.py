@@ -17,12 +17,13 @@ from idempotency.keys import lock_id
 from idempotency.problems import RequestInProgress
 from idempotency.wire import execute, read_one, warnings
 
-COUNT_EXACT_MAX = 100_000  # rows; an index-only count of so many takes about 10 ms, more is estimated
+# Rows; an index-only count of so many takes about 10 ms. Beyond, the planner estimates.
+COUNT_EXACT_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What a key was used for, and the answer it got."""
+    """The stored answer of a key, and the fingerprint of its request."""
 
     fingerprint: UUID
     content_type: str
@@ -32,11 +33,11 @@ class StoredResponse:
 
 
 class AlreadyStored(Exception):
-    """The primary key refused the row: somebody else finished first."""
+    """The primary key refused the row: another request finished first."""
 
 
 class NotReplicated(OperationalError):
-    """PostgreSQL has stopped to wait for its synchronous standby."""
+    """PostgreSQL no longer waits for its synchronous standby."""
 
 
 def _execute(sql: str, parameters: tuple[Any, ...]) -> Any:
@@ -46,7 +47,7 @@ def _execute(sql: str, parameters: tuple[Any, ...]) -> Any:
 
 
 def _is_ours() -> bool:
-    """Tell whether the transaction is the protocol's own. A ``TestCase`` runs all of a test in one of its own."""
+    """Return whether the transaction is the protocol's own: a ``TestCase`` wraps each test in another one."""
     return len(connections[conf.database].atomic_blocks) == 1
 
 
@@ -95,7 +96,8 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
 SAVE = """
 SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s)
 """
-REFUSED = "IK409"  # the SQLSTATE of that error
+# The SQLSTATE of that error.
+REFUSED = "IK409"
 # PostgreSQL answers a COMMIT whose wait for the standby was cancelled (pg_cancel_backend) with success, and a warning
 # from this function of its source. The standby may not have the row: after a fail-over an acknowledged fund would be
 # lost. So it is not acknowledged: the client's retry finds the row, or makes it on the new primary.
@@ -108,8 +110,8 @@ def save(
     """Store the answer of a claimed key, to live for the TTL, and commit. One round trip.
 
     Raises:
-        AlreadyStored: a live row is there. The transaction is to be rolled back.
-        NotReplicated: it is committed here, and nobody knows whether it is on the standby.
+        AlreadyStored: a live row is there. Roll the transaction back.
+        NotReplicated: the row is committed here; whether the standby has it is unknown.
     """
     try:
         with warnings(conf.database) as warned:
@@ -164,7 +166,7 @@ UPDATE idempotency_store SET conflicts = conflicts + 1, last_conflict_at = now()
 
 
 def record_conflict(digest: UUID) -> None:
-    """Note on the key that another request came with it, for the support engineer who is asked why."""
+    """Count a conflict on the key, for the support engineer who has to explain the 409."""
     _execute(RECORD_CONFLICT, (digest,))
 
 
@@ -179,7 +181,7 @@ GROUP BY 1
 
 
 def running() -> dict[int, datetime | None]:
-    """Return the :func:`~idempotency.keys.lock_id` of every key held now, and since when where that is visible."""
+    """Return the :func:`~idempotency.keys.lock_id` of every key held now, with its start where that is visible."""
     return dict(_execute(RUNNING, ()).fetchall())
 
 

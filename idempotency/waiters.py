@@ -1,5 +1,4 @@
-"""How many requests of this process wait for another one at the same time. Bounded, so that waiting never
-takes the last thread from those who could work."""
+"""Bound the requests of this process that wait for another one, so that some threads always work."""
 
 import threading
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ class Waiters:
         self._count = 0
 
     @contextmanager
-    def place(self, *, maximum: int) -> Iterator[bool]:
-        """Give ``True`` and hold a place, or ``False`` at once when ``maximum`` are taken."""
+    def slot(self, *, maximum: int) -> Iterator[bool]:
+        """Yield ``True`` and hold a slot, or ``False`` at once when ``maximum`` are taken."""
         with self._lock:
             granted = self._count < maximum
             self._count += granted

@@ -7,7 +7,7 @@ still translates the exceptions.
 :func:`read_one` is for projects too; the rest is the app's own.
 
 The short way is for Django's own PostgreSQL backend as it comes (:func:`_may_bypass_cursor`). Statements go one by one
-through ``connection.cursor()`` where somebody stands in between: a subclass of the backend (tenants, row security), a
+through ``connection.cursor()`` where other code stands in between: a subclass of the backend (tenants, row security), a
 patched ``cursor()``, an ``execute_wrapper``, the log of queries, a driver's connection or cursor of another class.
 
 The internals that the short way leans on:
@@ -102,7 +102,7 @@ def execute(
 
 @contextmanager
 def warnings(using: str) -> Iterator[list[str]]:
-    """Collect which functions of PostgreSQL's source warn of something, beside the answers to statements meanwhile."""
+    """Collect the functions of PostgreSQL's source that send a warning with an answer."""
     connection, functions = connections[using].connection, list[str]()
 
     def note(diagnostic: errors.Diagnostic) -> None:
@@ -116,7 +116,7 @@ def warnings(using: str) -> Iterator[list[str]]:
 
 
 def _may_bypass_cursor(connection: Any) -> bool:
-    """Return whether nobody but Django itself stands between ``connection.cursor()`` and the driver; connect."""
+    """Connect, and return whether only Django's own code stands between ``connection.cursor()`` and the driver."""
     if (
         type(connection) is not DatabaseWrapper
         or connection.execute_wrappers
