@@ -29,6 +29,7 @@ from fundapi.site import AdminSite, environment_badge
 from idempotency.models import IdempotencyKey
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 from tests.conftest import Api
+from tests.fundapi.conftest import PASSWORD
 from tests.servers import Server
 from tests.traffic import judged_rollouts
 
@@ -212,3 +213,20 @@ def sidebar(client: Client) -> str:
     page = client.get("/admin/").text
     begin = page.index('id="nav-sidebar-apps"')
     return page[begin : page.index("</nav>", begin)]
+
+
+# --- Signing in -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads_to"),
+    [("/admin/login/", "/admin/"), ("/admin/login/?next=/admin/fundapi/fund/", "/admin/fundapi/fund/")],
+)
+def test_signing_in_leads_to_the_page_that_was_asked_for(
+    quick_passwords: None, staff: User, asked: str, leads_to: str
+) -> None:
+    """As a browser does it: the form is sent with its hidden fields. A lock-out page links to the first address."""
+    client = Client()
+    hidden = dict(re.findall(r'type="hidden" name="(next)" value="([^"]*)"', client.get(asked).text))
+    form = {"username": staff.username, "password": PASSWORD, **hidden}
+    assert client.post(asked, form).headers["Location"] == leads_to
