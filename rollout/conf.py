@@ -20,7 +20,7 @@ from rollout.judge.policy import Policy
 class Settings:
     @cached_property
     def environment(self) -> str:
-        """Shown to operators and browsers, such as ``prod``."""
+        """Name of the environment for operators and browsers, such as ``prod``."""
         return getattr(settings, "ROLLOUT_ENVIRONMENT", "dev")
 
     @cached_property
@@ -30,7 +30,7 @@ class Settings:
 
     @cached_property
     def policy(self) -> Policy:
-        """Every threshold of the judge: ``ROLLOUT_<FIELD>`` for each field of :class:`~rollout.judge.policy.Policy`."""
+        """All thresholds of the judge: ``ROLLOUT_<FIELD>`` for each field of :class:`~rollout.judge.policy.Policy`."""
         names = {field.name: f"ROLLOUT_{field.name.upper()}" for field in fields(Policy)}
         return Policy(
             **{field: getattr(settings, name) for field, name in names.items() if hasattr(settings, name)}
@@ -38,34 +38,34 @@ class Settings:
 
     @cached_property
     def variants_with(self) -> frozenset[str]:
-        """What browsers that have the feature call it in telemetry. Any other variant is the control group."""
+        """Names of the variant with the feature in telemetry. Any other variant is the control group."""
         return frozenset(
             getattr(settings, "ROLLOUT_VARIANTS_WITH", ("fund-store", "on", "true", "treatment"))
         )
 
     @cached_property
     def event_retention(self) -> timedelta:
-        """How long telemetry is kept."""
+        """Retention of telemetry."""
         return getattr(settings, "ROLLOUT_EVENT_RETENTION", timedelta(days=7))
 
     @cached_property
     def check_retention(self) -> timedelta:
-        """How long the judge's checks are kept, each with its evidence."""
+        """Retention of the judge's checks, each with its evidence."""
         return getattr(settings, "ROLLOUT_CHECK_RETENTION", timedelta(days=30))
 
     @cached_property
     def webhook_url(self) -> str:
-        """Where alerts are POSTed to; "" for nowhere. A secret: whoever has it can speak in our name."""
+        """URL of the webhook for alerts; "" for none. A secret: anyone who has it can send alerts in our name."""
         return getattr(settings, "ROLLOUT_WEBHOOK_URL", "")
 
     @cached_property
     def webhook_secret(self) -> str:
-        """What they are signed with: 24 to 64 bytes as base64, ``whsec_`` before it or not."""
+        """Key that signs the webhook: 24 to 64 bytes as base64, with or without the prefix ``whsec_``."""
         return getattr(settings, "ROLLOUT_WEBHOOK_SECRET", "")
 
     @cached_property
     def alert_emails(self) -> Sequence[str]:
-        """Who gets alerts by e-mail."""
+        """Addresses that get alerts by e-mail."""
         return getattr(settings, "ROLLOUT_ALERT_EMAILS", ())
 
     @cached_property
@@ -75,12 +75,12 @@ class Settings:
 
     @cached_property
     def admin_url(self) -> str:
-        """Where the site is, for links in alerts, such as ``https://funds.example.com``; "" for no links."""
+        """Address of the site for links in alerts, such as ``https://funds.example.com``; "" for no links."""
         return getattr(settings, "ROLLOUT_ADMIN_URL", "")
 
     @cached_property
     def purge_batch_size(self) -> int:
-        """Rows one purge transaction deletes."""
+        """Rows that one purge transaction deletes."""
         return getattr(settings, "ROLLOUT_PURGE_BATCH_SIZE", 5000)
 
     @cached_property
@@ -90,34 +90,34 @@ class Settings:
 
     @cached_property
     def seed(self) -> Sequence[Mapping[str, Any]]:
-        """Rollouts that the first migration makes; afterwards the admin is the truth."""
+        """Rollouts that the first migration creates; later the database alone counts."""
         return getattr(settings, "ROLLOUT_SEED", ())
 
     @cached_property
     def poll_interval(self) -> int:
-        """How often browsers ask for the configuration, in seconds."""
+        """Seconds between two requests of a browser for the configuration."""
         return getattr(settings, "ROLLOUT_POLL_INTERVAL", 15)
 
     @cached_property
     def cache_seconds(self) -> int:
-        """How long the configuration may be served from the cache, should a change fail to clear it."""
+        """Seconds that the cache may serve the configuration if a change fails to clear it."""
         return getattr(settings, "ROLLOUT_CACHE_SECONDS", 5)
 
     # --- The release commands ---
 
     @cached_property
     def project_directory(self) -> Path:
-        """The git checkout that is released: where ``manage.py`` and ``.github`` are."""
+        """The git checkout that is released, with ``manage.py`` and ``.github``."""
         return Path(getattr(settings, "ROLLOUT_PROJECT_DIRECTORY", getattr(settings, "BASE_DIR", ".")))
 
     @cached_property
     def git_remote(self) -> str:
-        """Where the checkout fetches from, and pushes reverts to."""
+        """The remote that the checkout fetches from and pushes reverts to."""
         return getattr(settings, "ROLLOUT_GIT_REMOTE", "origin")
 
     @cached_property
     def auto_revert(self) -> bool:
-        """Whether Celery opens the revert of the latest deployment when the judge has rolled back."""
+        """Whether Celery opens the revert of the latest deployment after the judge has rolled back."""
         return getattr(settings, "ROLLOUT_AUTO_REVERT", False)
 
     @cached_property
@@ -131,32 +131,32 @@ class Settings:
 
     @cached_property
     def github_configured(self) -> bool:
-        """Whether GitHub can be asked at all."""
+        """Whether there is a token and a repository."""
         return bool(self.github_token and self.github_repository)
 
     @cached_property
     def github_api_url(self) -> str:
-        """GitHub Enterprise has its own: ``https://github.example.com/api/v3``."""
+        """Base URL of the API; of GitHub Enterprise, ``https://github.example.com/api/v3``."""
         return getattr(settings, "ROLLOUT_GITHUB_API_URL", "https://api.github.com")
 
     @cached_property
     def github_retries(self) -> int:
-        """How often a request is tried again, after 0, 1, 2, 4, ... seconds."""
+        """Retries of a request, after 0, 1, 2, 4, ... seconds."""
         return getattr(settings, "ROLLOUT_GITHUB_RETRIES", 4)
 
     @cached_property
     def e2e_workflow(self) -> str:
-        """The workflow of GitHub Actions with the end-to-end tests: a file name; it needs ``workflow_dispatch``."""
+        """File name of the GitHub Actions workflow with the end-to-end tests; it needs ``workflow_dispatch``."""
         return getattr(settings, "ROLLOUT_E2E_WORKFLOW", "ci.yml")
 
     @cached_property
     def github_poll(self) -> timedelta:
-        """How often the checks of a pull request are looked at."""
+        """Time between two reads of the CI checks of a pull request."""
         return getattr(settings, "ROLLOUT_GITHUB_POLL", timedelta(seconds=15))
 
     @cached_property
     def checks_start(self) -> timedelta:
-        """How long no check need have started, before nobody expects one any more."""
+        """Time to wait for a first CI check to start; then there is none to wait for."""
         return getattr(settings, "ROLLOUT_CHECKS_START", timedelta(minutes=5))
 
 

@@ -1,4 +1,4 @@
-"""Who may import whom, and where things are (design §1)."""
+"""Allowed imports, and the places of modules (design §1)."""
 
 import subprocess
 import sys

@@ -37,5 +37,5 @@ def test_a_fund_takes_less_room() -> None:
     assert len(pack(FUND)) < 0.8 * len(FUND)
 
 
-def test_what_was_stored_as_it_is_stays_readable() -> None:
+def test_bodies_that_were_stored_unchanged_stay_readable() -> None:
     assert unpack(FUND) == FUND

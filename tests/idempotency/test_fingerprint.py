@@ -96,7 +96,7 @@ def _utf16(value: str) -> list[int]:
 
 
 def same(one: Any, two: Any) -> bool:
-    """Whether two documents have one JSON value: unlike Python, true is not 1."""
+    """Return whether two documents have one JSON value: unlike in Python, true is not 1."""
     if isinstance(one, bool) or isinstance(two, bool) or one is None or two is None:
         return one is two
     if isinstance(one, int | Decimal):
@@ -345,7 +345,7 @@ def test_other_media_types_are_not_json(content_type: str) -> None:
 
 @given(documents, documents)
 def test_same_agrees_with_itself(one: Any, two: Any) -> None:
-    """The yardstick of this file, measured: it is symmetric, and nothing differs from itself."""
+    """The comparison that this file tests with is symmetric and reflexive."""
     assume(one is not two)
     assert same(one, one)
     assert same(one, two) == same(two, one)

@@ -52,12 +52,12 @@ def test_a_key_of_another_operation_is_named_as_such(environment: str, operation
     assert f"'{operation}'" in refused.value.detail
 
 
-def test_of_two_mismatches_the_environment_is_told_first() -> None:
+def test_of_two_mismatches_the_environment_is_named_first() -> None:
     with pytest.raises(EnvironmentMismatch):
         parse("prod|other|k", **HERE)
 
 
-def test_a_broken_namespaced_key_is_broken_not_for_somebody_else() -> None:
+def test_a_malformed_namespaced_key_is_invalid_before_it_is_a_mismatch() -> None:
     with pytest.raises(KeyInvalid):
         parse("prod|other|not valid", **HERE)
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads: names, labels, and the right numbers across the server's two processes."""
+"""The metrics: names, labels, and the right numbers across the server's two processes."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 class Watch:
-    """How much the counters have grown since the watch began."""
+    """The growth of the counters after the watch began."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -54,7 +54,7 @@ class Watch:
         return {outcome: int(count) for outcome, count in each.items() if count}
 
     def conflicts(self) -> dict[str, int]:
-        """By reason, whatever reasons there are."""
+        """Return the growth of each reason, also of one that this file does not know."""
         each = {
             dict(labels)["reason"]: count - self.before.get((name, labels), 0)
             for (name, labels), count in scrape(self.server).items()
@@ -131,7 +131,7 @@ ENDS: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize(("options", "outcomes"), ENDS.values(), ids=ENDS.keys())
-def test_whatever_goes_wrong_counts_once_and_not_as_created(
+def test_a_failure_of_any_kind_counts_once_and_not_as_created(
     api: Api, watch: Watch, key: str, options: dict[str, Any], outcomes: set[str]
 ) -> None:
     headers = {"Content-Type": "application/json"} | options.get("headers", {"Idempotency-Key": key})
@@ -142,7 +142,7 @@ def test_whatever_goes_wrong_counts_once_and_not_as_created(
     assert set(counted) <= outcomes
 
 
-def test_who_is_turned_away_is_no_guarded_request(
+def test_a_request_that_admission_refuses_is_no_guarded_request(
     server: Server, watch: Watch, key: str, make_user: Callable[..., Any]
 ) -> None:
     headers = {"Idempotency-Key": key}
@@ -211,7 +211,7 @@ def test_the_time_of_a_request_is_measured_by_route_not_by_address(api: Api, ser
 
 
 def test_clients_cannot_make_up_series(api: Api, server: Server) -> None:
-    """A label value of the client's choice would let anybody fill the memory of Prometheus."""
+    """A label value of the client's choice would let any client fill the memory of Prometheus."""
     mark = "madeup7"
     api.request(mark.upper(), "/api/funds")
     api.get(f"/api/{mark}")

@@ -146,7 +146,7 @@ def test_two_purges_at_once_share_the_work(owner: str) -> None:
     assert left(owner) == 5
 
 
-def test_a_purge_does_not_wait_for_rows_that_somebody_holds(owner: str) -> None:
+def test_a_purge_does_not_wait_for_rows_that_are_locked(owner: str) -> None:
     keep(owner, expired=10)
     with other_connection() as holder:
         holder.execute(
@@ -172,7 +172,7 @@ def test_a_row_that_a_request_is_just_renewing_survives(owner: str) -> None:
 
 
 def test_requests_renew_expired_keys_beside_a_purge(api: Api, user: Any) -> None:
-    """Whoever comes first, a request that was answered 201 is stored, and its retry replays."""
+    """Request or purge first: an answer of 201 is stored, and its retry replays."""
     tokens = [f"k{number}" for number in range(40)]
     for token in tokens:
         assert api.create(token).status_code == 201

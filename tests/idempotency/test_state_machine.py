@@ -33,7 +33,7 @@ FAILURES = st.sampled_from(
 
 @dataclass
 class Life:
-    """What the model remembers of a used key."""
+    """A used key, as the model remembers it."""
 
     size: int
     answer: bytes

@@ -27,7 +27,7 @@ def save(digest: uuid.UUID) -> None:
 
 
 def others_see(digest: uuid.UUID) -> bool:
-    """Whether another session sees the key: it is committed."""
+    """Return whether another session sees the key: it is committed."""
     with psycopg.connect(database_url()) as session:
         return (
             session.execute("SELECT FROM idempotency_store WHERE digest = %s", (digest,)).fetchone()
@@ -47,7 +47,7 @@ def post(client: Client, key: str, **fields: object) -> tuple[int, str, bytes]:
 
 @contextmanager
 def as_in_a_testcase() -> Iterator[None]:
-    """What Django's ``TestCase`` runs a test in: a transaction that is rolled back."""
+    """A transaction that is rolled back, as Django's ``TestCase`` wraps each test in."""
     outermost = transaction.atomic()
     outermost._from_testcase = True  # type: ignore[attr-defined]
     with outermost:

@@ -1,4 +1,4 @@
-"""Statements by libpq, or by a cursor where somebody stands in between: the same values, errors and transactions."""
+"""Statements by libpq, or by a cursor where other code stands in between: the same values, errors and transactions."""
 
 import threading
 import time
@@ -106,7 +106,7 @@ def test_a_plan_that_the_session_has_forgotten_is_made_again(short: int) -> None
 
 
 def test_a_migration_may_change_what_a_kept_plan_returns(short: int) -> None:
-    """Else every worker of the version before would fail until its connection ends."""
+    """Otherwise every worker of the previous version would fail until its connection ends."""
     table = f"retyped_{uuid.uuid4().hex}"
     sql = f"SELECT kept FROM {table} WHERE %s::int = 1"
     with connection.cursor() as cursor:
@@ -155,7 +155,7 @@ def test_an_error_ends_the_message(short: int) -> None:
 
 
 def test_the_first_statement_of_a_transaction_is_in_it(session: int) -> None:
-    """A transaction begins with the driver's first statement, which this one must not slip past."""
+    """The driver begins a transaction with its first statement; a statement that bypasses it must do so too."""
     table = f"undone_{uuid.uuid4().hex}"
     for statement in (execute, read_one):
         with transaction.atomic():
@@ -172,7 +172,7 @@ def test_a_broken_transaction_takes_no_statement(session: int) -> None:
                 statement(DEFAULT_DB_ALIAS, "SELECT 1", ())
 
 
-# --- Who stands between a statement and the driver -----------------------------------------------------------
+# --- Code between a statement and the driver -----------------------------------------------------------
 
 LIFE = [
     "SELECT fingerprint",  # the look-up
@@ -284,7 +284,7 @@ def test_a_cursor_class_of_the_drivers_connection_is_used(
     assert shortened(seen) == LIFE
 
 
-def test_statements_go_by_libpq_where_nobody_stands_in_between(
+def test_statements_go_by_libpq_where_no_other_code_stands_in_between(
     short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection.connection, "cursor", None)
@@ -324,7 +324,7 @@ def test_a_backend_that_chooses_a_schema_in_its_cursor_is_obeyed(tenants: list[s
         assert ask(f"SELECT count(*) FROM {schema}.idempotency_store WHERE digest = %s", digest) == count
 
 
-def test_a_thread_that_waits_for_postgresql_keeps_nobody_else_waiting(session: int) -> None:
+def test_a_thread_that_waits_for_postgresql_blocks_no_other_thread(session: int) -> None:
     """libpq blocks; the interpreter's lock must be free meanwhile, or one slow query stops a whole worker."""
 
     def wait() -> None:
