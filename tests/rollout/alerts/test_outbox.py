@@ -571,11 +571,11 @@ def test_a_test_alert_is_sent_shown_and_its_outcome_told(web: WebReceiver, mail:
     assert Webhook(SECRET).verify(hook.body, hook.headers)["kind"] == "test"
     assert hook.json["url"] == "https://funds.example.com/admin/rollout/rollout/"
     (mailed,) = mail.mails
-    assert mailed["Subject"] == "[test] A test: USE_FUND_STORE"
+    assert mailed["Subject"] == "[test] Test alert: USE_FUND_STORE"
     assert "webhook: sent, HTTP 200" in said
     assert "email: sent, taken by the mail server" in said
     assert f'"id": "{hook.json["id"]}"' in said
-    assert "Subject: [test] A test" in said
+    assert "Subject: [test] Test alert" in said
     assert not {secret for secret in (TOKEN, SECRET, PASSWORD) if secret in said}
 
 
