@@ -1,8 +1,8 @@
-"""Which bucket of a rollout a browser falls into. Pure, and the same in ``static/rollout/rollout.js``.
+"""The bucket of a browser in a rollout. Pure, and the same in ``static/rollout/rollout.js``.
 
-Version 1 is what the frontends have always done (runbook, "Check FNV-1a hash consistency"): 100 buckets of
-``fnv1a32(uuid + FEATURE)``. Its low bits depend only on the low bits of the uuid's own hash, so whoever is in the
-first buckets of one feature tends to be in the first of another. Version 2 finalises the hash, and has 10,000 buckets.
+Version 1 is the frontends' own (runbook, "Check FNV-1a hash consistency"): 100 buckets of
+``fnv1a32(uuid + FEATURE)``. Its low bits depend only on the low bits of the uuid's own hash, so a browser in the first
+buckets of one feature tends to be in the first of another. Version 2 finalises the hash, and has 10,000 buckets.
 """
 
 import re
@@ -17,7 +17,7 @@ _MASK = 0xFFFFFFFF
 def fnv1a32(text: str) -> int:
     """Return the 32-bit FNV-1a hash over the UTF-16 code units of ``text``, as JavaScript's ``charCodeAt`` has them.
 
-    Each unit is folded in whole, not byte by byte: that is what the frontends do.
+    Each unit is folded in whole, not byte by byte, as the frontends do.
     """
     value = 0x811C9DC5
     units = memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H")
@@ -40,5 +40,5 @@ def bucket(uuid: str, feature: str, *, hash_version: int) -> int:
 
 
 def is_exposed(uuid: str, feature: str, percentage: Decimal, *, hash_version: int) -> bool:
-    """Tell whether ``percentage`` (0-100) of the buckets include this one. Growing it never takes anybody out."""
+    """Return whether ``percentage`` (0-100) of the buckets include this one. A higher percentage takes nobody out."""
     return bucket(uuid, feature, hash_version=hash_version) * 100 < percentage * BUCKETS[hash_version]

@@ -1,4 +1,4 @@
-"""System checks: a senseless set-up is refused at start, not found at night. Ids are stable."""
+"""System checks: refuse a wrong set-up at start, not at night. Ids are stable."""
 
 from base64 import b64decode
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from django.core.validators import validate_email
 from rollout.conf import conf
 from rollout.judge.policy import Policy, faults
 
-KEY_BYTES = range(24, 65)  # what Standard Webhooks ask of a secret
+KEY_BYTES = range(24, 65)  # length of a secret by Standard Webhooks
 NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing
 A_URL = "Write it with https:// (or http://) and a host."
 
@@ -23,7 +23,7 @@ def check_policy(**_: Any) -> list[CheckMessage]:
     policy: Policy = conf.policy
     found: list[CheckMessage] = [
         Error(
-            f"A threshold of the judge makes no sense: {fault}",
+            f"A threshold of the judge is wrong: {fault}",
             hint="Each is ROLLOUT_<NAME>.",
             id="rollout.E001",
         )
@@ -42,7 +42,7 @@ def check_policy(**_: Any) -> list[CheckMessage]:
 
 def check_retention(**_: Any) -> list[CheckMessage]:
     return [
-        Error(f"{name} must be longer than nothing", hint="What is older is deleted.", id="rollout.E003")
+        Error(f"{name} must be longer than 0", hint="Older rows are deleted.", id="rollout.E003")
         for name, value in [
             ("ROLLOUT_EVENT_RETENTION", conf.event_retention),
             ("ROLLOUT_CHECK_RETENTION", conf.check_retention),
@@ -52,23 +52,23 @@ def check_retention(**_: Any) -> list[CheckMessage]:
 
 
 def check_webhook(**_: Any) -> Iterator[CheckMessage]:
-    """Never with the URL or the secret in a message."""
+    """Check the webhook. Messages never show the URL or the secret."""
     if conf.webhook_url and not is_url(conf.webhook_url):
-        yield Error("ROLLOUT_WEBHOOK_URL is no address", hint=A_URL, id="rollout.E004")
+        yield Error("ROLLOUT_WEBHOOK_URL is not a URL", hint=A_URL, id="rollout.E004")
     if conf.webhook_url and not conf.webhook_secret:
         yield Error(
-            "ROLLOUT_WEBHOOK_URL is set, and ROLLOUT_WEBHOOK_SECRET is not",
+            "ROLLOUT_WEBHOOK_URL is set, but ROLLOUT_WEBHOOK_SECRET is not",
             hint="Make one: echo whsec_$(openssl rand -base64 32). Without it, anybody could send alerts.",
             id="rollout.E005",
         )
     if conf.webhook_secret and not is_secret(conf.webhook_secret):
         yield Error(
-            "ROLLOUT_WEBHOOK_SECRET is not 24 to 64 bytes as base64, with whsec_ before it or not",
+            "ROLLOUT_WEBHOOK_SECRET must be 24 to 64 bytes in base64, with or without whsec_ before it",
             hint="Make one: echo whsec_$(openssl rand -base64 32)",
             id="rollout.E006",
         )
     if conf.admin_url and not is_url(conf.admin_url):
-        yield Error("ROLLOUT_ADMIN_URL is no address", hint=A_URL, id="rollout.E007")
+        yield Error("ROLLOUT_ADMIN_URL is not a URL", hint=A_URL, id="rollout.E007")
 
 
 def check_email(**_: Any) -> Iterator[CheckMessage]:
@@ -76,7 +76,7 @@ def check_email(**_: Any) -> Iterator[CheckMessage]:
         try:
             validate_email(address)
         except ValidationError:
-            yield Error(f"ROLLOUT_ALERT_EMAILS: '{address}' is no address", id="rollout.E008")
+            yield Error(f"ROLLOUT_ALERT_EMAILS: '{address}' is not an e-mail address", id="rollout.E008")
     if conf.alert_emails and settings.EMAIL_BACKEND.split(".")[-2] in NOWHERE:
         yield Warning(
             "ROLLOUT_ALERT_EMAILS is set, but EMAIL_BACKEND sends no e-mail",
@@ -88,7 +88,7 @@ def check_email(**_: Any) -> Iterator[CheckMessage]:
 def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
     if conf.auto_revert and not conf.github_configured:
         yield Warning(
-            "ROLLOUT_AUTO_REVERT is on, and nobody may ask GitHub: no revert will be opened",
+            "ROLLOUT_AUTO_REVERT is on, but GitHub is not configured: no revert will be opened",
             hint="Set GITHUB_TOKEN and GITHUB_REPOSITORY.",
             id="rollout.W010",
         )
@@ -98,13 +98,13 @@ def is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-    except ValueError:  # of a port that is no number, or a bracket too few
+    except ValueError:  # a port that is no number, or a missing bracket
         return False
 
 
 def is_secret(text: str) -> bool:
-    """Return whether a secret is valid base64 of a valid length: the library that signs drops what is not base64."""
+    """Return whether a secret is valid base64 of a valid length: the signing library ignores other characters."""
     try:
         return len(b64decode(text.removeprefix("whsec_"), validate=True)) in KEY_BYTES
-    except ValueError:  # no base64, or not even ASCII
+    except ValueError:  # not base64, or not ASCII
         return False

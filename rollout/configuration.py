@@ -1,10 +1,10 @@
-"""What browsers are told, kept ready in the cache so that "nothing new" costs no SQL.
+"""The configuration that browsers read, kept in the cache so that a 304 costs no SQL.
 
-A change clears the cache when it commits. Should that fail, or lose a race with a reader that had read just
-before, the entry is gone after ``ROLLOUT_CACHE_SECONDS`` by itself. Without a cache every read asks the database.
+A change clears the cache when it commits. If that fails, or a reader has just stored the old rows, the entry expires
+after ``ROLLOUT_CACHE_SECONDS``. Without a cache every read asks the database.
 
-The cache holds the answer's bytes and nothing else, so that two releases side by side can read each other's, under a
-key that names the database they come from.
+The cache holds only the bytes of the answer, so that two releases side by side can read each other's entry. Its key
+names the database.
 """
 
 import hashlib
@@ -52,12 +52,12 @@ class Configuration:
         }
 
     def tracks(self, feature: str | None) -> bool:
-        """Tell whether migration events of a feature are kept; of none, whether those of any are."""
+        """Return whether migration events of a feature are kept; without a feature, whether those of any are."""
         return any(self._tracked.values()) if feature is None else self._tracked.get(feature, False)
 
 
 def current() -> Configuration:
-    """Return the configuration of all rollouts, from the cache where it can be."""
+    """Return the configuration of all rollouts, from the cache if it is there."""
     cached: bytes | None = cache.get(_key())
     if cached is not None:
         return Configuration(cached)
@@ -67,7 +67,7 @@ def current() -> Configuration:
 
 
 def read() -> Configuration:
-    """Return the configuration as the database has it now."""
+    """Return the configuration from the database."""
     document: dict[str, Any] = {
         "environment": conf.environment,
         "pollInterval": conf.poll_interval,
@@ -88,7 +88,7 @@ def read() -> Configuration:
 
 
 def forget() -> None:
-    """Let the next reader ask the database."""
+    """Clear the cache: the next reader asks the database."""
     cache.delete(_key())
 
 

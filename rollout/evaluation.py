@@ -1,4 +1,4 @@
-"""Does this browser get the feature, and why? One precedence table, the same here and in ``rollout.js``.
+"""Evaluation of a rollout for one browser, with its reason. One precedence table, the same here and in JavaScript.
 
 Pure functions. From the strongest to the weakest (docs/how-to/rollouts.md; tested by tests/rollout/precedence.json):
 
@@ -26,7 +26,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a browser is told of a rollout. ``percentage`` is 0-100."""
+    """The part of a rollout that browsers read. ``percentage`` is 0-100."""
 
     feature: str
     enabled: bool
@@ -49,7 +49,7 @@ def evaluate(
     url_override: bool | None = None,
     stored_override: bool | None = None,
 ) -> Evaluation:
-    """Decide for one browser.
+    """Return whether one browser gets the feature, and why.
 
     Args:
         uuid: the browser's stable random id.
@@ -70,5 +70,5 @@ def evaluate(
 
 
 def is_live(config: Config) -> bool:
-    """Tell whether anybody at all can get the feature: what ``/health`` calls ``fund-store``, else ``legacy``."""
+    """Return whether any browser can get the feature: ``/health`` then says ``fund-store``, else ``legacy``."""
     return config.enabled and not config.emergency_stop and config.percentage > 0

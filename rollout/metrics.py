@@ -1,6 +1,6 @@
 """Prometheus metrics of rollouts, each emitted from exactly one place.
 
-Counters are counted where things happen; where rollouts stand is read from the database when somebody scrapes
+Counters count where events happen. The state of rollouts is read from the database at each scrape
 (:class:`RolloutCollector`), so it is the same in every process.
 """
 
@@ -14,11 +14,9 @@ from prometheus_client.metrics_core import Metric
 from rollout import store
 from rollout.judge.scoring import Signal
 
-telemetry_events = Counter(
-    "rollout_telemetry_events", "Telemetry events received, by what became of them.", ["outcome"]
-)
+telemetry_events = Counter("rollout_telemetry_events", "Telemetry events received, by outcome.", ["outcome"])
 checks = Counter("rollout_checks", "Checks of the judge, by their signal.", ["feature", "signal"])
-actions = Counter("rollout_actions", "What the judge did by itself.", ["feature", "action"])
+actions = Counter("rollout_actions", "Actions of the judge.", ["feature", "action"])
 check_failures = Counter("rollout_check_failures", "Checks that ended in an error.", ["feature"])
 check_duration = Histogram(
     "rollout_check_duration_seconds",
@@ -34,7 +32,7 @@ reverts = Counter(
 purged = Counter("rollout_purged_rows", "Rows deleted because they were too old.", ["table"])
 
 for _outcome in ("accepted", "duplicate", "rejected"):
-    telemetry_events.labels(_outcome)  # exists at zero, so that a first increase is seen as one
+    telemetry_events.labels(_outcome)  # from 0 on, so that Prometheus sees the first increase
 for _channel in ("webhook", "email"):
     for _outcome in ("sent", "failed", "given_up"):
         alerts.labels(_channel, _outcome)
@@ -50,13 +48,13 @@ def observe_telemetry(*, accepted: int, duplicates: int, rejected: int) -> None:
 
 
 class RolloutCollector:
-    """Where each rollout stands."""
+    """Gauges of each rollout, read at the scrape."""
 
     def collect(self) -> Iterable[Metric]:
         try:
             return list(self._collect())
         except (InterfaceError, OperationalError):
-            return ()  # the scrape still shows the rest; /health tells that the database is gone
+            return ()  # the scrape still has the rest, and /health reports the database
 
     def _collect(self) -> Iterator[Metric]:
         def gauge(name: str, says: str, *labels: str) -> GaugeMetricFamily:

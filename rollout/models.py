@@ -1,4 +1,4 @@
-"""Rollouts and their history; what browsers report; what the judge makes of it; what was deployed."""
+"""Rollouts and their history, telemetry, checks, incidents and alerts of the judge, deployments."""
 
 from decimal import Decimal
 
@@ -14,7 +14,7 @@ from rollout.judge.scoring import Signal
 
 
 class Stage(models.TextChoices):
-    """Where a rollout stands, by its percentage."""
+    """Stage of a rollout, by its percentage."""
 
     OFF = "off", "Off"
     CANARY = "canary", "Canary"
@@ -32,7 +32,7 @@ class Stage(models.TextChoices):
 
 
 class Timeline(models.TextChoices):
-    """How a rollout climbs by itself (runbook, "Phase 4: Scale Rollout")."""
+    """Rules by which the judge promotes a rollout (runbook, "Phase 4: Scale Rollout")."""
 
     ACCELERATED = "accelerated", "Accelerated: 30 min and 2 h without any error"
     CONSERVATIVE = "conservative", "Conservative: 60-90 min and 6 h under the threshold"
@@ -40,7 +40,7 @@ class Timeline(models.TextChoices):
 
 
 class Rollout(models.Model):
-    """A feature on its way to everybody. Changed through :mod:`rollout.operations` alone."""
+    """A feature and the percentage of browsers that get it. Only :mod:`rollout.operations` changes it."""
 
     feature = models.CharField(
         max_length=100,
@@ -52,7 +52,9 @@ class Rollout(models.Model):
         ],
     )
     description = models.CharField(max_length=200, blank=True)
-    enabled = models.BooleanField(default=True, help_text="Off: nobody gets the feature, opted in or not.")
+    enabled = models.BooleanField(
+        default=True, help_text="Off: no browser gets the feature, not even after opting in."
+    )
     percentage = models.DecimalField(
         max_digits=5,
         decimal_places=2,
@@ -63,10 +65,8 @@ class Rollout(models.Model):
     stage = models.CharField(max_length=10, choices=Stage, default=Stage.OFF)
     stage_started_at = models.DateTimeField(default=timezone.now)
     timeline = models.CharField(max_length=12, choices=Timeline, default=Timeline.CONSERVATIVE)
-    on_hold = models.BooleanField(
-        default=False, help_text="Nothing climbs by itself; rolling back still works."
-    )
-    emergency_stop = models.BooleanField(default=False, help_text="Everybody gets legacy, at once.")
+    on_hold = models.BooleanField(default=False, help_text="The judge does not promote; it still rolls back.")
+    emergency_stop = models.BooleanField(default=False, help_text="Every browser gets legacy, at once.")
     auto_rollback = models.BooleanField(default=True, help_text="Three red checks in a row roll back.")
     track_migrations = models.BooleanField(
         default=True, help_text="Keep migration events; on for the first 24 h."
@@ -113,17 +113,17 @@ class Rollout(models.Model):
 
     @property
     def store_type(self) -> str:
-        """What ``/health`` reports: ``fund-store`` while anybody can get the feature, else ``legacy``."""
+        """Return the word of ``/health``: ``fund-store`` while any browser can get the feature, else ``legacy``."""
         return "fund-store" if is_live(self.config) else "legacy"
 
     @property
     def is_judged(self) -> bool:
-        """Whether there is anything to judge: somebody gets the feature, and it is not complete."""
+        """Return whether the judge checks it: some browser can get the feature, and it is not complete."""
         return is_live(self.config) and self.stage != Stage.COMPLETE
 
 
 class Watch(models.Model):
-    """What the judge remembers of a rollout between two checks. Starts anew with each stage."""
+    """The judge's memory of a rollout between two checks. Each stage begins with an empty one."""
 
     rollout = models.OneToOneField(Rollout, models.CASCADE, primary_key=True)
     stage = models.PositiveIntegerField(default=1, help_text="Grows with every stage.")
@@ -139,22 +139,23 @@ class Watch(models.Model):
 
 
 class TelemetryEvent(models.Model):
-    """What a browser reported. Written and read by :mod:`rollout.store` alone."""
+    """An event of a browser. Only :mod:`rollout.store` writes it."""
 
     id = models.UUIDField(primary_key=True, help_text="Digest of the client and the id that it gave.")
     seq = models.BigIntegerField(
         db_default=models.Func(models.Value("rollout_telemetry_seq"), function="nextval"),
-        help_text="Order of arrival: what the judge goes by.",
+        help_text="Order of arrival, which the judge reads by.",
     )
-    arrived_at = models.DateTimeField(db_default=Now(), help_text="By the database's clock.")
+    arrived_at = models.DateTimeField(db_default=Now(), help_text="Time of the database.")
     client = models.UUIDField()
     session = models.UUIDField()
     event = models.CharField(max_length=64)
     category = models.CharField(max_length=32, blank=True)
     ok = models.BooleanField()
-    flag = models.CharField(max_length=100, null=True, help_text="Feature; none: counts for every rollout.")  # noqa: DJ001 - none is not ""
+    # Null is not "" here: an event without a flag counts for every rollout.
+    flag = models.CharField(max_length=100, null=True, help_text="Feature. None: every rollout.")  # noqa: DJ001
     variant = models.CharField(max_length=32, null=True)  # noqa: DJ001
-    at = models.DateTimeField(null=True, help_text="By the browser's clock; for people only.")
+    at = models.DateTimeField(null=True, help_text="Time of the browser, only for people to read.")
     detail = models.TextField(null=True)  # noqa: DJ001
     lost = models.PositiveIntegerField(default=0, help_text="Events its session has dropped so far.")
 
@@ -171,7 +172,7 @@ class TelemetryEvent(models.Model):
 
 
 class StageMember(models.Model):
-    """Who did what in a stage, once each: clients and sessions. Written by :mod:`rollout.store` alone."""
+    """Behaviour flags of a client or a session in a stage. Only :mod:`rollout.store` writes them."""
 
     pk = models.CompositePrimaryKey("rollout", "stage", "who")
     rollout = models.ForeignKey(Rollout, models.CASCADE, db_index=False)
@@ -187,15 +188,15 @@ class StageMember(models.Model):
 
 
 class Check(models.Model):
-    """One look of the judge, with all that it knew: it can be decided again, and gives the same answer."""
+    """One evaluation by the judge, with all its inputs: decided again, it gives the same decision."""
 
     rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="checks", db_index=False)
     stage = models.PositiveIntegerField()
     at = models.DateTimeField()
-    after_seq = models.BigIntegerField(help_text="The telemetry judged: after this sequence number,")
-    upto_seq = models.BigIntegerField(help_text="up to and with this one.")
+    after_seq = models.BigIntegerField(help_text="Telemetry of the check: after this sequence number,")
+    upto_seq = models.BigIntegerField(help_text="up to and including this one.")
     signal = models.CharField(max_length=6, choices=[(signal.value, signal.value) for signal in Signal])
-    action = models.CharField(max_length=10, help_text="What was done: none, promote, roll_back, complete.")
+    action = models.CharField(max_length=10, help_text="none, promote, roll_back or complete.")
     percentage = models.DecimalField(max_digits=5, decimal_places=2, help_text="Before the action.")
     score = models.PositiveIntegerField()
     state = models.JSONField(help_text="rollout.judge.state.State")
@@ -208,7 +209,7 @@ class Check(models.Model):
         indexes = [
             models.Index(fields=["rollout", "-id"], name="rollout_check_latest"),
             models.Index(fields=["id"], condition=models.Q(settled=False), name="rollout_check_unsettled"),
-            models.Index(  # a chart reads months of them; this spares it the evidence beside
+            models.Index(  # a chart reads months of them, without the evidence
                 fields=["rollout", "at"],
                 include=["signal", "score", "percentage"],
                 name="rollout_check_charted",
@@ -220,7 +221,7 @@ class Check(models.Model):
 
 
 class Incident(models.Model):
-    """A breaker that tripped: a rollback by the judge, or the advice to roll back where it may not."""
+    """A tripped breaker: the judge rolled back, or advised it because auto-rollback was off."""
 
     rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="incidents")
     check_made = models.OneToOneField(Check, models.SET_NULL, null=True, related_name="incident")
@@ -239,9 +240,11 @@ class Incident(models.Model):
 
 
 class Alert(models.Model):
-    """A message to one channel: an outbox, so that what was decided is told, once, whatever crashes."""
+    """A message to one channel. An outbox: each alert is sent once, whatever crashes."""
 
-    key = models.CharField(max_length=200, unique=True, help_text="Event and channel: never told twice.")
+    key = models.CharField(
+        max_length=200, unique=True, help_text="Event and channel: unique, so that no alert is sent twice."
+    )
     rollout = models.ForeignKey(Rollout, models.CASCADE, related_name="alerts")
     kind = models.CharField(max_length=12, help_text="rollout.judge.decision.AlertKind")
     channel = models.CharField(max_length=8, choices=[("webhook", "webhook"), ("email", "e-mail")])
@@ -249,7 +252,7 @@ class Alert(models.Model):
     created_at = models.DateTimeField(db_default=Now())
     attempts = models.PositiveIntegerField(default=0)
     due_at = models.DateTimeField(
-        db_default=Now(), help_text="Nobody tries before; while somebody tries, until when it is theirs."
+        db_default=Now(), help_text="Time of the next attempt; during an attempt, end of its lease."
     )
     sent_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True, help_text="Of the latest attempt.")

@@ -1,7 +1,7 @@
-"""What operators and the judge do to a rollout: one function each, for the admin's buttons and the shell alike.
+"""Operations on a rollout, one function each: for the admin's buttons, the shell and the judge.
 
-Every change is one transaction: lock the row, check, write, and leave a history record with who, why, before and
-after. Only the emergency stop asks nothing: neither a stale version nor another state can refuse it.
+Each change is one transaction: lock the row, validate, write, and leave a history record with who, why, before and
+after. Only the emergency stop needs no valid state: neither a stale version nor another state can refuse it.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class NoSuchRollout(OperationError):
 
 
 class StaleEdit(OperationError):
-    """Somebody else changed the rollout meanwhile. ``changes`` says what, for the person to look at."""
+    """Somebody else changed the rollout meanwhile: ``changes`` lists how."""
 
     def __init__(self, rollout: Rollout, changes: list[dict[str, Any]]) -> None:
         self.rollout = rollout
@@ -56,7 +56,7 @@ def set_percentage(
             raise OperationError(f"{percentage} is not a percentage: it must be between 0 and 100.")
         if percentage != round(percentage, 0 if rollout.hash_version == 1 else 2):
             step = "1" if rollout.hash_version == 1 else "0.01"
-            raise OperationError(f"{percentage} is too fine: this rollout moves in steps of {step}.")
+            raise OperationError(f"{percentage} is too fine: this rollout has steps of {step}.")
         _move(rollout, percentage, at=at)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
@@ -65,7 +65,7 @@ def set_percentage(
 def promote(
     feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
 ) -> Rollout:
-    """Climb to the next step: 10, 50, 100 by default."""
+    """Raise the percentage to the next step: 10, 50, 100 by default."""
 
     def apply(rollout: Rollout) -> None:
         step = next((Decimal(step) for step in conf.policy.steps if step > rollout.percentage), None)
@@ -83,7 +83,7 @@ def promote(
 def hold(
     feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
 ) -> Rollout:
-    """Keep the percentage where it is: nothing climbs until :func:`resume`."""
+    """Keep the percentage: the judge does not promote until :func:`resume`."""
     return _change(
         feature, lambda r: setattr(r, "on_hold", True), reason=reason, actor=actor, version=version
     )
@@ -106,7 +106,7 @@ def roll_back(
     version: int | None = None,
     at: datetime | None = None,
 ) -> Rollout:
-    """Back to legacy: 0 %, and on hold, so that only a person starts it again."""
+    """Go back to legacy: 0 %, and on hold, so that only a person starts it again."""
 
     def apply(rollout: Rollout) -> None:
         _move(rollout, Decimal(0), at=at)
@@ -116,7 +116,7 @@ def roll_back(
 
 
 def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) -> Rollout:
-    """Emergency stop: everybody gets legacy, at once, whatever anybody else is doing. Needs no version, no state."""
+    """Stop in an emergency: every browser gets legacy, at once. Needs no version and no particular state."""
 
     def apply(rollout: Rollout) -> None:
         rollout.emergency_stop = True
@@ -128,7 +128,7 @@ def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) ->
 def release(
     feature: str, *, reason: str, actor: AbstractBaseUser | None = None, version: int | None = None
 ) -> Rollout:
-    """End an emergency stop. The percentage is what it was; the hold stays until :func:`resume`."""
+    """End an emergency stop. The percentage is as before; the hold stays until :func:`resume`."""
 
     def apply(rollout: Rollout) -> None:
         if not rollout.emergency_stop:
@@ -147,7 +147,7 @@ def complete(
     version: int | None = None,
     at: datetime | None = None,
 ) -> Rollout:
-    """Declare it done: no longer judged, migrations no longer tracked (runbook, "Phase 6: Stabilization")."""
+    """End the rollout: no more checks, migrations no longer tracked (runbook, "Phase 6: Stabilization")."""
 
     def apply(rollout: Rollout) -> None:
         if rollout.percentage < 100 or not rollout.enabled or rollout.emergency_stop:
@@ -171,7 +171,7 @@ def configure(
     actor: AbstractBaseUser | None = None,
     version: int | None = None,
 ) -> Rollout:
-    """Change what is not an action: enabled, timeline, auto_rollback, track_migrations, description."""
+    """Change settings: enabled, timeline, auto_rollback, track_migrations, description."""
 
     def apply(rollout: Rollout) -> None:
         was_enabled = rollout.enabled
@@ -191,7 +191,7 @@ def _move(rollout: Rollout, percentage: Decimal, *, at: datetime | None = None) 
 
 
 def _begin_stage(rollout: Rollout, *, at: datetime | None = None) -> None:
-    """Let the judge forget: what arrived until now says nothing about the new stage."""
+    """Begin a stage: the judge forgets the telemetry before it."""
     rollout.stage_started_at = at or timezone.now()
     fresh: dict[str, Any] = {"watermark": store.last_seq(), "checked_at": None, "carry": {}}
     if not Watch.objects.filter(rollout=rollout).update(stage=F("stage") + 1, **fresh):
@@ -225,7 +225,7 @@ def _change(
 
 
 def changes_since(rollout: Rollout, version: int) -> list[dict[str, Any]]:
-    """Return what happened after ``version``, oldest first: who, when, why, and each field before and after."""
+    """Return the changes after ``version``, oldest first: who, when, why, and each field before and after."""
     records = list(
         rollout.history.filter(version__gte=version).select_related("history_user").order_by("version")
     )

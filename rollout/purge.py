@@ -1,4 +1,4 @@
-"""Deletes telemetry, checks, alerts and finished stages in small batches, so that intake never waits."""
+"""Purge of telemetry, checks, alerts and finished stages, in small batches so that intake never waits."""
 
 import time
 from datetime import datetime
@@ -10,7 +10,7 @@ from rollout.conf import conf
 
 
 def purge(*, now: datetime | None = None) -> dict[str, int]:
-    """Delete what is older than its retention, and return how many rows of each table went."""
+    """Delete rows older than their retention, and return how many of each table."""
     now = now or timezone.now()
     return {
         "telemetry": _all(store.PURGE_EVENTS, "telemetry", now - conf.event_retention),

@@ -1,7 +1,7 @@
 """All SQL of the judge and its telemetry that is not a plain ORM call: one function a statement.
 
-Telemetry has an order of arrival, ``seq``. The judge reads it in windows: after the sequence number that the previous
-check ended with, up to :func:`fence`. No clock is asked, so none can lie.
+Telemetry has an order of arrival, ``seq``. The judge reads it in windows: after the last sequence number of the
+previous check, up to :func:`fence`. No clock decides, so a wrong one does no harm.
 """
 
 import json
@@ -18,15 +18,14 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import Cursor
 
 FENCE = 0x726F6C6C6F757400  # "rollout\0": key of the advisory lock between intake and judge
-# A rehearsal is one long transaction. Were it to hold the intake's lock, the judge would wait for its end, and every
-# intake behind the judge.
+# A rehearsal is one long transaction. With the intake's lock it would block the judge, and the judge every intake.
 REHEARSAL_FENCE = FENCE + 1
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A telemetry event on its way into the table; made 200 at a time, at a third of what a frozen dataclass costs."""
+    """A telemetry event to be stored. 200 are made at once, at a third of the cost of a frozen dataclass."""
 
-    id: UUID | str  # a UUID, or its 32 digits: cheaper, where there is no UUID yet
+    id: UUID | str  # a UUID, or its 32 digits, which are cheaper to make
     client: UUID
     session: UUID
     event: str
@@ -40,8 +39,8 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """Events of a window that are alike."""
+class EventGroup:
+    """Events of a window that are alike, and their number."""
 
     client: UUID
     session: UUID
@@ -59,9 +58,9 @@ def _execute(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> An
     return cursor
 
 
-# The shared lock is held until the statement has committed. So whoever gets the exclusive one knows that every
-# sequence number given out so far belongs to a row that is there, or never will be. (A CTE that the INSERT reads is
-# evaluated before the first row is made, and with it before the first nextval.)
+# The statement holds the shared lock until it commits. So once the exclusive lock is free, each sequence number given
+# out so far belongs to a committed row or to none. (A CTE that the INSERT reads is evaluated before the first row, and
+# so before the first nextval.)
 ARRIVE = """
 WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(%s)),
 arrived AS (
@@ -81,12 +80,13 @@ SELECT count(*) FILTER (WHERE lost = 0) FROM arrived
 def arrive(events: Sequence[Arrival], *, fence: int = FENCE) -> int:
     """Store events in one statement, and return how many were new; reports of losses do not count.
 
-    All of them are one parameter: eleven arrays, escaped value by value, cost 5 ms for 200 events, and this 0.5. It
-    travels beside the statement, so with ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a connection.
+    All events are one JSON parameter: 0.5 ms for 200 events; eleven arrays, escaped value by value, cost 5 ms. The
+    parameter is sent apart from the statement, so with ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a
+    connection.
     """
     if not events:
         return 0
-    usable = connection.cursor().connection  # checked, and replaced if it is lost: once a request
+    usable = connection.cursor().connection  # Django checks and replaces it once a request
     cursor = CursorWrapper(Cursor(usable), connection)
     cursor.execute(ARRIVE, (fence, msgspec.json.encode(events).decode()))
     new: int = cursor.fetchone()[0]
@@ -96,7 +96,7 @@ def arrive(events: Sequence[Arrival], *, fence: int = FENCE) -> int:
 def fence() -> tuple[int, datetime]:
     """Return a sequence number up to which all telemetry has arrived, and the time of the database.
 
-    Waits for intakes that are under way, milliseconds each; to be called outside any transaction.
+    Waits for intakes that are running, milliseconds each. Call it outside any transaction.
     """
     with transaction.atomic(durable=True):
         _execute("SELECT pg_advisory_xact_lock(%s)", (FENCE,))
@@ -112,9 +112,9 @@ def last_seq() -> int:
 
 
 def isolate() -> None:
-    """Let this transaction see the database as it is now, to its end; to be called first in it.
+    """Let this transaction see the database as it is now. Call it first in the transaction.
 
-    So no telemetry that arrives meanwhile gets into a rehearsal.
+    A rehearsal then reads no telemetry that arrives meanwhile.
     """
     _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
@@ -127,14 +127,14 @@ GROUP BY client, session, event, category, ok, variant
 """
 
 
-def window(feature: str, *, after: int, upto: int) -> list[Row]:
-    """Return what arrived for a feature after one sequence number and up to another."""
-    return [Row(*row) for row in _execute(WINDOW, (after, upto, feature))]
+def window(feature: str, *, after: int, upto: int) -> list[EventGroup]:
+    """Return the telemetry of a feature after one sequence number and up to another."""
+    return [EventGroup(*row) for row in _execute(WINDOW, (after, upto, feature))]
 
 
-# Serialised by the lock on the rollout's row, which the caller holds: nobody writes between `known` and `written`.
-# LIMIT makes it a look-up by the primary key for each of them: where a stage has only just begun, the planner takes
-# it for empty, and would read all of its members every minute.
+# The caller's lock on the rollout's row serialises it: nobody writes between `known` and `written`. LIMIT makes each
+# look-up use the primary key: at the start of a stage the planner believes it to be empty, and would read all of its
+# members every minute.
 REMEMBER = """
 WITH changed AS (
     SELECT who, before, before | now AS after
@@ -158,9 +158,9 @@ SELECT before, after, count(*) FROM changed GROUP BY before, after
 
 
 def remember(rollout: int, stage: int, flags: Mapping[UUID, int]) -> list[tuple[int, int, int]]:
-    """Add what each client and session did to what it had done in the stage.
+    """Add the behaviour flags of clients and sessions to those of the stage.
 
-    Returns ``(flags before, flags after, how many)`` for those who did something for the first time.
+    Returns ``(flags before, flags after, how many)`` for those with new flags.
     """
     if not flags:
         return []
@@ -179,7 +179,7 @@ ORDER BY r.feature
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a rollout stands, for metrics."""
+    """State of a rollout, for metrics."""
 
     feature: str
     percentage: Decimal
@@ -191,14 +191,14 @@ class Standing:
 
 
 def standings() -> list[Standing]:
-    """Return where every rollout stands."""
+    """Return the state of every rollout."""
     return [
         Standing(feature, percentage, live, stopped, checked_at, json.loads(carry or "{}"), score)
         for feature, percentage, live, stopped, checked_at, carry, score in _execute(STANDINGS)
     ]
 
 
-# Two that claim at once: the second waits for the first, looks again, and finds that it is not due.
+# Of two claims at once, the second waits for the first, reads the row again, and finds that it is not due.
 CLAIM_ALERT = """
 UPDATE rollout_alert SET attempts = attempts + 1, due_at = clock_timestamp() + %s
 WHERE id = %s AND sent_at IS NULL AND due_at <= clock_timestamp()
@@ -213,7 +213,7 @@ WHERE id = %s AND sent_at IS NULL AND attempts = %s
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An alert that is ours to send."""
+    """An alert that this process may send."""
 
     channel: str
     attempt: int  # 1 is the first
@@ -221,18 +221,18 @@ class Claim:
 
 
 def claim_alert(alert_id: int, *, lease: timedelta, attempts_max: int, age_max: timedelta) -> Claim | None:
-    """Take an alert to send it, for as long as the lease. ``None``: it is sent, not due, given up, or taken."""
+    """Claim an alert for the time of the lease. ``None``: it is sent, not due, given up, or claimed already."""
     row = _execute(CLAIM_ALERT, (lease, alert_id, attempts_max, age_max)).fetchone()
     return Claim(row[0], row[1], json.loads(row[2])) if row else None
 
 
 def alert_failed(alert_id: int, *, attempt: int, error: str, pause: timedelta) -> None:
-    """Give an alert back until its next attempt, unless a later one has it already."""
+    """Release an alert until its next attempt, unless a later attempt has claimed it."""
     _execute(ALERT_FAILED, (error, pause, alert_id, attempt))
 
 
-# Oldest first by order of arrival, which has an index: of millions, only a batch is looked at. SKIP LOCKED: two purges
-# share the work.
+# Oldest first by order of arrival, which has an index: it reads a batch and not millions. SKIP LOCKED: two purges share
+# the work.
 PURGE_EVENTS = """
 DELETE FROM rollout_telemetry WHERE id IN (
     SELECT id FROM (
@@ -250,7 +250,7 @@ DELETE FROM rollout_alert WHERE id IN (
     SELECT id FROM rollout_alert WHERE created_at < %(before)s ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 """
-# A stage that is over is not looked at again.
+# The judge never reads a finished stage again.
 PURGE_MEMBERS = """
 DELETE FROM rollout_stage_member WHERE (rollout_id, stage, who) IN (
     SELECT m.rollout_id, m.stage, m.who FROM rollout_stage_member AS m JOIN rollout_watch AS w USING (rollout_id)
@@ -260,12 +260,12 @@ DELETE FROM rollout_stage_member WHERE (rollout_id, stage, who) IN (
 
 
 def purge(sql: str, *, batch: int, before: datetime) -> int:
-    """Run one batch of a purge of what is older than `before`, and return how many rows it deleted."""
+    """Delete one batch of rows older than ``before``, and return how many."""
     deleted: int = _execute(sql, {"batch": batch, "before": before}).rowcount
     return deleted
 
 
 def clock() -> datetime:
-    """Return the time by which the judge dates its checks: the database's."""
+    """Return the time of the database, which dates the checks."""
     now: datetime = _execute("SELECT clock_timestamp()").fetchone()[0]
     return now

@@ -11,7 +11,7 @@ from rollout.tick import tick
 
 logger = logging.getLogger(__name__)
 
-REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker has rollouts to judge
+REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker is needed for checks
 
 
 @shared_task(name="rollout.check", ignore_result=True)
@@ -30,11 +30,11 @@ def purge_rollout_data() -> None:
     name=outbox.TASK, bind=True, max_retries=None, soft_time_limit=outbox.SEND_LIMIT, ignore_result=True
 )
 def deliver_alert(task: Task, alert_id: int) -> None:
-    """Send an alert, and try again later where that fails. May run twice, at once or again."""
+    """Send an alert, and retry later if that fails. May run twice, at once or again."""
     try:
         outbox.deliver(alert_id)
     except outbox.NotDelivered as error:
-        # A second late rather than early: before it is due, nobody may have it.
+        # A second late: an alert that is not due yet cannot be claimed.
         raise task.retry(exc=error, countdown=error.pause.total_seconds() + 1) from None
 
 
@@ -45,7 +45,7 @@ def open_revert() -> None:
     Does nothing once that is settled. May run twice, at once or again.
     """
     try:
-        # By name: only commands know GitHub and git.
+        # By name: only the commands import GitHub and git.
         call_command("revert_deployment", "--after-rollback", stdout=StringIO(), stderr=StringIO())
     except (CommandError, SoftTimeLimitExceeded) as error:
         logger.error("rollout_revert_failed", extra={"reason": str(error) or type(error).__name__})  # noqa: TRY400

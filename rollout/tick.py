@@ -1,8 +1,8 @@
-"""One look of the judge at every rollout: a thin shell around :func:`rollout.judge.decision.decide`.
+"""Check every rollout: a thin shell around :func:`rollout.judge.decision.decide`.
 
-Re-entrant. The rollout's row is locked, what is judged is remembered by its sequence number in the same transaction,
-and the flag, the check with its evidence and the new stage are one commit. What follows from a check (incident,
-alerts) is recorded after it, by :func:`settle`; should that be cut off, the next tick finishes it, once.
+Re-entrant. A check locks the rollout's row and stores, in one transaction, the sequence number up to which it has read,
+the check with its evidence, the flag and the new stage. :func:`settle` then records the incident and the alerts; if
+that is interrupted, the next tick finishes it, once.
 """
 
 import logging
@@ -22,24 +22,24 @@ from rollout.models import Check, Incident, Rollout, Watch
 
 logger = logging.getLogger(__name__)
 
-EARLY = 0.75  # of the interval: two beats at once must not check twice, one that is a little early must
+EARLY = 0.75  # of the interval: two beats at once must check once; a beat that is a little early must check
 
 
-def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
-    """Judge every rollout that is under way, and return the checks made.
+def tick(*, at: datetime | None = None, only_due: bool = True) -> list[Check]:
+    """Check every rollout that is judged, and return the checks.
 
     Args:
-        at: the time to judge by, for rehearsals; else the database's.
-        patient: leave alone what was checked less than 3/4 of an interval ago, as the beat must. A person who asks
-            for a check gets one, provided that something has arrived.
+        at: time of the checks, for rehearsals; else the database's.
+        only_due: skip rollouts that were checked less than 3/4 of an interval ago, as the beat must. ``False`` is for a
+            person who asks for a check, and gets one if telemetry has arrived.
     """
     upto, now = store.fence()
     made: list[Check] = []
     for feature in Rollout.objects.values_list("feature", flat=True):
         try:
             with metrics.check_duration.time():
-                checked = check(feature, upto=upto, now=at or now, patient=patient)
-        except Exception as error:  # one rollout's fault must not leave the others unwatched
+                checked = check(feature, upto=upto, now=at or now, only_due=only_due)
+        except Exception as error:  # one rollout's fault must not stop the checks of the others
             connection.close_if_unusable_or_obsolete()  # it may have been cut off inside a COMMIT
             if interrupt := _interrupt_behind(error):
                 raise interrupt from error
@@ -49,14 +49,14 @@ def tick(*, at: datetime | None = None, patient: bool = True) -> list[Check]:
         if checked:
             _report(feature, checked)
             made.append(checked)
-    settle_all()  # last: what is to be told must not hold up what is to be done
+    settle_all()  # last: alerts must not delay rollbacks
     return made
 
 
-def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Check | None:
-    """Judge one rollout by what arrived up to a sequence number, and do what follows. ``None``: nothing to judge.
+def check(feature: str, *, upto: int, now: datetime, only_due: bool = True) -> Check | None:
+    """Check one rollout by its telemetry up to a sequence number, and act. ``None``: no check is due or needed.
 
-    Counts and logs nothing, which :func:`tick` does: a rehearsal must not show in the metrics.
+    :func:`tick` does the metrics and the log, because a rehearsal must not appear in them.
     """
     policy = conf.policy
     with transaction.atomic():
@@ -67,13 +67,13 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
             return None
         since = now - watch.checked_at if watch.checked_at else None
         if since is not None and since < -policy.check_interval and upto > watch.watermark:
-            # The clock was set back, for this is no late beat: it knows of later events. Nothing is early or late by
-            # what the clock said before, and red must not wait for it.
+            # The clock was set back: a late beat would not know of later events. The earlier times mean nothing now,
+            # and a red check must not wait until the clock reaches them.
             logger.warning("rollout_clock_set_back", extra={"feature": feature})
             since = None
         early = since is not None and since < EARLY * policy.check_interval
         overtaken = upto < watch.watermark or (since is not None and since < timedelta(0))
-        if overtaken or (early and patient):
+        if overtaken or (early and only_due):
             return None
         rows = store.window(feature, after=watch.watermark, upto=upto)
         if early and not rows:
@@ -92,7 +92,7 @@ def check(feature: str, *, upto: int, now: datetime, patient: bool = True) -> Ch
 
 
 def _interrupt_behind(error: BaseException | None) -> BaseException | None:
-    """Return the Ctrl-C that led to an error: what Django cleans up after a COMMIT fails over it, and hides it."""
+    """Return the Ctrl-C behind an error: Django's clean-up after a COMMIT fails because of it, and hides it."""
     while isinstance(error, Exception):
         error = error.__context__
     return error
@@ -108,7 +108,7 @@ def _report(feature: str, check: Check) -> None:
 
 
 def state_of(rollout: Rollout, watch: Watch) -> State:
-    """Return a rollout as :func:`~rollout.judge.decision.decide` takes it."""
+    """Return the state of a rollout for :func:`~rollout.judge.decision.decide`."""
     return State(
         feature=rollout.feature,
         percentage=rollout.percentage,
@@ -121,7 +121,7 @@ def state_of(rollout: Rollout, watch: Watch) -> State:
 
 
 def act(rollout: Rollout, decision: Decision, now: datetime) -> None:
-    """Do what was decided, by the same functions as the admin's buttons."""
+    """Carry out a decision, by the same functions as the admin's buttons."""
     reason = f"judge: {decision.reason}"
     match decision.action:
         case Action.ROLL_BACK:
@@ -159,13 +159,13 @@ def _record(
 
 
 def plain(value: State | Evidence | Policy | Decision | Carry) -> dict[str, object]:
-    """Return a record of the judge as JSON has it; ``msgspec.convert(…, strict=False)`` is the way back."""
+    """Return data of the judge as JSON has it; ``msgspec.convert(…, strict=False)`` restores it."""
     document: dict[str, object] = msgspec.to_builtins(value)
     return document
 
 
 def replay(check: Check) -> Decision:
-    """Decide a past check again, from what was stored with it."""
+    """Decide a past check again, from the data stored with it."""
     return decide(
         msgspec.convert(check.state, State, strict=False),
         msgspec.convert(check.evidence, Evidence, strict=False),
@@ -174,11 +174,11 @@ def replay(check: Check) -> Decision:
     )
 
 
-# --- What follows from a check ------------------------------------------------------------------------------------
+# --- Incidents and alerts ------------------------------------------------------------------------------------------
 
 
 def settle_all() -> None:
-    """Finish what a tick could not; one check's fault must not hold up the others."""
+    """Settle each check that is not settled yet; one check's fault must not stop the others."""
     for unsettled in Check.objects.filter(settled=False).order_by("id"):
         try:
             settle(unsettled)
@@ -216,7 +216,7 @@ def settle(check: Check) -> None:
 
 
 def _first_red(check: Check) -> datetime:
-    """Return when the series of red checks began that ends with this one; holds do not end it."""
+    """Return the time of the first of the consecutive red checks; checks without data do not end the row."""
     earlier = Check.objects.filter(rollout=check.rollout, stage=check.stage, id__lte=check.pk)
     calm = earlier.filter(signal__in=["green", "yellow"]).order_by("-id").first()
     red = earlier.filter(signal="red", id__gt=calm.pk if calm else 0).order_by("id").first()

@@ -6,7 +6,7 @@ from rollout.api.rollouts import rollouts
 
 
 class FlagKey(PathConverter):
-    """Whatever a client asks for, line feeds too: an unknown flag is refused in the protocol's own form."""
+    """Any text, line feeds included, so that OFREP's view answers for unknown flags."""
 
     regex = "(?s:.+)"
 

@@ -29,7 +29,7 @@ REASONS = {
     Reason.OPT_IN: "TARGETING_MATCH",
     Reason.PERCENTAGE: "SPLIT",
 }
-TRUE, FALSE = {"1", "true"}, {"0", "false"}  # as rollout.js reads them; JSON's own 1 and true mean the same
+TRUE, FALSE = {"1", "true"}, {"0", "false"}  # as in rollout.js; JSON's 1 and true mean the same
 
 
 @dataclass
@@ -78,7 +78,7 @@ def flags(request: HttpRequest) -> HttpResponse:
 
 
 def configuration_now() -> configuration.Configuration:
-    """Return the configuration, or raise Refused while nobody can know it."""
+    """Return the configuration, or raise Refused while the database is away."""
     try:
         return configuration.current()
     except (DatabaseError, InterfaceError):

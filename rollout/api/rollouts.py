@@ -1,4 +1,4 @@
-"""``GET /api/rollouts``: what browsers poll. Public; "nothing new" costs no SQL."""
+"""``GET /api/rollouts``, which browsers poll. Public; a 304 costs no SQL."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
 from django.utils.http import parse_etags
@@ -7,10 +7,10 @@ from django.views.decorators.http import require_safe
 
 from rollout import configuration
 
-MAX_AGE = 5  # s; an emergency stop must not wait for a cache on the way
+MAX_AGE = 5  # s; a cache on the way delays an emergency stop by so much at most
 
 
-@csrf_exempt  # else a POST would be told of a token, and not of its method
+@csrf_exempt  # a POST is answered with 405, not with a missing token
 @require_safe
 def rollouts(request: HttpRequest) -> HttpResponse:
     current = configuration.current()
@@ -25,6 +25,6 @@ def rollouts(request: HttpRequest) -> HttpResponse:
 
 
 def matches(request: HttpRequest, etag: str) -> bool:
-    """Tell whether the client has ``etag`` already (RFC 9110, "If-None-Match": weak comparison)."""
+    """Return whether the client has ``etag`` already (RFC 9110, "If-None-Match": weak comparison)."""
     sent = parse_etags(request.headers.get("If-None-Match", ""))
     return "*" in sent or etag in {tag.removeprefix("W/") for tag in sent}

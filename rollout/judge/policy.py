@@ -1,7 +1,7 @@
-"""What the judge goes by: every threshold of the runbook, and a few of ours. Pure.
+"""Every threshold of the judge: those of the runbook, and a few of ours. Pure.
 
 Each field is a Django setting ``ROLLOUT_<FIELD>`` (durations as ``timedelta``), and in fundapi an environment variable
-of the same name (durations in seconds). A check stores the policy that it was decided by.
+of the same name (durations in seconds). Each check stores its policy.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    # Points of one failed event (runbook, "Error Scoring"); most that one client adds to the score of one check: less
-    # than the threshold, or one broken or hostile browser would roll back everybody.
+    # Points of one failed event (runbook, "Error Scoring"). One client's points in one check have a maximum below the
+    # threshold, or one broken or hostile browser would roll back everybody.
     points_migration: int = 10
     points_validation: int = 5
     points_default: int = 3
     points_warning: int = 1
     points_client_max: int = 10
 
-    # Signals (runbook, "Monitoring Signals"). A cell about errors is red only on the word of `red_clients_min` clients.
+    # Signals (runbook, "Monitoring Signals"). A cell about errors needs `red_clients_min` clients to be red.
     score_green_max: int = 5
     error_threshold: int = 15  # points in one check
     migration_success_green: float = 0.995  # more than this
@@ -29,16 +29,16 @@ class Policy:
     kill_switch_yellow_max: int = 20
     red_clients_min: int = 2
 
-    # When no colour can be told. 20 clients without one failure exclude a failure rate of 14 %, with 95 % confidence.
-    sample_min: int = 20  # clients with the feature that have shown a heartbeat in this stage
+    # Limits of the signal *no data*. 20 clients without a failure exclude a failure rate of 14 % with 95 % confidence.
+    sample_min: int = 20  # clients with the feature and a heartbeat in this stage
     loss_max: float = 0.05  # share of the clients in a check that report dropped events
 
     check_interval: timedelta = timedelta(minutes=1)
     breaker_checks: int = 3  # consecutive red ones roll back (runbook, "Circuit Breaker")
-    hold_alert: timedelta = timedelta(minutes=30)  # a hold that lasts so long is worth a message
+    hold_alert: timedelta = timedelta(minutes=30)  # time without data until an alert
 
     # Timelines (runbook, "Phase 4" and "Phase 5").
-    steps: tuple[int, ...] = (10, 50, 100)  # percent; what promoting climbs
+    steps: tuple[int, ...] = (10, 50, 100)  # percent
     accelerated_canary: timedelta = timedelta(minutes=30)
     accelerated_partial: timedelta = timedelta(hours=2)
     conservative_canary_green: timedelta = timedelta(minutes=60)
@@ -59,7 +59,7 @@ class Policy:
 
 AT_LEAST_ONE = {"error_threshold", "red_clients_min", "breaker_checks", "points_client_max"}
 TESTED = {"alpha", "ratio_alpha", "failure_rate_good", "failure_rate_bad", "migration_success_green"}
-ASCENDING = [  # pairs with room for a colour, or a test, between them
+ASCENDING = [  # pairs with a signal, or a test, between them
     ("score_green_max", "error_threshold"),
     ("kill_switch_green_max", "kill_switch_yellow_max"),
     ("migration_success_red", "migration_success_green"),
@@ -68,11 +68,11 @@ ASCENDING = [  # pairs with room for a colour, or a test, between them
 
 
 def faults(policy: Policy) -> Iterator[str]:
-    """Say what makes no sense in a policy, by the names of its fields."""
+    """Yield the faults of a policy, by the names of its fields."""
     for field in fields(Policy):
         value = getattr(policy, field.name)
         if isinstance(field.default, timedelta) and value <= timedelta(0):
-            yield f"{field.name} must be longer than nothing"
+            yield f"{field.name} must be longer than 0"
         elif isinstance(field.default, float) and not 0 <= value <= 1:
             yield f"{field.name} is a share: it must lie between 0 and 1"
         elif field.name in TESTED and not 1e-6 <= value < 1:

@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
                 (
                     "enabled",
                     models.BooleanField(
-                        default=True, help_text="Off: nobody gets the feature, opted in or not."
+                        default=True, help_text="Off: no browser gets the feature, not even after opting in."
                     ),
                 ),
                 (
@@ -88,12 +88,12 @@ class Migration(migrations.Migration):
                 (
                     "on_hold",
                     models.BooleanField(
-                        default=False, help_text="Nothing climbs by itself; rolling back still works."
+                        default=False, help_text="The judge does not promote; it still rolls back."
                     ),
                 ),
                 (
                     "emergency_stop",
-                    models.BooleanField(default=False, help_text="Everybody gets legacy, at once."),
+                    models.BooleanField(default=False, help_text="Every browser gets legacy, at once."),
                 ),
                 (
                     "auto_rollback",
@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
                 (
                     "enabled",
                     models.BooleanField(
-                        default=True, help_text="Off: nobody gets the feature, opted in or not."
+                        default=True, help_text="Off: no browser gets the feature, not even after opting in."
                     ),
                 ),
                 (
@@ -221,12 +221,12 @@ class Migration(migrations.Migration):
                 (
                     "on_hold",
                     models.BooleanField(
-                        default=False, help_text="Nothing climbs by itself; rolling back still works."
+                        default=False, help_text="The judge does not promote; it still rolls back."
                     ),
                 ),
                 (
                     "emergency_stop",
-                    models.BooleanField(default=False, help_text="Everybody gets legacy, at once."),
+                    models.BooleanField(default=False, help_text="Every browser gets legacy, at once."),
                 ),
                 (
                     "auto_rollback",

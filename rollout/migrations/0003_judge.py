@@ -49,9 +49,9 @@ class Migration(migrations.Migration):
                 ("at", models.DateTimeField()),
                 (
                     "after_seq",
-                    models.BigIntegerField(help_text="The telemetry judged: after this sequence number,"),
+                    models.BigIntegerField(help_text="Telemetry of the check: after this sequence number,"),
                 ),
-                ("upto_seq", models.BigIntegerField(help_text="up to and with this one.")),
+                ("upto_seq", models.BigIntegerField(help_text="up to and including this one.")),
                 (
                     "signal",
                     models.CharField(
@@ -61,9 +61,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "action",
-                    models.CharField(
-                        help_text="What was done: none, promote, roll_back, complete.", max_length=10
-                    ),
+                    models.CharField(help_text="none, promote, roll_back or complete.", max_length=10),
                 ),
                 (
                     "percentage",
@@ -170,14 +168,14 @@ class Migration(migrations.Migration):
                     "seq",
                     models.BigIntegerField(
                         db_default=models.Func(models.Value("rollout_telemetry_seq"), function="nextval"),
-                        help_text="Order of arrival: what the judge goes by.",
+                        help_text="Order of arrival, which the judge reads by.",
                     ),
                 ),
                 (
                     "arrived_at",
                     models.DateTimeField(
                         db_default=django.db.models.functions.datetime.Now(),
-                        help_text="By the database's clock.",
+                        help_text="Time of the database.",
                     ),
                 ),
                 ("client", models.UUIDField()),
@@ -188,11 +186,18 @@ class Migration(migrations.Migration):
                 (
                     "flag",
                     models.CharField(
-                        help_text="Feature; none: counts for every rollout.", max_length=100, null=True
+                        help_text="Feature. None: every rollout.",
+                        max_length=100,
+                        null=True,
                     ),
                 ),
                 ("variant", models.CharField(max_length=32, null=True)),
-                ("at", models.DateTimeField(help_text="By the browser's clock; for people only.", null=True)),
+                (
+                    "at",
+                    models.DateTimeField(
+                        help_text="Time of the browser, only for people to read.", null=True
+                    ),
+                ),
                 ("detail", models.TextField(null=True)),
                 (
                     "lost",
@@ -219,7 +224,9 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.CharField(
-                        help_text="Event and channel: never told twice.", max_length=200, unique=True
+                        help_text="Event and channel: unique, so that no alert is sent twice.",
+                        max_length=200,
+                        unique=True,
                     ),
                 ),
                 ("kind", models.CharField(help_text="rollout.judge.decision.AlertKind", max_length=12)),

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             name="due_at",
             field=models.DateTimeField(
                 db_default=django.db.models.functions.datetime.Now(),
-                help_text="Nobody tries before; while somebody tries, until when it is theirs.",
+                help_text="Time of the next attempt; during an attempt, end of its lease.",
             ),
         ),
     ]

@@ -46,7 +46,7 @@ class Canary:
 
     def check(self) -> Check:
         upto, now = store.fence()
-        made = check(self.feature, upto=upto, now=now, patient=False)
+        made = check(self.feature, upto=upto, now=now, only_due=False)
         assert made is not None
         return made
 

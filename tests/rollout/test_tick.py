@@ -69,13 +69,13 @@ def test_any_past_decision_can_be_replayed(traffic: Judged) -> None:
 # --- Re-entrant ---------------------------------------------------------------------------------------------------
 
 
-def looks(canary: Any, count: int, *, patient: bool = True) -> list[Check]:
+def looks(canary: Any, count: int, *, only_due: bool = True) -> list[Check]:
     """Let the judge look so many times at once, and return the checks made."""
     upto, _ = store.fence()
 
     def look(_: int) -> Check | None:
         try:
-            return check(canary.feature, upto=upto, now=canary.now, patient=patient)
+            return check(canary.feature, upto=upto, now=canary.now, only_due=only_due)
         finally:
             connection.close()
 
@@ -108,8 +108,8 @@ def test_a_person_gets_a_check_when_something_has_arrived_and_only_then(traffic:
     canary = traffic()
     for _ in range(2):
         canary.send()
-        assert len(looks(canary, 1, patient=False)) == 1
-        assert looks(canary, 3, patient=False) == []
+        assert len(looks(canary, 1, only_due=False)) == 1
+        assert looks(canary, 3, only_due=False) == []
 
 
 def test_a_beat_that_was_away_for_an_hour_makes_one_check_of_it(traffic: Judged) -> None:
@@ -243,10 +243,10 @@ def test_ctrl_c_in_the_middle_of_a_commit_ends_a_tick_and_the_next_one_works(
     with monkeypatch.context() as patched:
         patched.setattr("rollout.tick.act", lambda *_: patched.setattr(connection, "commit", cut_off))
         with pytest.raises(KeyboardInterrupt):
-            tick(patient=False)
-    tick(patient=False)
+            tick(only_due=False)
+    tick(only_due=False)
     canary.send("migration_failed", clients=3)
-    assert [made.signal for made in tick(patient=False)] == ["red"]
+    assert [made.signal for made in tick(only_due=False)] == ["red"]
 
 
 def test_a_rehearsal_by_the_clock_of_the_command(traffic: Judged) -> None:

@@ -22,7 +22,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"--at is for rehearsals: in '{conf.environment}' the judge uses the real time."
             )
-        checks = tick(at=read_time(at) if at else None, patient=False)
+        checks = tick(at=read_time(at) if at else None, only_due=False)
         if json:
             self.stdout.write(jsonlib.dumps([as_dict(check) for check in checks], indent=2))
             return

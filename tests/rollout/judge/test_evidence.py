@@ -4,18 +4,18 @@ from uuid import UUID, uuid4
 
 from rollout.judge.evidence import Behaviour, Counts, behaviours, count_new, gather
 from rollout.judge.policy import Policy
-from rollout.store import Row
+from rollout.store import EventGroup
 
 WITH = frozenset({"fund-store", "on"})
 
 
-def row(event: str, client: UUID | None = None, *, ok: bool = True, **fields: object) -> Row:
+def row(event: str, client: UUID | None = None, *, ok: bool = True, **fields: object) -> EventGroup:
     client = client or uuid4()
     values = {"session": uuid4(), "category": "", "variant": "fund-store", "count": 1, "lost": 0}
-    return Row(client=client, event=event, ok=ok, **{**values, **fields})  # type: ignore[arg-type]
+    return EventGroup(client=client, event=event, ok=ok, **{**values, **fields})  # type: ignore[arg-type]
 
 
-def new(*rows: Row) -> Counts:
+def new(*rows: EventGroup) -> Counts:
     """What is counted when these rows are a stage's first."""
     return count_new((0, int(flags), 1) for flags in behaviours(rows, WITH).values())
 
