@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def quick_passwords(settings: Any) -> None:
-    """Passwords of this process take no time: for tests that sign in again and again."""
+    """Hash passwords of this process quickly, for tests that sign in often."""
     quick = "django.contrib.auth.hashers.MD5PasswordHasher"
     settings.PASSWORD_HASHERS = [quick, "django.contrib.auth.hashers.ScryptPasswordHasher"]
 

@@ -1,4 +1,4 @@
-"""The files under deploy/ speak of metrics that exist."""
+"""The files under deploy/ use metrics that exist."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def dashboard_expressions() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def known(server: Server) -> set[str]:
-    """Every series that /metrics can show: what is counted, and what is read when somebody scrapes."""
+    """Return every series that /metrics can show: counters, and values that are read at each scrape."""
     with judged_rollouts(server) as make:
         canary = make()
         canary.send("migration_succeeded", clients=3)

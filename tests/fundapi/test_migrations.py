@@ -1,4 +1,4 @@
-"""Which migrations `manage.py check --deploy` refuses, because a running deployment would feel them."""
+"""Migrations that `manage.py check --deploy` refuses, because they would break a running deployment."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is installed is what was looked at, wherever it comes from."""
+"""Requirements are pinned and hashed, and no file names an index."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def test_every_package_of_npm_is_pinned_by_its_hash() -> None:
 
 
 def test_no_file_says_where_packages_come_from() -> None:
-    """A second place is how a stranger's package of the same name gets in."""
+    """From a second index, pip might take a stranger's package of the same name."""
     files = [*(PROJECT / "requirements").iterdir(), PROJECT / "package-lock.json", PROJECT / ".npmrc"]
     assert [path.name for path in files if PLACES.search(path.read_text())] == []
 

@@ -45,7 +45,7 @@ of_each_model = pytest.mark.parametrize("model", SHOWN, ids=lambda model: model.
 
 
 def test_the_admin_shows_these_models_and_no_other() -> None:
-    """Backup codes (``StaticDevice``) are not among them: they are shown once, when they are made."""
+    """Backup codes (``StaticDevice``) are not among them: they are shown once, when they are created."""
     assert {model for model in apps.get_models() if admin.site.is_registered(model)} == {*SHOWN}
 
 

@@ -1,4 +1,4 @@
-"""Who may create and see funds (design §2): tokens, sessions, permissions and the throttle, before any look-up."""
+"""Authentication (design §2): tokens, sessions, permissions and the throttle, before any look-up of a key."""
 
 import io
 import secrets
@@ -31,7 +31,7 @@ def strict_server(database: None) -> Iterator[Server]:
 
 @pytest.fixture
 def stored(api: Api, key: str) -> httpx.Response:
-    """The answer that is stored under ``key`` for ``user``: nobody else may ever see it."""
+    """The stored answer of ``user`` under ``key``, which no other user may see."""
     response = api.create(key)
     assert response.status_code == 201
     return response
@@ -88,7 +88,7 @@ def test_a_wrong_token_is_turned_away(
 
 
 def test_a_token_of_other_than_ascii_is_turned_away(server: Server) -> None:
-    """Granian hands such a header on as an empty one."""
+    """Granian passes such a header on as an empty one."""
     response = httpx.post(f"{server.url}/api/funds", headers={"Authorization": b"Bearer \xff\xe9"})  # type: ignore[arg-type]
     assert_problem(response, 401, "not_authenticated")
 
@@ -259,7 +259,7 @@ def test_a_session_reads_without_csrf(browser: httpx.Client, stored: httpx.Respo
 
 
 def test_what_a_session_reads_is_no_other_session_s(browser: httpx.Client) -> None:
-    """A cache on the way that is told to keep what it can must not give it to the next."""
+    """A shared cache must not give one user's response to another."""
     answer = browser.get("/api/funds")
     assert answer.status_code == 200
     assert "cookie" in answer.headers["Vary"].lower()

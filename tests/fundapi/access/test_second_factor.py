@@ -1,4 +1,4 @@
-"""A second factor: asked of whoever has one, counted when it is wrong, and required where that is set."""
+"""The second factor: asked of users with an authenticator, counted when wrong, required by a setting."""
 
 import re
 import threading
@@ -26,7 +26,7 @@ PAGE = "/admin/two-factor/"
 
 
 def code_of(user: User) -> str:
-    """A code that works once more, whatever was used before."""
+    """Return a valid code, even if the current one was used."""
     device = TOTPDevice.objects.get(user=user)
     TOTPDevice.objects.filter(pk=device.pk).update(
         last_t=-1, throttling_failure_count=0, throttling_failure_timestamp=None
@@ -35,12 +35,12 @@ def code_of(user: User) -> str:
 
 
 def wrong_code_of(user: User) -> str:
-    """A code that no second of today has."""
+    """Return a code that is not valid now."""
     return f"{(int(code_of(user)) + 500_000) % 1_000_000:06}"
 
 
 def set_up(client: Client, user: User) -> list[str]:
-    """Set up an authenticator as a person does; returns the backup codes."""
+    """Set up an authenticator as a person does; return the backup codes."""
     client.get(PAGE)
     page = client.post(PAGE, {"code": code_of(user), "password": PASSWORD})
     return re.findall(r"<li><code>(\w+)</code></li>", page.content.decode())
@@ -197,9 +197,9 @@ def test_two_secrets_that_were_never_confirmed_stop_nobody(staff: User) -> None:
     client = Client()
     client.force_login(staff)
     assert client.get(PAGE).status_code == 200
-    said = StringIO()
-    call_command("remove_two_factor", staff.username, stdout=said)
-    assert "Removed: 2 authenticators, 0 backup codes." in said.getvalue()
+    output = StringIO()
+    call_command("remove_two_factor", staff.username, stdout=output)
+    assert "Removed: 2 authenticators, 0 backup codes." in output.getvalue()
 
 
 def test_an_administrator_removes_a_lost_authenticator(staff: User, codes: list[str], make_user) -> None:
@@ -213,9 +213,9 @@ def test_an_administrator_removes_a_lost_authenticator(staff: User, codes: list[
 
 
 def test_a_command_removes_a_lost_authenticator(staff: User, codes: list[str]) -> None:
-    said = StringIO()
-    call_command("remove_two_factor", staff.username, stdout=said)
-    assert "Removed: 1 authenticators, 10 backup codes." in said.getvalue()
+    output = StringIO()
+    call_command("remove_two_factor", staff.username, stdout=output)
+    assert "Removed: 1 authenticators, 10 backup codes." in output.getvalue()
     assert is_in(sign_in(staff, ""))
     with pytest.raises(CommandError, match="has no authenticator"):
         call_command("remove_two_factor", staff.username)

@@ -1,4 +1,4 @@
-"""Who guesses passwords is slowed down, told the truth, and written down."""
+"""Sign-ins, lock-outs after failed ones, and their records."""
 
 import runpy
 import uuid
@@ -204,7 +204,7 @@ def test_another_site_cannot_sign_anybody_in(staff: User, path: str) -> None:
 
 
 class Counting(MD5PasswordHasher):
-    """Counts how often a password is hashed, which with scrypt is what a sign-in takes its time for."""
+    """Hasher that records its passwords; with scrypt, hashing takes most of a sign-in's time."""
 
     algorithm = "counting"
     hashed: ClassVar[list[str]] = []

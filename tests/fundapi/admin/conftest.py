@@ -16,7 +16,7 @@ def administrator(make_user: Callable[..., User]) -> User:
 
 @pytest.fixture
 def support(administrator: User) -> Client:
-    """A browser of somebody who may do everything."""
+    """A browser of a superuser."""
     client = Client()
     client.force_login(administrator)
     return client
@@ -24,7 +24,7 @@ def support(administrator: User) -> Client:
 
 @pytest.fixture
 def viewer(make_user: Callable[..., User]) -> Client:
-    """A browser of staff who may look and nothing else."""
+    """A browser of staff with view permissions only."""
     user = make_user(may_create=False, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=VIEWS))
     client = Client()

@@ -16,14 +16,14 @@ TOKENS = "/admin/knox/authtoken/"
 
 
 def text(client: Client, path: str, **query: str) -> str:
-    """What a person reads on a page, without the tags."""
+    """Return the text of a page, without the tags."""
     answer = client.get(path, query)
     assert answer.status_code == 200, answer
     return re.sub(r"\s+", " ", strip_tags(answer.text))
 
 
 def rows(client: Client, path: str, **query: str) -> list[str]:
-    """The rows of a list page."""
+    """Return the text of each row of a list."""
     answer = client.get(path, query)
     assert answer.status_code == 200, answer
     found = re.findall(r'<tr class="data-row.*?</tr>', answer.text, re.DOTALL)

@@ -29,7 +29,7 @@ def expire(key: IdempotencyKey) -> None:
 
 @contextmanager
 def being_processed(user: User, token: str) -> Iterator[None]:
-    """Hold the lock of a key, as a request that is running does."""
+    """Hold the lock of a key, as a running request does."""
     digest = keys.digest(environment="test", operation="fund-create", principal=str(user.pk), token=token)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [keys.lock_id(digest)])

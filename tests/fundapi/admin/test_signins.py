@@ -34,7 +34,7 @@ def test_a_person_is_let_in_again_in_the_admin(staff: User, address: str, make_u
 
 
 def states(client: Client, address: str) -> dict[str, str]:
-    """What the list of lock-outs says of each name from an address."""
+    """Return the state of each name from an address in the list of lock-outs."""
     page = text(client.get(f"/admin/axes/accessattempt/?q={address}"))
     found = re.findall(r">\s*([\w-]+-of-\w+)\s*<.*?(address locked out|locked out|may try)", page, re.DOTALL)
     return dict(found)

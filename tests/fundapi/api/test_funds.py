@@ -1,4 +1,4 @@
-"""Design §2: what ``/api/funds`` takes, keeps and gives back, over HTTP against a running server."""
+"""Requests to ``/api/funds`` and their responses (design §2), over HTTP to a running server."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ def debug_server(database: None) -> Iterator[Server]:
 
 
 def exact(response: httpx.Response) -> Any:
-    """The body with numbers as written: no float between the wire and the assertion."""
+    """Return the body with exact numbers, without floats."""
     return json.loads(response.text, parse_float=Decimal)
 
 
@@ -368,7 +368,7 @@ def test_a_body_over_the_limit_is_refused(api: Api, user: User) -> None:
 
 
 def test_a_body_far_over_the_limit_is_refused_by_its_announced_length(server: Server, user: User) -> None:
-    """Nobody has to receive it first: the answer is there after the headers."""
+    """The server responds after the headers, before it reads the body."""
     head = (
         f"POST /api/funds HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token_of(user)}\r\n"
         "Content-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: 10000000000\r\n\r\n"

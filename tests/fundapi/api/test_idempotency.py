@@ -1,4 +1,4 @@
-"""Design §3, row by row, as a client sees it: over HTTP, against a running server of two processes."""
+"""The idempotency contract (design §3), row by row, over HTTP to a running server of two processes."""
 
 import json
 import uuid
@@ -28,14 +28,14 @@ def at_once() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def narrow_server(database: None) -> Iterator[Server]:
-    """One process in which one request at most may wait, for at most three seconds."""
+    """One process in which at most one request waits, for at most three seconds."""
     narrow = UNHURRIED | {"IDEMPOTENCY_WAITERS_MAX": "1", "IDEMPOTENCY_WAIT_MAX": "3"}
     with running_server(workers=1, **narrow) as running:
         yield running
 
 
 def age(user: User, interval: str = "25 hours") -> None:
-    """Let the database believe that the user's keys are older than they are."""
+    """Make the user's keys older in the database."""
     query(
         "UPDATE idempotency_store SET created_at = created_at - %s::interval, expires_at = expires_at - %s::interval"
         " WHERE principal = %s",
@@ -473,7 +473,7 @@ def test_a_preference_is_not_applied_where_there_is_nothing_to_wait_for(api: Api
 def test_a_waiter_that_becomes_the_first_has_the_usual_time_for_its_locks(
     narrow_server: Server, user: User, key: str, hold: Hold, at_once: ThreadPoolExecutor
 ) -> None:
-    """The wait is a lock time-out; what is left of it must not cut the view short that runs after it."""
+    """The wait is a lock time-out, which must not apply to the view that runs after it."""
     with Api(narrow_server, user) as api:
         first = at_once.submit(api.create, key, hold.body)
         (backend,) = hold.running()

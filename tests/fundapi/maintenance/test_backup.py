@@ -1,4 +1,4 @@
-"""A dump taken under load, and a recovery to a point in time: what comes back is whole, and retries are still safe."""
+"""A dump under load and a recovery to a point in time: both are complete, and retries stay safe."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def request(key: str) -> dict[str, Any]:
 
 
 class Load:
-    """Clients that create funds and send every request twice; ``answers`` are what they were told, by key."""
+    """Clients that create funds and send every request twice; ``answers`` holds their responses by key."""
 
     def __init__(self, open_client: Callable[[], httpx.Client]) -> None:
         self.answers: dict[str, bytes] = {}
@@ -151,7 +151,7 @@ class Load:
 
 @dataclass
 class Dumped:
-    """A dump, the keys that were answered before it began, and what clients were told in all."""
+    """A dump, the keys with a response before it began, and all responses."""
 
     file: Path
     before: set[str]
@@ -175,7 +175,7 @@ def dumped(deployment: Deployment, server: Server) -> Dumped:
 
 @pytest.fixture(scope="module")
 def restored(deployment: Deployment, dumped: Dumped) -> str:
-    """Another database, made from the dump."""
+    """Another database, restored from the dump."""
     with deployment.postgres.superuser("postgres") as superuser:
         superuser.execute("CREATE DATABASE elsewhere OWNER fundapi")
     with connected(deployment.postgres, "elsewhere"):
@@ -263,7 +263,7 @@ HANG_UP = (
 def test_a_restore_that_fails_leaves_what_was_there(
     deployment: Deployment, dumped: Dumped, restored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where every connection that was open has gone meanwhile."""
+    """Also if every open connection was closed meanwhile."""
     program = tmp_path / "pg_restore"
     real = postgres_directory() / program.name
     psql = real.with_name("psql")
@@ -362,7 +362,7 @@ def instead_of_pg_dump(directory: Path, monkeypatch: pytest.MonkeyPatch, first: 
 def test_a_backup_is_private_and_complete_or_not_there(
     database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the password is in no command line."""
+    """The password is in no command line."""
     said = tmp_path / "said"
     program = instead_of_pg_dump(
         tmp_path / "bin", monkeypatch, f'echo "$@" >> {said}\nprintenv >> {said}.environ'

@@ -1,4 +1,4 @@
-"""The roles of a deployment: each does its work on a real PostgreSQL, and cannot do anybody else's."""
+"""Database roles of a deployment: each can do its work on a real PostgreSQL, and nothing else."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def expire(**which: str) -> None:
 
 @pytest.fixture(scope="module")
 def roles(database: None) -> Iterator[tuple[str, str]]:
-    """A web role and a worker role that may do what the command gives them."""
+    """A web role and a worker role with the privileges that the command grants."""
     suffix = uuid.uuid4().hex[:8]
     names = f"web_{suffix}", f"worker_{suffix}"
     with psycopg.connect(superuser_url(), autocommit=True) as superuser:
@@ -77,7 +77,7 @@ def roles(database: None) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def least(roles: tuple[str, str]) -> Iterator[Server]:
-    """A web server that has the web role's privileges alone."""
+    """A web server with the web role's privileges only."""
     with running_server(workers=1, DATABASE_URL=as_role(roles[0])) as server:
         yield server
 
@@ -189,7 +189,7 @@ def test_the_tasks_work_as_the_worker_role(roles: tuple[str, str], database: Non
     ],
 )
 def test_a_role_that_serves_cannot(roles: tuple[str, str], number: int, statement: str) -> None:
-    """Neither change the schema nor what is written once."""
+    """Change neither the schema nor rows that are written once."""
     with psycopg.connect(as_role(roles[number])) as session, pytest.raises(errors.InsufficientPrivilege):
         session.execute(statement)
 

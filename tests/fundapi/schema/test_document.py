@@ -1,4 +1,4 @@
-"""``/api/schema`` is true: what the server really answers is what the document says."""
+"""``/api/schema`` matches the responses of a running server."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def resolve(schema: Schema, node: Schema) -> Schema:
 
 
 def assert_documented(schema: Schema, answer: httpx.Response) -> None:
-    """The status, the content type, the body and each header of ``answer`` are as documented."""
+    """Check status, content type, body and headers of ``answer`` against the document."""
     documented = operation(schema, answer)["responses"][str(answer.status_code)]
     content = documented["content"][answer.headers["Content-Type"]]
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -216,7 +216,7 @@ def test_both_conflicts_are_as_documented(schema: Schema, api: Api, user: User, 
 
 @contextmanager
 def being_processed(user: User, token: str) -> Iterator[None]:
-    """Hold the lock of a key, as a request that is running does."""
+    """Hold the lock of a key, as a running request does."""
     digest = keys.digest(environment="test", operation="fund-create", principal=str(user.pk), token=token)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [keys.lock_id(digest)])
@@ -293,7 +293,7 @@ def test_a_lost_database_is_as_documented(schema: Schema, user: User) -> None:
 
 @pytest.fixture
 def failing_name(database: None) -> Iterator[str]:
-    """A fund name at which the database raises something that nobody expects."""
+    """A fund name for which the database raises an unexpected error."""
     name = f"fails-{uuid.uuid4().hex}"
     with connection.cursor() as cursor:
         cursor.execute(
