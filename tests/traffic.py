@@ -45,18 +45,18 @@ class Traffic:
             assert answer.json() == {"accepted": len(events) + 1, "duplicates": 0, "rejected": []}
 
     def look(self, minutes: float = 1) -> Check | None:
-        """Let time pass, and the judge look."""
+        """Let time pass, then check."""
         self.now += timedelta(minutes=minutes)
         return check(self.feature, upto=store.fence()[0], now=self.now)
 
     def check(self, minutes: float = 1) -> Check:
-        """Look, where there is something to judge."""
+        """Return the check, which must have been made."""
         made = self.look(minutes)
         assert made is not None
         return made
 
     def rewind(self) -> None:
-        """Let the latest check be a minute ago by the real clock: for judges that run in other processes."""
+        """Date the latest check a minute back by the real clock, because judges in other processes use that clock."""
         minute_ago = timezone.now() - timedelta(minutes=1)
         Watch.objects.filter(rollout__feature=self.feature).update(checked_at=minute_ago)
 

@@ -13,7 +13,7 @@ from tests.traffic import Judged, judged_rollouts
 
 
 class Person(Client):
-    """A browser that somebody has signed in with."""
+    """A browser with a signed-in user."""
 
     def __init__(self, user: User, **options: Any) -> None:
         super().__init__(**options)
@@ -27,7 +27,7 @@ MakeRollout = Callable[..., Rollout]
 
 @pytest.fixture
 def sign_in(make_user: Callable[..., User]) -> Sign:
-    """A browser of somebody of staff with a role, ``""`` for none."""
+    """A browser of a staff user with a role; ``""`` is no role."""
 
     def sign_in(role: str) -> Person:
         user = make_user(may_create=False, is_staff=True)
@@ -40,7 +40,7 @@ def sign_in(make_user: Callable[..., User]) -> Sign:
 
 @pytest.fixture
 def make_rollout(database: None) -> MakeRollout:
-    """Make a rollout of the test's own, which browsers hear of at once."""
+    """Make a rollout for the test; browsers see it at once."""
 
     def make(**fields: Any) -> Rollout:
         rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", **fields)

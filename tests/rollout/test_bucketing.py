@@ -73,7 +73,7 @@ def test_python_and_javascript_agree_on_any_text(oracle: Oracle, texts: list[tup
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_python_and_javascript_agree_at_every_percentage(oracle: Oracle, version: int) -> None:
-    """Floating point must not let anybody in: 0.07 * 10,000 is more than 700 there."""
+    """Floating point must not add browsers: 0.07 * 10,000 is more than 700 there."""
     texts = {bucket(str(number), "A", hash_version=version): str(number) for number in range(100_000)}
     cases = [
         (texts[edge], Decimal(hundredths) / 100)
@@ -108,7 +108,7 @@ def browsers(count: int = 20_000) -> list[str]:
 
 
 def surprise(counts: list[int], freedom: int) -> float:
-    """How far counts are from equal, in standard deviations of a chi-square: beyond 5 is no chance."""
+    """Return how far counts are from equal, in standard deviations of a chi-square; chance stays under 5."""
     expected = sum(counts) / len(counts)
     chi_square = sum((count - expected) ** 2 / expected for count in counts)
     return (chi_square - freedom) / sqrt(2 * freedom)
@@ -124,7 +124,7 @@ def test_every_share_of_the_buckets_is_equally_full(feature: str, version: int) 
 
 
 def dependence(feature: str, other: str, *, version: int) -> float:
-    """How much a browser's twentieth of one feature tells of its twentieth of another, in standard deviations."""
+    """Return the dependence between a browser's twentieths of two features, in standard deviations."""
     cells = [0] * 400
     for uuid in browsers():
         row, column = (
@@ -140,7 +140,7 @@ def test_version_2_draws_each_feature_s_canary_anew(feature: str, other: str) ->
 
 
 def test_version_1_does_not_and_this_test_would_notice() -> None:
-    """Why version 2 exists: of two features whose names differ in the last letter, canaries never meet."""
+    """The reason for version 2: of two features whose names differ in the last letter, canaries never meet."""
     assert dependence("STORE_A", "STORE_B", version=1) > 1000
     both = [
         uuid

@@ -1,4 +1,4 @@
-"""Each numbered system check fires on its fault alone; what cannot even be read is named at start."""
+"""Each numbered system check finds its own fault only; a setting that cannot be read is named at start."""
 
 import os
 import subprocess

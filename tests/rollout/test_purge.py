@@ -75,7 +75,7 @@ def test_two_purges_share_the_work_and_wait_for_nobody(flag: str) -> None:
 
 @override_settings(ROLLOUT_PURGE_BATCH_SIZE=1, ROLLOUT_PURGE_PAUSE=timedelta(0))
 def test_a_check_goes_when_it_is_old_and_settled(traffic: Judged) -> None:
-    """What stays does not stand in the way of what goes: each batch begins behind it."""
+    """Rows that are kept do not slow the purge of the others: each batch begins behind them."""
     canary = traffic()
     for _ in range(3):
         canary.send()

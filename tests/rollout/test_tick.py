@@ -69,8 +69,8 @@ def test_any_past_decision_can_be_replayed(traffic: Judged) -> None:
 # --- Re-entrant ---------------------------------------------------------------------------------------------------
 
 
-def looks(canary: Any, count: int, *, only_due: bool = True) -> list[Check]:
-    """Let the judge look so many times at once, and return the checks made."""
+def checks_at_once(canary: Any, count: int, *, only_due: bool = True) -> list[Check]:
+    """Run so many checks at once, and return those that were made."""
     upto, _ = store.fence()
 
     def look(_: int) -> Check | None:
@@ -88,7 +88,7 @@ def test_two_beats_at_once_check_once(traffic: Judged) -> None:
     for _ in range(3):
         canary.send("migration_failed", clients=3)
         canary.now += timedelta(minutes=1)
-        assert len(looks(canary, 4)) == 1
+        assert len(checks_at_once(canary, 4)) == 1
     assert Check.objects.filter(rollout=canary.rollout).count() == 3
     assert canary.rollout.percentage == 0
     assert Incident.objects.filter(rollout=canary.rollout).count() == 1
@@ -108,8 +108,8 @@ def test_a_person_gets_a_check_when_something_has_arrived_and_only_then(traffic:
     canary = traffic()
     for _ in range(2):
         canary.send()
-        assert len(looks(canary, 1, only_due=False)) == 1
-        assert looks(canary, 3, only_due=False) == []
+        assert len(checks_at_once(canary, 1, only_due=False)) == 1
+        assert checks_at_once(canary, 3, only_due=False) == []
 
 
 def test_a_beat_that_was_away_for_an_hour_makes_one_check_of_it(traffic: Judged) -> None:
@@ -139,7 +139,7 @@ def test_a_clock_that_was_an_hour_ahead_and_is_set_back_leaves_nobody_unwatched(
 
 
 def test_nothing_is_judged_twice_and_nothing_left_out(traffic: Judged) -> None:
-    """Whatever is on its way while the judge looks: rows become visible in another order than they were numbered."""
+    """Telemetry that commits during a check: rows become visible in another order than that of their numbers."""
     canary = traffic()
     arrival = store.Arrival(
         *(

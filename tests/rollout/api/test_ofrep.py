@@ -1,4 +1,4 @@
-"""OFREP 0.3 by its OpenAPI: what is answered, and how a request that cannot be evaluated is refused."""
+"""OFREP 0.3 by its OpenAPI: answers, and refusals of requests that cannot be evaluated."""
 
 import json
 from collections.abc import Iterator

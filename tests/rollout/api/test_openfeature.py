@@ -1,4 +1,4 @@
-"""OFREP as clients that nobody here wrote understand it: OpenFeature's own SDKs, for Python and for the web.
+"""OFREP works with OpenFeature's own SDKs, for Python and for the web.
 
 Each test has a feature of its own whose name ends the frontends' vectors: ``<uuid>USE_FUND_STORE`` is the uuid
 ``<uuid>USE_FUND_ST`` and the feature ``ORE`` too, in the same bucket.
@@ -102,7 +102,7 @@ def test_the_python_sdk_understands_every_refusal(python_client: OpenFeatureClie
 
 
 class WebClient:
-    """The web SDK in Node.js, one process for a test; it takes commands and answers, a line each."""
+    """The web SDK in a Node.js process of the test. Commands and answers are a line each."""
 
     def __init__(self, server: Server) -> None:
         node_packages()

@@ -1,4 +1,4 @@
-"""``GET /api/rollouts``: what browsers poll, cheap enough for all of them to poll it."""
+"""``GET /api/rollouts`` answers all browsers that poll it, cheaply."""
 
 import json
 import time

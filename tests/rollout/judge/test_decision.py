@@ -1,4 +1,4 @@
-"""What the judge decides: no database, no clock."""
+"""Decisions of the judge, without a database or a clock."""
 
 import itertools
 from dataclasses import replace
@@ -68,7 +68,7 @@ class Stage:
 
 
 def acted(decisions: list[Decision]) -> tuple[int, Action, Any]:
-    """When the judge first did something, and what."""
+    """Return the number of checks until the first action, the action and its target."""
     assert all(decision.action is Action.NONE for decision in decisions[:-1])
     return len(decisions), decisions[-1].action, decisions[-1].target
 
@@ -80,7 +80,7 @@ def test_three_consecutive_red_checks_roll_back() -> None:
     assert acted(Stage().run(BROKEN, until=10)) == (3, Action.ROLL_BACK, None)
 
 
-def test_a_calm_check_ends_the_row_and_a_hold_does_not() -> None:
+def test_a_green_check_ends_the_row_and_one_without_data_does_not() -> None:
     stage = Stage()
     loud = replace(HEALTHY, score=20, points=20, errors={"default": 7})
     row = [loud, loud, HEALTHY, loud, loud, SILENT, loud]
@@ -124,7 +124,7 @@ def test_two_made_up_clients_roll_back() -> None:
 
 
 def test_made_up_successes_do_not_hide_what_fails() -> None:
-    """Whoever invents a million happy clients does not outweigh the points of the others."""
+    """A million made-up clients without errors do not outweigh the points of the others."""
     hidden = replace(
         BROKEN,
         heartbeats=1_000_000,
@@ -134,11 +134,11 @@ def test_made_up_successes_do_not_hide_what_fails() -> None:
     assert acted(Stage().run(hidden, until=10)) == (3, Action.ROLL_BACK, None)
 
 
-# --- Holds --------------------------------------------------------------------------------------------------------
+# --- No data ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("timeline", ["accelerated", "conservative"])
-def test_silence_holds_for_ever(timeline: str) -> None:
+def test_silence_is_no_data_for_ever(timeline: str) -> None:
     decisions = Stage(timeline=timeline).run(SILENT, until=3000)
     assert {(decision.signal, decision.action) for decision in decisions} == {(Signal.NO_DATA, Action.NONE)}
 
@@ -151,7 +151,7 @@ def test_silence_does_not_count_as_time_in_the_stage() -> None:
     assert acted(decisions) == (10, Action.PROMOTE, Decimal(50))
 
 
-def test_too_few_samples_hold() -> None:
+def test_too_few_samples_are_no_data() -> None:
     few = replace(HEALTHY, new=Counts(sample=19, sessions=19))
     stage = Stage()
     decision = stage.check(few)
@@ -162,7 +162,7 @@ def test_too_few_samples_hold() -> None:
     assert stage.check(replace(few, new=Counts(sample=1, sessions=1))).signal is Signal.GREEN
 
 
-def test_lost_telemetry_holds() -> None:
+def test_lost_telemetry_is_no_data() -> None:
     assert Stage().check(replace(HEALTHY, lossy_clients=1, lost=999)).signal is Signal.GREEN
     decision = Stage().check(replace(HEALTHY, lossy_clients=2, lost=2))
     assert (decision.signal, decision.holds) == (
@@ -280,7 +280,7 @@ def test_each_event_is_told_once() -> None:
     assert stage.alerts == [AlertKind.NO_DATA, AlertKind.RED, AlertKind.ROLLED_BACK]
 
 
-def test_a_hold_between_two_reds_is_no_news() -> None:
+def test_no_data_between_two_reds_is_no_news() -> None:
     stage = Stage()
     stage.check(BROKEN)
     stage.check(SILENT)

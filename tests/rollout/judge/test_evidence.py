@@ -1,4 +1,4 @@
-"""What a window of telemetry tells: clients count, not events."""
+"""Evidence counts clients, not events."""
 
 from uuid import UUID, uuid4
 
@@ -16,7 +16,7 @@ def row(event: str, client: UUID | None = None, *, ok: bool = True, **fields: ob
 
 
 def new(*rows: EventGroup) -> Counts:
-    """What is counted when these rows are a stage's first."""
+    """Return the counts of a stage whose first rows are these."""
     return count_new((0, int(flags), 1) for flags in behaviours(rows, WITH).values())
 
 

@@ -1,4 +1,4 @@
-"""The statistical judge: by hand where a hand suffices, in properties for any data, and by simulated rollouts."""
+"""The statistical tests: against figures computed by hand, by properties for any data, and by simulated rollouts."""
 
 import json
 from dataclasses import asdict, fields, replace
@@ -70,7 +70,7 @@ def judge(
     share: Decimal | float = 0.1,
     limits: Limits = LIMITS,
 ) -> Assessment:
-    """Assess a stage of these windows; its totals are those of the migrations, unless given."""
+    """Assess a stage of these windows. By default its totals are those of the migrations."""
     if totals is None:
         totals = Totals(
             succeeded=sum(window.succeeded for window in windows),
@@ -144,7 +144,7 @@ def test_evidence_at_the_threshold_is_red_and_just_below_is_not(above: float, si
 
 
 def test_a_break_after_a_long_healthy_time_is_found() -> None:
-    """The healthy hours are no credit: what was held back for later is bet on the break."""
+    """Healthy hours do not delay the red: the money kept back is bet on the break."""
     healthy = [Window(succeeded=20)] * 600
     broken = [Window(succeeded=9, failed=3)] * 5
     assert judge(*healthy).signal is Signal.GREEN
@@ -269,7 +269,7 @@ def test_the_ratio_by_hand() -> None:
     assert exp(log_ratio_e(1, 1, 0.1)) == pytest.approx(3 * 27 / (30 * 31) / (0.1 * 0.9))
 
 
-def test_a_wrong_share_holds_and_says_so() -> None:
+def test_a_wrong_share_is_no_data_and_says_so() -> None:
     said = judge(totals=Totals(treatment=250, control=750), share=Decimal("0.1"))
     assert said.signal is Signal.NO_DATA
     assert said.reasons == (
@@ -280,17 +280,17 @@ def test_a_wrong_share_holds_and_says_so() -> None:
     )
 
 
-def test_nobody_with_the_feature_holds() -> None:
+def test_nobody_with_the_feature_is_no_data() -> None:
     assert judge(totals=Totals(control=300), share=0.1).signal is Signal.NO_DATA
 
 
-def test_the_right_share_does_not_hold() -> None:
+def test_the_right_share_is_green() -> None:
     said = judge(totals=Totals(treatment=104, control=896), share=Decimal("0.1"))
     assert (said.signal, said.compared) == (Signal.GREEN, True)
     assert said.ratio_e < 1
 
 
-def test_red_is_worse_than_hold_and_both_are_said() -> None:
+def test_red_is_worse_than_no_data_and_both_are_said() -> None:
     said = judge(Window(failed=9, succeeded=1), totals=Totals(1, 9, 250, 750))
     assert said.signal is Signal.RED
     assert len(said.reasons) == 3
@@ -472,12 +472,12 @@ def test_the_simulation_bets_as_the_judge_does() -> None:
 
 
 def surely_below(count: int, runs: int, promised: float) -> bool:
-    """Whether so few of the runs prove, with 99.9 % confidence, that the chance is below what is promised."""
+    """Return whether the runs prove, with 99.9 % confidence, that the chance is below the promised one."""
     return bool(binom.cdf(count, runs, promised) < 0.001)
 
 
 def not_above(count: int, runs: int, promised: float) -> bool:
-    """Whether the count is one that, if the promise just holds, is exceeded in fewer than 1 of 1,000 simulations."""
+    """Return whether the count is at most what 99.9 % of simulations reach when the promise just holds."""
     return count <= int(binom.ppf(0.999, runs, promised))
 
 
@@ -489,7 +489,7 @@ def test_healthy_rollouts_are_rarely_red(results: simulation.Results) -> None:
 
 
 def test_few_clients_of_whom_many_err_are_no_false_alarm(results: simulation.Results) -> None:
-    """Here the clients that could still have a first error are far fewer than the active ones."""
+    """Far fewer clients than the active ones can still have a first error."""
     assert not_above(results.cohort, simulation.ROLLOUTS, 1 / LIMITS.red_at)
 
 
