@@ -16,8 +16,8 @@ class BearerAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox h
     """
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, Bearer]:
-        found = bearer(hash_token(token.decode("ascii", errors="replace")))
-        if found is None:
+        caller = bearer(hash_token(token.decode("ascii", errors="replace")))
+        if caller is None:
             raise AuthenticationFailed
-        structlog.contextvars.bind_contextvars(user_id=found.user.pk)
-        return found.user, found
+        structlog.contextvars.bind_contextvars(user_id=caller.user.pk)
+        return caller.user, caller

@@ -39,8 +39,8 @@ class FundAdmin(ReadOnly, LongList):
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Fund]:
-        found: QuerySet[Fund] = super().get_queryset(request)
-        return found.select_related("owner")
+        funds: QuerySet[Fund] = super().get_queryset(request)
+        return funds.select_related("owner")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Fund], search_term: str

@@ -68,8 +68,8 @@ class TokenAdmin(LongList):
 
     def get_urls(self) -> list[URLPattern]:
         """Return the list, the form and the page of a token; the other pages would show digests."""
-        kept = ("_changelist", "_add", "_change")
-        return [url for url in super().get_urls() if (url.name or "").endswith(kept)]
+        pages = ("_changelist", "_add", "_change")
+        return [url for url in super().get_urls() if (url.name or "").endswith(pages)]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         return TokenList

@@ -306,11 +306,11 @@ class FundViewSchema(OpenApiViewExtension):
 def complete(paths: dict[str, Any]) -> None:
     """Link creations and lists to the fund's own address."""
     funds = paths["/api/funds"]
-    for answer, found in (
+    for answer, pointer in (
         (funds["post"]["responses"]["201"], "id"),
         (funds["post"]["responses"]["200"], "id"),
         (funds["get"]["responses"]["200"], "results/0/id"),
     ):
         answer["links"] = {
-            "fund": {"operationId": "getFund", "parameters": {"id": f"$response.body#/{found}"}}
+            "fund": {"operationId": "getFund", "parameters": {"id": f"$response.body#/{pointer}"}}
         }
