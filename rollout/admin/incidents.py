@@ -127,7 +127,8 @@ def _alerted(alert: Alert) -> Entry:
 
 
 def _changed(line: Line) -> Entry:
-    what = ", ".join(map(str, line.differences)) or "nothing changed"
+    nothing = f"created at {line.percentage}" if line.is_creation else "nothing changed"
+    what = ", ".join(map(str, line.differences)) or nothing
     return Entry(
         at=line.when, kind="change", title=f"{line.who}: {what}", texts=[line.why] if line.why else []
     )

@@ -64,7 +64,7 @@ def what_next(rollout: Rollout, check: Check | None, *, now: datetime) -> Outloo
 def _from_check(rollout: Rollout, check: Check) -> Outlook:
     """Return what a check of this stage announced, unless the rollout was changed after it."""
     if changed := _changed_since(rollout, check):
-        return Outlook([f"{changed} The next check says what happens next."])
+        return Outlook([f"{changed} The next check updates this."])
     due_at = check.decision["due_at"] and datetime.fromisoformat(check.decision["due_at"])
     return Outlook([check.decision["next"]], due_at if due_at and due_at > check.at else None)
 

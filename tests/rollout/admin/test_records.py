@@ -218,7 +218,7 @@ def test_after_a_rollback_the_screen_says_who_did_it_and_why(
     answer = viewer.get(stage.live)
     page = part(answer, "judge")
     assert "The judge does not evaluate this rollout: nobody gets the feature." in page
-    assert "at 10 %: Red Rolled back." in page
+    assert re.search(r"Last check at 10 %, [\d-]* ?\d\d:\d\d UTC ?: Red Rolled back\.", page)
     assert f"/admin/rollout/incident/{incident.pk}/" in answer.text
     assert "Put on hold by the judge" in part(answer, "banners")
     assert "until an operator resumes the rollout" in part(answer, "story")
