@@ -265,37 +265,37 @@ class Alert(models.Model):
 
 
 class DeploymentState(models.TextChoices):
-    """What became of a deployment."""
+    """Outcome of a deployment."""
 
-    DEPLOYED = "deployed", "Deployed: nobody can tell yet"
+    DEPLOYED = "deployed", "Deployed: no data yet"
     HEALTHY = "healthy", "Healthy"
     UNHEALTHY = "unhealthy", "Unhealthy"
     ROLLED_BACK = "rolled_back", "Rolled back"
 
 
 class Deployment(models.Model):
-    """A merged pull request, as it was recorded: what a revert takes back, whatever has come to main since."""
+    """A merged pull request. A revert takes back these commits, not the latest of the branch."""
 
     pull_request = models.PositiveIntegerField()
     title = models.TextField()
-    branch = models.CharField(max_length=255, help_text="What it was merged into.")
-    commit = models.CharField(max_length=40, help_text="What the merge put on the branch.")
+    branch = models.CharField(max_length=255, help_text="Branch that it was merged into.")
+    commit = models.CharField(max_length=40, help_text="Commit of the merge on that branch.")
     commits = models.PositiveIntegerField(
-        default=1, help_text="How many it put there, this one last; more than one: it was rebased."
+        default=1, help_text="Number of its commits there, this one last; more than one after a rebase."
     )
     environment = models.CharField(max_length=100)
     deployed_by = models.CharField(max_length=150)
-    deployed_at = models.DateTimeField(help_text="When it was merged.")
+    deployed_at = models.DateTimeField(help_text="Time of the merge.")
     state = models.CharField(max_length=11, choices=DeploymentState, default=DeploymentState.DEPLOYED)
-    says = models.TextField(blank=True, help_text="Why its state is what it is.")
+    says = models.TextField(blank=True, help_text="Reason for the state.")
     monitored_since = models.DateTimeField(
-        null=True, help_text="Begin of a monitoring that has not ended; a second run goes on with it."
+        null=True, help_text="Begin of a monitoring that has not ended; the next run continues it."
     )
     revert_branch = models.CharField(max_length=255, blank=True)
     revert_pull_request = models.PositiveIntegerField(null=True)
-    revert_says = models.TextField(blank=True, help_text="What became of the revert.")
+    revert_says = models.TextField(blank=True, help_text="Outcome of the revert.")
     revert_settled = models.BooleanField(
-        default=False, help_text="Nothing is left to try: it is open, was not needed, or conflicts."
+        default=False, help_text="No further attempt: it is open, was not needed, or conflicts."
     )
 
     class Meta:

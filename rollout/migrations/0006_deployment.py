@@ -20,23 +20,23 @@ class Migration(migrations.Migration):
                 ),
                 ("pull_request", models.PositiveIntegerField()),
                 ("title", models.TextField()),
-                ("branch", models.CharField(help_text="What it was merged into.", max_length=255)),
-                ("commit", models.CharField(help_text="What the merge put on the branch.", max_length=40)),
+                ("branch", models.CharField(help_text="Branch that it was merged into.", max_length=255)),
+                ("commit", models.CharField(help_text="Commit of the merge on that branch.", max_length=40)),
                 (
                     "commits",
                     models.PositiveIntegerField(
                         default=1,
-                        help_text="How many it put there, this one last; more than one: it was rebased.",
+                        help_text="Number of its commits there, this one last; more than one after a rebase.",
                     ),
                 ),
                 ("environment", models.CharField(max_length=100)),
                 ("deployed_by", models.CharField(max_length=150)),
-                ("deployed_at", models.DateTimeField(help_text="When it was merged.")),
+                ("deployed_at", models.DateTimeField(help_text="Time of the merge.")),
                 (
                     "state",
                     models.CharField(
                         choices=[
-                            ("deployed", "Deployed: nobody can tell yet"),
+                            ("deployed", "Deployed: no data yet"),
                             ("healthy", "Healthy"),
                             ("unhealthy", "Unhealthy"),
                             ("rolled_back", "Rolled back"),
@@ -45,22 +45,22 @@ class Migration(migrations.Migration):
                         max_length=11,
                     ),
                 ),
-                ("says", models.TextField(blank=True, help_text="Why its state is what it is.")),
+                ("says", models.TextField(blank=True, help_text="Reason for the state.")),
                 (
                     "monitored_since",
                     models.DateTimeField(
-                        help_text="Begin of a monitoring that has not ended; a second run goes on with it.",
+                        help_text="Begin of a monitoring that has not ended; the next run continues it.",
                         null=True,
                     ),
                 ),
                 ("revert_branch", models.CharField(blank=True, max_length=255)),
                 ("revert_pull_request", models.PositiveIntegerField(null=True)),
-                ("revert_says", models.TextField(blank=True, help_text="What became of the revert.")),
+                ("revert_says", models.TextField(blank=True, help_text="Outcome of the revert.")),
                 (
                     "revert_settled",
                     models.BooleanField(
                         default=False,
-                        help_text="Nothing is left to try: it is open, was not needed, or conflicts.",
+                        help_text="No further attempt: it is open, was not needed, or conflicts.",
                     ),
                 ),
             ],

@@ -131,7 +131,7 @@ def test_a_deployment_s_page_says_all_that_was_recorded(viewer: Person, reverted
 def test_a_deployment_that_nobody_has_judged_says_so(viewer: Person, make_deployment: Make) -> None:
     deployment = make_deployment(monitored_since=NOON)
     text = words(viewer.get(page(deployment)))
-    assert "Nobody can tell yet" in text
+    assert "No data yet" in text
     assert "under way since 2026-08-11 12:00:00 UTC" in text
 
 
