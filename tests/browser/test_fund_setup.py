@@ -39,7 +39,7 @@ def test_an_anonymous_visitor_signs_in_and_arrives_at_the_form(
     manager.page.get_by_label("Username").fill(manager.user.get_username())
     manager.page.get_by_label("Password").fill("not it")
     manager.press("Sign in")
-    expect(manager.page.get_by_role("alert")).to_contain_text("not right")
+    expect(manager.page.get_by_role("alert")).to_contain_text("The username or password is wrong.")
     expect(manager.page.get_by_label("Username")).to_have_value(manager.user.get_username())
     manager.page.get_by_label("Password").fill(PASSWORD)
     manager.press("Sign in")
