@@ -1,4 +1,8 @@
-"""All configuration, from environment variables alone. Each is documented in ``.env.example``."""
+"""All configuration, from environment variables alone; ``.env.example`` documents each.
+
+The sections, each under a line ``# --- Name``: Security, Browser policies, Sign-in, Applications, Overload, PostgreSQL,
+Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, Release commands, Admin, Logs.
+"""
 
 import sys
 from dataclasses import fields
@@ -50,41 +54,37 @@ def _as_written(default: Any) -> str:
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = env.str("ENVIRONMENT", default="dev")  # namespace of keys and rollouts, and nothing else
 
-# --- Security. None of it depends on ENVIRONMENT. -----------------------------------------------------------
+# --- Security: none of it depends on ENVIRONMENT ------------------------------------------------------------
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-ALLOWED_HOSTS = [
-    *env.list("ALLOWED_HOSTS", default=[]),
-    "localhost",
-    "127.0.0.1",
-    "[::1]",
-]  # the latter: probes
+# Probes come to the last three.
+ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[]), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = env.bool("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SECURE_HSTS_SECONDS = env.int(
-        "HSTS_SECONDS", default=31_536_000
-    )  # s; a year, what browsers' preload lists ask
+    # s; a year, which browsers' preload lists require
+    SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|health|metrics)$"]  # probes come from inside, without TLS
 SESSION_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"  # Strict would sign out whoever follows a link in an alert
+SESSION_COOKIE_SAMESITE = "Lax"  # with Strict, a link in an alert would open a page without a session
 if HTTPS:
-    SESSION_COOKIE_NAME = "__Host-sessionid"  # so named, no other host of the domain can set it
-CSRF_COOKIE_SECURE = (
-    HTTPS  # readable and without the prefix: frontends send it back, and know it by this name
-)
+    SESSION_COOKIE_NAME = "__Host-sessionid"  # with this prefix, no other host of the domain can set it
+# The CSRF cookie is readable and without the prefix: frontends send it back, and know it by its name.
+CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
-# No script, style, image or request but from here; nothing inline. Of pages: see BrowserPolicyMiddleware.
+
+# --- Browser policies (fundapi.web.middleware.BrowserPolicyMiddleware) --------------------------------------
+# Scripts, styles, images and requests from this origin alone; nothing inline.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -100,10 +100,10 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 ADMIN_CONTENT_SECURITY_POLICY = {
-    # Alpine.js, on which Unfold is built, makes functions of the expressions in its templates. Only what is in a page
-    # already can be evaluated, and templates escape.
+    # Alpine.js, on which Unfold is built, compiles the expressions in its templates. It can evaluate only text that is
+    # in a page already, and templates escape.
     "script-src": [UNSAFE_EVAL],
-    # Alpine.js and coloured JSON write style attributes, which a nonce cannot name. No style elements.
+    # Alpine.js and coloured JSON write style attributes, which no nonce can allow. Style elements stay forbidden.
     "style-src-attr": [UNSAFE_INLINE],
 }
 PERMISSIONS_POLICY = ", ".join(
@@ -113,6 +113,8 @@ PERMISSIONS_POLICY = ", ".join(
         *("microphone", "midi", "payment", "publickey-credentials-get", "screen-wake-lock", "serial", "usb"),
     )
 )
+
+# --- Sign-in (fundapi.access) -------------------------------------------------------------------------------
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.ScryptPasswordHasher",  # memory-hard, and needs no package
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
@@ -127,28 +129,28 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 AUTHENTICATION_BACKENDS = [
-    "axes.backends.AxesStandaloneBackend",  # first: whoever is locked out is not even asked for a password
+    "axes.backends.AxesStandaloneBackend",  # first: during a lock-out no password is checked
     "django.contrib.auth.backends.ModelBackend",
 ]
-TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # whose X-Forwarded-For names the client's address
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # proxies whose X-Forwarded-For is believed
 AXES_HANDLER = "fundapi.access.signins.SignInHandler"
 AXES_CLIENT_IP_CALLABLE = "fundapi.access.signins.client_network"
 SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.access.signins.lockout_response
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # not by name alone: anybody could lock anybody out
-AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5) or sys.maxsize  # axes takes 0 for "always"
-# Behind a proxy that nobody told us of, everybody has one address, and one attacker would lock everybody out.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # by name alone, anybody could lock anybody out
+AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5) or sys.maxsize  # axes reads 0 as "always"
+# Behind a proxy that TRUSTED_PROXIES does not count, all have one address: one attacker would lock everybody out.
 SIGNIN_ADDRESS_FAILURES_MAX = env.int(
     "SIGNIN_ADDRESS_FAILURES_MAX", default=0 if HTTPS and not TRUSTED_PROXIES else 50
 )
 AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGNIN_COOLOFF", default=900))
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when it ends, and keeps its word
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when the lock-out ends
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
-AXES_ENABLE_ADMIN = False  # fundapi.admin.signins has its own, on Unfold
+AXES_ENABLE_ADMIN = False  # fundapi.admin.signins has pages of its own, on Unfold
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
 ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
-OTP_TOTP_ISSUER = f"fundapi {ENVIRONMENT}"  # how an authenticator lists it
+OTP_TOTP_ISSUER = f"fundapi {ENVIRONMENT}"  # the name in an authenticator
 SIGNIN_RETENTION = timedelta(days=env.int("SIGNIN_RETENTION_DAYS", default=90))
 
 # --- Applications -------------------------------------------------------------------------------------------
@@ -177,9 +179,9 @@ INSTALLED_APPS = [
     "simple_history",
 ]
 MIDDLEWARE = [
-    "fundapi.web.middleware.RequestLogMiddleware",  # first: every answer has a request id and a line
+    "fundapi.web.middleware.RequestLogMiddleware",  # first: every answer has a request id and a log line
     "fundapi.web.middleware.BrowserPolicyMiddleware",
-    "fundapi.web.middleware.ProblemMiddleware",  # then: whatever goes wrong below is problem+json under /api
+    "fundapi.web.middleware.ProblemMiddleware",  # errors of all below are problem+json under /api
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -219,54 +221,50 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
-WHITENOISE_USE_FINDERS = (
-    STATIC_ROOT is None
-)  # else straight from the packages: running needs no collectstatic
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # static files from the packages, without collectstatic
 
-# --- Load (fundapi.web.overload) --------------------------------------------------------------------------------
+# --- Overload (fundapi.web.overload) ------------------------------------------------------------------------
 WEB_THREADS, WEB_QUEUE = limits(env.ENVIRON)  # as many as the server has threads for
 WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that a request waits; then 503
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
 DATABASE = env.db_url("DATABASE_URL", default="postgres:///fundapi")
 DATABASE_TRANSACTION_POOLING = env.bool("DATABASE_TRANSACTION_POOLING", default=False)  # behind PgBouncer
-DATABASE_STATEMENT_TIMEOUT = env.int(
-    "DATABASE_STATEMENT_TIMEOUT", default=10
-)  # s; a browser gives up soon after
-DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=5)  # s; long before the statement's end
-DATABASE["CONN_MAX_AGE"] = env.int(
-    "DATABASE_CONN_MAX_AGE", default=600
-)  # s; a connection a request costs 5 x
-DATABASE["CONN_HEALTH_CHECKS"] = (
-    True  # one ping a request buys recovery from a restart without a failed request
-)
+# s; browsers give up soon after
+DATABASE_STATEMENT_TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=10)
+DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=5)  # s; well before the statement's time-out
+# s; with a new connection for each, a request costs five times as much
+DATABASE["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=600)
+# One ping a request, so that no request fails after a restart of PostgreSQL.
+DATABASE["CONN_HEALTH_CHECKS"] = True
 DATABASE["OPTIONS"] = {
     "connect_timeout": 2,  # s
-    # A host that vanishes without a word would hold a thread for a quarter of an hour. No effect on a unix socket.
+    # Without these, a host that vanishes holds a thread for a quarter of an hour. No effect on a unix socket.
     "keepalives_idle": 5,  # s of silence before the first probe
     "keepalives_interval": 2,  # s
     "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # ms for what was sent to be acknowledged
+    "tcp_user_timeout": 10_000,  # ms until sent data must be acknowledged
     "application_name": "fundapi",
-    # The server's default may be stricter (ALTER ROLE ... SET), and then a waiter would not see who finished first.
+    # Under a stricter default of the server (ALTER ROLE ... SET), a waiter would not see the first request's answer.
     "isolation_level": IsolationLevel.READ_COMMITTED,
     **DATABASE.get("OPTIONS", {}),
 }
 if DATABASE_TRANSACTION_POOLING:
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
 else:
-    # A transaction pooler may mix prepared statements up, and refuses start-up options: there, set these on the role
+    # A transaction pooler may mix up prepared statements, and refuses start-up options: set these on the role there
     # (docs/reference/idempotency.md).
-    DATABASE["OPTIONS"]["prepare_threshold"] = 5  # of reads with parameters beside them; the ORM's have none
+    # Statements with separate parameters are prepared at their fifth use; the ORM's have none.
+    DATABASE["OPTIONS"]["prepare_threshold"] = 5
     DATABASE["OPTIONS"]["options"] = (
         f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT}s -c lock_timeout={DATABASE_LOCK_TIMEOUT}s"
     )
 DATABASES = {"default": DATABASE}
 
-# --- Valkey: broker of Celery and counters of throttles. Nothing in it is needed to create a fund. ----------
+# --- Valkey: Celery's broker and throttle counters, neither of which a fund needs ---------------------------
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
-REDIS_TIMEOUT = 0.25  # s; a throttle is worth no longer wait
-REDIS_OPTIONS = {  # of every client but Celery's; redis-py by itself would try again, with pauses
+REDIS_TIMEOUT = 0.25  # s; no request should wait longer for a throttle
+REDIS_OPTIONS = {  # of every client but Celery's; by default, redis-py would try again, with pauses
     "socket_timeout": REDIS_TIMEOUT,
     "socket_connect_timeout": REDIS_TIMEOUT,
     "retry": Retry(NoBackoff(), 0),
@@ -276,43 +274,42 @@ CACHES = {
         "BACKEND": "fundapi.web.cache.FailOpenCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": ENVIRONMENT,
-        "VERSION": 2,  # of what is kept; 1 was pickled
+        "VERSION": 2,  # of the stored values; those of version 1 were pickled
         "OPTIONS": {**REDIS_OPTIONS, "serializer": "fundapi.web.cache.BytesSerializer"},
     }
 }
+
+# --- Celery -------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_TASK_ACKS_LATE = True  # tasks may run twice: better than not at all
+CELERY_TASK_ACKS_LATE = True  # a task may run twice, which is better than not at all
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = 3600  # s; a purge of ten million rows takes minutes
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-WORKER_METRICS_PORT = env.int(
-    "WORKER_METRICS_PORT", default=0
-)  # 0: the web's /metrics shows the worker's too
+# 0: the web's /metrics shows the worker's too
+WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
 ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)
 CELERY_BEAT_SCHEDULE = {
     "purge-expired-idempotency-keys": {
         "task": "idempotency.purge_expired",
-        "schedule": timedelta(
-            seconds=env.int("IDEMPOTENCY_PURGE_INTERVAL", default=86_400)
-        ),  # s; daily (runbook)
+        # Daily (runbook).
+        "schedule": timedelta(seconds=env.int("IDEMPOTENCY_PURGE_INTERVAL", default=86_400)),
     },
     "judge-rollouts": {
         "task": "rollout.check",
         "schedule": ROLLOUT_CHECK_INTERVAL,
-        "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},  # a late check is the next one
+        "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},  # the next check replaces a late one
     },
     "purge-rollout-data": {"task": "rollout.purge", "schedule": timedelta(hours=1)},
     "purge-signins": {"task": "fundapi.purge_signins", "schedule": timedelta(days=1)},
 }
 
-# --- The API ------------------------------------------------------------------------------------------------
+# --- API ----------------------------------------------------------------------------------------------------
 BODY_LIMIT = 256 * 1024  # bytes of a request's body under /api
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
 FUND_CREATE_RATE = env.str("FUND_CREATE_RATE", default="600/minute")  # per user, in DRF's notation
-TELEMETRY_RATE = env.str(
-    "TELEMETRY_RATE", default="1200/minute"
-)  # per client address: an office of 200 open pages
+# Per client address: an office with 200 open pages.
+TELEMETRY_RATE = env.str("TELEMETRY_RATE", default="1200/minute")
 REST_FRAMEWORK = {
     "NUM_PROXIES": TRUSTED_PROXIES,
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -322,7 +319,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_PARSER_CLASSES": ["fundapi.exactjson.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["fundapi.exactjson.ExactJSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "fundapi.schema.document.AutoSchema",  # drf-spectacular's, and with it what is said there
+    "DEFAULT_SCHEMA_CLASS": "fundapi.schema.document.AutoSchema",
     "EXCEPTION_HANDLER": "fundapi.web.problems.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "NON_FIELD_ERRORS_KEY": "",  # no field of a body can have this name
@@ -335,7 +332,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "fundapi",
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "COMPONENT_SPLIT_REQUEST": True,  # what may be sent is narrower than what is answered
+    "COMPONENT_SPLIT_REQUEST": True,  # a request may have fewer fields than an answer
     "POSTPROCESSING_HOOKS": ["fundapi.schema.document.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -361,13 +358,13 @@ IDEMPOTENCY_ADMIT = "fundapi.api.admission.admit"
 IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
 IDEMPOTENCY_TTL = timedelta(seconds=env.int("IDEMPOTENCY_TTL", default=86_400))  # s; 24 h (runbook)
 IDEMPOTENCY_WAIT_MAX = env.int("IDEMPOTENCY_WAIT_MAX", default=2)  # s
-IDEMPOTENCY_WAITERS_MAX = env.int(
-    "IDEMPOTENCY_WAITERS_MAX", default=WEB_THREADS // 2
-)  # half the threads stay free
+# half the slots stay free
+IDEMPOTENCY_WAITERS_MAX = env.int("IDEMPOTENCY_WAITERS_MAX", default=WEB_THREADS // 2)
 
 # --- Rollout ------------------------------------------------------------------------------------------------
 ROLLOUT_ENVIRONMENT = ENVIRONMENT
-ROLLOUT_SEED = [  # for the first migration; afterwards the admin is the truth. VITE_ is how the runbook spells them.
+# For the first migration; afterwards the database decides. The runbook spells the variables with VITE_.
+ROLLOUT_SEED = [
     {
         "feature": "USE_FUND_STORE",
         "description": "The fund set-up keeps its draft in the fund store.",
@@ -378,7 +375,7 @@ ROLLOUT_SEED = [  # for the first migration; afterwards the admin is the truth. 
         "track_migrations": env.bool(
             "TRACK_MIGRATIONS", default=env.bool("VITE_TRACK_MIGRATIONS", default=True)
         ),
-        "hash_version": 1,  # as the frontends have always done
+        "hash_version": 1,  # the frontends' own
     }
 ]
 
@@ -393,12 +390,13 @@ ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS",
 # --- Alerts -------------------------------------------------------------------------------------------------
 ROLLOUT_WEBHOOK_URL = env.str("ROLLOUT_WEBHOOK_URL", default="")
 ROLLOUT_WEBHOOK_SECRET = env.str("ROLLOUT_WEBHOOK_SECRET", default="")
-ROLLOUT_CELERY_APP = "fundapi.celery.app"  # by name: web workers do without Celery
+ROLLOUT_CELERY_APP = "fundapi.celery.app"  # by name: web workers do not import Celery
 ROLLOUT_ALERT_EMAILS = env.list("ROLLOUT_ALERT_EMAILS", default=[])
 ROLLOUT_ADMIN_URL = env.str("ROLLOUT_ADMIN_URL", default="")
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="fundapi@localhost")
 EMAIL_TIMEOUT = 5  # s for each answer of the mail server
-globals().update(  # EMAIL_BACKEND, EMAIL_HOST, ...; what the URL does not say stays as Django has it
+# EMAIL_BACKEND, EMAIL_HOST, ...; Django's defaults stay where the URL says nothing.
+globals().update(
     {
         name: value
         for name, value in env.email_url("EMAIL_URL", default="consolemail://").items()
