@@ -145,7 +145,7 @@ def test_a_configuration_that_makes_no_sense_is_refused_and_kept(
         ("1e999", "between 0 and 100"),
         ("101", "between 0 and 100"),
         ("-1", "between 0 and 100"),
-        ("0.001", "moves in steps of 0.01"),
+        ("0.001", "has steps of 0.01"),
     ],
 )
 def test_a_wrong_percentage_is_explained_and_the_form_stays_filled_in(
