@@ -80,7 +80,11 @@ class Api(httpx.Client):
 @pytest.fixture(scope="session")
 def server(database: None) -> Iterator[Server]:
     """One running web server for all tests of this worker: two processes, four threads each."""
-    with running_server(FUND_CREATE_RATE="100000/minute", **UNHURRIED) as running:
+    rates = {
+        "FUND_CREATE_RATE": "100000/minute",
+        "TELEMETRY_RATE": "100000/minute",
+    }  # all come from one address
+    with running_server(**rates, **UNHURRIED) as running:
         yield running
 
 

@@ -2,62 +2,26 @@
 
 import re
 import uuid
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 
-import httpx
 import pytest
 from django.contrib.auth.models import Group, User
 from playwright.sync_api import Browser, Page, expect
 
-from rollout import operations, store
-from rollout.models import Check, Incident, Rollout
-from rollout.tick import check
+from rollout import operations
+from rollout.models import Incident
 from tests.browser.conftest import PHONE, enter, overflow, serious
+from tests.canary import LIST, Canary
 from tests.servers import Server
 
-LIST = "/admin/rollout/rollout/"
 POLL = 10_000  # ms, as admin.js has it
 
 
-class Canary:
-    """A rollout at 10 %, its browsers, and the real judge."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.feature = f"LIVE_{uuid.uuid4().hex[:12].upper()}"
-        self.pk = Rollout.objects.create(feature=self.feature).pk
-        operations.set_percentage(self.feature, Decimal(10), reason="first canary")
-
-    def send(self, *events: str, clients: int = 1, detail: str | None = None) -> None:
-        for _ in range(clients):
-            batch = [
-                {
-                    "id": uuid.uuid4().hex,
-                    "event": event,
-                    "flag": self.feature,
-                    "variant": "fund-store",
-                    "detail": detail,
-                }
-                for event in ("heartbeat", *events)
-            ]
-            body = {"clientId": str(uuid.uuid4()), "sessionId": str(uuid.uuid4()), "events": batch}
-            httpx.post(f"{self.server.url}/api/telemetry", json=body).raise_for_status()
-
-    def check(self) -> Check:
-        upto, now = store.fence()
-        made = check(self.feature, upto=upto, now=now, only_due=False)
-        assert made is not None
-        return made
-
-    @property
-    def screen(self) -> str:
-        return f"{LIST}{self.pk}/change/"
-
-
 @pytest.fixture
-def canary(server: Server) -> Canary:
-    return Canary(server)
+def canary(server: Server) -> Iterator[Canary]:
+    canary = Canary(server)
+    yield canary
+    canary.http.close()
 
 
 @pytest.fixture
@@ -84,7 +48,7 @@ def test_an_open_screen_sees_a_rollback_and_loses_nothing_typed(
     reason.fill("Something is odd")
     for reds in (1, 2):
         canary.send("migration_failed", clients=5)
-        canary.check()
+        canary.check_now()
         later(page)
         expect(judge).to_contain_text(f"{reds} (3 trip the breaker)")
     expect(judge.locator(".rollout-signal.is-large")).to_have_text("Red")
@@ -94,7 +58,7 @@ def test_an_open_screen_sees_a_rollback_and_loses_nothing_typed(
     expect(page.locator("[data-outdated]")).to_be_empty()
 
     canary.send("migration_failed", clients=5)
-    canary.check()
+    canary.check_now()
     later(page)
     expect(page.locator(".rollout-percentage")).to_have_text("0 %")
     expect(page.get_by_role("heading", name="On hold")).to_be_visible()
@@ -162,7 +126,7 @@ def test_a_page_that_hears_nothing_says_since_when(
 def test_what_a_browser_reports_never_runs_in_the_admin(page: Page, operator: User, canary: Canary) -> None:
     evil = "<img src=x onerror='document.title=\"run\"'><script>document.title='run'</script>"
     canary.send("migration_failed", clients=3, detail=evil)
-    made = canary.check()
+    made = canary.check_now()
     paths = [
         canary.screen,
         f"/admin/rollout/check/{made.pk}/change/",
@@ -192,11 +156,11 @@ def test_axe_finds_nothing_serious_in_what_the_judge_says(
         assert overflow(page) <= 0, path
 
     canary.send("migration_succeeded", clients=25)
-    canary.check()
+    canary.check_now()
     look(canary.screen)
     for _ in range(3):
         canary.send("migration_failed", "console_error", clients=5, detail="x" * 400)
-        made = canary.check()
+        made = canary.check_now()
     look(canary.screen)
     look(f"{LIST}?q={canary.feature}")
     look(f"/admin/rollout/check/{made.pk}/change/")

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from tests.canary import judged_rollouts
 from tests.servers import PROJECT, Server
-from tests.traffic import judged_rollouts
 
 RULES = yaml.safe_load((PROJECT / "deploy" / "prometheus-rules.yml").read_text())
 DASHBOARD = json.loads((PROJECT / "deploy" / "grafana-dashboard.json").read_text())

@@ -28,10 +28,10 @@ from fundapi.models import Fund
 from fundapi.site import AdminSite, environment_badge
 from idempotency.models import IdempotencyKey
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
+from tests.canary import judged_rollouts
 from tests.conftest import Api
 from tests.fundapi.conftest import PASSWORD
 from tests.servers import Server
-from tests.traffic import judged_rollouts
 
 SHOWN = [
     *(Fund, IdempotencyKey),

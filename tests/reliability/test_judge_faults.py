@@ -13,11 +13,11 @@ import pytest
 from django.db import connection
 
 from rollout.models import Check, Incident
+from tests.canary import Canary, Judged, judged_rollouts
 from tests.eventually import eventually
 from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import private_valkey
 from tests.servers import PROJECT, UNHURRIED, Server, database_url
-from tests.traffic import Judged, Traffic, judged_rollouts
 
 # In this database: other test workers have waiters of their own.
 BLOCKED = (
@@ -54,7 +54,7 @@ def kill_a_tick_that_writes_to(table: str) -> None:
         look.execute(f"SELECT pg_terminate_backend(pid) {BLOCKED}", (write,))
 
 
-def red_but_for_one(canary: Traffic) -> None:
+def red_but_for_one(canary: Canary) -> None:
     """Two red checks, and the traffic for a third."""
     for _ in range(2):
         canary.send("migration_failed", clients=3)
@@ -62,7 +62,7 @@ def red_but_for_one(canary: Traffic) -> None:
     canary.send("migration_failed", clients=3)
 
 
-def rollbacks(canary: Traffic) -> Any:
+def rollbacks(canary: Canary) -> Any:
     return canary.rollout.history.filter(percentage=0, history_change_reason__startswith="judge")
 
 

@@ -8,8 +8,8 @@ from django.test import Client
 
 from rollout import configuration
 from rollout.models import Rollout
+from tests.canary import Judged, judged_rollouts
 from tests.servers import Server
-from tests.traffic import Judged, judged_rollouts
 
 
 class Person(Client):

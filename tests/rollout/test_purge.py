@@ -12,7 +12,7 @@ from rollout import operations, store
 from rollout.models import Alert, Check, StageMember, TelemetryEvent
 from rollout.purge import purge
 from rollout.tasks import purge_rollout_data
-from tests.traffic import Judged
+from tests.canary import Judged
 
 SMALL = override_settings(ROLLOUT_PURGE_BATCH_SIZE=7, ROLLOUT_PURGE_PAUSE=timedelta(0))
 

@@ -19,9 +19,9 @@ from rollout import operations, store
 from rollout.judge.decision import Decision
 from rollout.models import Check, Incident
 from rollout.tick import check, replay, tick
+from tests.canary import Judged
 from tests.eventually import eventually
 from tests.servers import database_url
-from tests.traffic import Judged
 
 
 def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Judged) -> None:

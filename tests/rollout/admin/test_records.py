@@ -24,76 +24,26 @@ from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
 from rollout.presentation import charts
 from rollout.presentation.outlook import what_next
 from rollout.presentation.wording import evidence_words, read
-from rollout.tick import check
+from tests.canary import LIST, Canary
 from tests.rollout.conftest import Sign
 
-LIST = "/admin/rollout/rollout/"
 PAGES = ("check", "incident", "alert", "telemetryevent")
-
-
-class Canary:
-    """A rollout, its browsers, and the clock of its judge: it begins in the past and comes up to now."""
-
-    def __init__(self, minutes: int, percentage: str = "10", **fields: Any) -> None:
-        self.now = timezone.now() - timedelta(minutes=minutes)
-        self.feature = f"FEATURE_{uuid.uuid4().hex[:12].upper()}"
-        Rollout.objects.create(feature=self.feature, **fields)
-        operations.set_percentage(self.feature, Decimal(percentage), reason="first canary", at=self.now)
-
-    def send(self, *events: str, clients: int = 1, detail: str | None = None, lost: int = 0) -> uuid.UUID:
-        """Let so many new browsers send a heartbeat and these events; return the last one's id."""
-        for _ in range(clients):
-            client, session = uuid.uuid4(), uuid.uuid4()
-            store.arrive(
-                [
-                    store.Arrival(
-                        id=uuid.uuid4(),
-                        client=client,
-                        session=session,
-                        event=event,
-                        category="",
-                        ok=not event.endswith(("failed", "error", "warning")),
-                        flag=self.feature,
-                        variant="fund-store",
-                        at=None,
-                        detail=detail,
-                        lost=lost if event == "telemetry_dropped" else 0,
-                    )
-                    for event in ("heartbeat", *events)
-                ]
-            )
-        return client
-
-    def check(self, minutes: float = 1) -> Check:
-        """Let time pass, and run a check."""
-        self.now += timedelta(minutes=minutes)
-        made = check(self.feature, upto=store.fence()[0], now=self.now)
-        assert made is not None
-        return made
-
-    def roll_back(self) -> Incident:
-        """Let everything fail for three checks."""
-        for _ in range(3):
-            self.send("migration_failed", clients=5)
-            self.check()
-        return Incident.objects.get(rollout=self.rollout)
-
-    @property
-    def rollout(self) -> Rollout:
-        return Rollout.objects.get(feature=self.feature)
-
-    @property
-    def screen(self) -> str:
-        return f"{LIST}{self.rollout.pk}/change/"
-
-    @property
-    def live(self) -> str:
-        return f"{LIST}{self.rollout.pk}/live/"
 
 
 @pytest.fixture
 def canary(database: None) -> Callable[..., Canary]:
-    return Canary
+    """Make a canary whose judge comes up to now."""
+
+    def make(minutes: int, percentage: str = "10", **fields: Any) -> Canary:
+        return Canary(minutes=minutes, percentage=percentage, **fields)
+
+    return make
+
+
+def roll_back(canary: Canary) -> Incident:
+    """Let everything fail for three checks."""
+    canary.fail()
+    return Incident.objects.get(rollout=canary.pk)
 
 
 def words(answer: Any) -> str:
@@ -214,7 +164,7 @@ def test_after_a_rollback_the_screen_says_who_did_it_and_why(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
     stage = canary(5)
-    incident = stage.roll_back()
+    incident = roll_back(stage)
     answer = viewer.get(stage.live)
     page = part(answer, "judge")
     assert "The judge does not evaluate this rollout: nobody gets the feature." in page
@@ -393,7 +343,7 @@ def test_an_incident_is_told_from_the_first_red_check_to_what_people_did(
     stage = canary(5)
     stage.send("migration_succeeded", clients=30)
     stage.check()
-    incident = stage.roll_back()
+    incident = roll_back(stage)
     alert = Alert.objects.create(
         key=uuid.uuid4().hex,
         rollout=stage.rollout,
@@ -425,7 +375,7 @@ def test_an_incident_is_told_from_the_first_red_check_to_what_people_did(
 def test_an_incident_whose_checks_are_purged_is_still_told(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
-    incident = canary(5).roll_back()
+    incident = roll_back(canary(5))
     Check.objects.filter(rollout=incident.rollout).delete()
     page = words(viewer.get(f"/admin/rollout/incident/{incident.pk}/change/"))
     assert incident.reason[:30] in page
@@ -531,7 +481,7 @@ def test_records_are_for_reading(
     canary: Callable[..., Canary], sign_in: Sign, viewer: Client, model: str
 ) -> None:
     stage = canary(5)
-    incident = stage.roll_back()
+    incident = roll_back(stage)
     alert = Alert.objects.create(
         key=uuid.uuid4().hex, rollout=stage.rollout, kind="red", channel="webhook", payload={"text": "<b>"}
     )
@@ -737,7 +687,7 @@ def test_a_rollout_whose_last_check_another_version_stored_has_its_screen(
 def test_an_incident_whose_checks_another_version_stored_is_still_told(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
-    incident = canary(5).roll_back()
+    incident = roll_back(canary(5))
     Check.objects.filter(rollout=incident.rollout).update(decision={"from": "another version"})
     answer = viewer.get(f"/admin/rollout/incident/{incident.pk}/change/")
     assert answer.status_code == 200

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,12 @@ from django.utils import timezone
 from prometheus_client import REGISTRY
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from rollout import operations, store, tick
+from rollout import store, tick
 from rollout.alerts import channels, messages, outbox
 from rollout.alerts.outbox import NotDelivered, deliver
 from rollout.judge.decision import AlertKind
 from rollout.models import Alert, Check, Rollout
+from tests.canary import Canary
 from tests.eventually import eventually
 from tests.node import NODE
 from tests.reliability.valkey import Valkey, private_valkey
@@ -43,41 +43,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiri
 SECRET = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
 TOKEN = "T0K3N-in-the-path"
 PASSWORD = "open-sesame-7"
-
-
-class Patient:
-    """A rollout whose browsers report what they are told to, and the clock of its judge."""
-
-    def __init__(self, **fields: Any) -> None:
-        rollout = Rollout.objects.create(feature=f"TOLD_{uuid.uuid4().hex[:12].upper()}", **fields)
-        operations.set_percentage(rollout.feature, Decimal(10), reason="a test")
-        self.feature = rollout.feature
-        self.now = timezone.now()
-
-    def check(self, *events: str, clients: int = 5, minutes: float = 1) -> Check:
-        store.arrive([self._event(name, uuid.uuid4()) for _ in range(clients) for name in events])
-        self.now += timedelta(minutes=minutes)
-        made = tick.check(self.feature, upto=store.fence()[0], now=self.now)
-        assert made is not None
-        return made
-
-    def _event(self, name: str, client: uuid.UUID) -> store.Arrival:
-        return store.Arrival(
-            id=uuid.uuid4(), client=client, session=client, event=name, category="", ok=name == "heartbeat",
-            flag=self.feature, variant="fund-store", at=None, detail=None,
-        )  # fmt: skip
-
-    def sick(self, checks: int = 3) -> Check:
-        return [self.check("heartbeat", "migration_failed") for _ in range(checks)][-1]
-
-    @property
-    def alerts(self) -> list[Alert]:
-        return list(Alert.objects.filter(rollout__feature=self.feature).order_by("id"))
-
-    @property
-    def alert(self) -> Alert:
-        (alert,) = self.alerts
-        return alert
 
 
 def now_due(alert: Alert, ago: timedelta = timedelta(seconds=1)) -> None:
@@ -125,18 +90,18 @@ def mail(database: None) -> Iterator[MailServer]:
 
 
 def test_a_webhook_says_what_happened_and_is_signed(web: WebReceiver) -> None:
-    patient = Patient()
-    patient.sick()
-    for alert in patient.alerts:
+    canary = Canary()
+    canary.fail()
+    for alert in canary.alerts:
         deliver(alert.pk)
-    red, rolled_back = web.of(patient.feature)
+    red, rolled_back = web.of(canary.feature)
     assert red["kind"] == "red"
-    rollout = Rollout.objects.get(feature=patient.feature)
+    rollout = Rollout.objects.get(feature=canary.feature)
     text = rolled_back.pop("text")
     assert rolled_back.pop("id").startswith("msg_")
     assert rolled_back == {
         "kind": "rolled_back",
-        "feature": patient.feature,
+        "feature": canary.feature,
         "environment": "test",
         "percentage": 10,
         "signal": "red",
@@ -150,8 +115,8 @@ def test_a_webhook_says_what_happened_and_is_signed(web: WebReceiver) -> None:
     assert rolled_back["reason"].startswith("red: 50 points in this check")
     assert rolled_back["evidence"][0] == "score: 50 points in this check (red)"
     assert len(rolled_back["evidence"]) == 4
-    assert datetime.fromisoformat(rolled_back["at"]) == patient.now
-    assert text.startswith(f"[test] Rolled back from 10 %: {patient.feature}\nred: ")
+    assert datetime.fromisoformat(rolled_back["at"]) == canary.now
+    assert text.startswith(f"[test] Rolled back from 10 %: {canary.feature}\nred: ")
 
     hook = web.hooks[-1]
     assert hook.headers["content-type"] == "application/json"
@@ -183,22 +148,22 @@ def test_a_signature_is_the_one_that_the_specification_gives_as_an_example() -> 
 
 
 def test_an_email_says_it_all_in_its_subject_and_has_the_rest_below(mail: MailServer) -> None:
-    patient = Patient(auto_rollback=False)
+    canary = Canary(auto_rollback=False)
     with override_settings(ROLLOUT_ADMIN_URL="https://funds.example.com"):
-        patient.sick()
-    for alert in patient.alerts:
+        canary.fail()
+    for alert in canary.alerts:
         deliver(alert.pk)
     red, tripped = mail.mails
-    assert red["Subject"] == f"[test] Red at 10 %: {patient.feature}"
-    assert tripped["Subject"] == f"[test] Breaker tripped at 10 %: {patient.feature}"
+    assert red["Subject"] == f"[test] Red at 10 %: {canary.feature}"
+    assert tripped["Subject"] == f"[test] Breaker tripped at 10 %: {canary.feature}"
     assert tripped["To"] == "ops@example.com, cto@example.com"
     assert tripped["From"] == "fundapi <fundapi@example.com>"
     assert tripped["Auto-Submitted"] == "auto-generated"
-    assert tripped["Message-ID"] == f"<{patient.alerts[1].payload['id']}@example.com>"
+    assert tripped["Message-ID"] == f"<{canary.alerts[1].payload['id']}@example.com>"
     assert tripped.get_content_type() == "text/plain"
     lines = tripped.get_content().splitlines()
     assert lines[0].startswith(
-        f"The breaker of {patient.feature} tripped at 10 %. Auto-rollback is off: roll it back."
+        f"The breaker of {canary.feature} tripped at 10 %. Auto-rollback is off: roll it back."
     )
     assert any(line.startswith("Why: red: 50 points in this check") for line in lines)
     assert "  score: 50 points in this check (red)" in lines
@@ -209,54 +174,56 @@ def test_an_email_says_it_all_in_its_subject_and_has_the_rest_below(mail: MailSe
 def test_without_a_channel_nothing_is_kept_and_with_two_each_gets_its_own(
     database: None, request: pytest.FixtureRequest
 ) -> None:
-    patient = Patient()
-    patient.check("heartbeat", "migration_failed")
-    assert patient.alerts == []
+    canary = Canary()
+    canary.fail(checks=1)
+    assert canary.alerts == []
     request.getfixturevalue("web")
     request.getfixturevalue("mail")
-    patient.check("heartbeat", "migration_failed")
-    patient.check("heartbeat", "migration_failed")
-    one, other = patient.alerts
+    canary.fail(checks=1)
+    canary.fail(checks=1)
+    one, other = canary.alerts
     assert {one.channel, other.channel} == {"webhook", "email"}
     assert one.payload == other.payload  # and with it the id: the event is one
     assert one.kind == "rolled_back"
 
 
 def test_a_check_that_is_settled_again_tells_nothing_again(web: WebReceiver) -> None:
-    patient = Patient()
-    made = patient.check("heartbeat", "migration_failed")
-    before = patient.alert
+    canary = Canary()
+    made = canary.fail(checks=1)
+    before = canary.alert
     Check.objects.filter(pk=made.pk).update(settled=False)
     tick.settle_all()
     assert Check.objects.get(pk=made.pk).settled
-    assert patient.alert.pk == before.pk
+    assert canary.alert.pk == before.pk
 
 
 def test_a_hold_is_told_once_however_long_and_the_next_hold_again(web: WebReceiver) -> None:
-    patient = Patient()
-    patient.check("heartbeat", clients=30)
-    began = patient.now + timedelta(minutes=10)
+    canary = Canary()
+    canary.send(clients=30)
+    canary.check()
+    began = canary.now + timedelta(minutes=10)
     for _ in range(9):
-        patient.check(minutes=10)
-    hold = patient.alert
+        canary.check(minutes=10)
+    hold = canary.alert
     assert hold.kind == "hold"
     deliver(hold.pk)
-    (told,) = web.of(patient.feature)
+    (told,) = web.of(canary.feature)
     assert (told["signal"], datetime.fromisoformat(told["since"])) == ("hold", began)
     assert "no heartbeat for 40 min" in told["reason"]
-    patient.check("heartbeat", clients=30)
+    canary.send(clients=30)
+    canary.check()
     for _ in range(5):
-        patient.check(minutes=10)
-    assert [alert.kind for alert in patient.alerts] == ["hold", "hold"]
-    assert len({alert.payload["id"] for alert in patient.alerts}) == 2
+        canary.check(minutes=10)
+    assert [alert.kind for alert in canary.alerts] == ["hold", "hold"]
+    assert len({alert.payload["id"] for alert in canary.alerts}) == 2
 
 
 def test_a_stored_check_that_nobody_can_read_leaves_the_others_their_alerts(
     web: WebReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As after an upgrade that changes what a decision holds."""
-    broken, fine = Patient(), Patient()
-    unreadable, other = (each.check("heartbeat", "migration_failed") for each in (broken, fine))
+    broken, fine = Canary(), Canary()
+    unreadable, other = (each.fail(checks=1) for each in (broken, fine))
     Alert.objects.filter(rollout=other.rollout).delete()
     Check.objects.filter(pk=unreadable.pk).update(settled=False, decision={"from": "another version"})
     Check.objects.filter(pk=other.pk).update(settled=False)
@@ -271,19 +238,19 @@ def test_a_stored_check_that_nobody_can_read_leaves_the_others_their_alerts(
 # --- One attempt --------------------------------------------------------------------------------------------------
 
 
-def one_alert() -> tuple[Patient, Alert]:
-    patient = Patient()
-    patient.sick(checks=1)
-    return patient, patient.alert
+def one_alert() -> tuple[Canary, Alert]:
+    canary = Canary()
+    canary.fail(checks=1)
+    return canary, canary.alert
 
 
 def test_a_receiver_that_fails_is_tried_again_when_it_is_time(web: WebReceiver) -> None:
-    patient, alert = one_alert()
+    canary, alert = one_alert()
     failed, sent = attempts("webhook", "failed"), attempts("webhook", "sent")
     web.answers = [500]
     with pytest.raises(NotDelivered, match="HTTP 500") as caught:
         deliver(alert.pk)
-    assert (patient.alert.error, patient.alert.attempts, patient.alert.sent_at) == ("HTTP 500", 1, None)
+    assert (canary.alert.error, canary.alert.attempts, canary.alert.sent_at) == ("HTTP 500", 1, None)
     assert timedelta(seconds=2) <= caught.value.pause <= timedelta(seconds=7)
     deliver(alert.pk)  # a second message to Celery: it is not time
     assert len(web.hooks) == 1
@@ -292,7 +259,7 @@ def test_a_receiver_that_fails_is_tried_again_when_it_is_time(web: WebReceiver) 
     now_due(alert)
     deliver(alert.pk)  # whatever the time: it is sent
     assert [hook.headers["webhook-id"] for hook in web.hooks] == [alert.payload["id"]] * 2
-    after = patient.alert
+    after = canary.alert
     assert (after.error, after.attempts) == ("", 2)
     assert after.sent_at is not None
     assert (attempts("webhook", "failed"), attempts("webhook", "sent")) == (failed + 1, sent + 1)
@@ -301,7 +268,7 @@ def test_a_receiver_that_fails_is_tried_again_when_it_is_time(web: WebReceiver) 
 def test_a_slow_receiver_is_given_up_and_a_redirect_is_not_followed(
     web: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient, alert = one_alert()
+    canary, alert = one_alert()
     monkeypatch.setattr(channels, "TIMEOUT", 0.2)
     web.gate.clear()
     with pytest.raises(NotDelivered, match=r"\AReadTimeout"):
@@ -313,27 +280,27 @@ def test_a_slow_receiver_is_given_up_and_a_redirect_is_not_followed(
         with pytest.raises(NotDelivered, match=f"HTTP {status}"):
             deliver(alert.pk)
     assert {hook.path for hook in web.hooks} == {f"/hooks/{TOKEN}"}
-    assert patient.alert.attempts == 6
+    assert canary.alert.attempts == 6
 
 
 def test_a_receiver_that_is_away_is_named_by_its_error_alone(web: WebReceiver) -> None:
     with override_settings(ROLLOUT_WEBHOOK_URL=f"http://user:{TOKEN}@127.0.0.1:{free_port()}/{TOKEN}"):
-        patient, alert = one_alert()
+        canary, alert = one_alert()
         with pytest.raises(NotDelivered):
             deliver(alert.pk)
-    assert patient.alert.error == "ConnectError: Connection refused"
+    assert canary.alert.error == "ConnectError: Connection refused"
 
 
 def test_a_mail_server_that_refuses_is_named_by_its_code_alone(mail: MailServer) -> None:
-    patient, alert = one_alert()
+    canary, alert = one_alert()
     mail.refuse = "451 ops@example.com is over quota, open-sesame-7"
     with pytest.raises(NotDelivered):
         deliver(alert.pk)
-    assert patient.alert.error == "SMTPDataError: SMTP 451"
+    assert canary.alert.error == "SMTPDataError: SMTP 451"
     now_due(alert)
     with override_settings(EMAIL_HOST_PASSWORD="wrong"), pytest.raises(NotDelivered):
         deliver(alert.pk)
-    assert patient.alert.error == "SMTPAuthenticationError: SMTP 535"
+    assert canary.alert.error == "SMTPAuthenticationError: SMTP 535"
     mail.refuse = ""
     now_due(alert)
     deliver(alert.pk)
@@ -361,7 +328,7 @@ def test_while_one_sends_nobody_else_does(web: WebReceiver) -> None:
 
 
 def test_who_dies_while_sending_leaves_it_to_others_after_the_lease(web: WebReceiver) -> None:
-    patient, alert = one_alert()
+    canary, alert = one_alert()
 
     def claim() -> store.Claim | None:
         return store.claim_alert(
@@ -376,7 +343,7 @@ def test_who_dies_while_sending_leaves_it_to_others_after_the_lease(web: WebRece
     assert claim() is not None  # somebody else
     # Back from the dead: what it says is no longer of interest, and frees nothing.
     store.alert_failed(alert.pk, attempt=dead.attempt, error="late", pause=timedelta(0))
-    assert patient.alert.error == ""
+    assert canary.alert.error == ""
     deliver(alert.pk)
     assert web.hooks == []
     now_due(alert)
@@ -387,7 +354,7 @@ def test_who_dies_while_sending_leaves_it_to_others_after_the_lease(web: WebRece
 def test_after_the_last_attempt_nobody_tries_again(
     web: WebReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    patient, alert = one_alert()
+    canary, alert = one_alert()
     Alert.objects.filter(pk=alert.pk).update(attempts=outbox.ATTEMPTS_MAX - 1)
     given_up = attempts("webhook", "given_up")
     web.answers = [500]
@@ -397,7 +364,7 @@ def test_after_the_last_attempt_nobody_tries_again(
     now_due(alert)
     deliver(alert.pk)
     assert len(web.hooks) == 1
-    assert patient.alert.sent_at is None
+    assert canary.alert.sent_at is None
 
 
 def test_what_is_older_than_a_day_is_no_news(web: WebReceiver) -> None:
@@ -432,12 +399,12 @@ def queued(valkey: Valkey) -> int:
         return int(client.llen("celery")) + int(client.hlen("unacked"))
 
 
-def waiting(valkey: Valkey, patient: Patient) -> list[int]:
-    """Return the patient's alerts that wait in the queue. A tick also hands over what earlier tests left unsent."""
+def waiting(valkey: Valkey, canary: Canary) -> list[int]:
+    """Return the canary's alerts that wait in the queue. A tick also hands over what earlier tests left unsent."""
     with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
         messages = [json.loads(message) for message in client.lrange("celery", 0, -1)]
     handed_over = [message["headers"]["argsrepr"] for message in messages]
-    return [alert.pk for alert in patient.alerts for _ in range(handed_over.count(f"({alert.pk},)"))]
+    return [alert.pk for alert in canary.alerts for _ in range(handed_over.count(f"({alert.pk},)"))]
 
 
 @contextmanager
@@ -469,35 +436,35 @@ def test_a_rollback_is_told_once_over_each_channel_whatever_runs_twice(
 ) -> None:
     """Two real workers, the check settled twice, every message sent to Celery three times; and no log has a secret."""
     web.answers = [500]
-    patient = Patient()
+    canary = Canary()
     env = {
         "ROLLOUT_WEBHOOK_URL": f"{web.url}/hooks/{TOKEN}",
         "ROLLOUT_ALERT_EMAILS": "ops@example.com",
         "EMAIL_URL": f"smtp://{mail.user}:{PASSWORD}@127.0.0.1:{mail.port}",
     }
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
-    last = patient.sick()
+    last = canary.fail()
     Check.objects.filter(pk=last.pk).update(settled=False)
     tick.settle_all()
-    ids = [alert.pk for alert in patient.alerts]
+    ids = [alert.pk for alert in canary.alerts]
     assert len(ids) == 4
     outbox._queue(ids)
     assert queued(valkey) >= 8
     with ExitStack() as stack:
         for log in logs:
             stack.enter_context(worker(valkey, log, **env))
-        eventually(lambda: all(alert.sent_at for alert in patient.alerts), timeout=90)
+        eventually(lambda: all(alert.sent_at for alert in canary.alerts), timeout=90)
         eventually(lambda: queued(valkey) == 0, timeout=60)
-    kinds = [told["kind"] for told in web.of(patient.feature)]
+    kinds = [told["kind"] for told in web.of(canary.feature)]
     # The receiver answered one of them with a 500, so it came again.
     assert sorted(kinds) in (
         ["red", "red", "rolled_back"],
         ["red", "rolled_back", "rolled_back"],
     )
-    assert len({told["id"] for told in web.of(patient.feature)}) == 2
+    assert len({told["id"] for told in web.of(canary.feature)}) == 2
     assert sorted(mail["Subject"] for mail in mail.mails) == [
-        f"[test] Red at 10 %: {patient.feature}",
-        f"[test] Rolled back from 10 %: {patient.feature}",
+        f"[test] Red at 10 %: {canary.feature}",
+        f"[test] Rolled back from 10 %: {canary.feature}",
     ]
     written = "".join(log.read_text() for log in logs)
     assert "rollout_alert_sent" in written
@@ -512,48 +479,48 @@ def test_with_the_broker_away_the_judge_goes_on_and_tells_when_it_is_back(
     web: WebReceiver, valkey: Valkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     valkey.kill()
-    patient = Patient()
-    last = patient.sick()
+    canary = Canary()
+    last = canary.fail()
     assert last.action == "roll_back"
     assert Check.objects.get(pk=last.pk).settled
     assert "rollout_alerts_not_queued" in caplog.text
     tick.settle_all()  # still away
     valkey.start()
     tick.settle_all()
-    assert waiting(valkey, patient) == []  # a message that is only slow must not be sent again
-    for alert in patient.alerts:
+    assert waiting(valkey, canary) == []  # a message that is only slow must not be sent again
+    for alert in canary.alerts:
         now_due(alert, timedelta(minutes=3))
     tick.settle_all()
     with worker(valkey, tmp_path / "worker.log", ROLLOUT_WEBHOOK_URL=f"{web.url}/hooks/{TOKEN}"):
-        eventually(lambda: all(alert.sent_at for alert in patient.alerts), timeout=90)
-    assert [told["kind"] for told in web.of(patient.feature)] == ["red", "rolled_back"]
+        eventually(lambda: all(alert.sent_at for alert in canary.alerts), timeout=90)
+    assert [told["kind"] for told in web.of(canary.feature)] == ["red", "rolled_back"]
 
 
 def test_a_broker_that_hangs_holds_the_judge_for_seconds_only(web: WebReceiver, valkey: Valkey) -> None:
-    patient = Patient()
+    canary = Canary()
     valkey.freeze()
     began = timezone.now()
-    assert patient.sick(checks=1).settled is False  # as it was handed over; the row says more
+    assert canary.fail(checks=1).settled is False  # as it was handed over; the row says more
     assert timezone.now() - began < timedelta(seconds=15)
-    assert patient.alert.attempts == 0
+    assert canary.alert.attempts == 0
 
 
 def test_what_was_never_handed_over_is_handed_over_by_a_later_tick(web: WebReceiver, valkey: Valkey) -> None:
     """A crash between commit and Celery, or a broker that lost its memory."""
-    patient = Patient()
-    patient.sick()
-    sent, unsent = patient.alerts
+    canary = Canary()
+    canary.fail()
+    sent, unsent = canary.alerts
     with redis.Redis(unix_socket_path=str(valkey.socket)) as broker:
-        assert waiting(valkey, patient) == [sent.pk, unsent.pk]
+        assert waiting(valkey, canary) == [sent.pk, unsent.pk]
         broker.flushall()
-        for alert in patient.alerts:
+        for alert in canary.alerts:
             now_due(alert, timedelta(minutes=3))
         tick.settle_all()
-        assert waiting(valkey, patient) == [sent.pk, unsent.pk]
+        assert waiting(valkey, canary) == [sent.pk, unsent.pk]
         Alert.objects.filter(pk=sent.pk).update(sent_at=timezone.now())
         broker.flushall()
         tick.settle_all()
-    assert waiting(valkey, patient) == [unsent.pk]
+    assert waiting(valkey, canary) == [unsent.pk]
 
 
 # --- manage.py send_test_alert --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from django.test import override_settings
 
 from rollout.models import Deployment
 from rollout.release.git import Git
+from tests.canary import Canary, Judged
 from tests.eventually import eventually
 from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import private_valkey
@@ -16,10 +17,9 @@ from tests.rollout.release.conftest import Ended, Release
 from tests.rollout.release.repository import FUND
 from tests.rollout.release.stub import REPOSITORY, Gone, Request
 from tests.servers import PROJECT, database_url
-from tests.traffic import Judged, Traffic
 
 
-def rolled_back(traffic: Judged) -> Traffic:
+def rolled_back(traffic: Judged) -> Canary:
     """A rollout that the judge has rolled back."""
     canary = traffic()
     for _ in range(3):
@@ -29,7 +29,7 @@ def rolled_back(traffic: Judged) -> Traffic:
     return canary
 
 
-def after_rollback(release: Release, canary: Traffic) -> Ended:
+def after_rollback(release: Release, canary: Canary) -> Ended:
     return release.run("revert_deployment", "--after-rollback", "--feature", canary.feature)
 
 

@@ -22,6 +22,7 @@ from rollout import operations
 from rollout.models import Check, Deployment, Incident, Rollout
 from rollout.release import monitor as release_monitor
 from rollout.tick import tick
+from tests.canary import Canary, Judged
 from tests.clock import SEARCH_PATH, Clock, travelling
 from tests.eventually import eventually
 from tests.obedience import query
@@ -29,7 +30,6 @@ from tests.rollout.release.conftest import Ended, Release, idle
 from tests.rollout.release.repository import FUND
 from tests.rollout.release.stub import REPOSITORY, Gone, Request
 from tests.servers import PROJECT, database_url
-from tests.traffic import Judged, Traffic
 
 FOREVER = 60  # min; these end by themselves
 SOON = 5  # min; a few checks
@@ -37,13 +37,13 @@ Meanwhile = Callable[[], object]
 Monitor = Callable[..., Ended]
 
 
-def reports(canary: Traffic, *events: str, clients: int = 3) -> Meanwhile:
+def reports(canary: Canary, *events: str, clients: int = 3) -> Meanwhile:
     """Return what lets new browsers report."""
     return lambda: canary.send(*events, clients=clients)
 
 
 @contextmanager
-def reporting(canary: Traffic, *events: str) -> Iterator[None]:
+def reporting(canary: Canary, *events: str) -> Iterator[None]:
     """Let new browsers report all the time, to monitors that run in processes of their own."""
     done = threading.Event()
 
@@ -76,7 +76,7 @@ def monitor(release: Release, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
     """
 
     def monitor(
-        canary: Traffic, *arguments: object, minutes: float = FOREVER, meanwhile: Meanwhile = lambda: None
+        canary: Canary, *arguments: object, minutes: float = FOREVER, meanwhile: Meanwhile = lambda: None
     ) -> Ended:
         def sleep(seconds: float) -> None:
             meanwhile()
@@ -95,7 +95,7 @@ def monitor(release: Release, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
     clock.reset()
 
 
-def reasons(canary: Traffic) -> list[str]:
+def reasons(canary: Canary) -> list[str]:
     """Why the rollout went to 0 %, each time."""
     history = canary.rollout.history.filter(percentage=0, on_hold=True).order_by("version")
     return [record.history_change_reason for record in history]
@@ -391,7 +391,7 @@ def test_a_dry_run_has_no_effect_anywhere(
 # --- Interrupted --------------------------------------------------------------------------------------------------
 
 
-def start(release: Release, canary: Traffic, *arguments: str, breaker: int = 3) -> "subprocess.Popen[str]":
+def start(release: Release, canary: Canary, *arguments: str, breaker: int = 3) -> "subprocess.Popen[str]":
     """Run the command as a process of its own, as a shell does."""
     settings = {
         "DATABASE_URL": database_url(),

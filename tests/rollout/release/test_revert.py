@@ -14,12 +14,12 @@ from rollout.release.errors import Missing, Rejected, ReleaseError, RevertConfli
 from rollout.release.git import Git
 from rollout.release.github import Revert
 from rollout.release.revert import open_revert, roll_back
+from tests.canary import Judged
 from tests.eventually import eventually
 from tests.rollout.release.conftest import Release, terminal
 from tests.rollout.release.repository import FUND, git
 from tests.rollout.release.stub import Gone, Request
 from tests.servers import database_url
-from tests.traffic import Judged
 
 
 def revert(release: Release, deployment: Deployment) -> Revert | None:
