@@ -80,10 +80,8 @@ class Api(httpx.Client):
 @pytest.fixture(scope="session")
 def server(database: None) -> Iterator[Server]:
     """One running web server for all tests of this worker: two processes, four threads each."""
-    rates = {
-        "FUND_CREATE_RATE": "100000/minute",
-        "TELEMETRY_RATE": "100000/minute",
-    }  # all come from one address
+    # All clients of a test run share one address.
+    rates: dict[str, Any] = {"FUND_CREATE_RATE": "100000/minute", "TELEMETRY_RATE": "100000/minute"}
     with running_server(**rates, **UNHURRIED) as running:
         yield running
 
