@@ -1,4 +1,4 @@
-"""What a stored key takes on disk."""
+"""Bytes on disk of a stored key."""
 
 from dataclasses import dataclass
 

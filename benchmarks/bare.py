@@ -40,6 +40,6 @@ def create(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 def nothing(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """What the client and the server can do at most."""
+    """Answer at once: the most that client and server can do."""
     start_response("200 OK", [*JSON, ("Content-Length", "2")])
     return [b"{}"]

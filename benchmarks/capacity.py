@@ -1,4 +1,4 @@
-"""How many cores, connections and bytes so many creates take: a model on the committed measurements. Measures nothing.
+"""Cores, connections and bytes for a rate of creates: a model on the committed measurements. Measures nothing.
 
 A request costs time of a web core and time of a database core, the same on every core; what a machine carries is its
 cores over that cost. docs/explanation/scaling.md says what the figures are taken from, and how far they have been off.
@@ -25,7 +25,7 @@ COLUMNS = ("what", "figure", "from")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one request takes: seconds of a web core, and of a database core with the wait for its disk."""
+    """Cost of one request: seconds of a web core, and of a database core with the wait for its disk."""
 
     web: float
     database: float
@@ -37,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """What the committed measurements say that things cost."""
+    """Costs, by the committed measurements."""
 
     create: Cost
     replay: Cost
@@ -52,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Demand:
-    """What is asked of a deployment."""
+    """The load on a deployment."""
 
     creates: float  # per second, under new keys
     retries: float = 0.0  # replays for each create
@@ -73,7 +73,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Machines:
-    """What there is."""
+    """The resources of a deployment."""
 
     web_cores: int
     database_cores: int

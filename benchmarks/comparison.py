@@ -1,4 +1,4 @@
-"""What a comparison has found."""
+"""The result of a comparison."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who is measured: ours, and each peer that can be installed, set up and asked."""
+"""The contestants: ours, and each peer that can be installed, set up and asked."""
 
 import re
 import subprocess
@@ -103,7 +103,7 @@ def _failed(contestant: Contestant, failure: str) -> Contestant:
 
 
 def _version(peer: Peer) -> str:
-    """What is installed beside that Python, not what is pinned."""
+    """Versions that are installed beside that Python, not those that are pinned."""
     if peer.store == "none":
         return ""
     where = [

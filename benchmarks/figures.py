@@ -47,7 +47,7 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def ratios(over: Sequence[Sample], under: Sequence[Sample]) -> list[float]:
-    """How much faster ``over`` was, round by round, so that a slow moment of the machine hits both."""
+    """Speed of ``over`` relative to the other, round by round, so that a slow moment of the machine hits both."""
     return [a.rate / b.rate for a, b in zip(over, under, strict=True)]
 
 

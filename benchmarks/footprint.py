@@ -1,4 +1,4 @@
-"""How soon a web server answers after its start, and how much memory a worker keeps."""
+"""Measure the start-up time of a web server and the memory of a worker."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the product aims at. Reports show it beside what was found; no test asserts it, machines differ."""
+"""Goals of the product. Reports show them beside the figures; no test asserts them, because machines differ."""
 
 RATIO_MIN = {
     "create_vs_p1": 0.90,

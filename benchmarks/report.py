@@ -13,7 +13,7 @@ from benchmarks.stack import RESULTS
 
 
 def command() -> str:
-    """How this run was started."""
+    """The command line of this run."""
     return " ".join(["python -m benchmarks", *sys.argv[1:]])
 
 

@@ -35,7 +35,7 @@ class Scale:
     at_rest: tuple[AtRest, ...]
 
     def ratios(self) -> dict[str, list[float]]:
-        """How fast each is beside the same with no keys, round by round."""
+        """Speed of each relative to the same without keys, round by round."""
         samples = self.measured.samples
         pairs = [(action, size) for action in ("create", "replay") for size in self.sizes[1:]]
         return {

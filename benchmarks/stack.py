@@ -1,4 +1,4 @@
-"""What every measurement stands on: a private PostgreSQL and Valkey, a migrated database, a user's token."""
+"""The ground of every measurement: a private PostgreSQL and Valkey, a migrated database, a user's token."""
 
 import os
 import platform
@@ -115,7 +115,7 @@ def _environment(home: Path, settings: str, database_url: str, redis_url: str) -
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on, and with which versions."""
+    """The machine and the versions that the figures were measured with."""
     memory = psutil.virtual_memory().total / 2**30
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     commit = subprocess.run(

@@ -29,7 +29,7 @@ WHERE query LIKE '%idempotency_claim%' AND query NOT LIKE 'EXPLAIN%'
 
 @dataclass
 class Storm:
-    """What became of the requests of a storm."""
+    """Outcomes of the requests of a storm."""
 
     waves: int = 0
     statuses: dict[int, int] = field(default_factory=dict)

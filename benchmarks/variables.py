@@ -17,7 +17,7 @@ SEPARATOR = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|(?P<end>;)""")
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent to PostgreSQL at once: one statement or several, ``;`` between them.
+    """A message to PostgreSQL: one statement or several, ``;`` between them.
 
     ``parameters`` are the values of ``$1`` and so on, as text; ``prepared`` says that the statement has a name and is
     planned once for a connection. Both belong to the extended protocol, which takes one statement at a time.
@@ -29,7 +29,7 @@ class Message:
 
     @property
     def statements(self) -> int:
-        """How many statements there are in it."""
+        """Number of statements in the message."""
         return 1 + sum(match["end"] is not None for match in SEPARATOR.finditer(self.sql))
 
     @property

@@ -82,7 +82,7 @@ class Overload:
 
 @dataclass(frozen=True)
 class Look:
-    """What a soak may let grow."""
+    """Resources that must not grow during a soak."""
 
     memory: int  # bytes of the web processes
     connections: int  # to PostgreSQL

@@ -1,4 +1,4 @@
-"""What a storm has cost: acknowledgements held against what is there when it is over. Pure functions."""
+"""The cost of a storm: acknowledgements compared with the funds that are there afterwards. Pure functions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Acknowledgement:
 
 @dataclass(slots=True)
 class Journal:
-    """What the clients of a storm have seen."""
+    """Answers that the clients of a storm received."""
 
     requests: int = 0
     turned_away: int = 0  # answers that ask to try again: 409 in progress, 429, 502, 503, 504

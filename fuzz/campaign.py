@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Tally:
-    """What was tried of a trick, and how many answers of each class there were; ``silent``: none."""
+    """Tries of one trick, and the number of answers of each class; ``silent`` counts the tries without one."""
 
     tried: int = 0
     answers: Counter[str] = field(default_factory=Counter)

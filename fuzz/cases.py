@@ -1,4 +1,4 @@
-"""What is sent: requests of every address, and what an attacker makes of them. Pure: the dice decide.
+"""Requests of every address, and the tricks that an attacker plays with them. Pure, given the dice.
 
 A case is made from the seed of a run and its own number alone, so that one can be made again without the others.
 """

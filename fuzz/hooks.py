@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of us. It imports this itself: ``SCHEMATHESIS_HOOKS``."""
+"""Facts about fundapi for schemathesis, which imports this module itself (``SCHEMATHESIS_HOOKS``)."""
 
 import re
 import uuid

@@ -1,4 +1,4 @@
-"""How many requests does a stream of bytes hold, by a reader that nobody here wrote (h11)? Pure."""
+"""Count the requests in a stream of bytes with an independent parser (h11). Pure."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is wrong with what a server has answered? Pure."""
+"""Find faults in a server's answers. Pure."""
 
 import json
 from collections import Counter

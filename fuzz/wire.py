@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Exchange:
-    """What one connection has brought: ``rest`` are bytes that are no whole answer."""
+    """Answers of one connection; ``rest`` holds the bytes that make no whole answer."""
 
     answers: list[Answer] = field(default_factory=list)
     rest: bytes = b""

@@ -109,7 +109,7 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
             "The key",
             {"fields": ["token", "user", "operation", "environment", "created_at", "expires_at", "alive"]},
         ),
-        ("What the first request got", {"fields": ["outcome", "content_type", "answer"]}),
+        ("Original response", {"fields": ["outcome", "content_type", "answer"]}),
         ("Later requests with other content", {"fields": ["conflicts", "last_conflict_at"]}),
         ("For comparing", {"fields": ["fingerprint", "digest"]}),
     ]

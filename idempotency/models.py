@@ -21,7 +21,7 @@ class IdempotencyKey(models.Model):
     principal = models.CharField(
         max_length=TOKEN_LENGTH_MAX, help_text="Id of the user who sent the request."
     )
-    token = models.CharField("key", max_length=TOKEN_LENGTH_MAX, help_text="What the client sent.")
+    token = models.CharField("key", max_length=TOKEN_LENGTH_MAX, help_text="As the client sent it.")
     fingerprint = models.UUIDField(help_text="Of the request's method, path, query and body.")
     status = models.PositiveSmallIntegerField(help_text="HTTP status of the first answer.")
     content_type = models.TextField()

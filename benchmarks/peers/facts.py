@@ -1,4 +1,4 @@
-"""What each contestant answers, so that its speed is read beside what it promises. Found by asking, not by reading."""
+"""Facts about each contestant's answers, to be read beside its speed. Found by asking, not by reading."""
 
 import uuid
 from collections import Counter

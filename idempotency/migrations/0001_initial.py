@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "token",
-                    models.CharField(help_text="What the client sent.", max_length=255, verbose_name="key"),
+                    models.CharField(help_text="As the client sent it.", max_length=255, verbose_name="key"),
                 ),
                 ("fingerprint", models.UUIDField(help_text="Of the request's method, path, query and body.")),
                 ("status", models.PositiveSmallIntegerField(help_text="HTTP status of the first answer.")),

@@ -33,7 +33,7 @@ def climbed(before: Decimal, after: Decimal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What happens next, and when at the earliest. ``late``: the judge has missed its checks."""
+    """The next step, and when at the earliest. ``late``: the judge has missed its checks."""
 
     sentences: list[str]
     due_at: datetime | None = None

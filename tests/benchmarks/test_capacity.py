@@ -35,7 +35,7 @@ def document(name: str) -> dict[str, Any]:
 
 
 def measured_storm(weather: str) -> Demand:
-    """What two processes with four threads each answered per second while 64 clients kept them busy."""
+    """Answers per second of two processes with four threads each, kept busy by 64 clients."""
     storm = document("results")["storm"]
     samples = storm["samples"][weather]
     seconds = sum(sample["count"] / sample["rate"] for sample in samples)

@@ -1,4 +1,4 @@
-"""Who is compared with whom."""
+"""Each contestant is compared with the right ones."""
 
 from dataclasses import replace
 

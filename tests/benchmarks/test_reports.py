@@ -1,4 +1,4 @@
-"""What a reader of benchmarks/*.md sees."""
+"""Reports in benchmarks/*.md show the measured figures."""
 
 import json
 

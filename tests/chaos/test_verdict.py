@@ -1,4 +1,4 @@
-"""What counts as lost, doubled and differing."""
+"""Lost, doubled and differing funds are counted as such."""
 
 import pytest
 

@@ -75,7 +75,7 @@ def seconds(duration: str) -> float:
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Path]:
-    """What the image holds, as the build makes it: `app`, and directories for its tmpfs mounts."""
+    """The image's files as the build makes them: `app`, and directories for its tmpfs mounts."""
     with tempfile.TemporaryDirectory(prefix="image-") as path:
         root = Path(path)
         root.chmod(0o755)
@@ -329,7 +329,7 @@ def test_env_example_documents_every_variable_of_the_settings() -> None:
 
 
 def test_env_example_names_every_default_of_the_judge() -> None:
-    """What is commented out there is what holds without it."""
+    """A value that is commented out there is the default."""
     examples = dict(
         re.findall(r"^#(ROLLOUT_[A-Z_]+)=(.+)$", (PROJECT / ".env.example").read_text(), re.MULTILINE)
     )

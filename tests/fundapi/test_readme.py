@@ -1,4 +1,4 @@
-"""What README and the tutorial tell a reader to type works as it stands there; links lead somewhere."""
+"""The commands of README and the tutorial work as written; links lead somewhere."""
 
 import re
 import shlex

@@ -42,7 +42,7 @@ def stored(post: Post) -> Any:
 
 
 def test_a_replay_takes_two_reads_and_no_transaction(post: Post, stored: Any) -> None:
-    """Who is calling, and the stored answer."""
+    """Reads of a replay: the caller, then the stored answer."""
     with CaptureQueriesContext(connection) as captured:
         again = post()
     assert (again.status_code, again.content) == (200, stored.content)

@@ -1,4 +1,4 @@
-"""What browsers are told with each kind of answer, behind a proxy that ends TLS."""
+"""Each kind of answer carries the right headers for browsers, behind a proxy that ends TLS."""
 
 from collections.abc import Callable, Iterator
 from http.cookies import Morsel, SimpleCookie

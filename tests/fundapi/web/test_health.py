@@ -1,4 +1,4 @@
-"""What orchestrators and on-call engineers read: probes, request ids, log lines."""
+"""Orchestrators and on-call engineers read true probes, request ids and log lines."""
 
 import json
 import re

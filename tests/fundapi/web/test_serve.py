@@ -1,4 +1,4 @@
-"""What the server itself refuses, before a line of the application runs."""
+"""The server itself refuses some requests, before a line of the application runs."""
 
 import os
 import socket
@@ -125,7 +125,7 @@ def test_no_more_requests_are_worked_on_than_there_are_connections_for(
 
 
 def test_hashes_of_texts_are_another_in_each_process() -> None:
-    """Who could foresee them could send JSON whose names all fall into one slot. Nothing turns that off here."""
+    """Hashes stay random: foreseeable ones would let a client send JSON whose names all collide."""
     files = ["Dockerfile", "Makefile", "docker-compose.yml", ".env.example", "pyproject.toml"]
     texts = [PROJECT / name for name in files]
     texts += (path for app in ("fundapi", "idempotency", "rollout") for path in (PROJECT / app).rglob("*.py"))

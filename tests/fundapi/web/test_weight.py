@@ -1,4 +1,4 @@
-"""What a web worker does not load: it starts sooner, and a gigabyte holds more of them."""
+"""A web worker does not load what it does not need: it starts sooner and takes less memory."""
 
 import subprocess
 import sys
