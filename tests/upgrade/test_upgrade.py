@@ -15,7 +15,6 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.db import connections
-from django.utils.functional import cached_property
 
 from fundapi.embedded.programs import postgres_directory
 from rollout.judge.decision import Decision
@@ -59,10 +58,11 @@ class Upgraded:
             headers=always | {"Idempotency-Key": fund["key"]} | headers,
         )
 
-    @cached_property
-    def admin(self) -> httpx.Client:
-        """A browser that has signed in to the admin with the password of then."""
-        browser = httpx.Client(base_url=self.server.url, follow_redirects=True, timeout=30)
+
+@pytest.fixture(scope="module")
+def admin(upgraded: Upgraded) -> Iterator[httpx.Client]:
+    """A browser that has signed in to the admin with the password of then."""
+    with httpx.Client(base_url=upgraded.server.url, follow_redirects=True, timeout=30) as browser:
         browser.get("/admin/login/")
         form = {"csrfmiddlewaretoken": browser.cookies["csrftoken"], "next": "/admin/"}
         page = browser.post(
@@ -70,7 +70,7 @@ class Upgraded:
         )
         assert page.status_code == 200
         assert "sessionid" in browser.cookies
-        return browser
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -146,20 +146,22 @@ def test_each_check_is_read_and_decided_again_to_the_same(upgraded: Upgraded) ->
 
 
 @pytest.mark.parametrize("model", [Rollout, Check, Incident, Alert, TelemetryEvent])
-def test_each_page_of_the_admin_shows_what_was_recorded(upgraded: Upgraded, model: Any) -> None:
+def test_each_page_of_the_admin_shows_what_was_recorded(
+    upgraded: Upgraded, admin: httpx.Client, model: Any
+) -> None:
     label = model._meta.label_lower.replace(".", "/")
-    assert upgraded.admin.get(f"/admin/{label}/").status_code == 200
+    assert admin.get(f"/admin/{label}/").status_code == 200
     records = model.objects.using(ALIAS).all()[:10]
     assert records
     for record in records:
-        page = upgraded.admin.get(f"/admin/{label}/{record.pk}/change/")
+        page = admin.get(f"/admin/{label}/{record.pk}/change/")
         assert page.status_code == 200
         assert "Another version stored" not in page.text
 
 
-def test_the_history_of_the_rollout_says_who_did_what(upgraded: Upgraded) -> None:
+def test_the_history_of_the_rollout_says_who_did_what(upgraded: Upgraded, admin: httpx.Client) -> None:
     rollout = Rollout.objects.using(ALIAS).get(feature=FEATURE)
-    history = upgraded.admin.get(f"/admin/rollout/rollout/{rollout.pk}/history/").text
+    history = admin.get(f"/admin/rollout/rollout/{rollout.pk}/history/").text
     assert "once more" in history
     assert "the judge" in history
 
