@@ -30,6 +30,7 @@ check: export HTTPS = on
 check: $(VENV)/dev.stamp ## lint, format, bandit, types, import directions, deployment settings, missing migrations
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/python -m tests.comments
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive fundapi idempotency rollout
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports

@@ -129,9 +129,8 @@ def signal_all(processes: Sequence[psutil.Process], sig: int, *, wait: float) ->
     """Send `sig` to each process, wait up to `wait` seconds, and return the processes still alive."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(
-                sig
-            )  # psutil compares start times: a process that reuses the pid gets no signal
+            # psutil compares start times: a process that reuses the pid gets no signal.
+            process.send_signal(sig)
     deadline = time.monotonic() + wait
     alive = [process for process in processes if is_alive(process)]
     while alive and time.monotonic() < deadline:

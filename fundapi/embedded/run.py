@@ -27,9 +27,8 @@ from fundapi.embedded.processes import end_with_parent
 
 TICK = 0.05  # s between checks that the programs run
 KEEPER_TICK = 1.0  # s between checks that the keeper of the embedded services runs
-FAILURES_MAX = (
-    3  # failed starts of the web server, before it has answered once, after which `make run` gives up
-)
+# Failed starts of the web server, before it has answered once, after which `make run` gives up.
+FAILURES_MAX = 3
 
 READY = """
 fundapi is ready. Ctrl-C stops it.
@@ -110,9 +109,8 @@ def port_number(text: str) -> int:
 def check_free(port: int) -> None:
     """Raise EmbeddedError unless `port` is free: the server itself would share it with another program."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # connections of the previous run may linger
+        # Connections of the previous run may linger.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:

@@ -90,9 +90,8 @@ def verify(file: Path) -> None:
     missing = [table for table in TABLES if f" TABLE DATA public {table} " not in contents]
     if missing:
         raise BackupError(f"{file} has no rows of {' and '.join(missing)}: it is no backup of fundapi.")
-    _run(
-        "pg_restore", f"--file={os.devnull}", str(file)
-    )  # the list is at the beginning; this command reads the rest
+    # The list is at the beginning of the file; this command reads the rest.
+    _run("pg_restore", f"--file={os.devnull}", str(file))
 
 
 def restore(file: Path, *, overwrite: bool) -> None:

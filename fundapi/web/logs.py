@@ -29,9 +29,8 @@ _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  #
 def _exception(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Render an exception as data: never with local variables, never with a failing row from PostgreSQL."""
     if str(event.get("logger")).startswith("django.security."):
-        event.pop(
-            "exc_info", None
-        )  # of a bad Host and the like: strangers must not fill the logs with frames
+        # Of a bad Host and the like: strangers must not fill the logs with frames.
+        event.pop("exc_info", None)
     event = structlog.processors.ExceptionRenderer(_traceback)(logger, name, event)
     for error in event.get("exception", []):
         error["exc_value"] = error["exc_value"].partition("\nDETAIL:")[0]

@@ -122,9 +122,8 @@ def problem_response_for_status(status: int) -> HttpResponse:
     problem = _BY_STATUS.get(status) or (_BY_STATUS[500] if status >= 500 else _BY_STATUS[400])
     body = {**problem.body(), "status": status}
     response = JsonResponse(body, status=status, content_type=PROBLEM_JSON)
-    response.headers["Content-Length"] = str(
-        len(response.content)
-    )  # CommonMiddleware has been passed already
+    # The response has passed CommonMiddleware, which would have set it.
+    response.headers["Content-Length"] = str(len(response.content))
     return response
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 BACKLOG = 1024  # connections that the kernel queues
-BACKPRESSURE = (
-    512  # open connections per process; idle keep-alive ones count, so this is no limit of requests
-)
+# Open connections per process; idle keep-alive ones count, so this is no limit of requests.
+BACKPRESSURE = 512
 THREADS = 4  # requests that a process works on at once
 QUEUE = 100  # requests of a process that may wait for one of its WEB_THREADS slots (fundapi.web.overload)
 PROBES = 4  # requests to /readyz, /health and /metrics that may wait for a slot of their own

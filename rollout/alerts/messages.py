@@ -31,9 +31,8 @@ TEXTS = {
     AlertKind.COMPLETED: ("Complete", "{feature} is complete: on for everybody, and no longer judged."),
     TEST: ("Test alert", "This is a test of the alerts about {feature}. Nothing has happened."),
 }
-NEXT = {
-    AlertKind.COMPLETED: "Nothing. The flag and the legacy path can be removed from the code."
-}  # others: the judge's
+# Other kinds of alerts take the judge's sentence.
+NEXT = {AlertKind.COMPLETED: "Nothing. The flag and the legacy path can be removed from the code."}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,8 @@ from rollout.rehearsal.traffic import Browsers
 from rollout.tick import check
 from rollout.units import percent
 
-START = datetime(
-    2000, 1, 1, tzinfo=UTC
-)  # midnight, so that the clock of a chart shows the time since the start
+# Midnight, so that the clock of a chart shows the time since the start.
+START = datetime(2000, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 

@@ -274,9 +274,8 @@ def _final(latest: Sequence[Observation], *, until: datetime, longest: timedelta
     )
     if signal is Signal.RED:
         return Verdict(Outcome.UNHEALTHY, f"Red at the end. {says}")
-    done = {
-        each.feature for each in latest if each.action is Action.COMPLETE
-    }  # the judge has stopped evaluating it
+    # The judge has stopped evaluating these.
+    done = {each.feature for each in latest if each.action is Action.COMPLETE}
     if late := [each for each in latest if until - each.at > longest and each.feature not in done]:
         return Verdict(
             Outcome.UNKNOWN,

@@ -109,9 +109,8 @@ class Git:
         the whole branch.
         """
         with TemporaryDirectory(prefix="release-") as parent:
-            tree = replace(
-                self, directory=Path(parent) / Path(parent).name
-            )  # git names the worktree after its folder
+            # Git names the worktree after its folder.
+            tree = replace(self, directory=Path(parent) / Path(parent).name)
             if not self.succeeds("rev-parse", "--git-dir"):
                 tree.directory.mkdir()
                 tree.run("init", "--quiet")

@@ -63,6 +63,7 @@ def steps(*, tests: bool, static_root: str) -> list[Step]:
     all_steps = [
         Step("lint", (python, "-m", "ruff", "check", "--quiet", ".")),
         Step("format", (python, "-m", "ruff", "format", "--quiet", "--check", ".")),
+        Step("comments", (python, "-m", "tests.comments")),
         Step("security", (python, "-m", "bandit", *BANDIT)),
         Step("types", (python, "-m", "mypy"), DEPLOYMENT),
         Step("import directions", (str(tool("lint-imports")),)),  # it has no module to run

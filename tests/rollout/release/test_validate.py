@@ -60,7 +60,7 @@ def test_the_steps_are_those_of_make_check_and_make_test(has_npm: bool) -> None:
         re.sub(r"\$\(BIN\)/|node_modules/\.bin/|python -m | \$\(ARGS\)|\t@", "", line)
         for line in "".join(recipes).splitlines()
     ]
-    assert len(commands) == (9 if has_npm else 8)
+    assert len(commands) == (10 if has_npm else 9)
     ours = [typed(step) for step in steps(tests=True, static_root="/nowhere")]
     for command in commands:
         assert [each for each in ours if each.startswith(command)], command
