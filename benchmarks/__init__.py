@@ -1,1 +1,1 @@
-"""``make bench``: what idempotency costs and replays save, measured side by side on this machine."""
+"""``make bench``: the cost of idempotency and the saving of replays, measured side by side on this machine."""

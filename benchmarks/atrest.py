@@ -28,7 +28,7 @@ class AtRest:
         return sum(self.sizes.values())
 
     def rows(self) -> list[list[str]]:
-        """For a table: what, MiB, bytes per key."""
+        """Return rows of a table: what, MiB, bytes per key."""
         sizes = {**self.sizes, "all": self.total}
         return [[name, f"{size / 2**20:,.1f}", f"{size / self.keys:.1f}"] for name, size in sizes.items()]
 

@@ -1,4 +1,4 @@
-"""The one fund that everybody creates, in each spelling."""
+"""The fund that every client creates, in each spelling."""
 
 import json
 
@@ -17,7 +17,7 @@ STOCK_NAMES = {
 }
 
 
-# What the product answers for a fund with results, 350 bytes long.
+# The product's answer for a fund with results, 350 bytes long.
 ANSWER = (
     b'{"id":1000123,"name":"Harbor Growth III","size":123456000,"managementFee":0.02,"carryPercentage":0.2,'
     b'"vintageYear":2025,"modelVersion":"2026.4.11","engineResults":{"irr":0.183745,"grossIrr":0.229134,'
@@ -27,12 +27,12 @@ ANSWER = (
 
 
 def fund(name: str = NAME) -> bytes:
-    """As the product's API spells it."""
+    """Return a fund with the names of the product's API."""
     return json.dumps({**FUND, "name": name}).encode()
 
 
 def stock_fund(name: str = NAME) -> bytes:
-    """As a ModelSerializer spells it: the columns' names."""
+    """Return a fund with the names of a ModelSerializer: the columns'."""
     return json.dumps(
         {STOCK_NAMES.get(field, field): value for field, value in {**FUND, "name": name}.items()}
     ).encode()

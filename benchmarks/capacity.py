@@ -44,7 +44,7 @@ class Costs:
     worker: float  # MiB of a web process
     key: float  # bytes of a stored key, with all indexes
     scattered: (
-        float  # bytes of a key in the indexes that are written all over, for a digest and a token are random
+        float  # bytes of a key in the indexes of digests and tokens, which are random and so touch every page
     )
     purged: float  # keys per second that the purge deletes, working a tenth of the time
     events: float  # of telemetry per second and core, web and database together
@@ -78,7 +78,7 @@ class Machines:
     web_cores: int
     database_cores: int
     threads: int = 4  # of a web process, of which there is one a core
-    utilisation: float = 0.6  # of the cores may be planned with, for the model may be off by OFF
+    utilisation: float = 0.6  # of the cores may be planned with, because the model may be off by OFF
 
 
 def read(directory: Path = RESULTS) -> Costs:
@@ -105,7 +105,7 @@ def read(directory: Path = RESULTS) -> Costs:
 
 
 def rate(document: Mapping[str, Any], variant: str) -> float:
-    """The median requests per second of a variant, over all rounds."""
+    """Return the median requests per second of a variant, over all rounds."""
     found: float = statistics.median(sample["rate"] for sample in document["samples"][variant])
     return found
 
@@ -115,7 +115,7 @@ def _cost(per_second: float, in_database: float) -> Cost:
 
 
 def cores(costs: Costs, demand: Demand) -> Cost:
-    """The cores that are busy all the time, of either kind. Telemetry counts as the web's."""
+    """Return the cores that are busy all the time, of either kind. Telemetry counts as the web's."""
     telemetry = demand.events / DAY / costs.events
     return Cost(
         web=demand.creates * costs.create.web + demand.replays * costs.replay.web + telemetry,
@@ -124,7 +124,7 @@ def cores(costs: Costs, demand: Demand) -> Cost:
 
 
 def most_creates(costs: Costs, demand: Demand, machines: Machines) -> tuple[float, str]:
-    """The creates per second that the cores carry with the same share of retries, and which of them end it."""
+    """Return the creates per second that the cores carry with the same share of retries, and which cores limit them."""
     each = Cost(
         web=costs.create.web + demand.retries * costs.replay.web,
         database=costs.create.database + demand.retries * costs.replay.database,
@@ -136,13 +136,13 @@ def most_creates(costs: Costs, demand: Demand, machines: Machines) -> tuple[floa
 
 
 def connections(costs: Costs, demand: Demand) -> int:
-    """Connections in use at once, 999 times in 1,000, if each request held one from beginning to end."""
+    """Return the connections in use at once, 999 times in 1,000, if each request held one from beginning to end."""
     busy = demand.creates * costs.create.both + demand.replays * costs.replay.both  # Little's law
     return math.ceil(busy + 3 * math.sqrt(busy))
 
 
 def wal(costs: Costs, demand: Demand) -> tuple[float, float]:
-    """Bytes of log a day, of keys alone: what is stored, and with it the pages that are written out whole.
+    """Return the bytes of log a day, of keys alone: the rows, and the pages that are written out whole.
 
     After a checkpoint the first change of a page logs all of it, and random digests reach every page of an index.
     """
@@ -153,7 +153,7 @@ def wal(costs: Costs, demand: Demand) -> tuple[float, float]:
 
 
 def rows(costs: Costs, demand: Demand, machines: Machines) -> list[list[str]]:
-    """The plan: what, how much, and where that comes from."""
+    """Return the plan: what, how much, and the source of the figure."""
     busy = cores(costs, demand)
     most, end = most_creates(costs, demand, machines)
     stored, whole = wal(costs, demand)
@@ -231,5 +231,5 @@ def run(options: argparse.Namespace, _say: Say) -> None:
 
 
 def _chosen(kind: type, options: argparse.Namespace) -> dict[str, Any]:
-    """The options that a dataclass has a field for."""
+    """Return the options that are fields of a dataclass."""
     return {field.name: getattr(options, field.name) for field in fields(kind)}

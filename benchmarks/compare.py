@@ -1,4 +1,4 @@
-"""Everything side by side: ours, P0, P1, the peers, the floors. One machine, one database, in turn, several rounds."""
+"""Compare ours, P0, P1, the peers and the floors: on one machine and one database, in turn, in several rounds."""
 
 import argparse
 import uuid
@@ -55,7 +55,7 @@ def _compared(options: argparse.Namespace, say: Say) -> Comparison:
 def _variants(
     found: Comparison, running: Stack, servers: ExitStack, token: str, recording: floor.Recording
 ) -> list[Variant]:
-    """Start a server for each contestant and floor, all of them idle but the one that is measured."""
+    """Start a server for each contestant and floor. Only the one that is measured works."""
 
     def start(site: Site) -> Server:
         server = servers.enter_context(serving(site, running))
@@ -103,7 +103,7 @@ def _variants(
 
 
 def _of_contestant(contestant: Contestant, server: Server, token: str) -> list[Variant]:
-    """Creation under new keys and, for who replays, replay of one stored key."""
+    """Return the variants of a contestant: creates under new keys and, if it replays, replays of one stored key."""
     name, path, body = contestant.name, contestant.path, contestant.body(NAME)
     create = creating(server, path, token=token, body=body)
     if name == P0:

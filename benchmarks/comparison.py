@@ -13,7 +13,7 @@ from benchmarks.variables import Message
 
 @dataclass
 class Comparison:
-    """All that a run has found."""
+    """The figures of a run."""
 
     contestants: list[Contestant] = field(default_factory=list)
     what: dict[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Comparison:
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
-    """Everything, round by round."""
+    """Return all figures, round by round."""
     return {
         "settings": found.described,
         "commands": found.commands,

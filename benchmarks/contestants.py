@@ -20,7 +20,7 @@ DEPLOYED = {"workers": 2, "threads": 4}  # as `make run` serves on two cores: st
 
 @dataclass(frozen=True)
 class Contestant:
-    """Somebody to measure. ``facts`` is None, and ``failure`` says why, when it does not work here."""
+    """An implementation to measure. If it does not work here, ``facts`` is None and ``failure`` says why."""
 
     name: str
     site: Site
@@ -33,7 +33,7 @@ class Contestant:
 
 
 def contestants(stack: Stack, tokens: tuple[str, str], say: Callable[[str], None]) -> list[Contestant]:
-    """Ours first, then P0, then the peers."""
+    """Yield ours first, then P0, then the peers."""
     found = [_asked(Contestant(OURS, Site("ours"), "/api/funds", fund), stack, tokens)]
     for peer in PEERS.values():
         say(f"setting up and asking: {peer.name}")
@@ -92,7 +92,7 @@ def _asked(contestant: Contestant, stack: Stack, tokens: tuple[str, str]) -> Con
 
 
 def _exception(server: Server) -> str:
-    """The latest exception in a server's log, which is JSON under Django and plain otherwise."""
+    """Return the latest exception in a server's log, which is JSON under Django and plain otherwise."""
     said = server.last_words()
     found = re.findall(r'"exc_value":"(.*?)(?<!\\)"', said)
     return str(found[-1]) if found else _last_line(said)
@@ -103,7 +103,7 @@ def _failed(contestant: Contestant, failure: str) -> Contestant:
 
 
 def _version(peer: Peer) -> str:
-    """Versions that are installed beside that Python, not those that are pinned."""
+    """Return the versions that are installed beside that Python, not those that are pinned."""
     if peer.store == "none":
         return ""
     where = [

@@ -34,7 +34,7 @@ class Summary:
 
 
 def quantile(values: Sequence[float], percent: int) -> float:
-    """The value that ``percent`` of all values do not exceed. Raises ValueError when there are none."""
+    """Return the value that ``percent`` of all values do not exceed. Raises ValueError when there are none."""
     if not values:
         raise ValueError("no values")
     if len(values) == 1:
@@ -47,7 +47,7 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def ratios(over: Sequence[Sample], under: Sequence[Sample]) -> list[float]:
-    """Speed of ``over`` relative to the other, round by round, so that a slow moment of the machine hits both."""
+    """Return the speed of ``over`` relative to the other, round by round: a slow moment of the machine hits both."""
     return [a.rate / b.rate for a, b in zip(over, under, strict=True)]
 
 
@@ -57,6 +57,6 @@ def fastest(samples: Mapping[str, Sequence[Sample]]) -> str:
 
 
 def rotated(items: Sequence[T], turns: int) -> list[T]:
-    """The same items, begun elsewhere: no variant is always measured just after the same other one."""
+    """Return the items from another first one on: no variant is always measured just after the same other one."""
     start = turns % len(items) if items else 0
     return [*items[start:], *items[:start]]

@@ -1,4 +1,4 @@
-"""Fills idempotency_store by SQL: by requests, millions of keys would take hours.
+"""Fill idempotency_store by SQL: by requests, millions of keys would take hours.
 
 A row is what the product writes for a fund: a random digest, token and fingerprint, random bytes of the length that a
 body of 350 bytes is packed to, and expiries in the order of creation. They go in through all of the table's indexes, so
@@ -38,7 +38,7 @@ FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n,
                      + n * (%(latest)s - %(earliest)s) / %(keys)s * interval '1 second') AS expiry (expires)
 ORDER BY n
 """
-# Nothing here has to survive a crash, and a page image after each checkpoint would double what is written.
+# No data here has to survive a crash, and a page image after each checkpoint would double the bytes written.
 FASTER = (
     "ALTER SYSTEM SET full_page_writes = off",
     "SELECT pg_reload_conf()",
@@ -59,7 +59,7 @@ class TooLittleSpace(Exception):
 
 
 def check_space(keys: int) -> None:
-    """Raises TooLittleSpace when the temporary directory's disk has not enough room."""
+    """Raise TooLittleSpace when the temporary directory's disk has not enough room."""
     directory = tempfile.gettempdir()
     needed, free = keys * BYTES_PER_KEY + BYTES_BESIDE, shutil.disk_usage(directory).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""The floors: what PostgreSQL alone, and PostgreSQL under a bare WSGI function, make of the very SQL of a create.
+"""The floors: the SQL of a create on PostgreSQL alone, and on PostgreSQL under a bare WSGI function.
 
 The statements are not written down here. They are read from PostgreSQL's log while the product creates two funds;
 what differs between the two (keys, digests, lock ids) becomes a variable.
@@ -19,7 +19,7 @@ from benchmarks.stack import Stack
 from benchmarks.variables import Message, template
 
 WARM_UP = 8  # creates: drivers prepare what they have sent five times, and the first ones look up more
-ATTEMPTS = 5  # two recordings may differ by what happens now and then
+ATTEMPTS = 5  # two recordings may differ by statements that are sent now and then
 PREFIX = r"^\S+ \S+ \S+ \[\d+\] (?:\S+ )?"
 LOGGED = re.compile(PREFIX + r"LOG:  (?:statement|execute (?P<name>[^: ]+)): (?P<sql>.*)$")
 PARAMETERS = re.compile(PREFIX + r"DETAIL:  [Pp]arameters: (?P<values>.*)$")

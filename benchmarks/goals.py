@@ -1,4 +1,4 @@
-"""Goals of the product. Reports show them beside the figures; no test asserts them, because machines differ."""
+"""Goals of the product. Reports show them beside the figures. No test asserts them, because machines differ."""
 
 RATIO_MIN = {
     "create_vs_p1": 0.90,

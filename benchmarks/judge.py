@@ -1,4 +1,4 @@
-"""The judge at a million events a day: what a check, an intake and a purge cost the database.
+"""The judge at a million events a day: the cost of a check, an intake and a purge for the database.
 
 Fills a private PostgreSQL with a day of telemetry, then judges its latest hour minute by minute, and takes batches of
 events with and without a purge beside them.
@@ -72,7 +72,7 @@ def _rows(figures: Mapping[str, float]) -> list[list[str]]:
 def rendered(
     figures: Mapping[str, float], plans: Mapping[str, str], settings: Mapping[str, object]
 ) -> list[str]:
-    """The lines of judge.md."""
+    """Return the lines of judge.md."""
     lines = ["# The judge at a million events a day", "", *described(settings)]
     lines += table(("figure", "value"), _rows(figures))
     for name, plan in plans.items():

@@ -13,7 +13,7 @@ from benchmarks.figures import Sample
 
 
 class UnexpectedAnswer(Exception):
-    """The server answered with another status than the one that is measured."""
+    """The server answered with an unexpected status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def request(
     key: str | None = None,
     headers: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """One HTTP/1.1 request, ready to send."""
+    """Return an HTTP/1.1 request, ready to send."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1"]
     if token is not None:
         lines.append(f"Authorization: Bearer {token}")
@@ -136,7 +136,7 @@ def request(
 
 
 def posts_with_new_keys(path: str, *, token: str, body: bytes) -> Iterator[bytes]:
-    """The same POST again and again, each time under a key of its own (32 hexadecimal digits: a UUID too)."""
+    """Yield the same POST, each time under a key of its own (32 hexadecimal digits: a UUID too)."""
     start = uuid.uuid4().hex
     before, _, after = request("POST", path, token=token, body=body, key=start).partition(start.encode())
     for number in count():

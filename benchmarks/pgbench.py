@@ -1,4 +1,4 @@
-"""Runs recorded SQL by pgbench: what PostgreSQL alone makes of it."""
+"""Run recorded SQL by pgbench, on PostgreSQL alone."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ from fundapi.embedded.programs import postgres_directory
 
 
 def script(messages: Sequence[Message]) -> str:
-    """The messages as a script for pgbench. Pure.
+    """Return the messages as a script for pgbench. Pure.
 
     Its variables are numbers: a UUID is put together from several. ``\\;`` keeps statements in one message. What was
     prepared is prepared by the first run of the script, and executed by all.
@@ -41,7 +41,7 @@ def command(stack: Stack, script: Path, seconds: float) -> list[str]:
 
 
 def run(command: Sequence[str]) -> Sample:
-    """Run pgbench, which tells the average latency only: it stands for each quantile."""
+    """Run pgbench. It reports only the average latency, which stands for each quantile."""
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     rate = re.search(r"tps = ([\d.]+) \(without", done.stdout)
     latency = re.search(r"latency average = ([\d.]+) ms", done.stdout)
@@ -52,7 +52,7 @@ def run(command: Sequence[str]) -> Sample:
 
 
 def _variables(messages: Sequence[Message]) -> tuple[list[str], dict[str, str]]:
-    """The lines that make new values, and what to write for each variable of the messages."""
+    """Return the lines that make new values, and the text for each variable of the messages."""
     lines: dict[str, None] = {}
     written = {}
     texts = [text for message in messages for text in message.texts]

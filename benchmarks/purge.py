@@ -1,4 +1,4 @@
-"""Do creates feel the purge? The same creates with `manage.py purge_idempotency_keys` beside them and without, in turn.
+"""Effect of the purge on creates: measured with `manage.py purge_idempotency_keys` beside them and without, in turn.
 
 The purge is a process of its own, as a person or cron starts it; the Celery task calls the same function.
 """
@@ -32,7 +32,7 @@ EXPIRED = "SELECT count(*) FROM idempotency_store WHERE expires_at <= now()"
 
 @dataclass
 class Purged:
-    """All that a run has found. ``pace``: keys deleted per second beside the creates, round by round."""
+    """The figures of a run. ``pace``: keys deleted per second beside the creates, round by round."""
 
     described: dict[str, str]
     seconds: float
@@ -99,7 +99,7 @@ def _measured(options: argparse.Namespace, say: Say) -> Purged:
 
 
 def seconds_for(keys: int, *, rounds: int, seconds: float) -> float:
-    """For how long each round may last, so that the expired keys outlast the fastest purge. Pure."""
+    """Return the seconds that a round may last, so that the expired keys outlast the fastest purge. Pure."""
     return min(seconds, keys / (rounds * PACE_MAX))
 
 
@@ -150,7 +150,7 @@ def _speed_rows(found: Purged) -> list[list[str]]:
 
 
 def rendered(found: Purged, settings: dict[str, str]) -> list[str]:
-    """The lines of purge.md."""
+    """Return the lines of purge.md."""
     alone, beside = found.samples[ALONE], found.samples[BESIDE]
     compared = {
         "rate beside / alone": summary(ratios(beside, alone)),

@@ -1,4 +1,4 @@
-"""The ratios of a comparison: what is divided by what, and what that says."""
+"""The ratios of a comparison: dividend, divisor and meaning of each."""
 
 from collections.abc import Mapping, Sequence
 
@@ -49,7 +49,7 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 def compared(samples: Samples, contestants: Sequence[Contestant]) -> dict[str, tuple[str, str]]:
-    """The ratios to report: name → (over, under). Those whose variants are missing are left out."""
+    """Return the ratios to report: name → (over, under). Those whose variants are missing are left out."""
     django = [each for each in contestants if each.peer and each.peer.framework == "django"]
     peers = [each for each in django if each.peer and each.peer.store != "none"]
     rivals = {
@@ -70,7 +70,7 @@ def compared(samples: Samples, contestants: Sequence[Contestant]) -> dict[str, t
 
 
 def ratio_rounds(samples: Samples, contestants: Sequence[Contestant]) -> dict[str, list[float]]:
-    """Each ratio, round by round."""
+    """Return each ratio, round by round."""
     return {
         name: ratios(samples[over], samples[under])
         for name, (over, under) in compared(samples, contestants).items()

@@ -1,4 +1,4 @@
-"""Writes what a measurement has found: Markdown for people, JSON for programs, a table for the terminal."""
+"""Write the result of a measurement: Markdown for people, JSON for programs, a table for the terminal."""
 
 import json
 import sys
@@ -13,12 +13,12 @@ from benchmarks.stack import RESULTS
 
 
 def command() -> str:
-    """The command line of this run."""
+    """Return the command line of this run."""
     return " ".join(["python -m benchmarks", *sys.argv[1:]])
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table, with an empty line after it."""
+    """Return a Markdown table, with an empty line after it."""
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
     return [*lines, *(f"| {' | '.join(row)} |" for row in escaped), ""]

@@ -23,7 +23,7 @@ def write(found: Comparison, settings: Mapping[str, object]) -> None:
 
 
 def rendered(found: Comparison, settings: Mapping[str, object]) -> list[str]:
-    """The lines of results.md."""
+    """Return the lines of results.md."""
     return [
         "# Results of `make bench`",
         "",

@@ -1,4 +1,4 @@
-"""Measures variants in turn, round after round, so that a slow moment of the machine hits all of them."""
+"""Measure variants in turn, round after round, so that a slow moment of the machine hits all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing to measure, and how to measure it for so many seconds."""
+    """A variant to measure, and the function that measures it for so many seconds."""
 
     name: str
     what: str
@@ -25,14 +25,14 @@ class Variant:
 
 @dataclass
 class Measured:
-    """Each variant's sample of each round; who failed in the middle is in ``failures`` only."""
+    """Each variant's sample of each round. A variant that failed in the middle is in ``failures`` only."""
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
 def measure(variants: Sequence[Variant], *, rounds: int, seconds: float, say: Say) -> Measured:
-    """Measure all in turn, each round begun with another one. Round 0 warms up and does not count."""
+    """Measure all in turn, each round from another first one on. Round 0 warms up and does not count."""
     found = Measured({variant.name: [] for variant in variants})
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}")
@@ -51,20 +51,20 @@ def measure(variants: Sequence[Variant], *, rounds: int, seconds: float, say: Sa
 
 
 def creating(server: Server, path: str, *, token: str, body: bytes) -> Callable[[float], Sample]:
-    """The same POST, each time under a new key."""
+    """Return a measurement of the same POST, each time under a new key."""
     streams = [posts_with_new_keys(path, token=token, body=body) for _ in range(CONNECTIONS)]
     return sending(server, streams, expected=201)
 
 
 def repeating(server: Server, sent: bytes, *, expected: int) -> Callable[[float], Sample]:
-    """The very same request."""
+    """Return a measurement of one request, repeated."""
     return sending(server, [repeat(sent) for _ in range(CONNECTIONS)], expected=expected)
 
 
 def sending(
     server: Server, streams: Sequence[Iterator[bytes]], *, expected: int
 ) -> Callable[[float], Sample]:
-    """These requests, a connection for each stream."""
+    """Return a measurement of these requests, with a connection for each stream."""
 
     def run(seconds: float) -> Sample:
         return keep_sending(server.port, streams, seconds=seconds, expected=expected)

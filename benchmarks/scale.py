@@ -1,4 +1,4 @@
-"""Does it stay fast? Create and replay beside 0, a tenth of, and all of so many live keys; and the bytes of a key.
+"""Create and replay beside 0, a tenth of, and all of so many live keys; and the bytes of a key.
 
 Three databases on one PostgreSQL, a web server on each, measured in turn.
 """
@@ -26,7 +26,7 @@ RATIO_COLUMNS = ("ratio", "median", "spread")
 
 @dataclass(frozen=True)
 class Scale:
-    """All that a run has found. ``sizes`` are the numbers of live keys at the start."""
+    """The figures of a run. ``sizes`` are the numbers of live keys at the start."""
 
     described: dict[str, str]
     sizes: tuple[int, ...]
@@ -35,7 +35,7 @@ class Scale:
     at_rest: tuple[AtRest, ...]
 
     def ratios(self) -> dict[str, list[float]]:
-        """Speed of each relative to the same without keys, round by round."""
+        """Return the speed of each relative to the same without keys, round by round."""
         samples = self.measured.samples
         pairs = [(action, size) for action in ("create", "replay") for size in self.sizes[1:]]
         return {
@@ -125,7 +125,7 @@ def _speed_rows(found: Scale) -> list[list[str]]:
 
 
 def rendered(found: Scale, settings: dict[str, str]) -> list[str]:
-    """The lines of scale.md."""
+    """Return the lines of scale.md."""
     ratio_rows = [
         [name, f"{ratio.median:.2f}", spread(ratio, 2)]
         for name, rounds in found.ratios().items()

@@ -25,7 +25,7 @@ STOP_TIMEOUT = 10  # s
 
 @dataclass(frozen=True)
 class Site:
-    """Something to serve: which application, by which Python, in which environment.
+    """A site to serve: its application, Python and environment.
 
     ``queue``: with a thread for each request that may wait in the product's own queue, as it is deployed. Without, as
     any other: a thread for each that is worked on, and the others wait in Granian.
@@ -40,7 +40,7 @@ class Site:
     queue: bool = False
 
     def command(self, port: int, *, workers: int, threads: int) -> list[str]:
-        """The server's command line: the product's own, with this application, interface and Python."""
+        """Return the server's command line: the product's own, with this application, interface and Python."""
         options = {"PORT": str(port), "WEB_CONCURRENCY": str(workers), "WEB_THREADS": str(threads)}
         ours = {
             sys.executable: self.python,
@@ -87,7 +87,7 @@ class Server:
         self.seconds_to_ready = time.perf_counter() - began
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve requests."""
+        """Return the processes that serve requests."""
         return workers_of(self.process.pid)
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ def serving(site: Site, stack: Stack, *, workers: int = 1, threads: int = 1) -> 
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = STOP_TIMEOUT) -> None:
-    """Stop a program; after so many seconds, kill it and all that it has started. Nothing if it has ended."""
+    """Stop a program; after so many seconds, kill it and its children. Do nothing if it has ended."""
     if process.poll() is not None:
         return
     family: list[subprocess.Popen[bytes] | psutil.Process] = [
@@ -136,7 +136,7 @@ def end(process: subprocess.Popen[bytes], seconds: float = STOP_TIMEOUT) -> None
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    """The processes that serve requests for a Granian."""
+    """Return the processes that serve requests for a Granian."""
     children: list[psutil.Process] = psutil.Process(pid).children()
     return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
@@ -149,6 +149,6 @@ def free_port() -> int:
 
 
 def shown(command: list[str]) -> str:
-    """A command line as a person would type it in the project's directory."""
+    """Return a command line as a person would type it in the project's directory."""
     parts = (part.replace(sys.executable, ".venv/bin/python") for part in command)
     return shlex.join(part.replace(f"{PROJECT}{os.sep}", "") for part in parts)

@@ -1,4 +1,4 @@
-"""The ground of every measurement: a private PostgreSQL and Valkey, a migrated database, a user's token."""
+"""The services of a measurement: a private PostgreSQL and Valkey, a migrated database, a user's token."""
 
 import os
 import platform
@@ -43,11 +43,11 @@ class Stack:
         ).stdout.strip()
 
     def token(self, username: str = "bench") -> str:
-        """A new token of a user who may create funds."""
+        """Return a new token of a user who may create funds."""
         return self.manage("create_token", username, "--create")
 
     def copied(self, name: str) -> "Stack":
-        """The same services, with a copy of the database as it is now. Nobody may be using it."""
+        """Return the same services with a copy of the database, which must have no other connection."""
         source = urlsplit(self.superuser_url).path[1:]
         copy = sql.Identifier(name)
         with psycopg.connect(_in_database(self.superuser_url, "postgres"), autocommit=True) as connection:
@@ -64,7 +64,7 @@ class Stack:
 
     @contextmanager
     def superuser(self) -> Iterator[psycopg.Connection]:
-        """A connection that may do everything, each statement a transaction of its own."""
+        """Open a superuser's connection, each statement a transaction of its own."""
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             yield connection
 
@@ -115,7 +115,7 @@ def _environment(home: Path, settings: str, database_url: str, redis_url: str) -
 
 
 def machine() -> dict[str, str]:
-    """The machine and the versions that the figures were measured with."""
+    """Return the machine and the versions of the measurement."""
     memory = psutil.virtual_memory().total / 2**30
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     commit = subprocess.run(

@@ -1,4 +1,4 @@
-"""Stock DRF on the same table, as one writes it without us. P0, and the view that every Django peer guards."""
+"""Stock DRF on the same table, without our apps: P0, and the view that every Django peer guards."""
 
 from decimal import Decimal
 from typing import Any

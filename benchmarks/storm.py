@@ -1,4 +1,4 @@
-"""Sixty-four clients on one key: what everybody else feels, and how often the key is claimed.
+"""Sixty-four clients on one key: the latency of all others, and the number of claims.
 
 The storm comes in waves: all its clients send one request under the same new key, before the first is answered; when
 all are answered, the next wave comes. The same waves with a key for each client tell the cost of the key from the
@@ -20,7 +20,7 @@ from benchmarks.stack import Stack
 
 CLIENTS = 64
 SECONDS_MIN = 2.0  # a wave takes a good part of a second
-OTHERS = 2  # connections that create funds under keys of their own; the figure is theirs
+OTHERS = 2  # connections that create funds under keys of their own, which are measured
 CALLS = """
 SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
 WHERE query LIKE '%idempotency_claim%' AND query NOT LIKE 'EXPLAIN%'

@@ -1,4 +1,4 @@
-"""Measures the judge on a day of telemetry. It has models at the top: import it once Django is set up."""
+"""Measure the judge on a day of telemetry. The module imports models: import it after Django is set up."""
 
 import json
 import threading
@@ -43,7 +43,7 @@ SELECT DISTINCT %s, 1, who, 1 FROM (
 
 
 class Stopwatch:
-    """Adds up what Django spends in SQL: the time from sending a statement to its answer."""
+    """The time that Django spends in SQL: from sending each statement to its answer."""
 
     def __init__(self) -> None:
         self.spent = 0.0
@@ -71,7 +71,7 @@ def fill(events: int) -> Any:
 
 
 def judge(rollout: Any, events: int, checks: int) -> tuple[list[float], list[float]]:
-    """Judge the latest minutes; return what each check spent in SQL and in all, in ms."""
+    """Judge the latest minutes; return the time of each check in SQL and in all, in ms."""
     last, a_minute, now = store.last_seq(), events // MINUTES, timezone.now()
     Watch.objects.filter(rollout=rollout).update(watermark=last - checks * a_minute)
     in_sql, in_all = [], []
@@ -169,7 +169,7 @@ def _body() -> bytes:
 
 @contextmanager
 def purging(cutoff_days: float) -> Iterator[list[int]]:
-    """Purge beside whatever happens inside, in a thread of its own."""
+    """Purge in a thread of its own while the block runs."""
     deleted: list[int] = []
 
     def work() -> None:

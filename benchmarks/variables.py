@@ -1,4 +1,4 @@
-"""Turns the recorded SQL of two creates into one that can be run again and again: pure functions of text."""
+"""Turn the recorded SQL of two creates into one that can be run repeatedly: pure functions of text."""
 
 import re
 import uuid
@@ -11,7 +11,7 @@ LITERAL = re.compile(
     r"|(?<![\w.'-])(?P<number>-?\d{10,19})(?![\w.])"
 )
 VARIABLE = re.compile(r"%%(?P<kind>uuid|hex|number)(?P<index>\d+)%%")
-# Skips what may hold a semicolon that ends nothing: strings, names and comments.
+# Skips strings, names and comments: a semicolon in them ends no statement.
 SEPARATOR = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|(?P<end>;)""")
 
 
@@ -29,7 +29,7 @@ class Message:
 
     @property
     def statements(self) -> int:
-        """Number of statements in the message."""
+        """Return the number of statements in the message."""
         return 1 + sum(match["end"] is not None for match in SEPARATOR.finditer(self.sql))
 
     @property
@@ -75,7 +75,7 @@ def _template(one: str, other: str, numbers: dict[str, int]) -> str:
 
 
 def fresh(messages: Sequence[Message]) -> list[Message]:
-    """Fill in new values for one more run."""
+    """Return new values for one more run."""
     values: dict[str, uuid.UUID] = {}
 
     def value(match: re.Match[str]) -> str:
@@ -92,7 +92,7 @@ def fresh(messages: Sequence[Message]) -> list[Message]:
 
 
 def filled(message: Message, value: Callable[[re.Match[str]], str]) -> Message:
-    """The same message, with the variables replaced."""
+    """Return the message with the variables replaced."""
     parameters = tuple(
         None if parameter is None else VARIABLE.sub(value, parameter) for parameter in message.parameters
     )

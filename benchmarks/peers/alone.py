@@ -1,4 +1,4 @@
-"""FastAPI without any peer: what the FastAPI peers are to be compared with."""
+"""FastAPI without any peer: the baseline of the FastAPI peers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 
 def guard(_application: FastAPI) -> None:
-    """Nothing stands between the client and the application."""
+    """Add no guard to the application."""
 
 
 @asynccontextmanager

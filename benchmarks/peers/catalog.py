@@ -47,7 +47,7 @@ def _drf_idempotency_valkey(redis_url: str) -> dict[str, Any]:
 
 
 def _django_idempotency_key(storage: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
-    """As its documentation says for several processes: a shared cache, a lock in Redis, the first status."""
+    """Return its documentation's settings for several processes: a shared cache, a lock in Redis, the first status."""
 
     def settings(redis_url: str) -> dict[str, Any]:
         return {

@@ -20,7 +20,7 @@ Count = Callable[[str], int]  # rows with this name
 
 @dataclass(frozen=True)
 class Facts:
-    """Answers of one contestant, in words; ``replay_status`` is what its replays are measured by."""
+    """Answers of one contestant, in words; ``replay_status`` is the status that its measured replays must have."""
 
     replay_status: int | None
     replay: str
@@ -31,12 +31,12 @@ class Facts:
 
     @property
     def refuses_without_token(self) -> bool:
-        """Whether a stored key is answered to nobody unauthenticated."""
+        """True if an unauthenticated request with a stored key gets 401 or 403."""
         return self.no_token in {"401", "403"}
 
     @property
     def safe(self) -> bool:
-        """Replays, refuses another body, makes one row of every storm, shows nobody what is another's."""
+        """True if it replays, refuses another body, makes one row of a storm, and shows no user another's answer."""
         return (
             self.replay_status is not None
             and self.other_body in {"409", "422"}
@@ -48,7 +48,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Probe:
-    """Asks one running server."""
+    """The requests that find the facts about one running server."""
 
     port: int
     path: str
@@ -57,7 +57,7 @@ class Probe:
     count: Count
 
     def facts(self) -> Facts:
-        """Raises OSError, and AssertionError when not even a plain creation works."""
+        """Return the facts. Raises OSError, and AssertionError when not even a plain creation works."""
         key, name = uuid.uuid4().hex, _name()
         first = self._post(key, name)
         assert first.status == 201, f"a new key is answered {first.status}"

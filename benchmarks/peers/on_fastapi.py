@@ -1,4 +1,4 @@
-"""The same creation in FastAPI, alone and behind each of its peers; BENCH_PEER says which.
+"""The same creation in FastAPI, alone and behind each of its peers, by the variable BENCH_PEER.
 
 The same statements ask who the token belongs to and insert the fund, over a pool of psycopg's connections.
 """
