@@ -157,10 +157,8 @@ class Postgres:
         draft = self.home.services / "postgres.incomplete"
         # The initdb of a killed keeper removes its directory when it ends; by then the directory would be ours.
         signal_all(leftovers("initdb", self.home.services, self.account), signal.SIGKILL, wait=5)
-        for directory in (
-            self.home.services,
-            draft,
-        ):  # its servers: they start in the one, and go to the other
+        # Its servers start in the one directory, and go to the other.
+        for directory in (self.home.services, draft):
             self._stop_leftovers(directory)
         shutil.rmtree(draft, ignore_errors=True)
         self.account.make_directory(draft)

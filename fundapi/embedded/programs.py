@@ -67,9 +67,8 @@ def _copy(package: Path, account: Account) -> Path:
             if tree.exists():  # the second is where a wheel keeps the libraries it was built with
                 shutil.copytree(tree, draft / tree.name, symlinks=True)
         for path in (draft, *draft.rglob("*")):
-            if (
-                not path.is_symlink()
-            ):  # readable for everybody, whatever umask the package was installed under
+            # Readable for everybody, whatever umask the package was installed under.
+            if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         draft.rename(copy)
     except OSError as error:
