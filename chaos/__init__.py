@@ -1,1 +1,1 @@
-"""Storms against a real deployment, and the account of what they have cost: `make chaos`."""
+"""Storms against a real deployment, and the count of what they cost: `make chaos`."""

@@ -1,8 +1,8 @@
-"""Break everything under load, and count what that has cost: `make chaos`, or `python -m chaos [TRIAL ...]`.
+"""Break everything under load, and count the losses: `make chaos`, or `python -m chaos [TRIAL ...]`.
 
 Clients create funds under thousands of keys, each again and again until it is answered, while a storm kills, cuts and
-fills up what it can. Then every acknowledged fund is looked for, and every key is asked for once more. Ends by itself,
-with status 1 if anything was lost, doubled or answered wrongly, or if a load was not borne as it has to be.
+fills the disk. Then every acknowledged fund must exist, and every key is sent once more. The command ends by itself,
+with status 1 if anything was lost, doubled or answered wrongly, or if a load exceeded a bound.
 """
 
 import argparse
@@ -34,16 +34,16 @@ ALONE: dict[str, Callable[[Options], Result]] = {  # each in a deployment of its
 WHAT = {storm.name: storm.what for storm in STORMS} | {
     "disk": "PostgreSQL's disk is full, for 4 s of 8 (for root, who may mount a small one)",
     "failover": "the primary is killed, and its synchronous standby takes over",
-    "failover-asynchronous": "the same without synchronous replication, which has to lose: else this tool is blind",
+    "failover-asynchronous": "the same without synchronous replication: a control, which must show losses",
     "rolling": "the next version takes over, with migrations between; no answer but 200, 201 and 409 in progress",
-    "rolling-careless": "the same with a migration that the old version feels, which has to show",
+    "rolling-careless": "the same with a migration that breaks the old version: a control, which must show failures",
     "overload": "three times the load that the server can take",
-    SOAK: "70 % of it for long, to see what grows (only when it is named; --seconds 1800)",
+    SOAK: "70 % of it for a long time: resources must not grow (only when it is named; --seconds 1800)",
 }
 
 
 def storms(names: Sequence[str], options: Options, console: Console) -> Iterator[Result]:
-    """Go through the storms one after the other."""
+    """Run the storms one after the other."""
     for proxied in (False, True):
         chosen = [storm for storm in STORMS if storm.name in names and storm.proxied is proxied]
         if not chosen:
@@ -76,7 +76,7 @@ def table_of_load(name: str, measured: Overload | Soak) -> Table:
 
 
 def faults(result: Result) -> Iterator[str]:
-    """Say in words what a storm's row does not show."""
+    """Yield the faults of a trial that its row does not show, in words."""
     if result.control and not result:
         yield f"it has to show something {result.control}, so this run has proved nothing"
     for what, count in {} if result.control else result.journal.unexpected.items():
@@ -95,7 +95,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="of each (default: 20)")
     parser.add_argument("--clients", type=int, default=16, help="at once, in storms (default: 16)")
     parser.add_argument(
-        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of all dice"
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of all random numbers"
     )
     arguments = parser.parse_args()
     names = arguments.trials or [name for name in WHAT if name != SOAK]

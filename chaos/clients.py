@@ -1,8 +1,7 @@
-"""Clients on a bad train connection: each key again and again, until somebody says what became of it.
+"""Clients on a bad connection: each sends a request under its key until the server answers 200 or 201.
 
-A process of its own, `python -m chaos.clients`, so that the storm can kill whatever it likes beside it. It goes on
-until its stdin ends, brings every key it has begun to an answer, and writes the :class:`~chaos.verdict.Journal` to a
-file.
+This is a process of its own, `python -m chaos.clients`, which no storm kills. It creates funds until its stdin ends,
+waits for an answer to every key, and writes the :class:`~chaos.verdict.Journal` to a file.
 """
 
 import argparse
@@ -20,18 +19,18 @@ from benchmarks.load import Answer, Connection, request
 from chaos.verdict import Acknowledgement, Journal
 
 TIMEOUT = 15.0  # s for one answer; longer than the server's own time-outs
-PATIENCE = 90.0  # s for a key once the storm is over
+LAST_TIMEOUT = 90.0  # s for a key's answer after the end of the storm
 PAUSE = (0.02, 0.5)  # s between two tries, growing, with jitter
-ABANDONED = 0.05  # share of requests that are sent, and not waited for
+ABANDONED = 0.05  # share of requests whose connection is closed before the answer
 TWICE = 0.05  # share that two tabs send at once
 REPLAYED = 0.2  # share that are sent again after their answer
 RETRIED = {409, 429, 502, 503, 504}  # 409 while the first is running; any other is unexpected
 STRICT = {409}  # when nothing is broken
-MOVES = 0.1  # share of requests before which a client goes to another port
+MOVES = 0.1  # share of requests before which a client connects anew, perhaps to another port
 
 
 class Client:
-    """One person, one request after the other."""
+    """A client that sends one request at a time."""
 
     def __init__(
         self, ports: list[int], token: str, run: str, seed: int, over: threading.Event, *, strict: bool
@@ -66,8 +65,8 @@ class Client:
                 self.journal.differing.append(key)
 
     def _insist(self, sent: bytes) -> Answer | None:
-        """Send until there is an answer that stands; None when patience is over."""
-        tries, patience = 0, None
+        """Send until the answer is 200 or 201; return None when ``LAST_TIMEOUT`` is over."""
+        tries, deadline = 0, None
         while True:
             answer = self._try(sent)
             if answer is not None and answer.status in {200, 201}:
@@ -77,8 +76,8 @@ class Client:
             elif answer is not None:
                 self._note(answer)
             if self.over.is_set():
-                patience = patience or time.monotonic() + PATIENCE
-                if time.monotonic() > patience:
+                deadline = deadline or time.monotonic() + LAST_TIMEOUT
+                if time.monotonic() > deadline:
                     return None
             tries += 1
             low, high = PAUSE
@@ -99,7 +98,7 @@ class Client:
         return answer
 
     def _send_and_leave(self, sent: bytes, wait: float = 0.0) -> None:
-        """Send, and lose the connection before the answer."""
+        """Send, and close the connection before the answer."""
         self.journal.requests += 1
         with suppress(OSError):
             connection = self._connect()
@@ -127,7 +126,7 @@ class Client:
 
 
 def together(journals: list[Journal]) -> Journal:
-    """One journal of all."""
+    """Return the sum of all journals."""
     whole = Journal()
     for each in journals:
         whole.requests += each.requests
@@ -142,18 +141,18 @@ def together(journals: list[Journal]) -> Journal:
 
 
 def read(path: Path) -> Journal:
-    """The journal that the process has written."""
+    """Return the journal that the process wrote."""
     plain = json.loads(path.read_text())
-    told = [Acknowledgement(**each) for each in plain.pop("acknowledgements")]
-    return Journal(**plain, acknowledgements=told)
+    acknowledgements = [Acknowledgement(**each) for each in plain.pop("acknowledgements")]
+    return Journal(**plain, acknowledgements=acknowledgements)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True, nargs="+", help="of the server, or of several")
-    parser.add_argument("--strict", action="store_true", help="no 503 may be answered, and none of its kind")
+    parser.add_argument("--strict", action="store_true", help="count 429, 502, 503 and 504 as unexpected")
     parser.add_argument("--token", required=True)
-    parser.add_argument("--run", required=True, help="with which every key begins, and every fund's name")
+    parser.add_argument("--run", required=True, help="beginning of every key and of every fund's name")
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--journal", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""PostgreSQL on a disk that is small enough to be filled up: a tmpfs, which root may mount."""
+"""PostgreSQL on a disk that is small enough to fill: a tmpfs, which only root may mount."""
 
 import random
 import subprocess
@@ -14,12 +14,12 @@ FULL, EMPTY = 4.0, 4.0  # s
 
 
 class NotRoot(Exception):
-    """Nobody else may mount a disk."""
+    """Only root may mount a disk."""
 
 
 @contextmanager
 def small_disk() -> Iterator[Path]:
-    """A directory with room for ``SIZE``. Raises NotRoot."""
+    """Mount a directory with room for ``SIZE``. Raises NotRoot."""
     with temporary_directory("fundapi-disk-") as directory:
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=711", "tmpfs", str(directory)],
@@ -36,7 +36,7 @@ def small_disk() -> Iterator[Path]:
 
 
 def disk_full(stack: Stack, _random: random.Random) -> Iterator[float]:
-    """Leave PostgreSQL no room, make room again, and start it if it has given up: it does without room for a log."""
+    """Fill PostgreSQL's disk, make room again, and restart it if it stopped, as it does without room for its log."""
     ballast = stack.postgres.home.path / "ballast"
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:

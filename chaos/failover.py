@@ -1,7 +1,7 @@
-"""The primary dies under load, its standby takes over, and clients go on.
+"""Fail-over: kill the primary under load and promote its standby.
 
-While the standby cannot keep up, for ``STALLED`` seconds before the end, the two kinds of replication part: a primary
-that waits for its standby acknowledges nothing meanwhile, one that does not wait acknowledges what nobody else has.
+For ``STALLED`` seconds before the end the standby cannot keep up. Meanwhile a synchronous primary, which waits for its
+standby, acknowledges nothing; an asynchronous one acknowledges funds that the standby does not have.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ STALLED = 8.0  # s; longer than the statement time-out of a guarded request
 
 @contextmanager
 def replicated(*, synchronous: bool) -> Iterator[tuple[Stack, Postgres, Proxied]]:
-    """A deployment with a standby, and the proxy between the two servers."""
+    """Start a deployment with a standby, and a proxy between the two servers."""
     with running() as stack:
         between = Proxied(stack.postgres.socket)
         standby = Postgres(stack.home.path / "standby", stack.account)
@@ -35,7 +35,7 @@ def replicated(*, synchronous: bool) -> Iterator[tuple[Stack, Postgres, Proxied]
 
 
 def fail_over(stack: Stack, standby: Postgres, between: Proxied) -> None:
-    """Kill the primary, make the standby the primary, and move the database's address there."""
+    """Kill the primary, promote the standby, and move the database's address there."""
     stack.look_after(BEFORE)
     between.say("stall")
     stack.look_after(STALLED)

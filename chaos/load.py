@@ -1,4 +1,4 @@
-"""Creates at a pace of their own, whether the server keeps up or not: a process of its own, `python -m chaos.load`."""
+"""Creates at a fixed rate, whether or not the server keeps up: a process of its own, `python -m chaos.load`."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ class Sample:
     at: float  # s after the begin, when it was sent
     status: int  # of its answer, or NO_ANSWER
     seconds: float  # that its answer took
-    retry_after: bool  # whether it says when to come back
+    retry_after: bool  # the answer has Retry-After
 
 
 class Load:
@@ -33,7 +33,7 @@ class Load:
     def __init__(self, port: int, token: str, *, rate: float, clients: int, seconds: float) -> None:
         self.port, self.token, self.rate, self.clients, self.seconds = port, token, rate, clients, seconds
         self.samples: list[Sample] = []
-        self.turns = count()  # next() of it is one step, which threads cannot share
+        self.turns = count()  # next() is atomic
 
     def run(self) -> list[Sample]:
         self.began = time.monotonic()
@@ -61,7 +61,7 @@ class Load:
             self.samples.append(Sample(sent - self.began, status, time.monotonic() - sent, retry_after))
 
     def _wait(self) -> bool:
-        """Wait for the next request's time; False when that is over."""
+        """Wait until the next request is due; return False when the load is over."""
         due = next(self.turns) / self.rate if self.rate else 0.0
         left = self.began + due - time.monotonic()
         if due >= self.seconds or (not self.rate and -left >= self.seconds):
@@ -71,7 +71,7 @@ class Load:
 
 
 def quantile(samples: list[Sample], share: float) -> float:
-    """The time that so many of them took at most, in seconds; not a number when there are none."""
+    """Return the seconds that ``share`` of the samples do not exceed; NaN without samples."""
     times = sorted(sample.seconds for sample in samples)
     return times[min(len(times) - 1, int(len(times) * share))] if times else math.nan
 
@@ -85,7 +85,7 @@ def main() -> None:
     )
     parser.add_argument("--clients", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--samples", type=Path, required=True, help="the file for what was seen")
+    parser.add_argument("--samples", type=Path, required=True, help="the file to write the samples to")
     options = vars(parser.parse_args())
     path = options.pop("samples")
     path.write_text(json.dumps([asdict(sample) for sample in Load(**options).run()]))

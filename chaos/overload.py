@@ -1,4 +1,4 @@
-"""More load than the server can take, and a steady load for long: what was refused, how late, and what has grown."""
+"""More load than the server can take, and a long steady load: refusals, latencies, and growth of resources."""
 
 import json
 import math
@@ -22,7 +22,7 @@ CALM_CLIENTS = 8
 CALIBRATION = 8.0  # s
 RECOVERY = 8.0  # s, at half of the capacity
 SOAKED = 0.7  # of the capacity
-LOOK = 1.0  # s between two looks at what a soak may let grow
+MEASURE_INTERVAL = 1.0  # s between two measurements of memory, connections and table size
 # Seconds: keys come and go within a soak.
 SHORT_LIVED = {
     "IDEMPOTENCY_TTL": "60",
@@ -49,16 +49,16 @@ class Overload:
     shed: int
     median: float
     p99: float
-    wrong: int  # neither 201 nor a 503 or 429 that says when to come back
+    wrong: int  # neither 201 nor a 503 or 429 with Retry-After
     memory: tuple[int, int, int]
     recovered: float
 
     def faults(self) -> Iterator[str]:
-        """Say what is not as it has to be."""
+        """Yield each bound that is exceeded, in words."""
         if not self.shed:
             yield "nothing was shed, so this was no overload"
         if self.wrong:
-            yield f"{self.wrong} answers that nobody may get"
+            yield f"{self.wrong} wrong answers"
         if not self.p99 <= LATENCY_MAX:
             yield f"the p99 of what was accepted is {self.p99:.2f} s, and at most {LATENCY_MAX:g} are accepted"
         if self.memory[2] > GROWTH_MAX * self.memory[1]:
@@ -81,7 +81,7 @@ class Overload:
 
 
 @dataclass(frozen=True)
-class Look:
+class Resources:
     """Resources that must not grow during a soak."""
 
     memory: int  # bytes of the web processes
@@ -91,20 +91,20 @@ class Look:
 
 @dataclass(frozen=True)
 class Soak:
-    """The second third beside the last one; before, it warms up."""
+    """The second third of a soak compared with the last; the first warms up."""
 
     seconds: float
     rate: float
     requests: int
     wrong: int  # anything but 201
     p99: tuple[float, float]
-    looks: tuple[Look, Look]  # the median of each
+    resources: tuple[Resources, Resources]  # the median of each
 
     def faults(self) -> Iterator[str]:
-        """Say what is not as it has to be."""
+        """Yield each bound that is exceeded, in words."""
         if self.wrong:
             yield f"{self.wrong} of {self.requests} requests were not answered with 201"
-        before, after = self.looks
+        before, after = self.resources
         for name, was in asdict(before).items():
             now = asdict(after)[name]
             if now > GROWTH_MAX * was:
@@ -116,7 +116,7 @@ class Soak:
         def both(values: tuple[float, float], unit: float = 1.0) -> str:
             return " -> ".join(f"{value / unit:,.0f}" for value in values)
 
-        before, after = self.looks
+        before, after = self.resources
         return {
             "seconds": f"{self.seconds:,.0f}",
             "requests/s": f"{self.rate:,.0f}",
@@ -130,7 +130,7 @@ class Soak:
 
 
 def overload(seconds: float) -> Overload:
-    """Offer three times what the server can do, for so long."""
+    """Offer three times the server's capacity for ``seconds``."""
     with running(proxied=False) as stack:
         capacity = _capacity(stack)
         calm = _memory(stack)
@@ -159,8 +159,8 @@ def overload(seconds: float) -> Overload:
 
 
 def soak(seconds: float) -> Soak:
-    """Keep the server at 70 % of what it can do, for so long, while keys expire and are purged."""
-    looks: list[Look] = []
+    """Offer 70 % of the server's capacity for ``seconds``, while keys expire and are purged."""
+    measured: list[Resources] = []
     with running(None, proxied=False, **SHORT_LIVED) as stack:
         rate = SOAKED * _capacity(stack)
         samples = _load(
@@ -168,9 +168,9 @@ def soak(seconds: float) -> Soak:
             rate=rate,
             clients=4 * CALM_CLIENTS,
             seconds=seconds,
-            meanwhile=lambda: looks.append(_look(stack)),
+            meanwhile=lambda: measured.append(_resources(stack)),
         )
-    third = len(looks) // 3
+    third = len(measured) // 3
     late = [
         [sample for sample in samples if begin <= sample.at < begin + seconds / 3]
         for begin in (seconds / 3, 2 * seconds / 3)
@@ -181,12 +181,12 @@ def soak(seconds: float) -> Soak:
         requests=len(samples),
         wrong=sum(sample.status != 201 for sample in samples),
         p99=(quantile(late[0], 0.99), quantile(late[1], 0.99)),
-        looks=(_middle(looks[third : 2 * third]), _middle(looks[2 * third :])),
+        resources=(_median(measured[third : 2 * third]), _median(measured[2 * third :])),
     )
 
 
 def _capacity(stack: Stack) -> float:
-    """Creates a second by a few clients, each as fast as it is answered. Half of the time is for warming up."""
+    """Return creates per second by a few clients that never pause. The first half of the time warms up."""
     samples = _load(stack, rate=0, clients=CALM_CLIENTS, seconds=CALIBRATION)
     return sum(sample.status == 201 for sample in samples if sample.at > CALIBRATION / 2) / (CALIBRATION / 2)
 
@@ -205,17 +205,17 @@ def _load(
         str(part) for pair in (options | {"--seconds": seconds, "--samples": path}).items() for part in pair
     ]
     with subprocess.Popen([sys.executable, "-m", "chaos.load", *arguments], cwd=PROJECT) as process:
-        looked = time.monotonic()
+        measured_at = time.monotonic()
         while process.poll() is None:
             stack.look_after(0.1)
-            if time.monotonic() - looked >= LOOK:
-                looked = time.monotonic()
+            if time.monotonic() - measured_at >= MEASURE_INTERVAL:
+                measured_at = time.monotonic()
                 meanwhile()
     return [Sample(**each) for each in json.loads(path.read_text())]
 
 
 def _memory(stack: Stack) -> int:
-    """Resident bytes of all web processes together."""
+    """Return the resident bytes of all web processes together."""
     total = 0
     for worker in stack.web_workers():
         with suppress(psutil.NoSuchProcess):
@@ -223,18 +223,20 @@ def _memory(stack: Stack) -> int:
     return total
 
 
-def _look(stack: Stack) -> Look:
+def _resources(stack: Stack) -> Resources:
     with stack.postgres.superuser() as connection:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()),"
             " pg_total_relation_size('idempotency_store')"
         ).fetchone()
     assert row is not None
-    return Look(_memory(stack), *row)
+    return Resources(_memory(stack), *row)
 
 
-def _middle(looks: list[Look]) -> Look:
-    """The median of each figure."""
-    if not looks:
-        return Look(0, 0, 0)
-    return Look(*(math.ceil(statistics.median(each)) for each in zip(*map(astuple, looks), strict=True)))
+def _median(measured: list[Resources]) -> Resources:
+    """Return the median of each figure."""
+    if not measured:
+        return Resources(0, 0, 0)
+    return Resources(
+        *(math.ceil(statistics.median(each)) for each in zip(*map(astuple, measured), strict=True))
+    )

@@ -1,4 +1,4 @@
-"""PostgreSQL to be restarted, killed, filled up and failed over, as the embedded services make it."""
+"""A PostgreSQL server to restart, kill and fail over, made as the embedded services make theirs."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from fundapi.embedded.programs import postgres_directory
 
 
 class Postgres(Embedded):
-    """One server, whose data directory and socket are in ``directory``."""
+    """A server with its data directory and socket in ``directory``."""
 
     def __init__(self, directory: Path, account: Account, **settings: str) -> None:
         home = Home.at(directory)
@@ -32,14 +32,14 @@ class Postgres(Embedded):
         return psycopg.connect(self.url("postgres", database), autocommit=True, connect_timeout=5)
 
     def kill(self) -> None:
-        """``kill -9`` of every process of it, as when the power fails, but for what the kernel has."""
+        """Kill every process of the server with SIGKILL: a power failure, but the kernel keeps what was written."""
         signal_all(leftovers("postgres", self.home.postgres, self.account), signal.SIGKILL, wait=10)
         if self.server is not None:
             self.server.wait(10)
             self.server = None
 
     def copy_from(self, port: int) -> None:
-        """Become a standby of the primary behind a port of 127.0.0.1, by a base backup."""
+        """Make a standby of the primary behind a port of 127.0.0.1, by a base backup."""
         self.account.make_directory(self.home.postgres)
         subprocess.run(
             [

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL, which can refuse, cut, stall, delay, half-close, and cut exactly at COMMIT.
+"""A TCP proxy in front of PostgreSQL that can refuse, cut, stall, delay, half-close, and cut exactly at COMMIT.
 
 `python -m chaos.proxy SOCKET` is one for another process: it prints its port, then carries out the commands that come
 on its stdin, one a line (`cut`, `delay 0.2`, `heal SOCKET`), and prints an empty line when each is done.
@@ -17,7 +17,7 @@ COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 
 
 class Proxy:
-    """Listens on a free port of 127.0.0.1 and forwards to a unix socket, until the end of the context."""
+    """A proxy on a free port of 127.0.0.1 that forwards to a unix socket until the end of the context."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -41,7 +41,7 @@ class Proxy:
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):  # the listener is closed: nobody is let in
+        with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = listener.accept()
                 server = socket.socket(socket.AF_UNIX)
@@ -64,14 +64,14 @@ class Proxy:
                     return
                 server.sendall(data)
                 if COMMIT in data and self.cut_at_commit == "after":
-                    server.recv(65536)  # PostgreSQL has committed, and nobody will know
+                    server.recv(65536)  # PostgreSQL has committed, and the client will not know
                     self._cut_once(client, server)
                     return
         self._close(client, server)
 
     def _to_client(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
-            # Peek: the answer to a COMMIT that is to be cut is for the other thread to read.
+            # Peek: the other thread reads the answer to a COMMIT that is to be cut.
             while server.recv(1, socket.MSG_PEEK):
                 if self.cut_at_commit == "after" and self._committing(server):
                     return
@@ -102,36 +102,36 @@ class Proxy:
             end.close()
 
     def cut(self) -> None:
-        """End all connections; new ones are welcome."""
+        """End all connections; accept new ones."""
         while self._pairs:
             self._close(*self._pairs.pop())
 
     def half_close(self) -> None:
-        """PostgreSQL sees its clients go; they do not hear of it from the proxy."""
+        """Close each connection to PostgreSQL for writing: it sees its clients go, and they do not notice."""
         for _, server in self._pairs:
             with suppress(OSError):
                 server.shutdown(socket.SHUT_WR)
 
     def stall(self) -> None:
-        """Connections stay, and nothing arrives, in either direction."""
+        """Keep all connections, and forward nothing in either direction."""
         self._forwarding.clear()
 
     def resume(self) -> None:
         self._forwarding.set()
 
     def delay(self, seconds: float) -> None:
-        """A long way: everything arrives, and later."""
+        """Forward everything later by so many seconds."""
         self.delayed = float(seconds)
 
     def heal(self, target: str) -> None:
-        """Nothing in the way of a new connection to ``target``, which may be another server than before."""
+        """End every fault and all connections; forward new ones to ``target``, perhaps another server than before."""
         self.target = target
         self.delay(0)
         self.resume()
         self.cut()
 
     def refuse(self) -> None:
-        """As if the server were down: connections end, and new ones are refused."""
+        """End all connections and refuse new ones, as if the server were down."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -139,7 +139,7 @@ class Proxy:
         self.cut()
 
     def accept(self) -> None:
-        """The server is back, at the same address."""
+        """Accept connections again, at the same address."""
         self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
         self._accept_from(self._listener)
 

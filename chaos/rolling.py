@@ -1,4 +1,4 @@
-"""A rolling deployment: the next version takes over from this one under load, with migrations between them.
+"""A rolling deployment: the next version replaces this one under load, after its migrations.
 
 The next version is a copy of the project whose funds have one more column, and an index of it. While both serve, each
 client goes from one to the other, retries included.

@@ -1,7 +1,7 @@
-"""A whole deployment to do harm to: PostgreSQL, Valkey, web, worker and beat, and a proxy for the database.
+"""A whole deployment to break: PostgreSQL, Valkey, web, worker and beat, and a proxy for the database.
 
-The programs are the ones of `make run`, kept running by its process manager as any orchestrator would. One thread does
-everything here: children are tied to it.
+The programs are those of `make run`, and its process manager keeps them running. One thread does everything here,
+because children end with the thread that started them.
 """
 
 import os
@@ -36,7 +36,7 @@ NOT_HANDED_ON = ("GRANIAN_", "DATABASE_", "REDIS_", "IDEMPOTENCY_", "ROLLOUT_") 
 
 
 class Stack:
-    """Everything of one deployment, in one directory."""
+    """A deployment, in one directory."""
 
     def __init__(self, directory: Path, database: Path, *, proxied: bool, **env: str) -> None:
         self.home = Home.at(directory)
@@ -80,7 +80,7 @@ class Stack:
         return done.stdout.strip()
 
     def look_after(self, seconds: float = 0.0) -> None:
-        """Restart what has died, again and again for so long."""
+        """Restart programs that died, for so many seconds."""
         end = time.monotonic() + seconds
         while True:
             self.manager.look_after()
@@ -90,7 +90,7 @@ class Stack:
             time.sleep(min(TICK, left))
 
     def heal(self) -> None:
-        """Bring everything back, and return when the server is ready."""
+        """Restart everything, and return when the server is ready."""
         if not self.postgres.running():
             self.postgres.start()
         if not self.valkey.running():
@@ -105,14 +105,14 @@ class Stack:
             self.look_after(0.1)
 
     def web_workers(self) -> list[psutil.Process]:
-        """The processes that serve requests."""
+        """Return the processes that serve requests."""
         web = self.manager.programs[0].process
         if web is None or web.poll() is not None:
             return []
         return workers_of(web.pid)
 
     def kill_programs(self, *names: str) -> None:
-        """``kill -9`` of programs and of all that they have started."""
+        """Kill programs and their children with SIGKILL."""
         for program in self.manager.programs:
             if program.name in names and program.process is not None and program.process.poll() is None:
                 os.killpg(program.process.pid, signal.SIGKILL)
@@ -123,18 +123,20 @@ class Stack:
             self.valkey.server.wait()
 
     def funds(self, run: str) -> list[str]:
-        """The names of all funds of a run."""
+        """Return the names of all funds of a run."""
         with self.postgres.superuser() as connection:
             rows = connection.execute("SELECT name FROM fundapi_fund WHERE name LIKE %s", [f"{run}-%"])
             return [str(name) for (name,) in rows]
 
     def replays(self, journal: Journal) -> dict[str, Replay]:
-        """Every acknowledged key once more."""
+        """Send a request under every acknowledged key once more, and return the answers by key."""
         found = {}
-        for told in journal.acknowledgements:
-            sent = request("POST", "/api/funds", token=self.token, body=fund(name=told.key), key=told.key)
+        for acknowledged in journal.acknowledgements:
+            sent = request(
+                "POST", "/api/funds", token=self.token, body=fund(name=acknowledged.key), key=acknowledged.key
+            )
             answer = ask(self.port, sent)
-            found[told.key] = Replay(answer.status == 201, answer.body.decode())
+            found[acknowledged.key] = Replay(answer.status == 201, answer.body.decode())
         return found
 
     def stop(self) -> None:
@@ -145,7 +147,7 @@ class Stack:
 
 
 class Proxied:
-    """The proxy's process. The programs know its address, and nothing of what is behind."""
+    """The proxy's process. The programs know only its address."""
 
     def __init__(self, target: Path) -> None:
         self.process = subprocess.Popen(
@@ -174,7 +176,7 @@ class Proxied:
 
 
 class Crowd:
-    """The clients' process, at work until :meth:`finish`."""
+    """The clients' process, which runs until :meth:`finish`."""
 
     def __init__(
         self,
@@ -209,7 +211,7 @@ class Crowd:
         )
 
     def finish(self, stack: Stack) -> Journal:
-        """Let every client bring its last key to an answer, and return what they have seen."""
+        """Wait until every client has an answer to its last key, and return the journal."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         while self.process.poll() is None:
@@ -219,11 +221,11 @@ class Crowd:
 
 @contextmanager
 def running(database: Path | None = None, *, proxied: bool = True, **env: str) -> Iterator[Stack]:
-    """A deployment that is ready, and gone when the context ends.
+    """Start a deployment, and stop it when the context ends.
 
     Args:
         database: a directory for PostgreSQL alone.
-        proxied: whether the programs reach it through the proxy, which hides what a lost connection looks like.
+        proxied: the programs reach it through the proxy, which hides the kernel's errors of a lost connection.
         env: more environment variables for the programs.
     """
     with temporary_directory("fundapi-chaos-") as directory:

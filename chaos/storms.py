@@ -1,4 +1,4 @@
-"""The storms: what is broken, and how often."""
+"""The storms: the fault of each, and its pace."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ Harm = Callable[[Stack, random.Random], Iterator[Wait]]
 
 @dataclass(frozen=True)
 class Storm:
-    """``harm`` does one fault, again and again. It yields how long to wait in the middle of one, and after.
+    """A kind of fault. ``harm`` causes it once, and yields the seconds to wait during and after it.
 
-    ``proxied``: it does that to the proxy before the database.
+    ``proxied``: the fault is one of the proxy in front of the database.
     """
 
     name: str

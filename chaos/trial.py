@@ -1,4 +1,4 @@
-"""One trial: clients at work, harm done meanwhile, and the account of it."""
+"""One trial: clients create funds, a storm causes faults meanwhile, and the result is counted."""
 
 import random
 import time
@@ -31,7 +31,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Options:
-    """``seconds`` of each storm, ``clients`` at once, ``seed`` of all dice."""
+    """``seconds`` of each storm, ``clients`` at once, ``seed`` of all random numbers."""
 
     seconds: float
     clients: int
@@ -40,7 +40,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Result:
-    """``control``: what this trial has to show more than 0 of, or the tool cannot tell."""
+    """The result of a trial. ``control``: the figure that must be more than 0, to show that the tool can detect it."""
 
     name: str
     faults: int
@@ -49,7 +49,7 @@ class Result:
     control: str = ""
 
     def __bool__(self) -> bool:
-        """Whether it came out as it has to."""
+        """Return True if the trial has the expected result."""
         return getattr(self.verdict, self.control) > 0 if self.control else bool(self.verdict)
 
     def row(self) -> list[str]:
@@ -60,7 +60,7 @@ class Result:
 
 
 def storm(stack: Stack, storm: Storm, options: Options) -> Result:
-    """Go through a storm, fault after fault until its time is over."""
+    """Run a storm: fault after fault until its time is over."""
 
     def harm() -> int:
         dice, faults = random.Random(options.seed), 0
@@ -76,13 +76,13 @@ def storm(stack: Stack, storm: Storm, options: Options) -> Result:
 
 
 def disk(options: Options) -> Result:
-    """Go through a storm on a disk that is small enough to be filled up."""
+    """Run a storm on a disk that is small enough to fill."""
     with small_disk() as directory, running(directory, proxied=False) as stack:
         return storm(stack, Storm("disk", "", disk_full), options)
 
 
 def failover(options: Options, *, synchronous: bool) -> Result:
-    """Lose the primary of a deployment with a standby."""
+    """Kill the primary of a deployment with a standby."""
     name = "failover" if synchronous else "failover-asynchronous"
     with replicated(synchronous=synchronous) as (stack, standby, between):
 
@@ -123,5 +123,5 @@ def _trial(
     faults = harm()
     stack.heal()
     journal = crowd.finish(stack)
-    funds = stack.funds(run)  # before the replays, each of which would make good a loss
+    funds = stack.funds(run)  # before the replays, which would create lost funds again
     return Result(name, faults, journal, judge(journal, funds, stack.replays(journal)), control)
