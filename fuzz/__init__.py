@@ -1,1 +1,1 @@
-"""Attackers by machine, over raw sockets and over the OpenAPI document: `make fuzz`."""
+"""Automatic attacks over raw sockets and along the OpenAPI document: `make fuzz`."""

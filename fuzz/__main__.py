@@ -1,9 +1,9 @@
-"""Attack a deployment by machine: `make fuzz`, or `python -m fuzz [ATTACKER ...]`.
+"""Attack a deployment automatically: `make fuzz`, or `python -m fuzz [ATTACKER ...]`.
 
   bytes    requests over raw sockets, well-formed, broken and hidden in one another
   openapi  schemathesis over /api/schema, with a token and without one
 
-Starts a deployment of its own, ends by itself, with status 1 on any finding, and prints the bytes that show it.
+It starts a deployment of its own, prints the bytes of each finding, and ends by itself, with status 1 on any.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SHOWN = 4000  # bytes of a finding
 
 
 def target(stack: Stack) -> Target:
-    """The deployment, as a campaign sees it."""
+    """Return the deployment as a target of a campaign."""
 
     def funds() -> list[tuple[int, str]]:
         with stack.postgres.superuser() as connection:
@@ -34,7 +34,7 @@ def target(stack: Stack) -> Target:
 
 
 def throw_bytes(stack: Stack, seed: int, *, seconds: float, only: int | None) -> bool:
-    """Try cases for so long, or ``only`` one of them; print what came of it, and tell whether nothing was found."""
+    """Try cases for ``seconds``, or ``only`` one of them; print the result, and return True without findings."""
     campaign = Campaign(target(stack), seed)
     if only is None:
         campaign.run(seconds=seconds)
@@ -45,7 +45,7 @@ def throw_bytes(stack: Stack, seed: int, *, seconds: float, only: int | None) ->
 
 
 def show(campaign: Campaign) -> None:
-    """Print a table of what was tried and answered, and each finding."""
+    """Print a table of tries and answers, and each finding."""
     table = Table("trick", "tried", *CLASSES, "no answer", "findings", title=f"bytes, seed {campaign.seed}")
     for name, tally in campaign.tallies.items():
         answers = [f"{tally.answers[kind]:,}" for kind in CLASSES]
@@ -64,7 +64,7 @@ def show(campaign: Campaign) -> None:
 
 
 def follow_the_document(stack: Stack, seed: int, *, seconds: float) -> bool:
-    """Let schemathesis go for so long; print its report, and tell whether it found nothing."""
+    """Run schemathesis for ``seconds``; print its report, and return True without findings."""
     known = attack(stack.port, stack.token, seed, "--max-time", str(max(1, int(seconds))))
     stranger = attack(
         stack.port, None, seed, "--max-examples", "10", "--max-time", str(max(1, int(seconds / 4)))
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("attackers", nargs="*", metavar="ATTACKER", help="of the above (default: both)")
     parser.add_argument("--seconds", type=float, default=60, help="of each attacker (default: 60)")
     parser.add_argument(
-        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of all dice"
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of all random numbers"
     )
     parser.add_argument("--case", type=int, help="only this one of a seed's cases, for `bytes`")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A campaign against one server: case after case, a good request in between, and the account at the end."""
+"""A campaign against one server: case after case, good requests in between, and a count of funds at the end."""
 
 import random
 import re
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 from fuzz.cases import Case, Maker, case
 from fuzz.reading import read
-from fuzz.verdict import Told, account, excused, faults, told
+from fuzz.verdict import Acknowledged, account, acknowledged_by, faults, is_excused
 from fuzz.wire import Exchange, NotHTTP, exchange
 
-EVERY = 25  # cases between two looks at whether the server still does its work
+EVERY = 25  # cases between two good requests
 TRIES, TRYING = 300, 60  # of a smaller reproducer, and s for them
 BEGINNING = re.compile(rb"(?=(?:GET|POST) /)")  # of a request, where several are on one connection
-ONLY = 20  # findings of a run; more say nothing new
+FINDINGS_MAX = 20  # of a run; more say nothing new
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server on 127.0.0.1 and what else is known of it.
+    """A server on 127.0.0.1, with its funds and processes.
 
     ``funds`` returns the id and the name of every fund of the token's user, who has no others; ``workers`` the ids of
     the processes that serve.
@@ -34,7 +34,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``sent`` is as small as it could be made, ``number`` the case it comes from."""
+    """A wrong answer: the number of its case, and the smallest bytes found that cause it."""
 
     number: int
     trick: str
@@ -53,21 +53,21 @@ class Tally:
 
 
 class Campaign:
-    """Cases ``first``, ``first + 1``, … of a seed, until :meth:`run` has had enough."""
+    """The cases of a seed, tried on a target, with their findings."""
 
     def __init__(self, target: Target, seed: int) -> None:
         self.target, self.seed = target, seed
         self.tallies: dict[str, Tally] = {}
         self.findings: list[Finding] = []
-        self.acknowledged: list[Told] = []
+        self.acknowledged: list[Acknowledged] = []
         self.once: list[str] = []
         self.served = 0  # good requests in between
         self.workers = target.workers()
 
     def run(self, *, seconds: float = float("inf"), cases: int | None = None, first: int = 0) -> None:
-        """Try cases for so long, or so many."""
+        """Try the cases ``first``, ``first + 1``, … for ``seconds``, or as many as ``cases``."""
         end, number = time.monotonic() + seconds, first
-        while time.monotonic() < end and number - first != cases and len(self.findings) < ONLY:
+        while time.monotonic() < end and number - first != cases and len(self.findings) < FINDINGS_MAX:
             self._try(number)
             number += 1
             if number % EVERY == 0:
@@ -88,22 +88,22 @@ class Campaign:
             self._note(number, tried.trick, wrong[0], self._smallest(tried, wrong[0]))
 
     def _ask(self, tried: Case) -> tuple[Exchange, list[str]]:
-        """Send a case, and return what is wrong; a 503 only when it is answered to the same bytes again."""
+        """Send a case, and return its faults; a 503 is one only if the same bytes get it again."""
         reading = read(tried.sent)
         try:
             seen = exchange(self.target.port, tried.parts, promised=reading.complete, pause=tried.pause)
         except (OSError, NotHTTP) as error:
             return Exchange(), [f"{type(error).__name__}: {error}"]
-        self.acknowledged += told(seen)
+        self.acknowledged += acknowledged_by(seen)
         wrong = list(faults(tried.sent, reading, seen))
-        if not wrong and any(excused(answer) for answer in seen.answers):
+        if not wrong and any(map(is_excused, seen.answers)):
             seen = exchange(self.target.port, tried.parts, promised=reading.complete)
-            self.acknowledged += told(seen)
-            wrong = ["status 503, again and again"] if any(map(excused, seen.answers)) else []
+            self.acknowledged += acknowledged_by(seen)
+            wrong = ["status 503, again and again"] if any(map(is_excused, seen.answers)) else []
         return seen, wrong
 
     def _smallest(self, found: Case, what: str) -> bytes:
-        """Leave out of a case whatever does not matter to the finding: whole requests, then bytes (Zeller's ddmin)."""
+        """Reduce a case to the bytes that the finding needs: whole requests first, then bytes (Zeller's ddmin)."""
 
         end = time.monotonic() + TRYING
 
@@ -124,7 +124,7 @@ class Campaign:
         return sent
 
     def _look(self, number: int) -> None:
-        """A good request is served as ever, once and the same again, by the processes that were there before."""
+        """Send a good request twice: it must create and then replay, and the server's processes must be the same."""
         maker = Maker(random.Random(number), self.target.token, f"good-{self.seed}-{number}-{self.served}")
         sent = maker.create()
         self.once += maker.once
@@ -136,7 +136,7 @@ class Campaign:
         except (OSError, NotHTTP) as error:
             self._note(number, "good request", f"{type(error).__name__}: {error}")
             return
-        self.acknowledged += told(Exchange(answers))
+        self.acknowledged += acknowledged_by(Exchange(answers))
         statuses = [answer.status for answer in answers]
         if statuses != [201, 200] or answers[0].body != answers[1].body:
             self._note(number, "good request", f"answered with {statuses} instead of 201 and 200", sent)

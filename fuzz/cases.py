@@ -1,6 +1,6 @@
-"""Requests of every address, and the tricks that an attacker plays with them. Pure, given the dice.
+"""Requests of every address, and an attacker's tricks with them. Pure, given the random numbers.
 
-A case is made from the seed of a run and its own number alone, so that one can be made again without the others.
+A case depends only on the seed of a run and its own number, so that it can be made again without the others.
 """
 
 import random
@@ -23,7 +23,7 @@ TARGET = b'{"context": {"targetingKey": "6f1d0a3e"}}'
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``parts`` go out with ``pause`` seconds between them; funds of the names ``once`` exist once at most."""
+    """Bytes to send, in ``parts`` with ``pause`` seconds between. Each name in ``once`` may have one fund at most."""
 
     trick: str
     parts: tuple[bytes, ...]
@@ -37,7 +37,7 @@ class Case:
 
 @dataclass
 class Maker:
-    """Makes well-formed requests. ``name`` begins the names of all funds, and their keys."""
+    """A maker of well-formed requests. ``name`` begins the names of all funds, and their keys."""
 
     dice: random.Random
     token: str
@@ -51,7 +51,7 @@ class Maker:
         return request("POST", "/api/funds", token=self.token, body=content, key=name, headers=headers)
 
     def any(self) -> bytes:
-        """A request of any address, creations first of all."""
+        """Return a request of any address, most often a creation."""
         get, path = self._get, self.dice.randrange(1, 50)
         return self.dice.choice(
             [

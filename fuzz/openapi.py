@@ -1,4 +1,4 @@
-"""Schemathesis over all that ``/api/schema`` describes: what it allows, what it forbids, one thing after another."""
+"""Schemathesis on every operation of ``/api/schema``: valid requests, invalid ones, and sequences of requests."""
 
 import os
 import subprocess
@@ -10,18 +10,20 @@ from fundapi.embedded.home import PROJECT
 
 OPTIONS = (
     *("--checks", "all", "--continue-on-failure", "--suppress-health-check", "all"),
-    *("--output-sanitize", "false"),  # what it prints can be sent again; the token is a throw-away one
+    *("--output-sanitize", "false"),  # printed requests can be sent again; the token is a throw-away one
     *("--request-timeout", "60"),  # s
 )
 
 
 def attack(port: int, token: str | None, seed: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run it with every check there is; without ``token`` as a stranger. Its status is 0 when all is as described."""
+    """Run schemathesis with all its checks; without ``token``, unauthenticated. Its status is 0 without findings."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run"]
     command += [f"http://127.0.0.1:{port}/api/schema", "--seed", str(seed), *OPTIONS, *options]
     if token:
         command += ["--header", f"Authorization: Bearer {token}"]
-    with TemporaryDirectory(prefix="fundapi-fuzz-") as directory:  # it keeps what it finds where it runs
+    with TemporaryDirectory(
+        prefix="fundapi-fuzz-"
+    ) as directory:  # it writes its findings to the current directory
         return subprocess.run(
             command,
             cwd=directory,

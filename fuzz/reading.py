@@ -4,20 +4,20 @@ from dataclasses import dataclass
 
 import h11
 
-HEAD_MAX = 1 << 20  # bytes of one head that the yardstick reads; more than any case sends
+HEAD_MAX = 1 << 20  # bytes of one head that h11 reads; more than any case sends
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``complete`` requests, each of which has to be answered; ``certain``: nobody can read more out of it."""
+    """The number of ``complete`` requests, each of which needs an answer; ``certain``: no parser can find more."""
 
     complete: int
     certain: bool
 
 
 def read(stream: bytes) -> Reading:
-    """Count the requests that are whole and well-formed, up to the first that is not."""
-    if not stream:  # which h11 takes for the end
+    """Count the complete, well-formed requests up to the first that is not."""
+    if not stream:  # h11 takes it for the end of the connection
         return Reading(0, certain=True)
     server = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
     complete, last = 0, False

@@ -10,20 +10,20 @@ from fuzz.reading import Reading
 from fuzz.wire import Answer, Exchange
 
 PROBLEM_JSON = "application/problem+json"
-LARGE = 1 << 16  # bytes; who hangs up on so many unread ones may lose the answer on its way (TCP)
-CONFESSIONS = (b"Traceback (most recent call last)", b"django.db", b"psycopg.")  # of what no client may see
+LARGE = 1 << 16  # bytes; a server that closes on so many unread ones may lose its answer on the way (TCP)
+INTERNALS = (b"Traceback (most recent call last)", b"django.db", b"psycopg.")  # no client may see these
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A fund that the server has said, by 201, that it created."""
+class Acknowledged:
+    """A fund that the server acknowledged with 201."""
 
     id: int
     name: str
 
 
 def faults(sent: bytes, reading: Reading, seen: Exchange) -> Iterator[str]:
-    """Yield what no answer to these bytes may be; nothing when all is well."""
+    """Yield the faults of the answers to these bytes."""
     final = [answer for answer in seen.answers if answer.status >= 200]
     for answer in final:
         yield from _faults_of(answer)
@@ -39,17 +39,17 @@ def faults(sent: bytes, reading: Reading, seen: Exchange) -> Iterator[str]:
 
 
 def _closes(final: list[Answer]) -> bool:
-    """Whether the last answer says that it is the last: what comes after a refusal need not be answered."""
+    """Return True if the last answer ends the connection: requests after a refusal need no answer."""
     return bool(final) and (
         final[-1].headers.get("connection", "").lower() == "close" or final[-1].status == 400
     )
 
 
 def _faults_of(answer: Answer) -> Iterator[str]:
-    if answer.status >= 500 and not excused(answer):
+    if answer.status >= 500 and not is_excused(answer):
         yield f"status {answer.status}"
     kind = answer.headers.get("content-type", "")
-    if any(word in answer.body for word in CONFESSIONS):
+    if any(word in answer.body for word in INTERNALS):
         yield f"status {answer.status} with a look inside"
     if (
         kind.startswith(("application/json", PROBLEM_JSON))
@@ -63,16 +63,16 @@ def _faults_of(answer: Answer) -> Iterator[str]:
             yield f"status {answer.status} with the problem of another: {document.get('status')}"
 
 
-def excused(answer: Answer) -> bool:
-    """Whether it is the documented 503: nothing is wrong with the request, and when to come again."""
+def is_excused(answer: Answer) -> bool:
+    """Return True for the documented 503 with Retry-After, which says nothing against the request."""
     return answer.status == 503 and "retry-after" in answer.headers
 
 
-def told(seen: Exchange) -> Iterator[Told]:
-    """Yield the funds that an exchange has acknowledged as new."""
+def acknowledged_by(seen: Exchange) -> Iterator[Acknowledged]:
+    """Yield the funds that an exchange acknowledged as new."""
     for answer in seen.answers:
         if answer.status == 201 and (fund := _json(answer.body)) is not None:
-            yield Told(fund["id"], fund["name"])
+            yield Acknowledged(fund["id"], fund["name"])
 
 
 def _json(body: bytes) -> dict[str, Any] | None:
@@ -84,12 +84,12 @@ def _json(body: bytes) -> dict[str, Any] | None:
 
 
 def account(
-    acknowledged: Iterable[Told], once: Iterable[str], funds: Iterable[tuple[int, str]]
+    acknowledged: Iterable[Acknowledged], once: Iterable[str], funds: Iterable[tuple[int, str]]
 ) -> Iterator[str]:
-    """Yield what is wrong with what is in the database: ``funds`` by id and name.
+    """Yield the funds that are lost or doubled in the database: ``funds`` by id and name.
 
-    What was answered with 201 is there, and was answered so once; a name of ``once``, under which only one key was
-    ever sent, is there once at most.
+    A fund that was acknowledged must exist, and be acknowledged once. A name of ``once``, under which only one key was
+    sent, may exist once at most.
     """
     acknowledged, there = list(acknowledged), list(funds)
     known, ids = dict(there), Counter(fund.id for fund in acknowledged)

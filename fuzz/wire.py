@@ -1,4 +1,4 @@
-"""Bytes over a socket, and what comes back: no library between that would tidy them up."""
+"""Bytes over a socket, and the answers: without an HTTP library, which would correct the bytes."""
 
 import re
 import socket
@@ -6,24 +6,24 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-PATIENCE = 20.0  # s for one answer; a server on a busy machine needs a few, one that hangs gets no more
-GRACE = 0.03  # s for a word on what is no whole request, before we hang up
+TIMEOUT = 20.0  # s for one answer; a server on a busy machine needs a few
+GRACE = 0.03  # s for an answer to an incomplete request, before we hang up
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)")
 BODILESS = {204, 304}
 
 
 class NotHTTP(Exception):
-    """The server has sent something that is no answer."""
+    """The server sent bytes that are no HTTP."""
 
 
 class Incomplete(Exception):
-    """There is more to come."""
+    """The answer is not complete yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer; the names of its headers in lower case."""
+    """An answer; the names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Exchange:
-    """Answers of one connection; ``rest`` holds the bytes that make no whole answer."""
+    """The answers of one connection; ``rest`` holds the bytes of an incomplete answer."""
 
     answers: list[Answer] = field(default_factory=list)
     rest: bytes = b""
@@ -41,11 +41,11 @@ class Exchange:
 
 
 def parse(data: bytes, *, bodiless: bool = False) -> tuple[Answer, bytes]:
-    """Return the first answer and the bytes behind it; ``bodiless``: it may answer a HEAD.
+    """Return the first answer and the bytes after it; ``bodiless``: it may be the answer to a HEAD.
 
     Raises:
-        Incomplete: it is not whole yet.
-        NotHTTP: it never will be.
+        Incomplete: more bytes may complete it.
+        NotHTTP: no bytes can complete it.
     """
     head, found, rest = data.partition(b"\r\n\r\n")
     if not found:
@@ -86,15 +86,15 @@ def _dechunk(data: bytes) -> tuple[bytes, bytes]:
 
 
 def exchange(port: int, parts: tuple[bytes, ...], *, promised: int, pause: float = 0.0) -> Exchange:
-    """Send ``parts`` with a pause between them, wait for as many answers as are promised, and hang up.
+    """Send ``parts`` with a pause between them, wait for ``promised`` answers, and hang up.
 
     Raises:
-        OSError: the server takes no connection.
-        NotHTTP: what it says is no HTTP.
+        OSError: the server accepts no connection.
+        NotHTTP: the answer is no HTTP.
     """
     seen = Exchange()
     bodiless = b"".join(parts)[:5] == b"HEAD "
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for number, part in enumerate(parts):
@@ -103,19 +103,17 @@ def exchange(port: int, parts: tuple[bytes, ...], *, promised: int, pause: float
                 connection.sendall(part)
         except OSError:  # refused half-way: there may be an answer that says why
             seen.reset = True
-        ended = _receive(
-            connection, seen, bodiless=bodiless, until=promised or 1, patience=_patience(promised)
-        )
+        ended = _receive(connection, seen, bodiless=bodiless, until=promised or 1, timeout=_timeout(promised))
         if not ended:
             seen.hung = len(_final(seen)) < promised
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
-            seen.hung |= not _receive(connection, seen, bodiless=bodiless, until=None, patience=PATIENCE)
+            seen.hung |= not _receive(connection, seen, bodiless=bodiless, until=None, timeout=TIMEOUT)
     return seen
 
 
-def _patience(promised: int) -> float:
-    return PATIENCE if promised else GRACE
+def _timeout(promised: int) -> float:
+    return TIMEOUT if promised else GRACE
 
 
 def _final(seen: Exchange) -> list[Answer]:
@@ -123,10 +121,10 @@ def _final(seen: Exchange) -> list[Answer]:
 
 
 def _receive(
-    connection: socket.socket, seen: Exchange, *, bodiless: bool, until: int | None, patience: float
+    connection: socket.socket, seen: Exchange, *, bodiless: bool, until: int | None, timeout: float
 ) -> bool:
-    """Read until so many final answers are there, or to the end; tell whether the server has hung up."""
-    deadline = time.monotonic() + patience
+    """Read until there are ``until`` final answers, or to the end; return True if the server hung up."""
+    deadline = time.monotonic() + timeout
     while until is None or len(_final(seen)) < until:
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
         try:

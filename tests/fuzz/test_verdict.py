@@ -1,11 +1,11 @@
-"""What is a finding, and what is not."""
+"""Findings of a campaign: wrong answers, lost and doubled funds."""
 
 import json
 
 import pytest
 
 from fuzz.reading import Reading, read
-from fuzz.verdict import Told, account, faults, told
+from fuzz.verdict import Acknowledged, account, acknowledged_by, faults
 from fuzz.wire import Answer, Exchange, Incomplete, NotHTTP, parse
 
 OK = Answer(200, {}, b"ok")
@@ -66,23 +66,23 @@ def test_an_answer_that_is_lost_on_its_way_is_no_finding_only_when_much_was_sent
     assert list(faults(b"x", ONE, seen)) != []
 
 
-TOLD = Told(1, "a")
+FUND = Acknowledged(1, "a")
 
 
 @pytest.mark.parametrize(
     ("acknowledged", "funds", "wrong"),
     [
-        ([TOLD], [(1, "a")], []),
+        ([FUND], [(1, "a")], []),
         ([], [(1, "a")], []),  # made, and the connection was lost before the answer
-        ([TOLD], [], ["lost"]),
-        ([TOLD], [(1, "b")], ["lost"]),
-        ([TOLD, TOLD], [(1, "a")], ["doubled"]),
-        ([TOLD], [(1, "a"), (2, "a")], ["doubled"]),
-        ([Told(1, "c"), Told(2, "c")], [(1, "c"), (2, "c")], []),  # under two keys
+        ([FUND], [], ["lost"]),
+        ([FUND], [(1, "b")], ["lost"]),
+        ([FUND, FUND], [(1, "a")], ["doubled"]),
+        ([FUND], [(1, "a"), (2, "a")], ["doubled"]),
+        ([Acknowledged(1, "c"), Acknowledged(2, "c")], [(1, "c"), (2, "c")], []),  # under two keys
     ],
 )
 def test_the_account_of_funds(
-    acknowledged: list[Told], funds: list[tuple[int, str]], wrong: list[str]
+    acknowledged: list[Acknowledged], funds: list[tuple[int, str]], wrong: list[str]
 ) -> None:
     found = account(acknowledged, ["a"], funds)
     assert [what.partition(":")[0] for what in found] == wrong
@@ -90,7 +90,7 @@ def test_the_account_of_funds(
 
 def test_only_201_acknowledges_a_fund() -> None:
     body = json.dumps({"id": 1, "name": "a"}).encode()
-    assert list(told(Exchange([Answer(201, {}, body), Answer(200, {}, body)]))) == [TOLD]
+    assert list(acknowledged_by(Exchange([Answer(201, {}, body), Answer(200, {}, body)]))) == [FUND]
 
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
