@@ -1,4 +1,5 @@
 import json
+import sys
 import uuid
 from decimal import Decimal
 from io import StringIO
@@ -140,6 +141,21 @@ def run(*arguments: str) -> str:
     return out.getvalue()
 
 
+def row_of(feature: str) -> str:
+    """The line of a rollout in the table of all."""
+    return next(line for line in run("status").splitlines() if feature in line)
+
+
+def test_a_narrow_terminal_shows_each_rollout_s_state(
+    make_rollout: MakeRollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feature = make_rollout().feature
+    operations.stop(feature, reason="x", actor=None)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "STOPPED" in row_of(feature)
+
+
 def test_the_shell_has_the_admin_s_buttons(make_rollout: MakeRollout) -> None:
     feature = make_rollout().feature
     assert json.loads(run("set", feature, "10", "--reason", "canary", "--json"))["percentage"] == 10
@@ -150,7 +166,7 @@ def test_the_shell_has_the_admin_s_buttons(make_rollout: MakeRollout) -> None:
     assert json.loads(run("release", feature, "--reason", "ok", "--json"))["emergency_stop"] is False
     assert json.loads(run("rollback", feature, "--reason", "no", "--json"))["percentage"] == 0
     assert json.loads(run("status", feature, "--json"))["version"] == 8
-    assert feature in run("status")
+    assert "on hold" in row_of(feature)
     assert "(shell, " in Rollout.objects.get(feature=feature).history.first().history_change_reason
 
 

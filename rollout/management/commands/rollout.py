@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -11,6 +12,7 @@ from rollout import operations
 from rollout.models import Rollout, Stage
 from rollout.units import percent
 
+WIDTH = 140  # characters, without a terminal
 OPERATIONS = {
     "set": operations.set_percentage,
     "promote": operations.promote,
@@ -92,11 +94,11 @@ def as_json(rollouts: list[Rollout], *, single: bool) -> str:
 
 
 def as_table(rollouts: list[Rollout]) -> str:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     widest = max((len(rollout.feature) for rollout in rollouts), default=0)
-    table = Table(
-        Column("feature", min_width=widest), "percentage", "stage", "since (UTC)", "timeline", "state"
-    )
+    # Where the terminal is narrow, the last columns wrap: the state is not among them.
+    first = [Column(name, no_wrap=True) for name in ("percentage", "state")]
+    table = Table(Column("feature", min_width=widest), *first, "stage", "since (UTC)", "timeline")
     for rollout in rollouts:
         state = (
             "STOPPED"
@@ -110,8 +112,8 @@ def as_table(rollouts: list[Rollout]) -> str:
             else "moving"
         )
         table.add_row(
-            *(rollout.feature, percent(rollout.percentage), rollout.stage),
-            *(f"{rollout.stage_started_at:%Y-%m-%d %H:%M}", rollout.timeline, state),
+            *(rollout.feature, percent(rollout.percentage), state),
+            *(rollout.stage, f"{rollout.stage_started_at:%Y-%m-%d %H:%M}", rollout.timeline),
         )
     with console.capture() as captured:
         console.print(table)
