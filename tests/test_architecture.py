@@ -54,6 +54,13 @@ def test_the_layers_are_those_of_the_contracts() -> None:
     assert len(layers) >= 3
 
 
+def test_import_linter_knows_every_module_that_is_called_pure() -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    pure = next(contract for contract in contracts if contract["name"].startswith("Pure"))["source_modules"]
+    places = re.findall(r"^\| `([a-z_/]+)(?:\.py|/)` \| pure: ", PAGE, re.MULTILINE)
+    assert sorted(place.replace("/", ".") for place in places) == sorted(pure)
+
+
 def test_each_likely_change_names_files_that_exist_and_what_to_look_for_in_them() -> None:
     text = (PROJECT / "CONTRIBUTING.md").read_text()
     changes = re.findall(r"^\| ([^|`]+) \| ([^|]*`[^|]+) \| `([^|`]+)` \|$", text, re.MULTILINE)

@@ -1,6 +1,6 @@
 """Charts of a rollout over time, as shapes of an SVG without a viewBox: positions are percent of its box.
 
-Pure. The charts need no script, and their text keeps its size on a phone.
+The charts need no script, and their text keeps its size on a phone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

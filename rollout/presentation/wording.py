@@ -1,6 +1,6 @@
 """A stored check in words and numbers, each beside its limits.
 
-Pure. It reads the stored JSON of the check, so that web workers load neither the judge nor SciPy.
+No query: it reads the stored JSON of the check, so that web workers load neither the judge's decisions nor SciPy.
 """
 
 from collections.abc import Iterator

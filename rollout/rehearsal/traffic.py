@@ -1,4 +1,4 @@
-"""Simulated browsers and their telemetry, minute by minute. Pure, and the same for the same seed.
+"""Simulated browsers and their telemetry, minute by minute: no I/O, and the same for the same seed.
 
 Each browser has an id and so a bucket, like a real one. A higher percentage adds browsers to those with the feature;
 without a change of the percentage, none gets or loses it.
