@@ -35,7 +35,7 @@ ARGUMENTS = [  # nothing that a headless browser would do on its own
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 30_000  # ms for what comes by itself
+TIMEOUT = 30_000  # ms for a change that the page makes itself
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 PASSWORD = "correct horse battery staple"
 
@@ -57,7 +57,7 @@ def browser() -> Iterator[Browser]:
             executable = _executable(playwright)
             if executable is None:
                 absent("no browser: `apt-get install chromium-headless-shell`")
-            expect.set_options(timeout=PATIENCE)
+            expect.set_options(timeout=TIMEOUT)
             browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
             yield browser
             browser.close()
@@ -95,7 +95,7 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
 
     def open_page(**options: object) -> Page:
         context = browser.new_context(**{"base_url": server.url, "viewport": DESKTOP, **options})  # type: ignore[arg-type]
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         contexts.append(context)
         guard.watch(context)
         return context.new_page()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, e
 from fundapi.models import Fund
 from rollout import configuration, operations
 from rollout.models import Rollout
-from tests.browser.conftest import DESKTOP, PATIENCE, Guard
+from tests.browser.conftest import DESKTOP, TIMEOUT, Guard
 from tests.servers import Server
 
 FEATURE = "USE_FUND_STORE"
@@ -145,7 +145,7 @@ class Visits:
         context = self.browser.new_context(
             **{"base_url": (server or self.server).url, "viewport": DESKTOP, **options}
         )
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         self.contexts.append(context)
         if server is None:
             self.guard.watch(context)
