@@ -65,7 +65,7 @@ class LongList(admin.ModelAdmin):
 
 
 class ReadOnly(admin.ModelAdmin):
-    """Nothing here is made, changed or deleted by hand."""
+    """A page without permission to add, change or delete."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Tell transient errors of the database from bugs."""
+"""Transient errors of the database, as opposed to bugs."""
 
 from django.db import InterfaceError, InternalError, OperationalError
 

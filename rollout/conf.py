@@ -25,7 +25,7 @@ class Settings:
 
     @cached_property
     def confirm(self) -> bool:
-        """Whether operators must confirm what they do: on in production."""
+        """True if operators must confirm each change: in production, by default."""
         return getattr(settings, "ROLLOUT_CONFIRM", self.environment.startswith("prod"))
 
     @cached_property
@@ -117,7 +117,7 @@ class Settings:
 
     @cached_property
     def auto_revert(self) -> bool:
-        """Whether Celery opens the revert of the latest deployment after the judge has rolled back."""
+        """True if Celery opens the revert of the latest deployment after the judge has rolled back."""
         return getattr(settings, "ROLLOUT_AUTO_REVERT", False)
 
     @cached_property
@@ -131,7 +131,7 @@ class Settings:
 
     @cached_property
     def github_configured(self) -> bool:
-        """Whether there is a token and a repository."""
+        """True if there is a token and a repository."""
         return bool(self.github_token and self.github_repository)
 
     @cached_property

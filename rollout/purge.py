@@ -1,4 +1,4 @@
-"""Purge of telemetry, checks, alerts and finished stages, in small batches so that intake never waits."""
+"""Purge of telemetry, checks, alerts and finished stages, in small batches so that no intake waits."""
 
 import time
 from datetime import datetime

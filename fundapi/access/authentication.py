@@ -10,9 +10,9 @@ from fundapi.access.tokens import Bearer, bearer
 
 
 class BearerAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox has no types
-    """knox reads the header and stores the tokens. This class finds a token by digest, and keeps expired ones.
+    """Authentication by knox's bearer tokens, found by digest. knox reads the header and stores the tokens.
 
-    knox would delete an expired token; the admin lists it as expired.
+    knox would delete an expired token; this class keeps it, and the admin lists it as expired.
     """
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, Bearer]:

@@ -29,7 +29,7 @@ class FundPagination(CursorPagination):
     ordering = "-id"
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Return the cursor. One whose position is no id is not ours, and would fail in the query."""
+        """Return the cursor, or refuse one whose position is no id: the query would fail."""
         cursor = super().decode_cursor(request)
         if cursor and cursor.position is not None and not ID.fullmatch(str(cursor.position)):
             raise NotFound(self.invalid_cursor_message)

@@ -30,7 +30,7 @@ class Account:
 
     @property
     def borrowed(self) -> bool:
-        """Whether this account is not our own, because we are root and PostgreSQL refuses root."""
+        """True if this account is not our own, because we are root and PostgreSQL refuses root."""
         return self.uid != os.geteuid()
 
     def popen_options(self) -> dict[str, int | list[int]]:

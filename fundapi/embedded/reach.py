@@ -18,7 +18,7 @@ SYSTEM = Path("/var/lib")  # kept over restarts of the machine, unlike the tempo
 
 
 def make_reachable(home: Home, account: Account) -> str:
-    """Give `home` a directory that `account` may enter, if itself it is none.
+    """Give `home` a directory that `account` may enter, if it may not enter the home itself.
 
     Returns what the user should know, if anything. Raises EmbeddedError.
     """

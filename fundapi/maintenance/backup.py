@@ -36,7 +36,7 @@ _PASSED = {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}  # and PG...: the enviro
 
 
 class BackupError(Exception):
-    """Nothing was done; the message says why, and what to do."""
+    """The backup or restore failed; the message says why, and what to do."""
 
 
 def checksum_of(file: Path) -> Path:

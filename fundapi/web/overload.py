@@ -62,7 +62,7 @@ class Slot:
 
 
 class SlotQueue:
-    """Hands out slots, first come, first served. ``queue.Queue`` would let a newcomer overtake.
+    """A queue for slots: first come, first served. ``queue.Queue`` would let a newcomer overtake.
 
     Args:
         length: how many threads may wait.
