@@ -1,4 +1,4 @@
-"""The bucket of a browser in a rollout. Pure, and the same in ``static/rollout/rollout.js``.
+"""The bucket of a browser in a rollout. Pure, and the same in ``static/rollout/evaluation.js``.
 
 Version 1 is the frontends' own (runbook, "Check FNV-1a hash consistency"): 100 buckets of
 ``fnv1a32(uuid + FEATURE)``. Its low bits depend only on the low bits of the uuid's own hash, so a browser in the first

@@ -29,7 +29,7 @@ REASONS = {
     Reason.OPT_IN: "TARGETING_MATCH",
     Reason.PERCENTAGE: "SPLIT",
 }
-TRUE, FALSE = {"1", "true"}, {"0", "false"}  # as in rollout.js; JSON's 1 and true mean the same
+TRUE, FALSE = {"1", "true"}, {"0", "false"}  # as in evaluation.js; JSON's 1 and true mean the same
 
 
 @dataclass

@@ -93,7 +93,7 @@ def test_connections_that_died_between_requests_cost_no_request(far: Api, proxy:
 
 
 @pytest.mark.parametrize(("cut", "after_the_retry"), [("before", "created"), ("after", "replayed")])
-def test_a_connection_lost_at_commit_is_a_503_and_the_retry_tells_the_truth(
+def test_a_connection_lost_at_commit_is_a_503_and_the_retry_shows_the_outcome(
     far: Api, proxy: Proxy, user: User, cut: str, after_the_retry: str
 ) -> None:
     key = uuid.uuid4().hex

@@ -38,9 +38,7 @@ def metric(server: Server, name: str) -> float:
     return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
 
 
-def test_too_many_are_turned_away_at_once_and_told_when_to_come_back(
-    busy: Server, user: User, gate: Gate
-) -> None:
+def test_too_many_get_a_503_at_once_that_says_when_to_come_back(busy: Server, user: User, gate: Gate) -> None:
     shed = metric(busy, "http_requests_shed_total")
     with Api(busy, user) as api, ThreadPoolExecutor(QUEUE + 1) as pool:
         stopped = pool.submit(api.create, "one", FUND | {"name": gate.marker("claimed")})
@@ -68,7 +66,7 @@ def test_too_many_are_turned_away_at_once_and_told_when_to_come_back(
     assert (created.status_code, created.headers["Idempotency-Status"]) == (201, "created")
 
 
-def test_who_waits_for_too_long_is_told_so(triggers: None, user: User, gate: Gate) -> None:
+def test_a_wait_in_the_queue_that_is_too_long_ends_in_a_503(triggers: None, user: User, gate: Gate) -> None:
     impatient = {"WEB_THREADS": "1", "WEB_QUEUE_SECONDS": "0.1"}
     with (
         running_server(workers=1, threads=4, **LAB, **PATIENT, **impatient) as server,

@@ -75,7 +75,7 @@ def test_64_threads_with_one_key_create_one_fund(
         storm(wide, user, **headers)
 
 
-def test_while_the_first_runs_everybody_else_is_told_so(lab: Server, user: User, gate: Gate) -> None:
+def test_while_the_first_runs_all_others_get_in_progress(lab: Server, user: User, gate: Gate) -> None:
     """The first is stopped after its INSERT, so the others are certain to come while it runs."""
     key, body = uuid.uuid4().hex, fund(name=gate.marker("inserted"))
     with Api(lab, user, limits=WIDE) as api, ThreadPoolExecutor(1) as pool:

@@ -163,7 +163,9 @@ def test_a_token_is_hashed_at_rest(user: User) -> None:
 # --- Permission ---------------------------------------------------------------------------------------------
 
 
-def test_who_may_not_create_is_told_whom_to_ask(server: Server, make_user: MakeUser, key: str) -> None:
+def test_a_user_without_the_permission_learns_whom_to_ask(
+    server: Server, make_user: MakeUser, key: str
+) -> None:
     user = make_user(may_create=False)
     with Api(server, user) as api:
         problem = assert_problem(api.create(key), 403, "permission_denied")
@@ -317,9 +319,7 @@ def caller(new_caller: Callable[[], User]) -> User:
     return new_caller()
 
 
-def test_past_the_rate_a_user_is_told_when_to_come_back(
-    strict_server: Server, caller: User, key: str
-) -> None:
+def test_past_the_rate_the_429_says_when_to_come_back(strict_server: Server, caller: User, key: str) -> None:
     with Api(strict_server, caller) as api:
         assert [api.create().status_code for _ in range(RATE)] == [201] * RATE
         refused = api.create(key)
@@ -409,7 +409,7 @@ def test_create_token_for_a_user_changes_nothing_about_them(server: Server, make
     assert_problem(post(server, "k", Authorization=f"Bearer {token}"), 403, "permission_denied")
 
 
-def test_create_token_can_be_told_for_how_long(user: User) -> None:
+def test_create_token_takes_a_lifetime(user: User) -> None:
     created_token(user.username, "--days", "7")
     left = AuthToken.objects.get(user=user).expiry - timezone.now()
     assert timedelta(days=6, hours=23) < left <= timedelta(days=7)

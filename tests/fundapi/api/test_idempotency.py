@@ -327,7 +327,7 @@ def test_a_conflict_is_noted_on_the_key_for_support(api: Api, user: User, key: s
     assert noted.last_conflict_at is not None
 
 
-def test_a_conflict_tells_nothing_of_the_stored_answer(api: Api, key: str) -> None:
+def test_a_conflict_contains_nothing_of_the_stored_answer(api: Api, key: str) -> None:
     first = api.create(key, FUND | {"name": "Secret Harbor"})
     conflict = api.create(key, FUND | {"name": "Guess"})
     assert "Secret Harbor" not in conflict.text
@@ -338,7 +338,7 @@ def test_a_conflict_tells_nothing_of_the_stored_answer(api: Api, key: str) -> No
 # --- The first still runs -----------------------------------------------------------------------------------
 
 
-def test_a_retry_while_the_first_runs_is_told_to_come_back(
+def test_a_retry_while_the_first_runs_gets_a_409_with_retry_after(
     api: Api, user: User, key: str, hold: Hold, at_once: ThreadPoolExecutor
 ) -> None:
     first = at_once.submit(api.create, key, hold.body)
@@ -354,7 +354,7 @@ def test_a_retry_while_the_first_runs_is_told_to_come_back(
     assert funds_of(user) == 1
 
 
-def test_another_body_while_the_first_runs_is_told_the_same_for_nobody_knows_yet(
+def test_another_body_while_the_first_runs_gets_the_same_409(
     api: Api, key: str, hold: Hold, at_once: ThreadPoolExecutor
 ) -> None:
     first = at_once.submit(api.create, key, hold.body)

@@ -197,10 +197,10 @@ def test_after_a_restore_a_retry_is_answered_as_before_or_makes_what_the_dump_di
     with connected(deployment.postgres, restored):
         assert all(Rollout.objects.values_list("on_hold", flat=True))
         assert not Session.objects.exists()
-        for key, told in dumped.answers.items():
+        for key, first in dumped.answers.items():
             answer = send(deployment, key)
             if answer.status_code == 200:
-                assert answer.content == told
+                assert answer.content == first
                 known.add(key)
             else:
                 assert answer.status_code == 201
@@ -208,7 +208,7 @@ def test_after_a_restore_a_retry_is_answered_as_before_or_makes_what_the_dump_di
         assert check()
     assert dumped.before <= known
     assert len(anew) >= KEYS // 2, "hardly anything was created after the dump, so little was shown"
-    assert not anew & {json.loads(told)["id"] for told in dumped.answers.values()}
+    assert not anew & {json.loads(first)["id"] for first in dumped.answers.values()}
 
 
 DAMAGE = """
@@ -337,9 +337,7 @@ def test_a_dump_that_was_damaged_or_cut_short_is_refused(dumped: Dumped, tmp_pat
     assert done.returncode == 0
 
 
-def test_a_database_of_something_else_is_told_from_one_of_ours(
-    deployment: Deployment, tmp_path: Path
-) -> None:
+def test_a_database_of_something_else_is_recognised(deployment: Deployment, tmp_path: Path) -> None:
     with connected(deployment.postgres, "postgres"):
         with pytest.raises(CommandError, match=r"idempotency_store.* does not exist") as unknown:
             run_command("check_consistency")
@@ -469,8 +467,8 @@ def test_recovery_to_a_point_in_time_has_what_was_acknowledged_by_then_and_nothi
     Home.at(directory).make()
     base_backup(deployment, directory / "postgres")
     with connected(deployment.postgres, "fundapi"), deployment.postgres.superuser() as superuser:
-        told = send(deployment, earlier)
-        assert told.status_code == 201
+        first = send(deployment, earlier)
+        assert first.status_code == 201
         ((moment,),) = superuser.execute("SELECT clock_timestamp()::text").fetchall()
         assert send(deployment, later).status_code == 201
         ((last,),) = superuser.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchall()
@@ -484,7 +482,7 @@ def test_recovery_to_a_point_in_time_has_what_was_acknowledged_by_then_and_nothi
             eventually(lambda: superuser.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
         with connected(recovered, "fundapi"):
             assert check()
-            assert send(deployment, earlier).content == told.content
+            assert send(deployment, earlier).content == first.content
             assert not IdempotencyKey.objects.filter(token=later).exists()
     finally:
         recovered.stop()

@@ -124,7 +124,7 @@ def test_a_hold_says_why_nobody_can_tell(canary: Callable[..., Canary], viewer: 
     assert "Lost telemetry 28 events by 4 of 4 clients" in page
 
 
-def test_a_signal_is_never_told_by_colour_alone(canary: Callable[..., Canary], viewer: Client) -> None:
+def test_a_signal_is_never_shown_by_colour_alone(canary: Callable[..., Canary], viewer: Client) -> None:
     stage = canary(5)
     stage.send("migration_failed", "console_warning", clients=4)
     stage.check()
@@ -202,7 +202,7 @@ def test_what_an_earlier_stage_came_to_says_nothing_about_this_one(
     assert "not checked yet" in words(viewer.get(LIST, {"q": stage.feature}))
 
 
-def test_the_future_that_a_check_foretold_ends_when_somebody_changes_the_rollout(
+def test_the_plan_of_a_check_is_not_shown_after_a_change_of_the_rollout(
     canary: Callable[..., Canary],
 ) -> None:
     stage = canary(2)
@@ -337,7 +337,7 @@ def test_the_live_part_is_for_those_who_may_look(canary: Callable[..., Canary], 
 # --- Records ------------------------------------------------------------------------------------------------------
 
 
-def test_an_incident_is_told_from_the_first_red_check_to_what_people_did(
+def test_an_incident_is_shown_from_the_first_red_check_to_the_changes_of_people(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
     stage = canary(5)
@@ -372,7 +372,7 @@ def test_an_incident_is_told_from_the_first_red_check_to_what_people_did(
     assert f"{stage.feature} 10 % rolled back" in row
 
 
-def test_an_incident_whose_checks_are_purged_is_still_told(
+def test_an_incident_whose_checks_are_purged_is_still_shown(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
     incident = roll_back(canary(5))
@@ -684,7 +684,7 @@ def test_a_rollout_whose_last_check_another_version_stored_has_its_screen(
     assert ("Another version stored this check." in words(stopped)) is (field == "decision")
 
 
-def test_an_incident_whose_checks_another_version_stored_is_still_told(
+def test_an_incident_whose_checks_another_version_stored_is_still_shown(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
     incident = roll_back(canary(5))

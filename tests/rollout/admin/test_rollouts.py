@@ -183,16 +183,16 @@ def test_what_an_operation_refuses_is_said_in_its_words(operator: Person, make_r
 def test_browsers_hear_of_a_change_at_once(operator: Person, make_rollout: MakeRollout) -> None:
     rollout = make_rollout()
 
-    def told() -> dict[str, Any]:
+    def configured() -> dict[str, Any]:
         document = json.loads(configuration.current().body)
         return next(entry for entry in document["rollouts"] if entry["feature"] == rollout.feature)
 
     configuration.forget()
-    assert told()["percentage"] == 0
+    assert configured()["percentage"] == 0
     press(operator, rollout, "set", percentage="10")
-    assert told()["percentage"] == 10
+    assert configured()["percentage"] == 10
     operator.post(f"{LIST}{rollout.pk}/stop/")
-    assert told()["emergencyStop"] is True
+    assert configured()["emergencyStop"] is True
 
 
 # --- Two people at once -----------------------------------------------------------------------------------------

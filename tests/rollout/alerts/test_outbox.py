@@ -86,7 +86,7 @@ def mail(database: None) -> Iterator[MailServer]:
         yield server
 
 
-# --- What is told, and how often ----------------------------------------------------------------------------------
+# --- Which alerts are sent, and how often ---------------------------------------------------------------------------
 
 
 def test_a_webhook_says_what_happened_and_is_signed(web: WebReceiver) -> None:
@@ -187,7 +187,7 @@ def test_without_a_channel_nothing_is_kept_and_with_two_each_gets_its_own(
     assert one.kind == "rolled_back"
 
 
-def test_a_check_that_is_settled_again_tells_nothing_again(web: WebReceiver) -> None:
+def test_a_check_that_is_settled_again_alerts_nobody_again(web: WebReceiver) -> None:
     canary = Canary()
     made = canary.fail(checks=1)
     before = canary.alert
@@ -197,7 +197,7 @@ def test_a_check_that_is_settled_again_tells_nothing_again(web: WebReceiver) -> 
     assert canary.alert.pk == before.pk
 
 
-def test_a_hold_is_told_once_however_long_and_the_next_hold_again(web: WebReceiver) -> None:
+def test_a_time_without_data_is_alerted_once_however_long_and_the_next_one_again(web: WebReceiver) -> None:
     canary = Canary()
     canary.send(clients=30)
     canary.check()
@@ -207,9 +207,9 @@ def test_a_hold_is_told_once_however_long_and_the_next_hold_again(web: WebReceiv
     hold = canary.alert
     assert hold.kind == "hold"
     deliver(hold.pk)
-    (told,) = web.of(canary.feature)
-    assert (told["signal"], datetime.fromisoformat(told["since"])) == ("hold", began)
-    assert "no heartbeat for 40 min" in told["reason"]
+    (sent,) = web.of(canary.feature)
+    assert (sent["signal"], datetime.fromisoformat(sent["since"])) == ("hold", began)
+    assert "no heartbeat for 40 min" in sent["reason"]
     canary.send(clients=30)
     canary.check()
     for _ in range(5):
@@ -431,7 +431,7 @@ def worker(valkey: Valkey, log: Path, **env: str) -> Iterator[None]:
             process.wait(30)
 
 
-def test_a_rollback_is_told_once_over_each_channel_whatever_runs_twice(
+def test_a_rollback_is_alerted_once_over_each_channel_whatever_runs_twice(
     web: WebReceiver, mail: MailServer, valkey: Valkey, tmp_path: Path
 ) -> None:
     """Two real workers, the check settled twice, every message sent to Celery three times; and no log has a secret."""
@@ -455,13 +455,13 @@ def test_a_rollback_is_told_once_over_each_channel_whatever_runs_twice(
             stack.enter_context(worker(valkey, log, **env))
         eventually(lambda: all(alert.sent_at for alert in canary.alerts), timeout=90)
         eventually(lambda: queued(valkey) == 0, timeout=60)
-    kinds = [told["kind"] for told in web.of(canary.feature)]
+    kinds = [sent["kind"] for sent in web.of(canary.feature)]
     # The receiver answered one of them with a 500, so it came again.
     assert sorted(kinds) in (
         ["red", "red", "rolled_back"],
         ["red", "rolled_back", "rolled_back"],
     )
-    assert len({told["id"] for told in web.of(canary.feature)}) == 2
+    assert len({sent["id"] for sent in web.of(canary.feature)}) == 2
     assert sorted(mail["Subject"] for mail in mail.mails) == [
         f"[test] Red at 10 %: {canary.feature}",
         f"[test] Rolled back from 10 %: {canary.feature}",
@@ -475,7 +475,7 @@ def test_a_rollback_is_told_once_over_each_channel_whatever_runs_twice(
         assert secret not in kept
 
 
-def test_with_the_broker_away_the_judge_goes_on_and_tells_when_it_is_back(
+def test_with_the_broker_away_the_judge_goes_on_and_alerts_when_it_is_back(
     web: WebReceiver, valkey: Valkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     valkey.kill()
@@ -493,7 +493,7 @@ def test_with_the_broker_away_the_judge_goes_on_and_tells_when_it_is_back(
     tick.settle_all()
     with worker(valkey, tmp_path / "worker.log", ROLLOUT_WEBHOOK_URL=f"{web.url}/hooks/{TOKEN}"):
         eventually(lambda: all(alert.sent_at for alert in canary.alerts), timeout=90)
-    assert [told["kind"] for told in web.of(canary.feature)] == ["red", "rolled_back"]
+    assert [sent["kind"] for sent in web.of(canary.feature)] == ["red", "rolled_back"]
 
 
 def test_a_broker_that_hangs_holds_the_judge_for_seconds_only(web: WebReceiver, valkey: Valkey) -> None:
@@ -532,7 +532,7 @@ def run_command(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_a_test_alert_is_sent_shown_and_its_outcome_told(web: WebReceiver, mail: MailServer) -> None:
+def test_a_test_alert_is_sent_and_shown_and_its_outcome_reported(web: WebReceiver, mail: MailServer) -> None:
     said = run_command()
     (hook,) = web.hooks
     assert Webhook(SECRET).verify(hook.body, hook.headers)["kind"] == "test"

@@ -18,12 +18,12 @@ from tests.rollout.conftest import MakeRollout
 from tests.servers import Server, running_server
 
 
-def told(response: httpx.Response, feature: str) -> dict[str, Any]:
+def entry_of(response: httpx.Response, feature: str) -> dict[str, Any]:
     (found,) = [rollout for rollout in response.json()["rollouts"] if rollout["feature"] == feature]
     return dict(found)
 
 
-def test_anybody_is_told_every_rollout_in_the_shape_the_browser_module_reads(
+def test_anybody_gets_every_rollout_in_the_shape_the_browser_module_reads(
     server: Server, make_rollout: MakeRollout
 ) -> None:
     rollout = make_rollout(percentage=Decimal("12.34"), track_migrations=False)
@@ -34,7 +34,7 @@ def test_anybody_is_told_every_rollout_in_the_shape_the_browser_module_reads(
     document = response.json()
     assert set(document) == {"environment", "pollInterval", "rollouts"}
     assert (document["environment"], document["pollInterval"]) == ("test", 15)
-    assert told(response, rollout.feature) == {
+    assert entry_of(response, rollout.feature) == {
         "feature": rollout.feature,
         "enabled": True,
         "percentage": 12.34,
@@ -83,7 +83,7 @@ OPERATIONS: list[Callable[[str], Rollout]] = [
 
 
 @pytest.mark.parametrize("operate", OPERATIONS)
-def test_a_change_is_told_at_once_under_a_new_tag(
+def test_a_change_is_served_at_once_under_a_new_tag(
     server: Server, make_rollout: MakeRollout, operate: Callable[[str], Rollout]
 ) -> None:
     rollout = make_rollout(percentage=10)
@@ -92,7 +92,7 @@ def test_a_change_is_told_at_once_under_a_new_tag(
     after = httpx.get(server.url + "/api/rollouts", headers={"If-None-Match": before.headers["ETag"]})
     assert after.status_code == 200
     assert after.headers["ETag"] != before.headers["ETag"]
-    assert told(after, rollout.feature) == {
+    assert entry_of(after, rollout.feature) == {
         "feature": rollout.feature,
         "enabled": changed.enabled,
         "percentage": float(changed.percentage),
@@ -134,7 +134,7 @@ def test_what_the_cache_holds_says_the_same_as_the_database(make_rollout: MakeRo
     assert configuration.current().rollouts == configuration.read().rollouts
 
 
-def test_a_change_that_did_not_reach_the_cache_is_told_within_its_seconds(
+def test_a_change_that_did_not_reach_the_cache_is_served_within_its_seconds(
     make_rollout: MakeRollout, settings: Any
 ) -> None:
     settings.ROLLOUT_CACHE_SECONDS = 1
@@ -152,16 +152,16 @@ def test_a_change_that_did_not_reach_the_cache_is_told_within_its_seconds(
     assert feature in stopped
 
 
-def test_without_valkey_browsers_are_told_the_same_and_at_once(make_rollout: MakeRollout) -> None:
+def test_without_valkey_browsers_get_the_same_and_at_once(make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=10)
     with running_server(workers=1, REDIS_URL="redis://127.0.0.1:1/0") as alone:
         first = httpx.get(alone.url + "/api/rollouts")
-        assert told(first, rollout.feature)["percentage"] == 10
+        assert entry_of(first, rollout.feature)["percentage"] == 10
         etag = {"If-None-Match": first.headers["ETag"]}
         assert httpx.get(alone.url + "/api/rollouts", headers=etag).status_code == 304
         operations.stop(rollout.feature, reason="test")
         second = httpx.get(alone.url + "/api/rollouts", headers=etag)
-        assert told(second, rollout.feature)["emergencyStop"] is True
+        assert entry_of(second, rollout.feature)["emergencyStop"] is True
 
 
 def test_without_a_database_it_says_so_and_browsers_keep_what_they_have(database: None) -> None:
