@@ -94,7 +94,8 @@ def open_page(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]
     contexts: list[BrowserContext] = []
 
     def open_page(**options: object) -> Page:
-        context = browser.new_context(**{"base_url": server.url, "viewport": DESKTOP, **options})  # type: ignore[arg-type]
+        still = {"base_url": server.url, "viewport": DESKTOP, "reduced_motion": "reduce"}
+        context = browser.new_context(**(still | options))  # type: ignore[arg-type]
         context.set_default_timeout(TIMEOUT)
         contexts.append(context)
         guard.watch(context)

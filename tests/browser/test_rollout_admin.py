@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from rollout import operations
 from rollout.models import Rollout
-from tests.browser.conftest import PASSWORD, PHONE, Guard, overflow, serious, sign_in
+from tests.browser.conftest import PASSWORD, PHONE, Guard, enter, overflow, serious, sign_in
 from tests.servers import Server, running_server
 
 LIST = "/admin/rollout/rollout/"
@@ -100,7 +100,7 @@ def test_an_operator_moves_a_rollout_and_finds_it_in_the_history(
 
 
 def test_a_double_click_promotes_once(page: Page, person: Callable[[str], User], rollout: Rollout) -> None:
-    sign_in(page, person("Operator"), screen(rollout))
+    enter(page, person("Operator"), screen(rollout))
     reason(page).fill("clean")
     page.get_by_role("button", name="Promote to 50 %").dblclick()
     expect(page.locator(".rollout-percentage")).to_have_text("50 %")
@@ -112,7 +112,7 @@ def test_production_asks_and_then_does(
     production_page: Page, person: Callable[[str], User], rollout: Rollout
 ) -> None:
     page = production_page
-    sign_in(page, person("Operator"), screen(rollout))
+    enter(page, person("Operator"), screen(rollout))
     reason(page).fill("All is green.\nOn call agrees.")
     page.get_by_role("button", name="50 %", exact=True).click()
     expect(page.get_by_role("heading", name=f"Set: {rollout.feature} in prod?")).to_be_visible()
@@ -136,7 +136,7 @@ def test_in_production_a_stop_is_two_clicks_on_one_page(
     production_page: Page, person: Callable[[str], User], rollout: Rollout, where: str
 ) -> None:
     page = production_page
-    sign_in(page, person("Operator"), screen(rollout))
+    enter(page, person("Operator"), screen(rollout))
     if where == "list":
         page.goto(f"{LIST}?q={rollout.feature}")
     page.locator("summary", has_text="Emergency stop").click()
@@ -148,7 +148,7 @@ def test_in_production_a_stop_is_two_clicks_on_one_page(
 def test_a_stale_edit_shows_what_changed_and_loses_nothing_typed(
     page: Page, person: Callable[[str], User], rollout: Rollout
 ) -> None:
-    sign_in(page, person("Operator"), screen(rollout))
+    enter(page, person("Operator"), screen(rollout))
     operations.set_percentage(rollout.feature, Decimal(25), reason="a bit more")
     percentage(page).fill("50")
     reason(page).fill("All is green")
@@ -169,14 +169,14 @@ def test_an_emergency_stop_from_a_stale_page_stops(
     page: Page, person: Callable[[str], User], rollout: Rollout, server: Server, where: str
 ) -> None:
     operator = person("Operator")
-    sign_in(page, operator, screen(rollout))
+    enter(page, operator, screen(rollout))
     if where == "list":
         page.goto(f"{LIST}?q={rollout.feature}")
     operations.set_percentage(rollout.feature, Decimal(100), reason="somebody else")
     # Signing in again elsewhere also makes the page's CSRF token stale.
     other = page.context.new_page()
     page.context.clear_cookies(name="sessionid")
-    sign_in(other, operator)
+    enter(other, operator)
     page.get_by_role("button", name="Emergency stop").click()
     expect(page.get_by_role("heading", name="Stopped")).to_be_visible()
     expect(page.get_by_text(f"{rollout.feature} is stopped: everybody gets legacy.")).to_be_visible()
@@ -191,7 +191,7 @@ def test_an_emergency_stop_from_a_stale_page_stops(
 def test_a_viewer_sees_everything_and_can_change_nothing(
     page: Page, person: Callable[[str], User], rollout: Rollout
 ) -> None:
-    sign_in(page, person("Viewer"), screen(rollout))
+    enter(page, person("Viewer"), screen(rollout))
     expect(history(page)).to_have_count(4)
     expect(page.get_by_role("img", name="Percentage over time: 0 %, 10 %")).to_be_visible()
     expect(page.locator(".rollout form, .rollout button, .rollout summary")).to_have_count(0)
@@ -206,7 +206,7 @@ def test_axe_finds_nothing_serious_and_nothing_is_cut_off_on_a_phone(
     open_page: Callable[..., Page], person: Callable[[str], User], rollout: Rollout, scheme: str
 ) -> None:
     page = open_page(color_scheme=scheme, viewport=PHONE)
-    sign_in(page, person("Administrator"), screen(rollout))
+    enter(page, person("Administrator"), screen(rollout))
     operations.hold(rollout.feature, reason="a word that is too long for any phone: " + "x" * 80)
 
     def check() -> None:
@@ -232,7 +232,7 @@ def test_the_chart_is_drawn_in_the_box_that_it_has(
     open_page: Callable[..., Page], person: Callable[[str], User], rollout: Rollout, scheme: str
 ) -> None:
     page = open_page(color_scheme=scheme, viewport=PHONE)
-    sign_in(page, person("Viewer"), screen(rollout))
+    enter(page, person("Viewer"), screen(rollout))
     chart = page.locator(".rollout-chart svg")
     box, dots = chart.bounding_box(), chart.locator("circle")
     assert box
