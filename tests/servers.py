@@ -1,7 +1,6 @@
 """Real web servers for tests: Granian as ``make run`` starts it, on a free port of 127.0.0.1."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import httpx
 import psutil
 from django.db import connection
 
-from benchmarks.servers import end, workers_of
+from benchmarks.servers import end, free_port, workers_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 # For a server whose requests a test stops half-way: it takes a busy machine longer to look than production waits.
@@ -44,13 +43,6 @@ def manage(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

@@ -27,9 +27,10 @@ import pytest
 import yaml
 from psycopg import sql
 
+from benchmarks.servers import free_port
 from fundapi.embedded.programs import postgres_directory, valkey_server
 from rollout.judge.policy import Policy
-from tests.servers import PROJECT, free_port
+from tests.servers import PROJECT
 
 pytestmark = pytest.mark.deployment
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx
 from django.utils import timezone
 
-from benchmarks.servers import end
+from benchmarks.servers import end, free_port
 from idempotency.models import IdempotencyKey
 from tests.eventually import eventually
 from tests.reliability.valkey import private_valkey
-from tests.servers import PROJECT, database_url, free_port
+from tests.servers import PROJECT, database_url
 
 
 def keys(principal: str, count: int, *, hours: float) -> None:

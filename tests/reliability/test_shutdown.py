@@ -15,12 +15,12 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 
-from benchmarks.servers import end
+from benchmarks.servers import end, free_port
 from tests.conftest import Api
 from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate
-from tests.servers import PROJECT, UNHURRIED, database_url, free_port
+from tests.servers import PROJECT, UNHURRIED, database_url
 
 
 class Served:

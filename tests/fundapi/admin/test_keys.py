@@ -2,8 +2,6 @@
 
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -14,10 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.html import strip_tags
 
-from idempotency import keys
 from idempotency.models import IdempotencyKey
 from tests.conftest import FUND, Api
 from tests.fundapi.admin.pages import FUNDS, KEYS, page_of, rows, stored, text
+from tests.fundapi.keys import being_processed
 
 
 def expire(key: IdempotencyKey) -> None:
@@ -25,16 +23,6 @@ def expire(key: IdempotencyKey) -> None:
     IdempotencyKey.objects.filter(pk=key.pk).update(
         created_at=now - timedelta(days=2), expires_at=now - timedelta(days=1)
     )
-
-
-@contextmanager
-def being_processed(user: User, token: str) -> Iterator[None]:
-    """Hold the lock of a key, as a running request does."""
-    digest = keys.digest(environment="test", operation="fund-create", principal=str(user.pk), token=token)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [keys.lock_id(digest)])
-        yield
-        cursor.execute("SELECT pg_advisory_unlock(%s)", [keys.lock_id(digest)])
 
 
 def test_a_key_is_found_in_every_form_a_client_may_have_sent(support: Client, api: Api, key: str) -> None:

@@ -20,8 +20,9 @@ import psutil
 import psycopg
 import pytest
 
+from benchmarks.servers import free_port
 from fundapi.embedded.processes import is_alive
-from tests.servers import PROJECT, free_port
+from tests.servers import PROJECT
 
 T = TypeVar("T")
 pytestmark = pytest.mark.deployment

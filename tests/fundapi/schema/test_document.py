@@ -6,7 +6,6 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +20,7 @@ from fundapi.web.problems import CATALOGUE
 from idempotency import keys
 from tests.answers import assert_problem
 from tests.conftest import FUND, Api, token_of
+from tests.fundapi.keys import being_processed
 from tests.servers import PROJECT, Server, running_server
 
 Schema = dict[str, Any]
@@ -212,16 +212,6 @@ def test_both_conflicts_are_as_documented(schema: Schema, api: Api, user: User, 
     assert code(waited) == "idempotency_request_in_progress"
     assert waited.headers["Preference-Applied"] == "wait=1"
     assert_documented(schema, waited)
-
-
-@contextmanager
-def being_processed(user: User, token: str) -> Iterator[None]:
-    """Hold the lock of a key, as a running request does."""
-    digest = keys.digest(environment="test", operation="fund-create", principal=str(user.pk), token=token)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [keys.lock_id(digest)])
-        yield
-        cursor.execute("SELECT pg_advisory_unlock(%s)", [keys.lock_id(digest)])
 
 
 JSON = {"Content-Type": "application/json"}

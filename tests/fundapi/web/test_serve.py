@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from benchmarks.servers import free_port
 from fundapi.web.serve import HEADER_TIMEOUT, HEADERS_MAX, command, limits
 from tests.eventually import eventually
-from tests.servers import PROJECT, database_url, free_port
+from tests.servers import PROJECT, database_url
 
 TIMEOUT = 60  # s for a busy machine
 

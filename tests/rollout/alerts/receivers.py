@@ -13,7 +13,7 @@ import msgspec
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from tests.servers import free_port
+from benchmarks.servers import free_port
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from django.utils import timezone
 from prometheus_client import REGISTRY
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from benchmarks.servers import free_port
 from rollout import store, tick
 from rollout.alerts import channels, messages, outbox
 from rollout.alerts.outbox import NotDelivered, deliver
@@ -36,7 +37,7 @@ from tests.eventually import eventually
 from tests.node import NODE
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.rollout.alerts.receivers import Hook, MailServer, WebReceiver, mail_server, web_receiver
-from tests.servers import PROJECT, database_url, free_port
+from tests.servers import PROJECT, database_url
 
 # The mail server asks for a password without TLS, for it is on this machine.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS:UserWarning")

@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 
+from benchmarks.servers import free_port
 from rollout.release.decisions import Outcome
 from rollout.release.validate import (
     AUDIT,
@@ -25,7 +26,7 @@ from rollout.release.validate import (
     steps,
     vulnerable,
 )
-from tests.servers import PROJECT, free_port
+from tests.servers import PROJECT
 
 PINNED = "jinja2==2.4.1 --hash=sha256:{}\n".format("0" * 64)
 

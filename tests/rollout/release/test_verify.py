@@ -2,11 +2,12 @@
 
 import httpx
 
+from benchmarks.servers import free_port
 from rollout import operations
 from rollout.models import Rollout
 from tests.canary import Judged
 from tests.rollout.release.conftest import Release, idle
-from tests.servers import Server, free_port
+from tests.servers import Server
 
 
 def test_a_rollback_is_seen_in_the_database_and_at_the_server(
