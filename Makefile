@@ -23,7 +23,7 @@ test: $(VENV)/dev.stamp ## run every test, in parallel (ARGS="-k idempotency -x"
 quick: $(VENV)/dev.stamp ## run the tests that need no browser and no whole deployment
 	@$(BIN)/python -m pytest -n logical -m "not browser and not deployment" $(ARGS)
 
-# As in a deployment, for settings that want to know; nothing is served with them.
+# Settings of a deployment, for the checks; nothing is served with them.
 check: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
 check: export ALLOWED_HOSTS = fundapi.example
 check: export HTTPS = on
@@ -38,7 +38,7 @@ check: $(VENV)/dev.stamp ## lint, format, bandit, types, import directions, depl
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
 audit: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
-audit: $(VENV)/dev.stamp ## known vulnerabilities in the pinned requirements; says so where nobody can be asked
+audit: $(VENV)/dev.stamp ## known vulnerabilities in the pinned requirements; says so if the database cannot be reached
 	@$(BIN)/python manage.py validate_local --only-audit || [ $$? = 2 ]
 
 bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and the bare SQL (ARGS="scale --keys 1000000")
@@ -47,7 +47,7 @@ bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and th
 chaos: $(VENV)/dev.stamp ## break everything under load, and count what is lost (ARGS="postgres --seconds 60")
 	@$(BIN)/python -m chaos $(ARGS)
 
-fuzz: $(VENV)/dev.stamp ## attack the API by machine, and print the bytes that it does not bear (ARGS="--seconds 600 --seed 7")
+fuzz: $(VENV)/dev.stamp ## attack the API automatically, and print the bytes of each finding (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m fuzz $(ARGS)
 
 lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgrade)

@@ -1,4 +1,4 @@
-"""What tests say about answers: one sentence a check."""
+"""Assertions about answers."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from idempotency.models import IdempotencyKey
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The answer is RFC 9457 as design §2 wants it, and nothing of a stack trace or a page; return its body."""
+    """Assert that the answer is problem+json (RFC 9457) without a stack trace or a page; return its body."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()
@@ -24,7 +24,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
 
 
 def errors_of(problem: dict[str, Any]) -> set[tuple[str, str]]:
-    """The pairs of field and code that a validation problem names."""
+    """Return the pairs of field and code that a validation problem names."""
     assert all(set(error) == {"field", "code", "detail"} and error["detail"] for error in problem["errors"])
     return {(error["field"], error["code"]) for error in problem["errors"]}
 

@@ -83,14 +83,14 @@ class Canary:
             ]
         )
 
-    def look(self, minutes: float = 1) -> Check | None:
-        """Let time pass, then check."""
+    def check_if_due(self, minutes: float = 1) -> Check | None:
+        """Let time pass, then check. Return the check, if one was due."""
         self.now += timedelta(minutes=minutes)
         return check(self.feature, upto=store.fence()[0], now=self.now)
 
     def check(self, minutes: float = 1) -> Check:
         """Return the check, which must have been made."""
-        made = self.look(minutes)
+        made = self.check_if_due(minutes)
         assert made is not None
         return made
 

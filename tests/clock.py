@@ -1,4 +1,4 @@
-"""A clock of the database that a test sets: whoever has its schema first in the search path lives by it."""
+"""A clock of the database that a test sets. It holds for connections with its schema first in the search path."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ CREATE FUNCTION travel.clock_timestamp() RETURNS timestamptz VOLATILE LANGUAGE s
 
 
 class Clock:
-    """The clock of the database, for those who live by it."""
+    """The clock of the database, for these connections."""
 
     def __init__(self, session: psycopg.Connection[Any]) -> None:
         self.session = session

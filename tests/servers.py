@@ -79,7 +79,7 @@ class Server:
         return self.log_path.read_text()
 
     def started(self) -> int:
-        """How many workers have ever come up. Granian loses a SIGTERM that meets a worker before that."""
+        """Return the number of workers that ever came up. Granian loses a SIGTERM that meets a worker before that."""
         return self.log.count("[INFO] Started worker-")
 
     def workers(self) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""A comparison that nobody has measured."""
+"""A comparison with made-up figures."""
 
 from benchmarks.comparison import Comparison
 from benchmarks.contestants import OURS, Contestant

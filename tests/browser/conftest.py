@@ -64,7 +64,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Guard:
-    """Collects what no page of ours may do."""
+    """The errors of a page: none of ours may have any."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

@@ -1,4 +1,4 @@
-"""What the tests of /fund-setup share: an operator, a fund manager at the page, and what they look at."""
+"""Shared by the tests of /fund-setup: an operator, a fund manager at the page, and what both see."""
 
 import json
 import re
@@ -35,7 +35,7 @@ DRAFT = {"name": "Harbor Growth I", "size": "250,000,000", "modelVersion": "v2.1
 
 
 class Operator:
-    """Moves the rollout as an operator at a shell does."""
+    """An operator, who moves the rollout as at a shell."""
 
     def __call__(self, action: str, *arguments: str) -> None:
         call_command("rollout", action, FEATURE, *arguments, "--reason", "a test", stdout=StringIO())
@@ -132,7 +132,7 @@ class Manager:
 
 
 class Visits:
-    """Opens tabs for fund managers, each in a browser of their own; complains about what no page may do."""
+    """Tabs of fund managers, each in a browser of its own; an error of a page fails the test."""
 
     def __init__(self, browser: Browser, server: Server, make_user: Callable[..., User]) -> None:
         self.browser, self.server, self.make_user = browser, server, make_user
@@ -162,7 +162,7 @@ class Visits:
 
     @property
     def complaints(self) -> list[str]:
-        """What went wrong, other than answers that tests provoke: Chromium logs each as an error."""
+        """Return the errors, without those that Chromium logs for answers that tests provoke."""
         return [line for line in self.guard.complaints if "Failed to load resource" not in line]
 
 
@@ -183,7 +183,7 @@ def manager(visit: Visits) -> Manager:
 
 
 class Requests:
-    """Watches ``POST /api/funds`` of a browser: what was sent, and under which key."""
+    """The ``POST /api/funds`` requests of a browser, with their keys."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.keys: list[str] = []
@@ -209,7 +209,7 @@ class Requests:
 
 
 def answer_once(page: Page, status: int, **answer: Any) -> None:
-    """Let a proxy on the way answer the next ``POST /api/funds`` itself; the server never sees it."""
+    """Answer the next ``POST /api/funds`` in place of the server, as a proxy might."""
 
     def proxy(route: Route) -> None:
         route.fulfill(status=status, content_type="text/html", body="<h1>No</h1>", **answer)

@@ -1,4 +1,4 @@
-"""What a support engineer does in the admin, in a real browser."""
+"""The tasks of a support engineer in the admin, in a real browser."""
 
 import re
 from collections.abc import Callable

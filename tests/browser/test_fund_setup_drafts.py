@@ -1,4 +1,4 @@
-"""Where ``/fund-setup`` keeps its draft: two stores, several tabs, and browsers that have no room or no storage."""
+"""Drafts of ``/fund-setup``: two stores, several tabs, and browsers that have no room or no storage."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Nothing runs in a page that is not ours: ``open_page`` fails on whatever a browser refuses, and says so here too."""
+"""A page runs no foreign script: ``open_page`` fails on each violation of its policy."""
 
 import uuid
 

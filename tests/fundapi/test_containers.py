@@ -254,7 +254,7 @@ def test_web_worker_and_beat_start_after_migrate_get_healthy_and_end_in_time(
 
 
 def healthy(check: dict[str, Any], image: Path, environment: dict[str, str]) -> bool:
-    """Whether a health check passes, within its time."""
+    """Return whether a health check passes within its time."""
     command = health_command(check["test"], image)
     try:
         return subprocess.run(

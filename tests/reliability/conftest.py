@@ -65,5 +65,5 @@ def fund(**fields: Any) -> dict[str, Any]:
 
 
 def funds_of(user: User) -> int:
-    """How many funds a user has, by the database."""
+    """Return the number of a user's funds in the database."""
     return Fund.objects.filter(owner=user).count()

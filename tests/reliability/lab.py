@@ -115,7 +115,7 @@ def waits_for_a_table_lock(request: HttpRequest) -> HttpResponse:
 
 
 def writes_to_a_read_only_database(request: HttpRequest) -> HttpResponse:
-    """What a connection to a server that has become a standby says to every write."""
+    """Write on a read-only connection, such as one to a server that has become a standby."""
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION READ ONLY")
     return created(write(request))

@@ -52,7 +52,7 @@ def celery(env: dict[str, str], log: Path, *arguments: str) -> Iterator[None]:
 
 
 def purged(port: int) -> float:
-    """What the worker's metrics say was purged; nothing before they are served."""
+    """Return the number of purged keys by the worker's metrics; nothing before they are served."""
     try:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""What is acknowledged is on the synchronous standby, whatever becomes of the wait for it."""
+"""Acknowledged funds are on the synchronous standby, also when the wait for it is cancelled."""
 
 import uuid
 from collections.abc import Iterator

@@ -39,7 +39,7 @@ def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Judged) -> No
     assert incident.began_at == canary.began + timedelta(minutes=1)
     record = rollout.history.latest()
     assert record.history_change_reason.startswith("judge: red: 50 points in this check")
-    assert canary.look() is None  # nothing left to judge
+    assert canary.check_if_due() is None  # nothing left to judge
 
 
 def test_healthy_traffic_climbs_by_itself(traffic: Judged) -> None:
@@ -73,14 +73,14 @@ def checks_at_once(canary: Any, count: int, *, only_due: bool = True) -> list[Ch
     """Run so many checks at once, and return those that were made."""
     upto, _ = store.fence()
 
-    def look(_: int) -> Check | None:
+    def check_if_due(_: int) -> Check | None:
         try:
             return check(canary.feature, upto=upto, now=canary.now, only_due=only_due)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(count) as pool:
-        return [made for made in pool.map(look, range(count)) if made]
+        return [made for made in pool.map(check_if_due, range(count)) if made]
 
 
 def test_two_beats_at_once_check_once(traffic: Judged) -> None:
@@ -100,7 +100,7 @@ def test_beats_half_a_minute_apart_check_once_a_minute(traffic: Judged) -> None:
     made = []
     for _ in range(12):
         canary.send("migration_failed", clients=1)
-        made.append(canary.look(0.5))
+        made.append(canary.check_if_due(0.5))
     assert [check is not None for check in made[:6]] == [True, False, True, False, True, False]
 
 
@@ -159,13 +159,13 @@ def test_nothing_is_judged_twice_and_nothing_left_out(traffic: Judged) -> None:
         rows = msgspec.json.encode([arrival]).decode()
         slow.execute(store.ARRIVE, (store.FENCE, rows))  # has its number, and is not committed
 
-        def look() -> Check:
+        def check_if_due() -> Check:
             try:
                 return canary.check()
             finally:
                 connection.close()
 
-        looking = pool.submit(look)
+        looking = pool.submit(check_if_due)
         waiting = (  # in this database: other test workers have waiters of their own
             "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -206,7 +206,7 @@ def test_what_is_not_under_way_is_not_judged_and_its_past_not_held_against_it(tr
     canary = traffic()
     operations.stop(canary.feature, reason="fire")
     canary.send("migration_failed", clients=5)
-    assert canary.look() is None
+    assert canary.check_if_due() is None
     operations.release(canary.feature, reason="out")
     canary.send(clients=20)
     assert canary.check().signal == "green"
@@ -214,7 +214,7 @@ def test_what_is_not_under_way_is_not_judged_and_its_past_not_held_against_it(tr
     operations.complete(canary.feature, reason="done")
     assert not canary.rollout.track_migrations
     canary.send("error", clients=10)
-    assert canary.look() is None
+    assert canary.check_if_due() is None
 
 
 # --- The command --------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def nothing_runs_in(home: Path) -> bool:
 
 
 def answer(found: Services) -> bool:
-    """Whether both services do their work."""
+    """Return whether both services answer."""
     try:
         with psycopg.connect(found.database_url, connect_timeout=2) as connection:
             connection.execute("SELECT 1")

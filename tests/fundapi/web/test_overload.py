@@ -1,4 +1,4 @@
-"""Which requests get a slot, which wait, and which are rejected."""
+"""Requests get a slot, wait for one, or are rejected."""
 
 import time
 from collections.abc import Iterator

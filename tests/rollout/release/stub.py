@@ -304,7 +304,7 @@ class RequestHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = respond  # noqa: N815 - http.server's names
 
     def log_message(self, *_arguments: Any) -> None:
-        """Nothing: requests are kept."""
+        """Log nothing: requests are kept."""
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def monitor(release: Release, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def reasons(canary: Canary) -> list[str]:
-    """Why the rollout went to 0 %, each time."""
+    """Return the reason of each rollback to 0 %."""
     history = canary.rollout.history.filter(percentage=0, on_hold=True).order_by("version")
     return [record.history_change_reason for record in history]
 

@@ -155,7 +155,7 @@ def vulnerability_database(answer: Mapping[str, object]) -> Iterator[str]:
             self.wfile.write(payload)
 
         def log_message(self, *_arguments: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
