@@ -44,7 +44,7 @@ def check_migrations(**_: Any) -> list[CheckMessage]:
 
 
 def problems(migration: Migration, before: ProjectState) -> Iterator[str]:
-    """Yield what is not safe about a migration, given the models ``before`` it."""
+    """Yield the unsafe operations of a migration in words, given the models ``before`` it."""
     state, new = before.clone(), set[str]()
     for operation in _of_the_database(migration.operations):
         if isinstance(operation, operations.CreateModel):

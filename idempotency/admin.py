@@ -98,7 +98,7 @@ class LifeFilter(admin.SimpleListFilter):
 @admin.register(IdempotencyKey)
 class IdempotencyKeyAdmin(ReadOnly, LongList):
     list_display = ["token", "operation", "user", "outcome", "conflicts", "created_at", "expires_at", "alive"]
-    sortable_by = ["expires_at"]  # what has an index
+    sortable_by = ["expires_at"]  # it has an index
     list_filter = [LifeFilter]
     search_fields = ["token"]
     search_help_text = "A key as the client sent it, or a user name"

@@ -27,7 +27,7 @@ from prometheus_client import Counter
 from rest_framework.throttling import BaseThrottle
 
 logger = structlog.get_logger("fundapi.signin")
-signins = Counter("signins", "Attempts to sign in with a password, by what came of them.", ["outcome"])
+signins = Counter("signins", "Attempts to sign in with a password, by outcome.", ["outcome"])
 for _outcome in ("succeeded", "failed", "code_missing", "locked"):
     signins.labels(_outcome)  # present from the start, or a rate would miss the first attempt
 

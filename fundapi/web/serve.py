@@ -86,7 +86,7 @@ def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[s
     ]
 
 
-class Expected(logging.Filter):
+class ThreadAdviceFilter(logging.Filter):
     """Drop Granian's advice to have fewer threads: most of them only wait, in the queue of `fundapi.web.overload`."""
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""The page of alerts: what was sent over which channel, and whether it arrived."""
+"""The page of alerts: kind, channel and delivery of each."""
 
 from typing import Any
 

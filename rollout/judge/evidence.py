@@ -16,7 +16,7 @@ NAMES = 10  # the most frequent failed events that a check keeps by name
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Clients and sessions by what they did, each counted once in a stage. Stored: fields keep their names."""
+    """Clients and sessions by behaviour, each counted once in a stage. Stored: fields keep their names."""
 
     succeeded: int = 0  # clients whose migration succeeded
     failed: int = 0  # clients whose migration failed

@@ -1,4 +1,4 @@
-"""The rollout as a check finds it, with what is remembered of the stage, and the plan that is made for it. Pure data.
+"""State of a rollout before a check, memory of its stage, and plan of its next action. Pure data.
 
 ``State`` and ``Carry`` are stored as JSON: their fields keep their names.
 """

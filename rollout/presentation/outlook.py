@@ -95,7 +95,7 @@ def _by_hand(rollout: Rollout) -> list[str]:
 
 
 def _changed_since(rollout: Rollout, check: Check) -> str:
-    """Return what was changed after the check and outdates what it announced; empty for nothing."""
+    """Return the change after the check that outdates its plan, in words; empty for none."""
     if rollout.on_hold != check.state["on_hold"]:
         return (
             f"On hold at {percent(rollout.percentage)} until an operator resumes it."

@@ -4,7 +4,7 @@ from rollout.release.decisions import Outcome
 
 
 class ReleaseError(Exception):
-    """The outcome is unknown: GitHub or git did not answer, or without what is needed."""
+    """The outcome is unknown: GitHub or git did not answer, or not completely."""
 
     outcome = Outcome.UNKNOWN
 

@@ -166,7 +166,7 @@ export function createTelemetry({
   }
 
   /**
-   * Send what is unsent. Never rejects.
+   * Send unsent events. Never rejects.
    * @returns {Promise<void>}
    */
   function flush() {
