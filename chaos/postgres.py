@@ -42,11 +42,11 @@ class Postgres(Embedded):
         """Make a standby of the primary behind a port of 127.0.0.1, by a base backup."""
         self.account.make_directory(self.home.postgres)
         subprocess.run(
-            [
+            self.account.command(
                 postgres_directory(self.account) / "pg_basebackup",
                 *("--dbname", f"host=127.0.0.1 port={port} user=postgres"),
                 *("--pgdata", str(self.home.postgres), "--write-recovery-conf", "--checkpoint=fast"),
-            ],
+            ),
             check=True,
             env=TIDY,
             cwd=self.home.path,

@@ -97,7 +97,7 @@ class Postgres:
 
     def _popen(self, program: str, *arguments: str, output: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-            [postgres_directory(self.account) / program, *arguments],
+            self.account.command(postgres_directory(self.account) / program, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

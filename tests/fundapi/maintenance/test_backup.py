@@ -447,7 +447,7 @@ def base_backup(deployment: Deployment, target: Path) -> None:
         ("pg_verifybackup", "--quiet", str(target)),
     ):
         subprocess.run(
-            [postgres_directory(deployment.account) / program, *arguments],
+            deployment.account.command(postgres_directory(deployment.account) / program, *arguments),
             check=True,
             env=TIDY,
             cwd=target.parent,
