@@ -22,7 +22,7 @@ Post = Callable[..., Any]
 
 @pytest.fixture
 def post(user: User, key: str) -> Post:
-    """Send the same request under ``key``, all in this process, which so has met the key before."""
+    """Send the same request under ``key``, in this process."""
     client, bearer = Client(), f"Bearer {token_of(user)}"
 
     def send(authorization: str = bearer, body: Any = FUND) -> Any:
@@ -120,7 +120,7 @@ def test_another_body_is_a_conflict_after_a_replay_too(post: Post, stored: Any) 
 def test_a_key_that_was_deleted_after_a_replay_creates_anew(
     post: Post, stored: Any, user: User, key: str
 ) -> None:
-    """An operator has deleted it: that the process has met it does not count."""
+    """An operator has deleted it: that this process stored it does not count."""
     IdempotencyKey.objects.filter(token__endswith=key, principal=str(user.pk)).delete()
     assert post().status_code == 201
     assert funds_of(user) == 2
