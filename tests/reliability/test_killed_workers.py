@@ -23,7 +23,7 @@ from tests.servers import Server, running_server
 def lab(triggers: None) -> Iterator[Server]:
     """A server for each test: Granian gives up when a worker that it has just put in place dies too.
 
-    With many threads, for the kernel hands connections out as it likes: four in a row to one worker is nothing rare.
+    With many threads, because the kernel distributes connections freely: four in a row to one worker are not rare.
     """
     with running_server(threads=16, **LAB, **PATIENT) as running:
         yield running

@@ -100,8 +100,8 @@ def test_clients_that_are_slow_to_send_take_nobody_s_place(busy: Server, user: U
         assert eventually(api.create, lambda answer: answer.status_code != 503).status_code == 201
 
 
-def test_many_threads_share_the_connections_of_a_few_places(busy: Server, user: User) -> None:
-    """One for requests, one for probes, whoever asks."""
+def test_many_threads_share_the_connections_of_a_few_slots(busy: Server, user: User) -> None:
+    """One for requests and one for probes."""
     with Api(busy, user) as api, ThreadPoolExecutor(QUEUE) as pool:
         answers = list(pool.map(lambda number: api.create(f"many-{number}").status_code, range(3 * QUEUE)))
         assert set(answers) == {201}

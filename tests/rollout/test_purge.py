@@ -88,7 +88,7 @@ def test_a_check_goes_when_it_is_old_and_settled(traffic: Judged) -> None:
     Check.objects.filter(pk=open_.pk).update(settled=True)
 
 
-def test_who_took_part_in_a_stage_is_forgotten_when_it_is_over(traffic: Judged) -> None:
+def test_the_members_of_a_stage_are_deleted_when_it_is_over(traffic: Judged) -> None:
     canary = traffic()
     canary.send(clients=3)
     canary.check()

@@ -173,7 +173,7 @@ def test_a_user_without_the_permission_learns_whom_to_ask(
     assert (funds_of(user), keys_of(user)) == (0, 0)
 
 
-def test_who_has_lost_the_permission_sees_no_stored_answer(
+def test_a_user_who_lost_the_permission_sees_no_stored_answer(
     api: Api, user: User, key: str, stored: httpx.Response
 ) -> None:
     permission = Permission.objects.get(codename="add_fund")

@@ -65,7 +65,7 @@ def is_in(client: Client) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/signin"])
-def test_whoever_has_an_authenticator_needs_its_code(staff: User, codes: list[str], path: str) -> None:
+def test_a_user_with_an_authenticator_needs_its_code(staff: User, codes: list[str], path: str) -> None:
     assert not is_in(sign_in(staff, "", path))
     assert not is_in(sign_in(staff, wrong_code_of(staff), path))
     code = code_of(staff)

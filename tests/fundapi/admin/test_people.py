@@ -35,8 +35,10 @@ def test_staff_who_may_view_see_and_cannot_change(viewer: Client, api: Api, user
 
 
 @pytest.mark.parametrize("role", ["Viewer", "Operator"])
-def test_who_is_no_administrator_gives_nobody_anything(make_user: Callable[..., User], role: str) -> None:
-    """Not even themselves: neither rights, nor a password, nor a token."""
+def test_only_an_administrator_grants_rights_passwords_and_tokens(
+    make_user: Callable[..., User], role: str
+) -> None:
+    """Nobody else does, not even for themselves."""
     person = make_user(may_create=False, is_staff=True)
     group = Group.objects.get(name=role)
     person.groups.add(group)

@@ -74,7 +74,7 @@ def test_the_list_of_lock_outs_sums_up_as_lock_outs_do(staff: User, address: str
     assert states(client, nowhere) == {nowhere: "locked out"}
 
 
-def test_who_came_went_and_failed_is_on_record_and_read_only(staff: User, address: str) -> None:
+def test_sign_ins_sign_outs_and_failures_are_on_record_and_read_only(staff: User, address: str) -> None:
     attempt(staff.username, "a-wrong-password", address)
     client = Client(REMOTE_ADDR=address)
     client.post("/admin/login/", {"username": staff.username, "password": PASSWORD})

@@ -504,7 +504,9 @@ def test_an_id_that_no_fund_has_is_not_found(api: Api, identifier: str) -> None:
     assert_problem(api.get(f"/api/funds/{identifier}"), 404, "not_found")
 
 
-def test_who_may_not_create_still_reads(server: Server, make_user: Callable[..., User]) -> None:
+def test_a_user_without_the_permission_to_create_still_reads(
+    server: Server, make_user: Callable[..., User]
+) -> None:
     user = make_user(may_create=False)
     fund = Fund.objects.create(
         owner=user, name="Old", size=1, management_fee=0, carry_percentage=0, vintage_year=2020

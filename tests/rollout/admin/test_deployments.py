@@ -193,7 +193,7 @@ def test_a_title_is_shown_as_text_and_never_run(viewer: Person, make_deployment:
         assert "&lt;script&gt;alert" in text
 
 
-def test_who_has_a_role_reads_deployments(sign_in: Sign, viewer: Person, reverted: Deployment) -> None:
+def test_every_role_reads_deployments(sign_in: Sign, viewer: Person, reverted: Deployment) -> None:
     for path in (LIST, page(reverted)):
         assert viewer.get(path).status_code == 200
         assert sign_in("Operator").get(path).status_code == 200

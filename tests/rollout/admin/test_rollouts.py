@@ -214,7 +214,9 @@ def test_a_stale_form_is_refused_with_what_changed_meanwhile_and_stays_filled_in
     assert now(seen).percentage == 25
 
 
-def test_who_has_seen_what_changed_may_press_again(operator: Person, make_rollout: MakeRollout) -> None:
+def test_an_operator_who_has_seen_the_change_may_press_again(
+    operator: Person, make_rollout: MakeRollout
+) -> None:
     seen = make_rollout(percentage=10)
     operations.hold(seen.feature, reason="wait")
     refused = press(operator, seen, "set", percentage="50")
@@ -644,7 +646,7 @@ def test_another_site_cannot_press_a_button(operator: Person, make_rollout: Make
     assert now(rollout).version == 1
 
 
-def test_who_is_not_signed_in_is_asked_to(make_rollout: MakeRollout) -> None:
+def test_a_visitor_who_is_not_signed_in_is_asked_to_sign_in(make_rollout: MakeRollout) -> None:
     rollout = make_rollout(percentage=10)
     for button in BUTTONS:
         answer = Client().post(f"{LIST}{rollout.pk}/{button}/")

@@ -328,7 +328,7 @@ def test_while_one_sends_nobody_else_does(web: WebReceiver) -> None:
     assert len(web.hooks) == 1
 
 
-def test_who_dies_while_sending_leaves_it_to_others_after_the_lease(web: WebReceiver) -> None:
+def test_an_alert_whose_sender_died_is_sent_by_another_after_the_lease(web: WebReceiver) -> None:
     canary, alert = one_alert()
 
     def claim() -> store.Claim | None:

@@ -22,7 +22,7 @@ REASONS = {"STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "UNKNOWN"}
 
 
 class Ofrep(httpx.Client):
-    """Speaks the protocol; ``Connection: close``, for a server may hang up on a body it has not read."""
+    """A client of the protocol. ``Connection: close``: a server may hang up on a body that it has not read."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(base_url=server.url, headers={"Connection": "close"}, timeout=30)

@@ -257,7 +257,7 @@ class Crowd:
         return [name for events in self.events.values() for name, _ in events]
 
 
-def test_who_has_the_feature_follows_the_percentage_and_keeps_it() -> None:
+def test_clients_get_the_feature_by_the_percentage_and_keep_it() -> None:
     crowd = Crowd(traffic={"sessions_per_minute": 30, "returning": 0.8})
     crowd.pass_minutes(60, 10)
     with_feature = {client for client, events in crowd.events.items() if ("heartbeat", "on") in events}
@@ -285,7 +285,7 @@ def test_a_client_migrates_once_when_it_first_has_the_feature() -> None:
         assert len(tried) == any(variant == "on" for _, variant in events)
 
 
-def test_who_uses_the_kill_switch_has_legacy_from_then_on() -> None:
+def test_a_client_that_uses_the_kill_switch_has_legacy_from_then_on() -> None:
     crowd = Crowd(traffic={"sessions_per_minute": 30, "returning": 0.9}, treatment={"kill_switch": 0.2})
     crowd.pass_minutes(60, 100)
     killed = [events for events in crowd.events.values() if ("kill_switch_used", "on") in events]
