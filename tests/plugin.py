@@ -18,7 +18,7 @@ from fundapi.embedded import services
 from fundapi.embedded.reach import temporary_directory
 
 TESTS = Path(__file__).parent
-# What the tests of these folders use; some files elsewhere say it themselves. `make quick` leaves both out.
+# The marks of the tests in these folders; files elsewhere mark themselves. `make quick` leaves all of them out.
 MARKERS = {"browser": "browser", "chaos": "deployment", "fuzz": "deployment", "reliability": "deployment"}
 _running = None
 # Every client of httpx reads all certificates of the machine: 50 ms, thousands of times, and hardly a test talks TLS.

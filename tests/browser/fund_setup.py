@@ -64,7 +64,7 @@ class Manager:
         self.page, self.user = page, user
         self.store_key = f"fundStore:v1:draft:{user.pk}"
 
-    # What they do
+    # Actions
 
     def open(self, query: str = "", *, store: str | None = None) -> "Manager":
         """Open the page and wait until it is ready, in ``store`` where one is named."""
@@ -95,7 +95,7 @@ class Manager:
     def another_tab(self) -> "Manager":
         return Manager(self.page.context.new_page(), self.user)
 
-    # What they see
+    # The page
 
     def field(self, field: str) -> Locator:
         return self.page.get_by_label(LABELS[field], exact=field != "modelVersion")
@@ -110,7 +110,7 @@ class Manager:
         for field, text in fields.items():
             expect(self.field(field)).to_have_value(text)
 
-    # What support sees
+    # Storage and telemetry
 
     def stored(self, key: str) -> Any:
         """Return what localStorage has under ``key``, parsed."""

@@ -149,7 +149,7 @@ for (const storage of [new BlockedStorage(), new FullStorage(), null]) {
 
 // --- Answers ----------------------------------------------------------------------------------------------------
 
-test("created and replayed are told apart", async () => {
+test("the result says whether the fund was created or replayed", async () => {
   for (const [step, status] of [[created(), "created"], [replayed(), "replayed"]]) {
     const { post } = open({ steps: [step] });
     const result = await post({ key: "k" });
@@ -343,7 +343,7 @@ test("the same key with other content while the first runs is for the server to 
   assert.equal(fetch.requests.length, 2);
 });
 
-test("whoever gives up is answered at once, during a request and during a pause", async () => {
+test("a cancelled post ends at once, during a request and during a pause", async () => {
   for (const step of [never, new TypeError("Failed to fetch")]) {
     const { post, fetch } = open({ steps: [step], backoff: 100_000 });
     const giveUp = new AbortController();

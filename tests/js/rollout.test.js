@@ -48,7 +48,7 @@ test("a page asks the server, and then knows", async () => {
   assert.equal(rollouts.config("NO_SUCH"), null);
 });
 
-test("it follows a change within the server's poll interval, and tells who subscribed", async () => {
+test("it follows a change within the server's poll interval, and notifies subscribers", async () => {
   const { rollouts } = open({
     uuid: OUTSIDE,
     fetch: scriptedFetch(json(configuration()), json(configuration({ percentage: 50, version: 2 }))),
@@ -63,7 +63,7 @@ test("it follows a change within the server's poll interval, and tells who subsc
   rollouts.stop();
 });
 
-test("an unchanged answer tells nobody", async () => {
+test("an unchanged answer notifies nobody", async () => {
   const { rollouts, fetch } = open();
   await rollouts.ready;
   rollouts.subscribe(() => assert.fail("nothing changed"));

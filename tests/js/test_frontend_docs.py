@@ -1,4 +1,4 @@
-"""docs/how-to/frontend.md tells the truth: sizes, imports, and the examples that can be run here."""
+"""The sizes, imports and examples in docs/how-to/frontend.md are right, as far as they can be run here."""
 
 import gzip
 import json

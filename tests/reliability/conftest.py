@@ -1,4 +1,4 @@
-"""Servers and gates for tests of what goes wrong. Real processes only."""
+"""Servers and gates for tests of failures. Real processes only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -40,7 +40,7 @@ def lab(triggers: None) -> Iterator[Server]:
 
 @pytest.fixture
 def make_gate(triggers: None) -> Iterator[Callable[..., Gate]]:
-    """Closed gates; whatever happens in the test, they are open afterwards."""
+    """Make closed gates, which are opened after the test."""
     with ExitStack() as stack:
 
         def make(number: int | None = None) -> Gate:

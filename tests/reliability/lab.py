@@ -79,7 +79,7 @@ def undoes_a_savepoint(request: HttpRequest) -> HttpResponse:
 
 
 def swallows_a_database_error(request: HttpRequest) -> HttpResponse:
-    """PostgreSQL has given the transaction up, and the view says 201 all the same."""
+    """Answer 201 although PostgreSQL has aborted the transaction."""
     group = write(request)
     with suppress(DatabaseError), connection.cursor() as cursor:
         cursor.execute("SELECT 1/0")
@@ -87,7 +87,7 @@ def swallows_a_database_error(request: HttpRequest) -> HttpResponse:
 
 
 def swallows_an_inner_failure(request: HttpRequest) -> HttpResponse:
-    """Django has given the transaction up, and the view says 201 all the same."""
+    """Answer 201 although Django has marked the transaction for rollback."""
     group = write(request)
     with suppress(RuntimeError), transaction.atomic(savepoint=False):
         raise RuntimeError("swallowed")
@@ -135,14 +135,14 @@ def closes_its_connection(request: HttpRequest) -> HttpResponse:
 
 
 def breaks_a_deferred_constraint(request: HttpRequest) -> HttpResponse:
-    """Django's foreign keys are checked at COMMIT: nothing is wrong until then."""
+    """Break a foreign key. Django's are checked at COMMIT, so nothing fails earlier."""
     group = write(request)
     User.groups.through.objects.create(user_id=-1, group_id=group.pk)
     return created(group)
 
 
 def has_an_effect_after_commit(request: HttpRequest) -> HttpResponse:
-    """Works, or with ``?fail=1`` fails, but leaves word of its effect only once it is committed."""
+    """Work, or fail with ``?fail=1``; record an effect only on commit."""
     transaction.on_commit(lambda: write(request, suffix=" effect") and None)
     group = write(request)
     return created(group) if "fail" not in request.GET else JsonResponse({}, status=422)

@@ -1,4 +1,4 @@
-"""Clocks that jump: a day lasts as long as the database says, and whatever it says, nothing is lost."""
+"""Clocks that jump: only the database's clock decides when a key expires, and no jump loses a fund."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -118,7 +118,7 @@ def test_many_threads_share_the_connections_of_a_few_slots(busy: Server, user: U
 
 
 def test_a_form_that_is_announced_too_large_is_refused_and_not_waited_for(busy: Server, user: User) -> None:
-    """Else one client that says it has a large file for the sign-in page, and sends none, would hold a place."""
+    """Else a client that announces a large file for the sign-in page, and sends none, would hold a slot."""
     head = (
         b"POST /signin HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n"
         b"Content-Type: multipart/form-data; boundary=x\r\nCookie: csrftoken=" + b"c" * 32 + b"\r\n\r\n"

@@ -35,7 +35,7 @@ INSERT INTO idempotency_store
 VALUES (%s, 'test', 'race', 'nobody', 'race', %s, 201, 'application/json', '{}', now(), now() + interval '1 hour')
 """
 
-# What must not be done: the lock and the look-up in one statement, so that the look-up's snapshot is as old as the
+# The wrong way: the lock and the look-up in one statement, so that the look-up's snapshot is as old as the
 # request for the lock. The gate stands where the shipped function has it: before the lock, after the first look.
 WRONG = """
 CREATE OR REPLACE FUNCTION lab.idempotency_claim_in_one_statement(

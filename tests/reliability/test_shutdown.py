@@ -1,4 +1,4 @@
-"""SIGTERM: what has been asked is answered; only then does the server end."""
+"""SIGTERM: the server answers every request that it has accepted, then ends."""
 
 import os
 import signal

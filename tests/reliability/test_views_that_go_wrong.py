@@ -1,4 +1,4 @@
-"""Whatever a guarded view does wrong: nothing stored, nothing written, the key free, the right status."""
+"""A guarded view that fails in any way stores and writes nothing, frees its key, and has the right status."""
 
 import uuid
 from collections.abc import Callable, Iterator

@@ -30,7 +30,7 @@ class Valkey:
             self.process.wait(10)
 
     def freeze(self) -> None:
-        """Accepts connections and answers nothing, as a machine that swaps does."""
+        """Accept connections and answer nothing, like a machine that swaps."""
         assert self.process is not None
         psutil.Process(self.process.pid).suspend()
 

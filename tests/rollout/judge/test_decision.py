@@ -21,7 +21,7 @@ T0 = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 POLICY = Policy()
 
-# What arrives in a minute: 20 new clients each, with a fifth of them given the feature or half or all.
+# Telemetry of a minute: 20 new clients each, with a fifth of them given the feature or half or all.
 HEALTHY = Evidence(
     events=60,
     clients=20,

@@ -172,7 +172,7 @@ export function createSender({
 
   return {
     run,
-    /** Whether a request is on its way. */
+    /** True while a request is on its way. */
     get busy() {
       return request !== null;
     },
