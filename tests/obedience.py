@@ -1,4 +1,4 @@
-"""Funds whose name tells PostgreSQL what to do with them: wait, crash, fail at COMMIT.
+"""Funds whose name makes PostgreSQL wait, crash or fail at COMMIT.
 
 So a test decides when a real request of a real server is still running, or how it ends, without touching our code.
 """

@@ -19,7 +19,7 @@ from rollout.judge.state import Action, Carry, State
 
 
 class AlertKind(StrEnum):
-    """An event that somebody should be woken for."""
+    """Kind of an alert."""
 
     RED = "red"
     TRIPPED = "tripped"  # the breaker, while auto-rollback is off

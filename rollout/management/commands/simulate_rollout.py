@@ -195,7 +195,7 @@ def as_table(run: Run) -> Table:
 def action_and_reason(made: RehearsedCheck) -> Text:
     """Return the action and the reason of a check."""
     done = {
-        Action.PROMOTE: f"Promoted to {made.target:g} %: " if made.target is not None else "",
+        Action.PROMOTE: f"Promoted to {percent(made.target)}: " if made.target is not None else "",
         Action.ROLL_BACK: "Rolled back: ",
         Action.COMPLETE: "Completed: ",
         Action.NONE: "",
