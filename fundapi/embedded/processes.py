@@ -42,15 +42,16 @@ class Account:
     def command(self, program: Path | str, *arguments: str) -> list[str]:
         """Return the command that runs `program` as this account, given :meth:`popen_options`.
 
-        An account that is shut out gets the capability to search and read directories, by util-linux' setpriv: no
-        permission of a directory changes.
+        An account that is shut out gets the capability to read and search directories, by util-linux' setpriv: no
+        permission of a directory changes. The secure bit makes access(2) count it, which initdb asks.
         """
         if not self.is_shut_out:
             return [str(program), *arguments]
         capability = "+dac_read_search"
         return [
             *("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--pdeathsig=keep"),
-            *(f"--inh-caps={capability}", f"--ambient-caps={capability}", str(program), *arguments),
+            *(f"--inh-caps={capability}", f"--ambient-caps={capability}", "--securebits=+no_setuid_fixup"),
+            *(str(program), *arguments),
         ]
 
     def popen_options(self) -> dict[str, int | list[int]]:

@@ -464,11 +464,15 @@ def test_a_closed_home_has_its_data_outside_and_no_permissions_change(
 
 @as_root
 def test_where_even_the_root_directory_is_closed_nothing_is_opened(
-    closed: Path, monkeypatch: pytest.MonkeyPatch
+    new_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a chroot in a private directory. The account searches directories by a capability instead."""
-    monkeypatch.setattr("fundapi.embedded.processes.ROOT", closed.parent)
-    home, account = Home.at(closed), service_account()
+    closed = new_home.parent
+    closed.chmod(0o700)
+    monkeypatch.setattr("fundapi.embedded.processes.ROOT", closed)
+    install_in(closed, monkeypatch)
+    (new_home / "logs").mkdir(parents=True)
+    home, account = Home.at(new_home), service_account()
     assert account.is_shut_out
     assert make_reachable(home, account) == ""
     postgres = Postgres(home, account, make_socket_directory(home, account), durable=False)
@@ -478,8 +482,8 @@ def test_where_even_the_root_directory_is_closed_nothing_is_opened(
             assert connection.execute("SELECT 42").fetchone() == (42,)
         assert postgres.server is not None
         assert psutil.Process(postgres.server.pid).uids().effective == account.uid
-        assert [path.name for path in closed.iterdir() if path.name == "outside"] == []
-        assert stat.S_IMODE(closed.parent.stat().st_mode) == 0o700
+        assert not home.outside.is_symlink()
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     finally:
         postgres.stop()
 
@@ -553,6 +557,16 @@ def test_a_closed_home_may_be_moved_and_a_copy_of_it_is_refused(closed: Path) ->
     moved.rename(closed)
 
 
+def install_in(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let PostgreSQL's package be installed in ``directory``."""
+    installed = postgres_directory().parents[1]
+    for tree in (installed, installed.with_suffix(".libs")):
+        subprocess.run(["cp", "-a", tree, directory], check=True)
+    origin = str(directory / installed.name / "__init__.py")
+    spec = importlib.machinery.ModuleSpec(installed.name, None, origin=origin)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+
+
 @as_root
 @with_open_root
 def test_programs_in_a_closed_virtualenv_are_copied_once(
@@ -562,15 +576,10 @@ def test_programs_in_a_closed_virtualenv_are_copied_once(
     system, closed = new_home.with_name("system"), new_home.with_name("closed")
     system.mkdir(mode=0o755)
     closed.mkdir(mode=0o700)
-    for tree in (installed, installed.with_suffix(".libs")):
-        subprocess.run(["cp", "-a", tree, closed], check=True)
+    install_in(closed, monkeypatch)
     private = closed / installed.name / "pginstall" / "bin" / "initdb"
     private.chmod(0o700)
     monkeypatch.setattr("fundapi.embedded.reach.SYSTEM", system)
-    spec = importlib.machinery.ModuleSpec(
-        installed.name, None, origin=str(closed / installed.name / "__init__.py")
-    )
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
     programs = postgres_directory(account)
     assert system in programs.parents
     data = new_home.with_name("data")
