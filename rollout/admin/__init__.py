@@ -1,4 +1,8 @@
-"""The admin: one module a page. ``rollouts`` is the operator's screen; the others are read-only records."""
+"""The admin: one module a page. ``rollouts`` is the operator's screen; the other pages are read-only (``records``).
+
+The screen's parts are ``buttons``, ``forms`` and ``chart_data``; its list reads ``latest_checks``. ``github_links`` are
+those of deployments.
+"""
 
 from django.contrib import admin
 
