@@ -30,6 +30,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.base import Cursor, DatabaseWrapper, ServerBindingCursor
 from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, abc, errors
@@ -90,9 +91,11 @@ def execute(
             connection.connection.autocommit = True
             sql = f"BEGIN ISOLATION LEVEL READ COMMITTED; {sql}"
         return _send(connection, _ask_in_one_message, f"{sql}; COMMIT" if commits else sql, parameters)
-    with connection.cursor() as cursor:
-        if begins:
+    if begins:
+        # By Django's own cursor: a subclass's may run a statement first, and then PostgreSQL refuses this one.
+        with BaseDatabaseWrapper.cursor(connection) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    with connection.cursor() as cursor:
         row = _first_row(cursor, sql, parameters)
         if not commits:
             return row

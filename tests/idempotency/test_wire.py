@@ -324,6 +324,19 @@ def test_a_backend_that_chooses_a_schema_in_its_cursor_is_obeyed(tenants: list[s
         assert ask(f"SELECT count(*) FROM {schema}.idempotency_store WHERE digest = %s", digest) == count
 
 
+def test_a_backend_with_a_statement_in_its_cursor_claims_under_read_committed(tenants: list[str]) -> None:
+    """PostgreSQL takes no isolation level after a statement, and refuses a claim under a stricter one."""
+    with connections["tenants"].cursor() as cursor:
+        cursor.execute("SET default_transaction_isolation = 'repeatable read'")
+    # As in a project that leaves it to the server.
+    connections["tenants"].connection.isolation_level = None
+    connections["tenants"].schema = tenants[0]  # type: ignore[attr-defined]
+    with transaction.atomic(durable=True, using="tenants"):
+        assert store.claim(uuid.uuid4()) is None
+        assert execute("tenants", "SHOW transaction_isolation", ()) == ("read committed",)
+    live(uuid.uuid4())
+
+
 def test_a_thread_that_waits_for_postgresql_blocks_no_other_thread(session: int) -> None:
     """libpq blocks; the interpreter's lock must be free meanwhile, or one slow query stops a whole worker."""
 
