@@ -40,7 +40,8 @@ def test_a_longer_list_takes_no_more_queries(
 
 
 @pytest.mark.parametrize("path", [KEYS, FUNDS, TOKENS])
-def test_only_a_search_offers_to_show_all(support: Client, api: Api, path: str) -> None:
+def test_only_a_search_counts_its_results_beside_all(support: Client, api: Api, path: str) -> None:
+    """The pages of a long list have a link to show all too, without brackets."""
     api.create()
-    assert "Show all" not in text(support, path)
-    assert "Show all" in text(support, path, q="no-such-thing")
+    assert "(Show all)" not in text(support, path)
+    assert "0 results (Show all)" in text(support, path, q="no-such-thing")
