@@ -160,7 +160,7 @@ def test_it_prints_where_everything_is(run: Run) -> None:
     assert answers == [401, 200, 302, 200, 200]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl: apt-get install curl")
 def test_the_printed_curl_creates_a_fund_and_then_replays(run: Run) -> None:
     command = run.printed.partition("  curl ")[2].partition("\n\n")[0]
     answers = [subprocess.check_output(f"curl --silent {command}", shell=True, text=True) for _ in range(2)]

@@ -630,7 +630,7 @@ def test_a_normal_user_runs_it_too(new_home: Path) -> None:
     try:
         subprocess.run([sys.executable, "-c", "import psutil"], check=True, **nobody)  # type: ignore[call-overload]
     except (PermissionError, subprocess.CalledProcessError):
-        pytest.skip("this Python is not for everybody to run")
+        pytest.skip("only root may enter the directory of this Python: move the checkout out of /root")
     os.chown(new_home.parent, account.pw_uid, account.pw_gid)
     user = User(new_home, **nobody)
     assert user.ready().database_url
