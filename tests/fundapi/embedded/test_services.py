@@ -42,6 +42,7 @@ with services(sys.argv[1], durable=False, environ={}) as found:
     print(json.dumps([found.database_url, found.superuser_url, found.redis_url]), flush=True)
     sys.stdin.read()
 """
+pytestmark = pytest.mark.deployment
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
 with_open_root = pytest.mark.skipif(
     not Path("/").stat().st_mode & stat.S_IXOTH, reason="/ is closed to all but root here: chmod o+x /"

@@ -38,6 +38,7 @@ from tests.conftest import FUND, token_of
 from tests.eventually import eventually
 from tests.servers import PROJECT, Server, running_server
 
+pytestmark = pytest.mark.deployment
 CLIENTS = 4
 KEYS = 20  # answered before the dump begins, and as many after it has ended
 PAUSE = 0.1  # s between two keys of a client: every one of them is sent again later
