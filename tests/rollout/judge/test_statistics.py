@@ -384,6 +384,11 @@ def test_another_failure_never_makes_anything_look_better(windows: list[Window],
     assert after.certificate_e <= before.certificate_e * (1 + 1e-9)
 
 
+def test_another_failure_never_looks_better_where_floats_lose_digits() -> None:
+    evidence = [log_certificate_e(322 - failed, failed, 0.995) for failed in range(170, 190)]
+    assert evidence == sorted(evidence, reverse=True)
+
+
 @settings(deadline=None)
 @given(st.lists(WINDOWS, min_size=1, max_size=8), st.data())
 def test_an_error_that_moves_to_treatment_never_makes_it_look_better(
