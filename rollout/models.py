@@ -129,6 +129,9 @@ class Watch(models.Model):
     stage = models.PositiveIntegerField(default=1, help_text="Grows with every stage.")
     watermark = models.BigIntegerField(help_text="Telemetry up to this sequence number has been judged.")
     checked_at = models.DateTimeField(null=True)
+    began_at = models.DateTimeField(
+        db_default=Now(), help_text="Begin of the stage by the database's clock: older events are not judged."
+    )
     carry = models.JSONField(default=dict, help_text="rollout.judge.state.Carry")
 
     class Meta:
@@ -158,6 +161,14 @@ class TelemetryEvent(models.Model):
     at = models.DateTimeField(null=True, help_text="Time of the browser, only for people to read.")
     detail = models.TextField(null=True)  # noqa: DJ001
     lost = models.PositiveIntegerField(default=0, help_text="Events its session has dropped so far.")
+    age = models.PositiveIntegerField(
+        db_default=0, help_text="Seconds between the event and its sending, by the browser's clock."
+    )
+    signer = models.UUIDField(null=True, help_text="Digest of the user whose ticket came with it.")
+    network = models.CharField(
+        max_length=43, db_default="", help_text="Sender's network: an IPv4 /24 or an IPv6 /48."
+    )
+    server = models.BooleanField(db_default=False, help_text="Reported by the server itself.")
 
     class Meta:
         db_table = "rollout_telemetry"

@@ -13,6 +13,7 @@ from typing import Any
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from rollout import configuration, store
@@ -193,7 +194,12 @@ def _move(rollout: Rollout, percentage: Decimal, *, at: datetime | None = None) 
 def _begin_stage(rollout: Rollout, *, at: datetime | None = None) -> None:
     """Begin a stage: the judge forgets the telemetry before it."""
     rollout.stage_started_at = at or timezone.now()
-    fresh: dict[str, Any] = {"watermark": store.last_seq(), "checked_at": None, "carry": {}}
+    fresh: dict[str, Any] = {
+        "watermark": store.last_seq(),
+        "checked_at": None,
+        "carry": {},
+        "began_at": Now(),
+    }
     if not Watch.objects.filter(rollout=rollout).update(stage=F("stage") + 1, **fresh):
         Watch.objects.create(rollout=rollout, **fresh)
 

@@ -36,18 +36,26 @@ class Arrival(msgspec.Struct, frozen=True):
     at: datetime | None
     detail: str | None
     lost: int = 0
+    age: int = 0  # s between the event and its sending, by the browser's clock
+    signer: UUID | None = None  # of the ticket
+    network: str = ""  # of the sender, such as 192.0.2.0/24
+    server: bool = False  # reported by the server itself
 
 
 @dataclass(frozen=True, slots=True)
 class EventGroup:
     """Events of a window that are alike, and their number."""
 
-    client: UUID
-    session: UUID
+    voice: UUID  # who counts as one client
+    client: UUID | None  # of trusted events
+    session: UUID | None  # of trusted events
+    trusted: bool
+    server: bool
+    flagged: bool  # it names this flag, not every one
+    variant: str | None
     event: str
     category: str
     ok: bool
-    variant: str | None
     count: int
     lost: int
 
@@ -65,10 +73,10 @@ ARRIVE = """
 WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(%s)),
 arrived AS (
     INSERT INTO rollout_telemetry
-        (id, client, session, event, category, ok, flag, variant, at, detail, lost)
+        (id, client, session, event, category, ok, flag, variant, at, detail, lost, age, signer, network, server)
     SELECT a.* FROM fence, json_to_recordset(%s) AS a (
         id uuid, client uuid, session uuid, event text, category text, ok boolean, flag text, variant text,
-        at timestamptz, detail text, lost integer
+        at timestamptz, detail text, lost integer, age integer, signer uuid, network text, server boolean
     )
     ON CONFLICT (id) DO NOTHING
     RETURNING lost
@@ -119,17 +127,45 @@ def isolate() -> None:
     _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
+# Unsigned events have their network's voice: however many ids it makes up, it adds a few rows.
 WINDOW = """
-SELECT client, session, event, category, ok, variant, count(*), max(lost)
-FROM rollout_telemetry
-WHERE seq > %s AND seq <= %s AND (flag = %s OR flag IS NULL)
-GROUP BY client, session, event, category, ok, variant
+SELECT voice, client, session, trusted, server, flagged, variant, event, category, ok, count(*), max(lost)
+FROM (
+    SELECT
+        CASE WHEN trusted THEN coalesce(signer, client) ELSE md5(network)::uuid END AS voice,
+        CASE WHEN trusted THEN client END AS client,
+        CASE WHEN trusted THEN session END AS session,
+        trusted, server, flag IS NOT NULL AS flagged, variant, event, category, ok, lost
+    FROM (
+        SELECT *, signer IS NOT NULL OR %(unsigned)s = 'full' AS trusted FROM rollout_telemetry
+        WHERE seq > %(after)s AND seq <= %(upto)s AND (flag = %(feature)s OR flag IS NULL)
+            AND age <= %(age_max)s AND arrived_at - make_interval(secs => age) >= %(began_at)s
+    ) AS judged
+    WHERE trusted OR %(unsigned)s = 'network'
+) AS events
+GROUP BY voice, client, session, trusted, server, flagged, variant, event, category, ok
 """
 
 
-def window(feature: str, *, after: int, upto: int) -> list[EventGroup]:
-    """Return the telemetry of a feature after one sequence number and up to another."""
-    return [EventGroup(*row) for row in _execute(WINDOW, (after, upto, feature))]
+def window(
+    feature: str, *, after: int, upto: int, began_at: datetime, age_max: timedelta, unsigned: str
+) -> list[EventGroup]:
+    """Return the telemetry of a feature after one sequence number and up to another.
+
+    Args:
+        began_at: begin of the stage; events that happened earlier are left out,
+        age_max: and so are those that were older when they were sent.
+        unsigned: whose voice events without a ticket have: ``full``, ``network`` or ``none``.
+    """
+    parameters = {
+        "feature": feature,
+        "after": after,
+        "upto": upto,
+        "began_at": began_at,
+        "age_max": age_max.total_seconds(),
+        "unsigned": unsigned,
+    }
+    return [EventGroup(*row) for row in _execute(WINDOW, parameters)]
 
 
 # The caller's lock on the rollout's row serialises it: nobody writes between `known` and `written`. LIMIT makes each

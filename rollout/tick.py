@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from rollout import metrics, operations, store
 from rollout.alerts import outbox
 from rollout.conf import conf
-from rollout.judge.decision import AlertKind, Decision, decide
+from rollout.judge.decision import AlertKind, Decision, decide, windows_of
 from rollout.judge.evidence import Evidence, behaviours, gather
 from rollout.judge.policy import Policy
 from rollout.judge.state import Action, Carry, State
@@ -75,13 +75,25 @@ def check(feature: str, *, upto: int, now: datetime, only_due: bool = True) -> C
         overtaken = upto < watch.watermark or (since is not None and since < timedelta(0))
         if overtaken or (early and only_due):
             return None
-        rows = store.window(feature, after=watch.watermark, upto=upto)
+        rows = store.window(
+            feature,
+            after=watch.watermark,
+            upto=upto,
+            began_at=watch.began_at,
+            age_max=policy.event_age_max,
+            unsigned=policy.unsigned_telemetry,
+        )
         if early and not rows:
             return None
-        behaviour = behaviours(rows, conf.variants_with)
-        changes = store.remember(rollout.pk, watch.stage, behaviour)
-        evidence = gather(rows, behaviour, changes, policy)
         state = state_of(rollout, watch)
+        changes = store.remember(rollout.pk, watch.stage, behaviours(rows, conf.variants_with))
+        evidence = gather(
+            rows,
+            changes,
+            policy,
+            variants_with=conf.variants_with,
+            windows=windows_of(state, now, policy),
+        )
         decision = decide(state, evidence, now, policy)
         made = _record(rollout, watch, upto, now, (state, evidence, policy, decision))
         watch.watermark, watch.checked_at, watch.carry = upto, now, plain(decision.carry)
@@ -117,6 +129,7 @@ def state_of(rollout: Rollout, watch: Watch) -> State:
         on_hold=rollout.on_hold,
         auto_rollback=rollout.auto_rollback,
         carry=msgspec.convert(watch.carry, Carry, strict=False),
+        track_migrations=rollout.track_migrations,
     )
 
 
@@ -149,7 +162,7 @@ def _record(
         signal=decision.signal,
         action=decision.action,
         percentage=rollout.percentage,
-        score=evidence.score,
+        score=evidence.feature.score,
         state=plain(state),
         evidence=plain(evidence),
         policy=plain(policy),

@@ -41,6 +41,7 @@ def throw_away_services() -> Iterator[None]:
 def _set_environment() -> None:
     os.environ["SECRET_KEY"] = "only-for-tests-and-long-enough-to-satisfy-every-check-0123456789"
     os.environ["ENVIRONMENT"] = "test"
+    os.environ["ROLLOUT_UNSIGNED_TELEMETRY"] = "full"  # browsers of all tests share one address
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 

@@ -1,7 +1,11 @@
-"""Evidence of a check: the telemetry of its window, counted by client so that a noisy one cannot dominate. Pure."""
+"""Evidence of a check: the telemetry of its window, counted by voice so that a noisy one cannot dominate. Pure.
+
+A *voice* counts as one client: the user of a ticket, however many browsers; without a ticket, by
+``ROLLOUT_UNSIGNED_TELEMETRY``, each client id (then it is trusted as a ticket is) or each network.
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntFlag
 from typing import Protocol
@@ -16,18 +20,19 @@ NAMES = 10  # the most frequent failed events that a check keeps by name
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Clients and sessions by behaviour, each counted once in a stage. Stored: fields keep their names."""
+    """Voices and sessions by behaviour, each counted once in a stage. Stored: fields keep their names."""
 
-    succeeded: int = 0  # clients whose migration succeeded
-    failed: int = 0  # clients whose migration failed
-    kill_switch: int = 0  # clients that used a kill switch
-    sample: int = 0  # clients with a heartbeat that have the feature, or do not say
-    treatment: int = 0  # clients that said they have the feature
-    control: int = 0  # clients that said only that they do not
-    treatment_errors: int = 0  # clients with the feature and a failed event other than a migration
-    control_errors: int = 0  # the same of clients without it
-    sessions: int = 0  # sessions with a heartbeat
-    error_sessions: int = 0  # sessions with a failed event
+    succeeded: int = 0  # whose migration succeeded
+    failed: int = 0  # whose migration failed
+    kill_switch: int = 0  # that had the feature and used a kill switch
+    treatment: int = 0  # with a heartbeat and the feature
+    control: int = 0  # with a heartbeat, and never with the feature
+    treatment_errors: int = 0  # with the feature and an error: a failure that is no migration and no warning
+    control_errors: int = 0  # the same without the feature
+    assigned: int = 0  # whose first browser in the stage had the feature
+    unassigned: int = 0  # whose first browser did not: the other half of the sample ratio
+    sessions: int = 0  # with the feature and a heartbeat
+    error_sessions: int = 0  # voices with the feature and any failure
 
     def __add__(self, other: "Counts") -> "Counts":
         mine, theirs = asdict(self), asdict(other)
@@ -35,47 +40,76 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """What voices of one kind reported in a window. Stored: fields keep their names."""
+
+    active: int = 0  # voices with a heartbeat; of the server's own reports, with any
+    score: int = 0  # points, capped for each voice
+    points: int = 0  # not capped
+    errors: int = 0  # failed events
+    failing: int = 0  # voices with a failed event
+    console_warnings: int = 0  # voices
+    console_errors: int = 0  # voices
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Telemetry since the previous check, summed up. Stored: fields keep their names."""
 
     events: int = 0
-    clients: int = 0
-    heartbeats: int = 0  # sessions that sent one
-    treatment: int = 0  # clients with a heartbeat that have the feature
-    control: int = 0
-    score: int = 0  # capped for each client
-    points: int = 0  # not capped
-    errors: dict[str, int] = field(default_factory=dict)  # failed events by class
-    names: dict[str, int] = field(default_factory=dict)  # the most frequent failed events by name
-    console_warnings: int = 0  # clients
-    console_errors: int = 0  # clients
+    clients: int = 0  # voices
+    feature: Side = Side()  # trusted, with the feature: whom the check counts
+    baseline: Side = Side()  # trusted, without it
+    unknown: Side = Side()  # events without a flag or a variant, trusted or not
+    unsigned: Side = Side()  # networks, with the feature
+    unsigned_baseline: Side = Side()  # networks, without it
+    server: Side = Side()  # the server's own reports about users with the feature
+    server_baseline: Side = Side()
+    networks: int = 0  # that sent anything unsigned
+    unsigned_events: int = 0
+    errors: dict[str, int] = field(default_factory=dict)  # failed events by class, but those of the baselines
+    names: dict[str, int] = field(default_factory=dict)  # the most frequent of them by name
     lost: int = 0  # events that browsers dropped, of the sessions that reported a new loss
-    lossy_clients: int = 0
-    new: Counts = Counts()
+    lossy_clients: int = 0  # trusted
+    new: Counts = Counts()  # trusted
+    new_unsigned: Counts = Counts()  # networks
 
 
 class Behaviour(IntFlag):
-    """Behaviour flags of a client or a session in a stage. Their numbers are stored and never change."""
+    """Behaviour flags of a voice or a session in a stage. Their numbers are stored and never change."""
 
     HEARTBEAT = 1
     WITH_FEATURE = 2  # an event with a variant that means the feature
     WITHOUT_FEATURE = 4  # an event with another variant
-    MIGRATED = 8
+    MIGRATED = 8  # with the feature, as the next
     MIGRATION_FAILED = 16
     KILL_SWITCH = 32
-    ERROR_WITH_FEATURE = 64  # a failed event other than a migration
+    ERROR_WITH_FEATURE = 64  # a failed event other than a migration or a warning
     SESSION_HEARTBEAT = 128
     SESSION_ERROR = 256
     ERROR_WITHOUT_FEATURE = 512
+    UNSIGNED = 1024  # a network
+    FIRST_WITH_FEATURE = 2048  # of the browser that is looked at first
+    FIRST_WITHOUT_FEATURE = 4096
 
 
 class EventsAlike(Protocol):
     """A row of :func:`rollout.store.window`."""
 
     @property
-    def client(self) -> UUID: ...
+    def voice(self) -> UUID: ...
     @property
-    def session(self) -> UUID: ...
+    def client(self) -> UUID | None: ...
+    @property
+    def session(self) -> UUID | None: ...
+    @property
+    def trusted(self) -> bool: ...
+    @property
+    def server(self) -> bool: ...
+    @property
+    def flagged(self) -> bool: ...
+    @property
+    def variant(self) -> str | None: ...
     @property
     def event(self) -> str: ...
     @property
@@ -83,114 +117,185 @@ class EventsAlike(Protocol):
     @property
     def ok(self) -> bool: ...
     @property
-    def variant(self) -> str | None: ...
-    @property
     def count(self) -> int: ...
     @property
     def lost(self) -> int: ...
 
 
+def has_feature(row: EventsAlike, variants_with: frozenset[str]) -> bool | None:
+    """Return whether an event is of a client with the feature; ``None`` if it names no flag or no variant."""
+    return row.variant in variants_with if row.flagged and row.variant is not None else None
+
+
 def behaviours(rows: Collection[EventsAlike], variants_with: frozenset[str]) -> dict[UUID, Behaviour]:
-    """Return the behaviour flags of each client and each session in a window."""
+    """Return the behaviour flags of each voice and each session in a window."""
     flags: defaultdict[UUID, Behaviour] = defaultdict(lambda: Behaviour(0))
+    browsers: dict[
+        UUID, tuple[UUID, bool]
+    ] = {}  # of each trusted voice the first by id, and whether it has it
+    sessions: dict[UUID, UUID] = {}  # of each trusted voice one: it has one voice, however many tabs
     for row in rows:
-        if row.event == Event.HEARTBEAT:
-            flags[row.client] |= Behaviour.HEARTBEAT
-            flags[row.session] |= Behaviour.SESSION_HEARTBEAT
-        with_feature = None if row.variant is None else row.variant in variants_with
-        if with_feature is not None:
-            flags[row.client] |= Behaviour.WITH_FEATURE if with_feature else Behaviour.WITHOUT_FEATURE
-        if row.event == Event.MIGRATION_SUCCEEDED and row.ok:
-            flags[row.client] |= Behaviour.MIGRATED
-        if row.event == Event.KILL_SWITCH_USED:
-            flags[row.client] |= Behaviour.KILL_SWITCH
-        if not row.ok:
-            flags[row.session] |= Behaviour.SESSION_ERROR
-            if classify(row.event, row.category) is ErrorClass.MIGRATION:
-                flags[row.client] |= Behaviour.MIGRATION_FAILED
-            elif with_feature is not None:
-                flags[row.client] |= (
-                    Behaviour.ERROR_WITH_FEATURE if with_feature else Behaviour.ERROR_WITHOUT_FEATURE
-                )
+        has = has_feature(row, variants_with)
+        flags[row.voice] |= _flags(row, has=has)
+        if has is None or row.event != Event.HEARTBEAT or row.client is None or row.session is None:
+            continue
+        # The smallest id, and of one id the feature: the order of the rows means nothing.
+        first, had = browsers.get(row.voice, (row.client, has))
+        if row.client <= first:
+            browsers[row.voice] = row.client, has or (had and row.client == first)
+        if has:
+            sessions[row.voice] = min(row.session, sessions.get(row.voice, row.session))
+    for voice, (_, had) in browsers.items():
+        flags[voice] |= Behaviour.FIRST_WITH_FEATURE if had else Behaviour.FIRST_WITHOUT_FEATURE
+    for session in sessions.values():
+        flags[session] |= Behaviour.SESSION_HEARTBEAT
     return dict(flags)
+
+
+def _flags(row: EventsAlike, *, has: bool | None) -> Behaviour:
+    """Return the flags that an event gives to its voice."""
+    flags = Behaviour(0) if row.trusted else Behaviour.UNSIGNED
+    if row.event == Event.KILL_SWITCH_USED and row.flagged:
+        flags |= Behaviour.KILL_SWITCH
+    if has is None:
+        return flags
+    if row.event == Event.HEARTBEAT:
+        flags |= Behaviour.HEARTBEAT
+    return flags | (Behaviour.WITH_FEATURE if has else Behaviour.WITHOUT_FEATURE) | _outcome(row, has=has)
+
+
+def _outcome(row: EventsAlike, *, has: bool) -> Behaviour:
+    """Return the flags of an event's success or failure."""
+    if row.ok:
+        migrated = row.event == Event.MIGRATION_SUCCEEDED and has
+        return Behaviour.MIGRATED if migrated else Behaviour(0)
+    flags = Behaviour.SESSION_ERROR if has and row.trusted else Behaviour(0)
+    match classify(row.event, row.category):
+        case ErrorClass.MIGRATION:
+            return flags | (Behaviour.MIGRATION_FAILED if has else Behaviour(0))
+        case ErrorClass.WARNING:
+            return flags
+    return flags | (Behaviour.ERROR_WITH_FEATURE if has else Behaviour.ERROR_WITHOUT_FEATURE)
+
+
+class _Tally:
+    """Count the events of one kind of voices."""
+
+    def __init__(self) -> None:
+        self.active: set[UUID] = set()
+        self.failed: defaultdict[UUID, Counter[ErrorClass]] = defaultdict(Counter)
+        self.console: defaultdict[str, set[UUID]] = defaultdict(set)
+
+    def add(self, row: EventsAlike) -> None:
+        if row.event == Event.HEARTBEAT or row.server:
+            self.active.add(row.voice)
+        if not row.ok:
+            self.failed[row.voice][classify(row.event, row.category)] += row.count
+            self.console[row.event].add(row.voice)
+
+    def side(self, policy: Policy, windows: float) -> Side:
+        return Side(
+            active=len(self.active),
+            score=score(self.failed.values(), policy, windows),
+            points=sum(points(errors, policy) for errors in self.failed.values()),
+            errors=sum(errors.total() for errors in self.failed.values()),
+            failing=len(self.failed),
+            console_warnings=len(self.console[Event.CONSOLE_WARNING]),
+            console_errors=len(self.console[Event.CONSOLE_ERROR]),
+        )
+
+
+def _side_of(row: EventsAlike, *, has: bool | None) -> str:
+    """Return the side of :class:`Evidence` that an event belongs to."""
+    if has is None:
+        return "unknown"
+    if row.server:
+        return "server" if has else "server_baseline"
+    if row.trusted:
+        return "feature" if has else "baseline"
+    return "unsigned" if has else "unsigned_baseline"
 
 
 def gather(
     rows: Collection[EventsAlike],
-    behaviour: Mapping[UUID, Behaviour],
     changes: Iterable[tuple[int, int, int]],
     policy: Policy,
+    *,
+    variants_with: frozenset[str],
+    windows: float = 1,
 ) -> Evidence:
-    """Return the evidence of a window, from its rows, its behaviour flags and the flags that are new in the stage.
+    """Return the evidence of a window, from its rows and the behaviour flags that are new in the stage.
 
-    ``changes`` are ``(flags before, flags after, how many)``, as :func:`rollout.store.remember` returns them.
+    Args:
+        changes: ``(flags before, flags after, how many)``, as :func:`rollout.store.remember` returns them.
+        windows: length of the window in check intervals, at least 1.
     """
+    sides: defaultdict[str, _Tally] = defaultdict(_Tally)
     errors: Counter[str] = Counter()
     names: Counter[str] = Counter()
-    failed: defaultdict[UUID, Counter[ErrorClass]] = defaultdict(Counter)
-    with_warnings, with_errors, lossy = set(), set(), set()
     lost: Counter[UUID] = Counter()
-    events = 0
+    lossy, networks = set(), set()
+    events = unsigned = 0
     for row in rows:
         if row.lost:
-            lossy.add(row.client)
-            lost[row.session] = max(lost[row.session], row.lost)
+            if row.trusted:
+                lossy.add(row.voice)
+                lost[row.session or row.voice] = max(lost[row.session or row.voice], row.lost)
             continue
         events += row.count
-        if row.ok:
-            continue
-        error_class = classify(row.event, row.category)
-        errors[error_class.value] += row.count
-        names[row.event] += row.count
-        failed[row.client][error_class] += row.count
-        if row.event == Event.CONSOLE_WARNING:
-            with_warnings.add(row.client)
-        if row.event == Event.CONSOLE_ERROR:
-            with_errors.add(row.client)
-    alive = [flags for flags in behaviour.values() if Behaviour.HEARTBEAT in flags]
+        if not row.trusted:
+            networks.add(row.voice)
+            unsigned += row.count
+        side = _side_of(row, has=has_feature(row, variants_with))
+        sides[side].add(row)
+        if not row.ok and not side.endswith("baseline"):
+            errors[classify(row.event, row.category).value] += row.count
+            names[row.event] += row.count
+    new, new_unsigned = count_new(changes)
     return Evidence(
+        **{name: tally.side(policy, windows) for name, tally in sides.items()},
         events=events,
-        clients=len({row.client for row in rows}),
-        heartbeats=sum(Behaviour.SESSION_HEARTBEAT in flags for flags in behaviour.values()),
-        treatment=sum(Behaviour.WITH_FEATURE in flags for flags in alive),
-        control=sum(_is_control(flags) for flags in alive),
-        score=score(failed.values(), policy),
-        points=sum(points(errors, policy) for errors in failed.values()),
+        clients=len({row.voice for row in rows}),
+        networks=len(networks),
+        unsigned_events=unsigned,
         errors=dict(errors),
         names=dict(names.most_common(NAMES)),
-        console_warnings=len(with_warnings),
-        console_errors=len(with_errors),
         lost=lost.total(),
         lossy_clients=len(lossy),
-        new=count_new(changes),
+        new=new,
+        new_unsigned=new_unsigned,
     )
 
 
-def count_new(changes: Iterable[tuple[int, int, int]]) -> Counts:
-    """Count clients and sessions by flags that are new. A client that gets the feature leaves the control group."""
+def count_new(changes: Iterable[tuple[int, int, int]]) -> tuple[Counts, Counts]:
+    """Count voices and sessions by flags that are new: the trusted, and networks.
+
+    A voice that gets the feature leaves the control group.
+    """
     new: Counter[str] = Counter()
+    unsigned: Counter[str] = Counter()
     for before, after, many in changes:
         was, now = _counted_as(Behaviour(before)), _counted_as(Behaviour(after))
+        counter = unsigned if Behaviour.UNSIGNED in Behaviour(after) else new
         for name in now:
-            new[name] += (now[name] - was[name]) * many
-    return Counts(**new)
+            counter[name] += (now[name] - was[name]) * many
+        if not Behaviour(before) & (Behaviour.FIRST_WITH_FEATURE | Behaviour.FIRST_WITHOUT_FEATURE):
+            counter["assigned"] += (Behaviour.FIRST_WITH_FEATURE in Behaviour(after)) * many
+            counter["unassigned"] += (Behaviour.FIRST_WITHOUT_FEATURE in Behaviour(after)) * many
+    return Counts(**new), Counts(**unsigned)
 
 
 def _counted_as(flags: Behaviour) -> dict[str, int]:
-    """Return the :class:`Counts` of one client or session with these flags."""
+    """Return the :class:`Counts` of one voice or session with these flags."""
+    alive, with_feature = Behaviour.HEARTBEAT in flags, Behaviour.WITH_FEATURE in flags
     return {
         "succeeded": Behaviour.MIGRATED in flags and Behaviour.MIGRATION_FAILED not in flags,
         "failed": Behaviour.MIGRATION_FAILED in flags,
-        "kill_switch": Behaviour.KILL_SWITCH in flags,
-        "sample": Behaviour.HEARTBEAT in flags and not _is_control(flags),
-        "treatment": Behaviour.HEARTBEAT in flags and Behaviour.WITH_FEATURE in flags,
-        "control": Behaviour.HEARTBEAT in flags and _is_control(flags),
+        "kill_switch": Behaviour.KILL_SWITCH in flags and with_feature,
+        "treatment": alive and with_feature,
+        "control": alive and not with_feature,
         "treatment_errors": Behaviour.ERROR_WITH_FEATURE in flags,
         "control_errors": Behaviour.ERROR_WITHOUT_FEATURE in flags,
         "sessions": Behaviour.SESSION_HEARTBEAT in flags,
         "error_sessions": Behaviour.SESSION_ERROR in flags,
     }
-
-
-def _is_control(flags: Behaviour) -> bool:
-    return Behaviour.WITHOUT_FEATURE in flags and Behaviour.WITH_FEATURE not in flags

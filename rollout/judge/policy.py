@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,9 @@ class Policy:
     points_warning: int = 1
     points_client_max: int = 10
 
-    # Signals (runbook, "Monitoring Signals"). A cell about errors needs `red_clients_min` clients to be red.
+    # Signals (runbook, "Monitoring Signals"). The console needs `red_clients_min` clients to be red.
+    # The limits hold up to `score_clients` active clients with the feature, and grow in proportion beyond; 0: never.
+    score_clients: int = 100
     score_green_max: int = 5
     error_threshold: int = 15  # points in one check
     migration_success_green: float = 0.995  # more than this
@@ -28,6 +31,17 @@ class Policy:
     kill_switch_green_max: int = 4  # users in the stage
     kill_switch_yellow_max: int = 20
     red_clients_min: int = 2
+    migrations_few: int = 40  # under so many, shares say little:
+    migrations_few_red: int = 3  # so many failures are red, and fewer are yellow
+
+    # Whose telemetry counts (docs/reference/judge.md, "Whom a check counts").
+    unsigned_telemetry: str = "network"  # full, network or none: see UNSIGNED
+    unsigned_networks_min: int = 5  # networks that must agree before unsigned telemetry is red
+    event_age_max: timedelta = timedelta(minutes=10)  # older when sent: not judged
+    baseline_min: int = 20  # active clients without the feature, before their errors say anything
+    weather_evidence: float = (
+        20.0  # e-value of a difference, from which errors of everybody are the feature's too
+    )
 
     # Limits of the signal *no data*. 20 clients without a failure exclude a failure rate of 14 % with 95 % confidence.
     sample_min: int = 20  # clients with the feature and a heartbeat in this stage
@@ -54,36 +68,68 @@ class Policy:
     alpha: float = 0.05  # chance of a false red in a whole rollout that is healthy
     failure_rate_good: float = 0.005
     failure_rate_bad: float = 0.05
+    error_rate_good: float = 0.01  # share of clients with errors
+    error_rate_bad: float = 0.1
     ratio_alpha: float = 0.001
 
 
-AT_LEAST_ONE = {"error_threshold", "red_clients_min", "breaker_checks", "points_client_max"}
-TESTED = {"alpha", "ratio_alpha", "failure_rate_good", "failure_rate_bad", "migration_success_green"}
+# Whose voice telemetry without a ticket is: each client's own, its network's (one voice for all), or nobody's.
+UNSIGNED = ("full", "network", "none")
+AT_LEAST_ONE = {
+    "error_threshold",
+    "red_clients_min",
+    "breaker_checks",
+    "points_client_max",
+    "migrations_few_red",
+    "unsigned_networks_min",
+    "baseline_min",
+}
+E_VALUES = {"weather_evidence"}
+TESTED = {
+    "alpha",
+    "ratio_alpha",
+    "failure_rate_good",
+    "failure_rate_bad",
+    "error_rate_good",
+    "error_rate_bad",
+    "migration_success_green",
+}
 ASCENDING = [  # pairs with a signal, or a test, between them
     ("score_green_max", "error_threshold"),
     ("kill_switch_green_max", "kill_switch_yellow_max"),
     ("migration_success_red", "migration_success_green"),
     ("failure_rate_good", "failure_rate_bad"),
+    ("error_rate_good", "error_rate_bad"),
 ]
 
 
 def faults(policy: Policy) -> Iterator[str]:
     """Yield the faults of a policy, by the names of its fields."""
     for field in fields(Policy):
-        value = getattr(policy, field.name)
-        if isinstance(field.default, timedelta) and value <= timedelta(0):
-            yield f"{field.name} must be longer than 0"
-        elif isinstance(field.default, float) and not 0 <= value <= 1:
-            yield f"{field.name} is a share: it must lie between 0 and 1"
-        elif field.name in TESTED and not 1e-6 <= value < 1:
-            yield f"{field.name} is a parameter of a test: it must be at least 0.000001, and less than 1"
-        elif isinstance(field.default, int) and value < (field.name in AT_LEAST_ONE):
-            yield f"{field.name} must be at least {int(field.name in AT_LEAST_ONE)}"
+        if fault := _fault(field.name, field.default, getattr(policy, field.name)):
+            yield f"{field.name} {fault}"
     for low, high in ASCENDING:
         if not getattr(policy, low) < getattr(policy, high):
             yield f"{low} must be less than {high}"
+    if policy.unsigned_telemetry not in UNSIGNED:
+        yield f"unsigned_telemetry must be one of {', '.join(UNSIGNED)}"
     if policy.conservative_canary_green > policy.conservative_canary:
         yield "conservative_canary_green must not be longer than conservative_canary"
     climbs = all(low < high for low, high in pairwise((0, *policy.steps)))
     if not climbs or policy.steps[-1:] != (100,):
         yield "steps must be whole percents that climb to 100"
+
+
+def _fault(name: str, default: Any, value: Any) -> str | None:
+    """Return the fault of one value by itself, or ``None``."""
+    if isinstance(default, timedelta) and value <= timedelta(0):
+        return "must be longer than 0"
+    if name in E_VALUES:
+        return None if value >= 1 else "is an e-value: it must be at least 1"
+    if isinstance(default, float) and not 0 <= value <= 1:
+        return "is a share: it must lie between 0 and 1"
+    if name in TESTED and not 1e-6 <= value < 1:
+        return "is a parameter of a test: it must be at least 0.000001, and less than 1"
+    if isinstance(default, int) and value < (least := int(name in AT_LEAST_ONE)):
+        return f"must be at least {least}"
+    return None

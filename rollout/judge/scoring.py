@@ -1,6 +1,7 @@
 """Points of failed events, and the signal of each number (runbook, "Error Scoring" and "Monitoring Signals"). Pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from rollout.judge.events import ErrorClass
@@ -38,35 +39,75 @@ def points(errors: Mapping[ErrorClass, int], policy: Policy) -> int:
     return sum(weights[error_class] * count for error_class, count in errors.items())
 
 
-def score(clients: Iterable[Mapping[ErrorClass, int]], policy: Policy) -> int:
-    """Return the score of a check: the sum of its clients' points, each up to the cap of one client."""
-    return sum(min(points(errors, policy), policy.points_client_max) for errors in clients)
+def score(clients: Iterable[Mapping[ErrorClass, int]], policy: Policy, windows: float = 1) -> int:
+    """Return the score of a check: the sum of its clients' points, each up to the cap of one client.
+
+    ``windows`` is the length of the check's window in intervals, at least 1: the cap grows as the limits do.
+    """
+    most = int(policy.points_client_max * windows)
+    return sum(min(points(errors, policy), most) for errors in clients)
 
 
-def score_signal(score: int, policy: Policy) -> Signal:
-    if score >= policy.error_threshold:
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The limits that a check used, and what they grew with. Stored: fields keep their names."""
+
+    clients: int  # n: active, with the feature
+    windows: float  # w: length of the window in check intervals, at least 1
+    score_green: float  # points; up to this
+    score_red: float  # points; from this on
+    score_red_least: float  # the same in one interval with few clients
+    console_yellow: float  # clients with warnings; from this on
+    console_red: float  # clients with errors; from this on
+    kill_switch_yellow: float  # users in the stage; from this on
+    kill_switch_red: float  # users in the stage; above this
+
+
+def thresholds(clients: int, windows: float, stage_clients: int, policy: Policy) -> Thresholds:
+    """Return the limits for so many clients: the runbook's up to ``score_clients`` (100), in proportion beyond."""
+    share, of_stage = (
+        many / policy.score_clients if policy.score_clients else 0.0 for many in (clients, stage_clients)
+    )
+    scale = max(share, 1.0) * windows
+    return Thresholds(
+        clients=clients,
+        windows=windows,
+        score_green=policy.score_green_max * scale,
+        score_red=policy.error_threshold * scale,
+        score_red_least=policy.error_threshold,
+        console_yellow=max(1.0, share),  # 1 % of the clients
+        console_red=max(float(policy.red_clients_min), share),
+        kill_switch_yellow=max(policy.kill_switch_green_max + 1.0, 0.1 * of_stage),  # 0.1 %
+        kill_switch_red=max(float(policy.kill_switch_yellow_max), 0.5 * of_stage),  # 0.5 %
+    )
+
+
+def score_signal(score: int, limits: Thresholds) -> Signal:
+    if score >= limits.score_red:
         return Signal.RED
-    return Signal.YELLOW if score > policy.score_green_max else Signal.GREEN
+    return Signal.YELLOW if score > limits.score_green else Signal.GREEN
 
 
 def migration_signal(succeeded: int, failed: int, policy: Policy) -> Signal:
-    """Return the signal of migrations, counted by client. One client alone is at most yellow."""
+    """Return the signal of migrations, counted by client. Of a few, two failures are yellow, and three are red."""
     if not failed:
         return Signal.GREEN
+    if succeeded + failed < policy.migrations_few:
+        return Signal.RED if failed >= policy.migrations_few_red else Signal.YELLOW
     rate = succeeded / (succeeded + failed)
-    if rate < policy.migration_success_red and failed >= policy.red_clients_min:
+    if rate < policy.migration_success_red:
         return Signal.RED
     return Signal.GREEN if rate > policy.migration_success_green else Signal.YELLOW
 
 
-def kill_switch_signal(users: int, policy: Policy) -> Signal:
-    if users > policy.kill_switch_yellow_max:
+def kill_switch_signal(users: int, limits: Thresholds) -> Signal:
+    if users > limits.kill_switch_red:
         return Signal.RED
-    return Signal.YELLOW if users > policy.kill_switch_green_max else Signal.GREEN
+    return Signal.YELLOW if users >= limits.kill_switch_yellow else Signal.GREEN
 
 
-def console_signal(warning_clients: int, error_clients: int, policy: Policy) -> Signal:
+def console_signal(warning_clients: int, error_clients: int, limits: Thresholds) -> Signal:
     """Return the signal of consoles, by clients with warnings or errors. One client alone is at most yellow."""
-    if error_clients >= policy.red_clients_min:
+    if error_clients >= limits.console_red:
         return Signal.RED
-    return Signal.YELLOW if warning_clients or error_clients else Signal.GREEN
+    return Signal.YELLOW if error_clients or warning_clients >= limits.console_yellow else Signal.GREEN

@@ -31,13 +31,14 @@ class Carry:
     signal: Signal | None = None
     reds: int = 0  # consecutive
     reds_in_stage: int = 0
-    errors_in_stage: int = 0  # failed events
-    worst_score: int = 0
-    heartbeat_at: datetime | None = None  # the latest check with a heartbeat
-    silent: timedelta = timedelta(0)  # time without heartbeats, which no timeline counts
+    errors_in_stage: int = 0  # failed events, but those of clients without the feature
+    heartbeat_at: datetime | None = None  # the latest check with a heartbeat of a client with the feature
+    watched: timedelta = timedelta(0)  # the clock of the stage: time of its checks that met the timeline
+    calm: timedelta = timedelta(0)  # the same since the latest high score, for the watch at 100 %
     hold_since: datetime | None = None  # the first of the latest checks without data
-    score_high_at: datetime | None = None  # the latest check at or over the limit of the watch at 100 %
+    conditions: dict[str, datetime] = field(default_factory=dict)  # AlertKind: the latest check that had it
     totals: Counts = field(default_factory=Counts)
+    totals_unsigned: Counts = field(default_factory=Counts)  # networks
     tests: Memory = field(default_factory=Memory)
 
 
@@ -52,6 +53,7 @@ class State:
     on_hold: bool
     auto_rollback: bool
     carry: Carry
+    track_migrations: bool = False
 
 
 @dataclass(frozen=True, slots=True)

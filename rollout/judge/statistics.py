@@ -21,7 +21,7 @@ from scipy.special import betaincc, betaln
 from rollout.judge.scoring import Signal, worst
 from rollout.units import ratio
 
-RED_TESTS = 2  # migration failures, treatment against control: they share alpha
+RED_TESTS = 3  # migration failures, clients with errors, treatment against control: they share alpha
 E_MAX = 1e12  # largest e-value that is kept, because JSON has no infinity; far above any threshold
 # Beta(1/2, 1/2) for the success rate: Jeffreys' prior. It expects rates near 0 or 1, and ours is near 1.
 RATE_PRIOR = (0.5, 0.5)
@@ -40,16 +40,22 @@ class Limits:
 
     p0: float = 0.005  # share of migrations that may fail
     p1: float = 0.05  # share of failures that the test finds soonest
+    e0: float = 0.01  # share of clients that may have errors
+    e1: float = 0.1  # share of clients with errors that the test finds soonest
     goal: float = 0.995  # migration success to certify
     # Chance of a false red in one whole rollout; also of a false certificate, and of a wrong interval.
     alpha: float = 0.05
     stages: int = 3  # of a rollout: 10 %, 50 %, 100 %
     ratio_alpha: float = 0.001  # chance of a false sample ratio mismatch in one stage
+    difference: float = 20  # e-value of the comparison, from which errors of everybody are the feature's too
+    baseline_min: int = 20  # clients without the feature, before their errors say anything
     rate_ratios: tuple[float, ...] = (1.5, 2, 3, 5, 10)  # how much more often treatment may have errors
 
     def __post_init__(self) -> None:
         if not 0 < self.p0 < self.p1 < 1:
             raise ValueError(f"Migration failures need 0 < p0 < p1 < 1, not {self.p0} and {self.p1}.")
+        if not 0 < self.e0 < self.e1 < 1:
+            raise ValueError(f"Clients with errors need 0 < e0 < e1 < 1, not {self.e0} and {self.e1}.")
         if not 0 < self.goal < 1:
             raise ValueError(f"The goal of migration success must be between 0 and 1, not {self.goal}.")
         if not (1e-6 <= self.alpha < 1 and 1e-6 <= self.ratio_alpha < 1):
@@ -69,24 +75,34 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Clients that are new in a check. A client counts once for each stage and class."""
+    """Clients of a check, by what is new of them. A client counts once for each stage and class.
+
+    A number of new clients is negative when it corrects an earlier check.
+    """
 
     succeeded: int = 0  # clients whose migration succeeded for the first time in the stage
     failed: int = 0
     treatment: int = 0  # clients with the feature that sent a heartbeat in this window
     control: int = 0  # clients without it
-    treatment_errors: int = 0  # clients with the feature and a first error in the stage, migrations apart
+    treatment_errors: int = (
+        0  # clients with the feature and a first error in the stage: no migration, no warning
+    )
     control_errors: int = 0
+    treatment_new: int = 0  # clients with the feature and a first heartbeat in the stage
+    control_new: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Clients of the stage so far. A client of both variants counts as treatment."""
+    """Clients of the stage so far."""
 
     succeeded: int = 0
     failed: int = 0
-    treatment: int = 0
-    control: int = 0
+    treatment: int = 0  # with the feature
+    treatment_errors: int = 0  # of them, with errors
+    control: int = 0  # without it
+    assigned: int = 0  # whose first browser had the feature
+    unassigned: int = 0  # whose first browser did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,10 @@ class Memory:
     failures: float = log(1 / 2)  # stake
     error_rounds: int = 0  # windows with errors, while both variants were active
     comparison: tuple[float, ...] = ()  # a stake for each rate ratio; empty before the first round
+    client_rounds: int = 0  # windows with new clients with the feature, or new errors of them
+    clients: float = log(1 / 2)  # stake
+    baseline_rounds: int = 0  # the same test on clients without the feature
+    baseline: float = log(1 / 2)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the memory as JSON has it; :meth:`from_dict` restores it exactly."""
@@ -120,6 +140,8 @@ class Assessment:
     reasons: tuple[str, ...]  # for the operator; empty when green
     failures_e: float  # red at `red_at`
     comparison_e: float  # red at `red_at`
+    clients_e: float  # red at `red_at`, but where clients without the feature fail alike
+    baseline_e: float  # of the same test on clients without the feature
     ratio_e: float  # no data at 1 / `ratio_alpha`
     red_at: float
     rate: float | None  # of migrations that succeeded
@@ -128,18 +150,29 @@ class Assessment:
     certified: bool  # that the rate is above the goal
     certificate_e: float  # certified at 1 / `alpha`
     compared: bool  # there is a control group
+    everybody: bool  # clients without the feature have as many errors, and no difference has been seen
 
 
 def advance(memory: Memory, window: Window, limits: Limits) -> Memory:
     """Return the memory after one more check."""
-    migration_rounds, failures = memory.migration_rounds, memory.failures
-    if window.succeeded or window.failed:
-        migration_rounds += 1
-        log_ratio = window.failed * log(limits.p1 / limits.p0) + window.succeeded * (
-            log1p(-limits.p1) - log1p(-limits.p0)
-        )
-        failures = _bet(failures, log_ratio, migration_rounds)
-
+    migration_rounds, failures = _sequential(
+        (memory.migration_rounds, memory.failures), window.failed, window.succeeded, limits.p0, limits.p1
+    )
+    # An error may be that of a client which counted as one without: it is taken from the new ones.
+    client_rounds, clients = _sequential(
+        (memory.client_rounds, memory.clients),
+        window.treatment_errors,
+        window.treatment_new - window.treatment_errors,
+        limits.e0,
+        limits.e1,
+    )
+    baseline_rounds, baseline = _sequential(
+        (memory.baseline_rounds, memory.baseline),
+        window.control_errors,
+        window.control_new - window.control_errors,
+        limits.e0,
+        limits.e1,
+    )
     error_rounds, comparison = memory.error_rounds, memory.comparison
     # A negative number corrects an earlier check, and is no evidence.
     ours, theirs = max(window.treatment_errors, 0), max(window.control_errors, 0)
@@ -152,7 +185,33 @@ def advance(memory: Memory, window: Window, limits: Limits) -> Memory:
             _bet(stake, ours * log(ratio) - (ours + theirs) * log1p((ratio - 1) * share), error_rounds)
             for stake, ratio in zip(_comparison(memory, limits), limits.rate_ratios, strict=True)
         )
-    return Memory(migration_rounds, failures, error_rounds, comparison)
+    return Memory(
+        migration_rounds=migration_rounds,
+        failures=failures,
+        error_rounds=error_rounds,
+        comparison=comparison,
+        client_rounds=client_rounds,
+        clients=clients,
+        baseline_rounds=baseline_rounds,
+        baseline=baseline,
+    )
+
+
+def without_errors(window: Window) -> Window:
+    """Return a window without clients and their errors, for a time when everybody had them."""
+    return replace(window, treatment_errors=0, control_errors=0, treatment_new=0, control_new=0)
+
+
+def _sequential(
+    test: tuple[int, float], failed: int, succeeded: int, good: float, bad: float
+) -> tuple[int, float]:
+    """Return the rounds and the stake of a test of two rates after one more window, which may be empty."""
+    rounds, stake = test
+    failed, succeeded = max(failed, 0), max(succeeded, 0)
+    if not failed and not succeeded:
+        return test
+    log_ratio = failed * log(bad / good) + succeeded * (log1p(-bad) - log1p(-good))
+    return rounds + 1, _bet(stake, log_ratio, rounds + 1)
 
 
 def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limits) -> Assessment:
@@ -163,7 +222,7 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
     """
     share = float(share)
     # At 100 % clients without the feature have opted out or are stale tabs: no control group.
-    compared = 0 < share < 1 and totals.control > 0
+    compared = 0 < share < 1 and totals.unassigned > 0
     stakes = _comparison(memory, limits)
     certificate_e = _exp(log_certificate_e(totals.succeeded, totals.failed, limits.goal))
     migrations = totals.succeeded + totals.failed
@@ -174,14 +233,18 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
         comparison_e=fsum(_e_value(stake, memory.error_rounds) for stake in stakes) / len(stakes)
         if compared
         else 1.0,
-        ratio_e=_exp(log_ratio_e(totals.treatment, totals.control, share)) if compared else 1.0,
+        clients_e=_e_value(memory.clients, memory.client_rounds),
+        baseline_e=_e_value(memory.baseline, memory.baseline_rounds),
+        ratio_e=_exp(log_ratio_e(totals.assigned, totals.unassigned, share)) if compared else 1.0,
         red_at=limits.red_at,
         rate=totals.succeeded / migrations if migrations else None,
         interval=success_interval(totals.succeeded, totals.failed, limits.alpha) if migrations else None,
         certified=certificate_e >= 1 / limits.alpha,
         certificate_e=certificate_e,
         compared=compared,
+        everybody=False,
     )
+    plain = replace(plain, everybody=_everybody_fails(plain, totals, limits))
     findings = tuple(_findings(plain, totals, share, limits))
     return replace(
         plain,
@@ -199,11 +262,18 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
             Signal.RED,
             f"Migration failures, in the whole stage or recently: {clients} failed. {chance}",
         )
+    if seen.clients_e >= limits.red_at:
+        clients = f"{totals.treatment_errors:,} of {max(totals.treatment, totals.treatment_errors):,} clients"
+        chance = _chance(seen.clients_e, f"at most {ratio(limits.e0)} of clients have errors")
+        if seen.everybody:
+            yield Signal.NO_DATA, f"Not the feature: everybody has errors; with the feature {clients}."
+        else:
+            yield Signal.RED, f"Clients with errors: {clients} with the feature. {chance}"
     if seen.comparison_e >= limits.red_at:
         chance = _chance(seen.comparison_e, "the feature makes no difference")
         yield Signal.RED, f"Errors are more frequent with the feature than without it. {chance}"
     if seen.ratio_e >= 1 / limits.ratio_alpha:
-        clients = f"{totals.treatment:,} of {totals.treatment + totals.control:,} clients have the feature"
+        clients = f"{totals.assigned:,} of {totals.assigned + totals.unassigned:,} clients have the feature"
         yield (
             Signal.NO_DATA,
             f"Sample ratio mismatch: {clients} ({ratio(share)} expected). Assignment or telemetry is broken.",
@@ -214,6 +284,11 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
             Signal.YELLOW,
             f"Migration success: {low} to {high} (goal {ratio(limits.goal)}).",
         )
+
+
+def _everybody_fails(seen: Assessment, totals: Totals, limits: Limits) -> bool:
+    many = totals.control >= limits.baseline_min
+    return many and seen.baseline_e >= limits.red_at and seen.comparison_e < limits.difference
 
 
 def log_certificate_e(succeeded: int, failed: int, goal: float) -> float:

@@ -18,13 +18,23 @@ class Rule(NamedTuple):
     condition: str
 
 
-def plan(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
-    """Return the next action: a rollback once the breaker trips, else a promotion, at 100 % the completion."""
+def plan(
+    state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy, *, blocked: bool = False
+) -> Plan:
+    """Return the next action: a rollback once the breaker trips, else a promotion, at 100 % the completion.
+
+    ``blocked``: something else than the feature is wrong, so nothing is promoted.
+    """
     if signal is Signal.RED and carry.reds >= policy.breaker_checks:
         return Plan(Action.ROLL_BACK, due=True, reason=wording.breaker(carry.reds))
     if state.percentage >= 100:
-        return _completion(state, carry, signal, now, policy)
-    return _promotion(state, carry, signal, now, policy)
+        return _completion(carry, signal, now, policy, blocked=blocked)
+    return _promotion(state, carry, signal, now, policy, blocked=blocked)
+
+
+def is_strict(state: State, carry: Carry) -> bool:
+    """Return whether only green checks count: accelerated, which an error event makes conservative."""
+    return state.timeline == "accelerated" and carry.errors_in_stage == 0
 
 
 def is_allowed(state: State, action: Action) -> bool:
@@ -34,23 +44,24 @@ def is_allowed(state: State, action: Action) -> bool:
     return state.timeline != "manual" and not state.on_hold
 
 
-def _promotion(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
-    """Plan the next step. Time without heartbeats does not count."""
-    start = state.stage_started_at + carry.silent
+def _promotion(
+    state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy, *, blocked: bool
+) -> Plan:
+    """Plan the next step, by the clock of the stage."""
     target = next((Decimal(step) for step in policy.steps if step > state.percentage), Decimal(100))
     rules = _rules(state, carry, signal, policy)
     for rule in rules:
-        if rule.met and now - start >= rule.wait:
+        if rule.met and carry.watched >= rule.wait and not blocked:
             reason = wording.promotion_due(rule.wait, state.percentage, rule.condition)
             return Plan(Action.PROMOTE, due=True, reason=reason, target=target)
     if carry.reds_in_stage:
         return Plan(Action.PROMOTE, due=False, reason=wording.only_a_person_promotes(target), target=target)
-    rule = next((rule for rule in rules if now - start < rule.wait), rules[-1])
+    rule = next((rule for rule in rules if carry.watched < rule.wait), rules[-1])
+    left = max(rule.wait - carry.watched, timedelta(0))
     reason = wording.promotion(
-        target, rule.wait, rule.condition, no_data=signal is Signal.NO_DATA, overdue=now - start >= rule.wait
+        target, rule.wait, rule.condition, no_data=signal is Signal.NO_DATA, overdue=not left
     )
-    due_at = max(start + rule.wait, now)
-    return Plan(Action.PROMOTE, due=False, reason=reason, target=target, due_at=due_at)
+    return Plan(Action.PROMOTE, due=False, reason=reason, target=target, due_at=now + left)
 
 
 def _rules(state: State, carry: Carry, signal: Signal, policy: Policy) -> list[Rule]:
@@ -62,35 +73,36 @@ def _rules(state: State, carry: Carry, signal: Signal, policy: Policy) -> list[R
     green = signal is Signal.GREEN
     green_or_yellow = signal in {Signal.GREEN, Signal.YELLOW}
     never_red = carry.reds_in_stage == 0
-    under_threshold = never_red and carry.worst_score < policy.error_threshold
-    if state.timeline == "accelerated" and carry.errors_in_stage == 0:
+    if is_strict(state, carry):
         wait = policy.accelerated_canary if canary else policy.accelerated_partial
         return [Rule(wait, green, wording.NO_ERRORS)]
     if canary:
         return [
-            Rule(policy.conservative_canary_green, green and under_threshold, wording.GREEN_AND_NEVER_RED),
-            Rule(policy.conservative_canary, green_or_yellow and under_threshold, wording.UNDER_THRESHOLD),
+            Rule(policy.conservative_canary_green, green and never_red, wording.GREEN_AND_NEVER_RED),
+            Rule(policy.conservative_canary, green_or_yellow and never_red, wording.UNDER_THRESHOLD),
         ]
     return [Rule(policy.conservative_partial, green_or_yellow and never_red, wording.NEVER_RED)]
 
 
-def _completion(state: State, carry: Carry, signal: Signal, now: datetime, policy: Policy) -> Plan:
+def _completion(carry: Carry, signal: Signal, now: datetime, policy: Policy, *, blocked: bool) -> Plan:
     """Plan the end of the watch: 24 h at 100 % (runbook, "Phase 5" and "Success Criteria").
 
-    The hours begin anew after a high score. Time without heartbeats does not count.
+    The hours begin anew after a high score.
     """
-    start = max(state.stage_started_at + carry.silent, carry.score_high_at or state.stage_started_at)
     totals = carry.totals
     migrations = totals.succeeded + totals.failed
     errors_max = policy.watch_error_rate * max(totals.sessions, 1)
+    # It grows as the limits of the signal do, with 0.1 % of the stage's clients.
+    grown = totals.treatment / policy.score_clients / 10 if policy.score_clients else 0
     criteria = [
         (signal in {Signal.GREEN, Signal.YELLOW}, wording.latest_check(signal)),
+        (not blocked, wording.BLOCKED),
         (totals.succeeded >= policy.watch_migration_success * migrations, wording.migrations_missed(policy)),
         (totals.error_sessions < errors_max or not totals.error_sessions, wording.error_sessions(totals)),
-        (totals.kill_switch <= policy.watch_kill_switch_max, wording.kill_switch_users(totals)),
+        (totals.kill_switch <= max(policy.watch_kill_switch_max, grown), wording.kill_switch_users(totals)),
     ]
     unmet = [reason for met, reason in criteria if not met]
-    if now - start >= policy.watch and not unmet:
+    if carry.calm >= policy.watch and not unmet:
         return Plan(Action.COMPLETE, due=True, reason=wording.completion_due(policy.watch))
-    due_at = max(start + policy.watch, now)
+    due_at = now + max(policy.watch - carry.calm, timedelta(0))
     return Plan(Action.COMPLETE, due=False, reason=wording.completion(policy.watch, unmet), due_at=due_at)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 
-from rollout.judge.evidence import Counts, Evidence
+from rollout.judge.evidence import Counts, Evidence, Side
 from rollout.judge.policy import Policy
-from rollout.judge.scoring import Signal
+from rollout.judge.scoring import Signal, Thresholds
 from rollout.judge.state import Action, Plan, State
 from rollout.units import duration, percent, ratio
 
@@ -15,43 +15,92 @@ NO_ERRORS = "no error event in the stage"
 GREEN_AND_NEVER_RED = "green, and no red in the stage"
 UNDER_THRESHOLD = "every score under the threshold, none red"
 NEVER_RED = "no red in the stage"
+WEATHER = "not the feature: everybody has errors"
+BLOCKED = "something else than the feature is wrong"
 
 # --- Cells ----------------------------------------------------------------------------------------------------------
 
 
-def score(evidence: Evidence) -> str:
-    uncapped = (
-        "" if evidence.points == evidence.score else f", of {evidence.points} before the cap per client"
+def score(ours: Side, unknown: Side, limits: Thresholds) -> str:
+    uncapped = "" if ours.points == ours.score else f", of {ours.points:,} before the cap per client"
+    of_unknown = f"; {unknown.score:,} more from events without a flag or a variant" if unknown.score else ""
+    return f"{_points(ours.score)} in this check{uncapped}{of_unknown}{_limit(limits)}"
+
+
+def server(ours: Side, theirs: Side, limits: Thresholds) -> str:
+    others = f"; without it {theirs.failing:,} of {theirs.active:,}" if theirs.active else ""
+    return (
+        f"creates with the feature failed for {ours.failing:,} of {ours.active:,} users{others}"
+        f" ({_points(ours.score)}{_limit(limits)})"
     )
-    return f"{evidence.score} points in this check{uncapped}"
 
 
 def migrations(totals: Counts) -> str:
     tried = totals.succeeded + totals.failed
     if not tried:
         return "no migrations in this stage yet"
-    return f"{totals.failed} of {tried} clients' migrations failed in this stage"
+    return f"{totals.failed:,} of {tried:,} clients' migrations failed in this stage"
 
 
-def kill_switch(totals: Counts) -> str:
-    return f"{kill_switch_users(totals)} in this stage"
+def kill_switch(totals: Counts, limits: Thresholds) -> str:
+    grown = limits.kill_switch_red
+    return f"{kill_switch_users(totals)} in this stage; red above {_number(grown)}"
 
 
-def console(evidence: Evidence) -> str:
+def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
+    of_unknown = f"; {unknown.console_errors:,} without a flag or a variant" if unknown.console_errors else ""
     return (
-        f"clients with console errors: {evidence.console_errors}, with warnings: {evidence.console_warnings}"
+        f"clients with console errors: {ours.console_errors:,} (red from {_number(limits.console_red)}), "
+        f"with warnings: {ours.console_warnings:,}{of_unknown}"
     )
+
+
+def unsigned(ours: Side, totals: Counts, limits: Thresholds, enough: int) -> str:
+    return (
+        f"{ours.failing:,} of {max(ours.active, ours.failing):,} networks without a ticket report failures "
+        f"({_points(ours.score)}{_limit(limits)}), {totals.failed:,} failed migrations; "
+        f"red only from {enough} networks on"
+    )
+
+
+def baseline(side: Side, limits: Thresholds) -> str:
+    return (
+        f"only clients without the feature fail: {side.failing:,} of {max(side.active, side.failing):,} "
+        f"({_points(side.score)}{_limit(limits)}), {side.console_errors:,} with console errors"
+    )
+
+
+def _points(score: int) -> str:
+    return "1 point" if score == 1 else f"{score:,} points"
+
+
+def _limit(limits: Thresholds) -> str:
+    """Return the limit of the score, and what it grew with."""
+    grown = [f"{limits.clients:,} clients"] * (limits.score_red > limits.score_red_least * limits.windows)
+    grown += [f"{limits.windows:,.0f} intervals"] * (limits.windows >= 2)
+    with_these = f" with {' and '.join(grown)}" if grown else ""
+    return f"; red from {_number(limits.score_red)}{with_these}"
+
+
+def _number(limit: float) -> str:
+    return f"{limit:,.0f}" if limit == int(limit) else f"{limit:,.1f}"
 
 
 # --- Reasons for no data --------------------------------------------------------------------------------------------
 
 
-def no_heartbeat(silence: timedelta) -> str:
-    return f"no heartbeat for {duration(silence)}"
+def no_heartbeat(silence: timedelta, *, unsigned: int) -> str:
+    but = f"; {unsigned:,} networks without a ticket, which promote nothing" if unsigned else ""
+    return f"no heartbeat of clients with the feature for {duration(silence)}{but}"
 
 
 def too_few_samples(sample: int, policy: Policy) -> str:
     return f"too few samples: {sample} of {policy.sample_min} clients with the feature"
+
+
+def too_few_migrations(migrations: int, policy: Policy) -> str:
+    many = "no migrations yet" if not migrations else "too few migrations"
+    return f"{many}: {migrations} of {policy.sample_min}"
 
 
 def telemetry_lost(evidence: Evidence) -> str:

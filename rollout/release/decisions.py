@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 
 from rollout.judge.policy import Policy
-from rollout.judge.scoring import Signal, score_signal, worst
+from rollout.judge.scoring import Signal, worst
 from rollout.judge.state import Action
 from rollout.units import duration
 
@@ -209,7 +209,7 @@ def by_issues(observation: Observation, issues: int, policy: Policy) -> Observat
     if not observation.silent:
         return observation
     score = POINTS_ISSUE * issues
-    red = score_signal(score, policy) is Signal.RED
+    red = score >= policy.error_threshold
     return replace(
         observation,
         signal=Signal.RED if red else Signal.NO_DATA,

@@ -253,7 +253,7 @@ def observe(check: Check, policy: Policy) -> Observation:
         signal=decision.signal,
         score=check.score,
         says=decision.reason,
-        silent=decision.signal is Signal.NO_DATA and not check.evidence["heartbeats"],
+        silent=decision.signal is Signal.NO_DATA and not check.evidence["feature"]["active"],
         action=Action(check.action),
     )
 

@@ -1,0 +1,185 @@
+"""The cells of the runbook's table of signals, evaluated for a check. Pure.
+
+Each cell asks three times: clients with the feature, networks that speak without a ticket, clients without the
+feature. The first decide; the others may hold a rollout, and only many networks together may roll one back.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rollout.judge import scoring, wording
+from rollout.judge.evidence import Counts, Evidence, Side
+from rollout.judge.policy import Policy
+from rollout.judge.scoring import Signal, Thresholds, thresholds, worst
+from rollout.judge.state import Carry
+
+
+class Condition(StrEnum):
+    """A condition that keeps a cell from being red. It is alerted at once."""
+
+    WEATHER = "weather"  # clients without the feature fail as often
+    BASELINE = "baseline"  # only clients without the feature fail
+    UNSIGNED = "unsigned"  # too few networks say so
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A line of the table: a number, its signal and its text."""
+
+    name: str
+    signal: Signal
+    says: str
+    fresh: bool = False  # this check brought new evidence for it
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All that the cells are made of."""
+
+    evidence: Evidence
+    carry: Carry  # with this check's evidence
+    windows: float
+    percentage: float
+    difference: float  # e-value of treatment against control
+    policy: Policy
+
+    def limits(self, side: Side, totals: Counts) -> Thresholds:
+        stage_clients = max(totals.treatment, side.active)
+        return thresholds(side.active, self.windows, stage_clients, self.policy)
+
+    @property
+    def trusted(self) -> Thresholds:
+        return self.limits(self.evidence.feature, self.carry.totals)
+
+    @property
+    def networks(self) -> Thresholds:
+        return self.limits(self.evidence.unsigned, self.carry.totals_unsigned)
+
+
+def cells(table: Table) -> list[Cell]:
+    """Return the cells of a check; those of the server and of others only where they have something to say."""
+    found = [_score(table), _migrations(table), _kill_switch(table), _console(table), *_unsigned(table)]
+    if table.evidence.server.active:
+        found.insert(0, _server(table))
+    # At 100 % clients without the feature have opted out, or are old tabs.
+    if table.percentage < 100 and worst(cell.signal for cell in found) in {Signal.GREEN, Signal.YELLOW}:
+        found += _baseline(table)
+    return found
+
+
+def _weather(table: Table, ours: Side, theirs: Side, limit: float, count: Callable[[Side], int]) -> bool:
+    """Return whether clients without the feature pass the same limit per client, and no difference has been seen."""
+    policy = table.policy
+    return (
+        theirs.active >= policy.baseline_min
+        and count(theirs) * max(ours.active, 1) >= limit * theirs.active
+        and table.difference < policy.weather_evidence
+    )
+
+
+def _with_weather(cell: Cell, *, weather: bool) -> Cell:
+    if cell.signal is not Signal.RED or not weather:
+        return cell
+    return Cell(cell.name, Signal.NO_DATA, f"{wording.WEATHER} ({cell.says})", cell.fresh, Condition.WEATHER)
+
+
+def _server(table: Table) -> Cell:
+    ours, theirs = table.evidence.server, table.evidence.server_baseline
+    limits = thresholds(ours.active, table.windows, ours.active, table.policy)
+    cell = Cell(
+        "server", scoring.score_signal(ours.score, limits), wording.server(ours, theirs, limits), fresh=True
+    )
+    weather = _weather(table, ours, theirs, limits.score_red, lambda side: side.score)
+    return _with_weather(cell, weather=weather)
+
+
+def _score(table: Table) -> Cell:
+    ours, unknown, limits = table.evidence.feature, table.evidence.unknown, table.trusted
+    signal = scoring.score_signal(ours.score, limits)
+    if signal is Signal.GREEN and ours.score + unknown.score > limits.score_green:
+        signal = Signal.YELLOW  # at most: nobody knows whose failures those are
+    cell = Cell("score", signal, wording.score(ours, unknown, limits), fresh=True)
+    weather = _weather(table, ours, table.evidence.baseline, limits.score_red, lambda side: side.score)
+    return _with_weather(cell, weather=weather)
+
+
+def _migrations(table: Table) -> Cell:
+    totals = table.carry.totals
+    signal = scoring.migration_signal(totals.succeeded, totals.failed, table.policy)
+    return Cell("migrations", signal, wording.migrations(totals), fresh=table.evidence.new.failed > 0)
+
+
+def _kill_switch(table: Table) -> Cell:
+    totals, limits = table.carry.totals, table.trusted
+    signal = scoring.kill_switch_signal(totals.kill_switch, limits)
+    return Cell(
+        "kill switch", signal, wording.kill_switch(totals, limits), table.evidence.new.kill_switch > 0
+    )
+
+
+def _console(table: Table) -> Cell:
+    ours, unknown, limits = table.evidence.feature, table.evidence.unknown, table.trusted
+    signal = scoring.console_signal(ours.console_warnings, ours.console_errors, limits)
+    if signal is Signal.GREEN and unknown.console_errors:
+        signal = Signal.YELLOW
+    cell = Cell("console", signal, wording.console(ours, unknown, limits), fresh=True)
+    weather = _weather(
+        table, ours, table.evidence.baseline, limits.console_red, lambda side: side.console_errors
+    )
+    return _with_weather(cell, weather=weather)
+
+
+def _unsigned(table: Table) -> Iterator[Cell]:
+    """Yield the cell of networks: the worst of the same four numbers, red only if many networks say so."""
+    ours, theirs = table.evidence.unsigned, table.evidence.unsigned_baseline
+    totals, new = table.carry.totals_unsigned, table.evidence.new_unsigned
+    if not (ours.active or ours.errors or totals.failed or totals.kill_switch):
+        return
+    limits = table.networks
+    baseline = table.evidence.baseline
+    everybody = [
+        _weather(table, ours, side, limits.score_red, lambda side: side.score) for side in (theirs, baseline)
+    ]
+    findings = [  # signal, networks that say so, new evidence
+        (scoring.score_signal(ours.score, limits), ours.failing, True),
+        (
+            scoring.console_signal(ours.console_warnings, ours.console_errors, limits),
+            ours.console_errors,
+            True,
+        ),
+        (
+            scoring.migration_signal(totals.succeeded, totals.failed, table.policy),
+            totals.failed,
+            new.failed > 0,
+        ),
+        (scoring.kill_switch_signal(totals.kill_switch, limits), totals.kill_switch, new.kill_switch > 0),
+    ]
+    enough = table.policy.unsigned_networks_min
+    signal = worst(signal for signal, _, _ in findings)
+    agreed = [fresh for found, networks, fresh in findings if found is Signal.RED and networks >= enough]
+    says = wording.unsigned(ours, totals, limits, enough)
+    if signal is not Signal.RED:
+        yield Cell("unsigned", signal, says)
+    elif agreed:
+        yield _with_weather(Cell("unsigned", signal, says, fresh=any(agreed)), weather=any(everybody))
+    else:
+        yield Cell("unsigned", Signal.YELLOW, says, condition=Condition.UNSIGNED)
+
+
+def _baseline(table: Table) -> Iterator[Cell]:
+    """Yield a cell if clients without the feature pass the limits: yellow, because it is not the feature."""
+    for side, least in (
+        (table.evidence.baseline, 1),
+        (table.evidence.unsigned_baseline, table.policy.unsigned_networks_min),
+    ):
+        limits = thresholds(side.active, table.windows, side.active, table.policy)
+        red = Signal.RED in {
+            scoring.score_signal(side.score, limits),
+            scoring.console_signal(0, side.console_errors, limits),
+        }
+        if red and side.failing >= least:
+            says = wording.baseline(side, limits)
+            yield Cell("without the feature", Signal.YELLOW, says, condition=Condition.BASELINE)
+            return
