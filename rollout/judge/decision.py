@@ -52,6 +52,7 @@ class Decision:
     alerts: tuple[AlertKind, ...]
     carry: Carry
     thresholds: Thresholds | None = None  # of clients with the feature; None in checks of earlier versions
+    wait: timedelta | None = None  # time on the clock of the stage that the next step needs; None: a person decides
 
     @property
     def tripped(self) -> bool:
@@ -99,6 +100,7 @@ def decide(state: State, evidence: Evidence, now: datetime, policy: Policy) -> D
         alerts=tuple(_alerts(state.carry, carry, action, policy, conditions=conditions, now=now)),
         carry=_note(carry, conditions, now),
         thresholds=table.trusted,
+        wait=plan.wait,
     )
 
 
@@ -209,6 +211,7 @@ def _assess(state: State, carry: Carry, policy: Policy) -> statistics.Assessment
         treatment=counts.treatment,
         treatment_errors=counts.treatment_errors,
         control=counts.control,
+        control_errors=counts.control_errors,
         assigned=counts.assigned,
         unassigned=counts.unassigned,
     )

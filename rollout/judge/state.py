@@ -65,3 +65,4 @@ class Plan:
     reason: str
     target: Decimal | None = None  # percent, of a promotion
     due_at: datetime | None = None  # the earliest time, of an action that is not due
+    wait: timedelta | None = None  # time on the clock of the stage that it needs

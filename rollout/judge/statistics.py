@@ -101,6 +101,7 @@ class Totals:
     treatment: int = 0  # with the feature
     treatment_errors: int = 0  # of them, with errors
     control: int = 0  # without it
+    control_errors: int = 0
     assigned: int = 0  # whose first browser had the feature
     unassigned: int = 0  # whose first browser did not
 
@@ -151,6 +152,9 @@ class Assessment:
     certificate_e: float  # certified at 1 / `alpha`
     compared: bool  # there is a control group
     everybody: bool  # clients without the feature have as many errors, and no difference has been seen
+    # Of the share of clients with errors, as `interval`; None without clients, and in checks of earlier versions.
+    error_interval: tuple[float, float] | None = None
+    baseline_error_interval: tuple[float, float] | None = None
 
 
 def advance(memory: Memory, window: Window, limits: Limits) -> Memory:
@@ -243,6 +247,8 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
         certificate_e=certificate_e,
         compared=compared,
         everybody=False,
+        error_interval=_error_interval(totals.treatment_errors, totals.treatment, limits),
+        baseline_error_interval=_error_interval(totals.control_errors, totals.control, limits),
     )
     plain = replace(plain, everybody=_everybody_fails(plain, totals, limits))
     findings = tuple(_findings(plain, totals, share, limits))
@@ -315,6 +321,12 @@ def success_interval(succeeded: int, failed: int, alpha: float) -> tuple[float, 
     With probability 1 - ``alpha`` no interval of a whole stage misses the true rate.
     """
     return _lowest_rate(succeeded, failed, alpha), 1 - _lowest_rate(failed, succeeded, alpha)
+
+
+def _error_interval(errors: int, clients: int, limits: Limits) -> tuple[float, float] | None:
+    """Return the confidence sequence of the share of clients with errors; a client with an error counts as one."""
+    clients = max(clients, errors)
+    return success_interval(errors, clients - errors, limits.alpha) if clients else None
 
 
 def _lowest_rate(hits: int, misses: int, alpha: float) -> float:

@@ -53,7 +53,7 @@ def _promotion(
     for rule in rules:
         if rule.met and carry.watched >= rule.wait and not blocked:
             reason = wording.promotion_due(rule.wait, state.percentage, rule.condition)
-            return Plan(Action.PROMOTE, due=True, reason=reason, target=target)
+            return Plan(Action.PROMOTE, due=True, reason=reason, target=target, wait=rule.wait)
     if carry.reds_in_stage:
         return Plan(Action.PROMOTE, due=False, reason=wording.only_a_person_promotes(target), target=target)
     rule = next((rule for rule in rules if carry.watched < rule.wait), rules[-1])
@@ -61,7 +61,7 @@ def _promotion(
     reason = wording.promotion(
         target, rule.wait, rule.condition, no_data=signal is Signal.NO_DATA, overdue=not left
     )
-    return Plan(Action.PROMOTE, due=False, reason=reason, target=target, due_at=now + left)
+    return Plan(Action.PROMOTE, due=False, reason=reason, target=target, due_at=now + left, wait=rule.wait)
 
 
 def _rules(state: State, carry: Carry, signal: Signal, policy: Policy) -> list[Rule]:
@@ -103,6 +103,7 @@ def _completion(carry: Carry, signal: Signal, now: datetime, policy: Policy, *, 
     ]
     unmet = [reason for met, reason in criteria if not met]
     if carry.calm >= policy.watch and not unmet:
-        return Plan(Action.COMPLETE, due=True, reason=wording.completion_due(policy.watch))
+        return Plan(Action.COMPLETE, due=True, reason=wording.completion_due(policy.watch), wait=policy.watch)
     due_at = now + max(policy.watch - carry.calm, timedelta(0))
-    return Plan(Action.COMPLETE, due=False, reason=wording.completion(policy.watch, unmet), due_at=due_at)
+    reason = wording.completion(policy.watch, unmet)
+    return Plan(Action.COMPLETE, due=False, reason=reason, due_at=due_at, wait=policy.watch)

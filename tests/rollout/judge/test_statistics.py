@@ -53,7 +53,15 @@ ANY_WINDOWS = st.builds(
     treatment_errors=st.integers(-3, 10**7),
     control_errors=st.integers(-3, 10**7),
 )
-ANY_TOTALS = st.builds(Totals, succeeded=COUNT, failed=COUNT, treatment=COUNT, control=COUNT)
+ANY_TOTALS = st.builds(
+    Totals,
+    succeeded=COUNT,
+    failed=COUNT,
+    treatment=COUNT,
+    treatment_errors=COUNT,
+    control=COUNT,
+    control_errors=COUNT,
+)
 SHARES = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0.0001, 0.9999))
 
 
@@ -347,6 +355,21 @@ def test_the_ends_of_the_interval_are_where_the_mixture_is_1_over_alpha(succeede
             assert simulation.log_rate_e(*counts, end)[0] == pytest.approx(log(20), abs=1e-3)
 
 
+def test_the_share_of_clients_with_errors_has_an_interval_with_and_without_the_feature() -> None:
+    said = judge(totals=Totals(treatment=1000, treatment_errors=20, control=9000, control_errors=90))
+    assert said.error_interval == pytest.approx(tuple(1 - end for end in success_interval(980, 20, 0.05)[::-1]))
+    assert said.baseline_error_interval
+    low, high = said.baseline_error_interval
+    assert low < 0.01 < high < said.error_interval[1]
+
+
+def test_without_clients_there_is_no_interval_and_an_error_without_a_heartbeat_is_a_client() -> None:
+    said = judge(totals=Totals(treatment_errors=3, control=0))
+    assert said.baseline_error_interval is None
+    assert said.error_interval
+    assert said.error_interval[1] == 1
+
+
 # Any data
 
 
@@ -360,7 +383,8 @@ def test_any_counts_are_judged_and_stored(windows: list[Window], totals: Totals,
     stored = json.loads(json.dumps(memory.as_dict(), allow_nan=False))
     assert Memory.from_dict(stored) == memory
     json.dumps(asdict(said), allow_nan=False)
-    assert said.interval is None or 0 <= said.interval[0] <= said.interval[1] <= 1
+    for interval in (said.interval, said.error_interval, said.baseline_error_interval):
+        assert interval is None or 0 <= interval[0] <= interval[1] <= 1
     assert (said.signal is Signal.GREEN) == (not said.reasons)
 
 
