@@ -384,6 +384,7 @@ for _field in fields(Policy):
     _name = f"ROLLOUT_{_field.name.upper()}"
     if _name in env:
         globals()[_name] = _threshold(_name, _field.default)
+ROLLOUT_TICKET_TTL = timedelta(seconds=env.int("ROLLOUT_TICKET_TTL", default=3600))
 ROLLOUT_EVENT_RETENTION = timedelta(days=env.int("ROLLOUT_EVENT_RETENTION_DAYS", default=7))
 ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=30))
 

@@ -12,6 +12,7 @@ class RolloutConfig(AppConfig):
     def ready(self) -> None:
         register(checks.check_policy)
         register(checks.check_retention)
+        register(checks.check_tickets)
         register(checks.check_webhook)
         register(checks.check_email)
         register(checks.check_auto_revert)

@@ -16,6 +16,7 @@ from rollout.judge.policy import Policy, faults
 
 KEY_BYTES = range(24, 65)  # length of a secret by Standard Webhooks
 NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing
+TICKET_TTLS = timedelta(minutes=1), timedelta(days=30)
 A_URL = "Write it with https:// (or http://) and a host."
 
 
@@ -49,6 +50,16 @@ def check_retention(**_: Any) -> list[CheckMessage]:
         ]
         if value <= timedelta(0)
     ]
+
+
+def check_tickets(**_: Any) -> Iterator[CheckMessage]:
+    shortest, longest = TICKET_TTLS
+    if not shortest <= conf.ticket_ttl <= longest:
+        yield Error(
+            "ROLLOUT_TICKET_TTL must be between a minute and 30 days",
+            hint="Browsers renew a ticket before it expires; a stolen one works until then.",
+            id="rollout.E011",
+        )
 
 
 def check_webhook(**_: Any) -> Iterator[CheckMessage]:

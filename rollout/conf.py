@@ -44,6 +44,11 @@ class Settings:
         )
 
     @cached_property
+    def ticket_ttl(self) -> timedelta:
+        """Time that a ticket of a signed-in user is accepted with telemetry; browsers renew theirs earlier."""
+        return getattr(settings, "ROLLOUT_TICKET_TTL", timedelta(hours=1))
+
+    @cached_property
     def event_retention(self) -> timedelta:
         """Retention of telemetry."""
         return getattr(settings, "ROLLOUT_EVENT_RETENTION", timedelta(days=7))

@@ -10,7 +10,14 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from rollout.checks import check_auto_revert, check_email, check_policy, check_retention, check_webhook
+from rollout.checks import (
+    check_auto_revert,
+    check_email,
+    check_policy,
+    check_retention,
+    check_tickets,
+    check_webhook,
+)
 from tests.servers import PROJECT, manage
 
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"  # 24 bytes
@@ -19,7 +26,7 @@ SMTP = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
 
 
 def ids() -> list[str | None]:
-    checks = (check_policy, check_retention, check_webhook, check_email, check_auto_revert)
+    checks = (check_policy, check_retention, check_tickets, check_webhook, check_email, check_auto_revert)
     return [fault.id for check in checks for fault in check()]
 
 
@@ -45,6 +52,8 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.W002", {"ROLLOUT_POINTS_CLIENT_MAX": 15}),
     ("rollout.E003", {"ROLLOUT_EVENT_RETENTION": timedelta(days=-1)}),
     ("rollout.E003", {"ROLLOUT_CHECK_RETENTION": timedelta(0)}),
+    ("rollout.E011", {"ROLLOUT_TICKET_TTL": timedelta(seconds=59)}),
+    ("rollout.E011", {"ROLLOUT_TICKET_TTL": timedelta(days=31)}),
     ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "hooks.example.com/T0K3N"}),
     ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "ftp://hooks.example.com/T0K3N"}),
     ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "https:///T0K3N"}),
