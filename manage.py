@@ -64,6 +64,10 @@ def environment(arguments: list[str]) -> Iterator[None]:
 
 
 def main() -> None:
+    for argument in sys.argv[1:]:
+        if argument.encode(errors="ignore").decode() != argument:
+            sys.stderr.write(f"manage.py: {argument!r} is not UTF-8, as every name here is.\n")
+            sys.exit(2)
     try:
         with environment(sys.argv[1:]):
             execute_from_command_line(sys.argv)

@@ -1,8 +1,8 @@
-"""Percents and durations in words: the one formatter of each. Pure."""
+"""Percents and durations in words: the one formatter of each, and the one reader of percents. Pure."""
 
 from collections.abc import Iterable
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # s
 
@@ -15,6 +15,22 @@ def percent(percentage: Decimal | float) -> str:
     """
     exact = percentage if isinstance(percentage, Decimal) else Decimal(f"{percentage:.3f}")
     return f"{exact.normalize():f} %"
+
+
+def read_percent(text: str) -> Decimal:
+    """Return the percentage that a person typed: ``10``, ``0.5``, ``10 %``. Its range is the operation's to check.
+
+    Raises:
+        ValueError: the sentence for the person.
+    """
+    try:
+        percentage = Decimal(text.strip().rstrip("% "))
+    except InvalidOperation:
+        percentage = Decimal("NaN")
+    if not percentage.is_finite() or "_" in text:
+        given = f"{text!r} is not a percentage" if text.strip() else "The percentage is missing"
+        raise ValueError(f"{given}: enter a number from 0 to 100.")
+    return percentage or Decimal(0)  # "-0" is 0
 
 
 def ratio(share: Decimal | float) -> str:

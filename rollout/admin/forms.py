@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 
 from rollout.models import Rollout
+from rollout.units import read_percent
 
 REASON_MAX = 1000  # characters; a reason, not a report
 LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration tracking"}
@@ -41,15 +42,10 @@ class ChangeForm(ReasonForm):
 
 class SetPercentageForm(ChangeForm):
     def clean_percentage(self) -> Decimal:
-        text = self.cleaned_data["percentage"]
         try:
-            percentage = Decimal(text.rstrip("% "))
-        except InvalidOperation:
-            percentage = Decimal("NaN")
-        if not percentage.is_finite():
-            given = f"'{text}' is not a percentage" if text else "The percentage is missing"
-            raise forms.ValidationError(f"{given}: enter a number from 0 to 100.")
-        return percentage
+            return read_percent(self.cleaned_data["percentage"])
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
 
     def arguments(self) -> list[Any]:
         return [self.cleaned_data["percentage"]]

@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError
 
 from rollout.models import Rollout
 from rollout.operations import NoSuchRollout
+from rollout.options import ID_MAX, whole
 from rollout.release.decisions import Outcome
 from rollout.release.errors import Missing, ReleaseError
 from rollout.release.terminal import Result, Terminal
@@ -32,7 +33,9 @@ def require_features(features: Sequence[str]) -> None:
 
 def add_deployment(parser: CommandParser) -> None:
     """Add ``--pr``, which :func:`rollout.release.records.find` takes."""
-    parser.add_argument("--pr", type=int, help="the deployment of this pull request; the latest by default")
+    parser.add_argument(
+        "--pr", type=whole(1, ID_MAX), help="the deployment of this pull request; the latest by default"
+    )
 
 
 class ReleaseCommand(BaseCommand):

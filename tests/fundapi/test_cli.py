@@ -39,3 +39,9 @@ def test_the_purge_command_answers_on_stdout_alone(database: None) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.endswith("expired keys would be deleted.\n")
     assert len(run.stdout.splitlines()) == 1
+
+
+def test_an_argument_that_is_not_utf_8_is_refused_in_one_sentence(database: None) -> None:
+    run = manage("rollout", "status", "USE_FUND_\udcff")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "manage.py: 'USE_FUND_\\udcff' is not UTF-8, as every name here is.\n"

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from rollout.units import brief_ratio, duration, percent, ratio
+from rollout.units import brief_ratio, duration, percent, ratio, read_percent
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,19 @@ def test_a_brief_ratio_has_one_decimal_unless_it_would_look_equal_to_a_limit(
     share: float, limits: list[float], text: str
 ) -> None:
     assert brief_ratio(share, limits) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "percentage"),
+    [("10", "10"), (" 0.5 % ", "0.5"), ("10%", "10"), ("-0", "0"), ("-5", "-5"), ("1e1", "10")],
+)
+def test_a_percentage_is_read_as_a_person_writes_it(text: str, percentage: str) -> None:
+    assert f"{read_percent(text):f}" == percentage
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "%", "ten", "nan", "-inf", "1_0", "10,5", "1e999999999999999999999", "0x10"]
+)
+def test_what_is_no_percentage_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"enter a number from 0 to 100\.$"):
+        read_percent(text)

@@ -2,11 +2,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 from knox.models import AuthToken
 from knox.settings import knox_settings
+
+DAYS_MAX = 36_500  # a hundred years
 
 
 class Command(BaseCommand):
@@ -28,14 +31,23 @@ class Command(BaseCommand):
 
     @transaction.atomic
     def handle(self, *_args: Any, username: str, create: bool, days: int, **_options: Any) -> None:
-        if days < 1:
-            raise CommandError("--days must be at least 1.")
+        if not 1 <= days <= DAYS_MAX:
+            raise CommandError(f"--days is {days}: it must be from 1 to {DAYS_MAX:,}.")
         users = get_user_model().objects
         user = users.filter(username=username).first()
         if user is None and create:
-            user = users.create_user(username)  # no password: this user has tokens only
+            user = users.create_user(valid_name(username))  # no password: this user has tokens only
             user.user_permissions.add(Permission.objects.get(codename="add_fund"))
         if user is None:
             raise CommandError(f"There is no user '{username}'. Add --create to create one.")
         _, token = AuthToken.objects.create(user, expiry=timedelta(days=days))
         self.stdout.write(token)
+
+
+def valid_name(username: str) -> str:
+    """Return the name of a user to create, or raise CommandError where it cannot be one."""
+    try:
+        name: str = User._meta.get_field("username").clean(username, None)
+    except ValidationError as error:
+        raise CommandError(f"No user can be named {username!r}: {' '.join(error.messages)}") from None
+    return name

@@ -5,6 +5,7 @@ from django.core.management.base import CommandParser
 
 from rollout.conf import conf
 from rollout.management.commands.monitor_deployment import add_monitor_options, monitor_options
+from rollout.options import ID_MAX, MINUTES_MAX, number, whole
 from rollout.release.deploy import deploy
 from rollout.release.git import Git
 from rollout.release.github import GitHub
@@ -21,10 +22,13 @@ class Command(ReleaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("pr", type=int, help="number of the pull request")
+        parser.add_argument("pr", type=whole(1, ID_MAX), help="number of the pull request")
         parser.add_argument("--skip-e2e", action="store_true", help="do not wait for the end-to-end tests")
         parser.add_argument(
-            "--wait-minutes", type=float, default=60, help="how long to wait for CI checks; 60 by default"
+            "--wait-minutes",
+            type=number(0, MINUTES_MAX),
+            default=60,
+            help="how long to wait for CI checks; 60 by default",
         )
         add_monitor_options(parser)
 

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from rollout.conf import conf
+from rollout.options import ID_MAX, whole
 from rollout.release.finalize import finalize
 from rollout.release.github import GitHub
 from rollout.release.shell import ReleaseCommand
@@ -18,7 +19,7 @@ class Command(ReleaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("pr", type=int, help="number of the pull request")
+        parser.add_argument("pr", type=whole(1, ID_MAX), help="number of the pull request")
         parser.add_argument(
             "--no-merge", action="store_true", help="prepare the pull request, and do not merge it"
         )

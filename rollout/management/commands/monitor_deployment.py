@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from rollout.conf import conf
+from rollout.options import ID_MAX, MINUTES_MAX, number, whole
 from rollout.release import records
 from rollout.release.deploy import record
 from rollout.release.git import Git
@@ -46,10 +47,12 @@ class Command(ReleaseCommand):
 
 def add_monitor_options(parser: CommandParser) -> None:
     """Add the options of a monitoring."""
-    parser.add_argument("--minutes", type=float, default=60, help="how long to monitor; 60 by default")
+    parser.add_argument(
+        "--minutes", type=number(0, MINUTES_MAX), default=60, help="how long to monitor; 60 by default"
+    )
     parser.add_argument(
         "--error-threshold",
-        type=int,
+        type=whole(1, ID_MAX),
         default=conf.policy.error_threshold,
         help="score from which a check is red; ROLLOUT_ERROR_THRESHOLD (15) by default",
     )

@@ -1,7 +1,7 @@
 import json
 import os
 import sys
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,9 +10,9 @@ from rich.table import Column, Table
 
 from rollout import operations
 from rollout.models import Rollout, Stage
-from rollout.units import percent
+from rollout.options import WIDTH
+from rollout.units import percent, read_percent
 
-WIDTH = 140  # characters, without a terminal
 OPERATIONS = {
     "set": operations.set_percentage,
     "promote": operations.promote,
@@ -62,12 +62,9 @@ class Command(BaseCommand):
 
 def _percentage(text: str) -> Decimal:
     try:
-        percentage = Decimal(text.rstrip("% "))
-    except InvalidOperation:
-        raise CommandError(f"'{text}' is not a percentage: enter a number from 0 to 100.") from None
-    if not percentage.is_finite():
-        raise CommandError(f"'{text}' is not a percentage: enter a number from 0 to 100.")
-    return percentage
+        return read_percent(text)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 def as_dict(rollout: Rollout) -> dict[str, Any]:

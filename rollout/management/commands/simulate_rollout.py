@@ -1,8 +1,6 @@
 import json as jsonlib
 import sys
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from rich.text import Text
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
+from rollout.options import ID_MAX, WIDTH, number, whole
 from rollout.presentation.charts import chart_svg
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
@@ -25,7 +24,6 @@ Rehearsal = tuple[str, Scenario, Run]  # with its name
 
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2  # exit codes, like those of the release commands
 LINES = 40  # of a table; --json has every check
-WIDTH = 140  # characters, without a terminal
 STYLES = {
     Signal.GREEN: "green",
     Signal.YELLOW: "yellow",
@@ -62,7 +60,9 @@ class Command(BaseCommand):
             help="run every scenario of --list, and compare with its expectations",
         )
         which.add_argument("--list", action="store_true", help="list the scenarios")
-        parser.add_argument("--seed", type=int, help="the same scenario with other random clients")
+        parser.add_argument(
+            "--seed", type=whole(0, ID_MAX), help="the same scenario with other random clients"
+        )
         parser.add_argument("--json", action="store_true", help="print JSON, with every check")
         parser.add_argument(
             "--plot", metavar="FILE.svg", type=Path, help="write a chart of the checks over time"
@@ -101,18 +101,6 @@ class Command(BaseCommand):
             self.stdout.write(as_overview(runs) if options["all"] else as_report(*runs[0]))
         if code := max(exit_code(scenario, run) for _, scenario, run in runs):
             sys.exit(code)
-
-
-def number(low: float, high: float) -> Callable[[str], float]:
-    """Return a reader of numbers in a range, for an option."""
-
-    def read(text: str) -> float:
-        with suppress(ValueError):
-            if low <= float(text) <= high:
-                return float(text)
-        raise ArgumentTypeError(f"'{text}' is not a number from {low:.3g} to {high:,}")
-
-    return read
 
 
 def rehearsals(options: dict[str, Any]) -> Iterator[Rehearsal]:

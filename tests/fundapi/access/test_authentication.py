@@ -392,6 +392,22 @@ def test_create_token_for_an_unknown_user_makes_nobody(database: None) -> None:
     assert not User.objects.filter(username="nobody-here").exists()
 
 
+@pytest.mark.parametrize("username", ["", " ", "two words", "x" * 151, "a\nb"])
+def test_create_token_makes_nobody_who_cannot_have_that_name(database: None, username: str) -> None:
+    before = User.objects.count()
+    with pytest.raises(CommandError, match="No user can be named"):
+        created_token(username, "--create")
+    assert User.objects.count() == before
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "36501", "99999999999999999999"])
+def test_a_token_lives_for_a_day_to_a_hundred_years(database: None, days: str) -> None:
+    username = f"made-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(CommandError, match=rf"--days is {days}: it must be from 1 to 36,500"):
+        created_token(username, "--create", f"--days={days}")
+    assert not User.objects.filter(username=username).exists()
+
+
 def test_create_token_with_create_makes_a_user_once(database: None) -> None:
     username = f"made-{uuid.uuid4().hex[:8]}"
     first, second = created_token(username, "--create"), created_token(username, "--create")
@@ -413,5 +429,5 @@ def test_create_token_takes_a_lifetime(user: User) -> None:
     created_token(user.username, "--days", "7")
     left = AuthToken.objects.get(user=user).expiry - timezone.now()
     assert timedelta(days=6, hours=23) < left <= timedelta(days=7)
-    with pytest.raises(CommandError, match="at least 1"):
+    with pytest.raises(CommandError, match="from 1 to 36,500"):
         created_token(user.username, "--days", "0")
