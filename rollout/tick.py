@@ -6,6 +6,7 @@ that is interrupted, the next tick finishes it, once.
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -25,13 +26,26 @@ logger = logging.getLogger(__name__)
 EARLY = 0.75  # of the interval: two beats at once must check once; a beat that is a little early must check
 
 
-def tick(*, at: datetime | None = None, only_due: bool = True) -> list[Check]:
+OnFailure = Callable[[str, str, Exception], None]  # takes the event of the log, the feature and the error
+
+
+def log_failure(event: str, feature: str, error: Exception) -> None:
+    """Log an error with its traceback."""
+    logger.error(event, exc_info=error, extra={"feature": feature})
+
+
+def tick(
+    *, at: datetime | None = None, only_due: bool = True, on_failure: OnFailure = log_failure
+) -> list[Check]:
     """Check every rollout that is judged, and return the checks.
+
+    An error in one rollout's check is counted and given to ``on_failure``; the others are still checked.
 
     Args:
         at: time of the checks, for rehearsals; else the database's.
         only_due: skip rollouts that were checked less than 3/4 of an interval ago, as the beat must. ``False`` is for a
             person who asks for a check, and gets one if telemetry has arrived.
+        on_failure: called with each error, in place of the log.
     """
     upto, now = store.fence()
     made: list[Check] = []
@@ -44,12 +58,12 @@ def tick(*, at: datetime | None = None, only_due: bool = True) -> list[Check]:
             if interrupt := _interrupt_behind(error):
                 raise interrupt from error
             metrics.check_failures.labels(feature).inc()
-            logger.exception("rollout_check_failed", extra={"feature": feature})
+            on_failure("rollout_check_failed", feature, error)
             continue
         if checked:
             _report(feature, checked)
             made.append(checked)
-    settle_all()  # last: alerts must not delay rollbacks
+    settle_all(on_failure)  # last: alerts must not delay rollbacks
     return made
 
 
@@ -190,14 +204,14 @@ def replay(check: Check) -> Decision:
 # --- Incidents and alerts ------------------------------------------------------------------------------------------
 
 
-def settle_all() -> None:
+def settle_all(on_failure: OnFailure = log_failure) -> None:
     """Settle each check that is not settled yet; one check's fault must not stop the others."""
     for unsettled in Check.objects.filter(settled=False).order_by("id"):
         try:
             settle(unsettled)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - one check's fault must not stop the others
             metrics.check_failures.labels(unsettled.rollout.feature).inc()
-            logger.exception("rollout_settle_failed", extra={"feature": unsettled.rollout.feature})
+            on_failure("rollout_settle_failed", unsettled.rollout.feature, error)
     outbox.resend()
 
 

@@ -1,49 +1,154 @@
 import json as jsonlib
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 
+from rollout import store
 from rollout.conf import conf
-from rollout.models import Check
+from rollout.models import Check, Watch
 from rollout.tick import tick
 from rollout.units import percent
 
+COULD_NOT_TELL = 2  # exit code, like that of the release commands
+AHEAD_MAX = timedelta(days=366)  # of --at; a later year is a typing error, and some are no date in UTC
+
 
 class Command(BaseCommand):
-    help = "Check every rollout once, as Celery beat does every minute."
+    help = (
+        "Check every rollout once, as Celery beat does every minute. Exit codes: 0 checked, or nothing to check; "
+        "2 a check failed, or --at cannot be used."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--at", metavar="ISO-TIME", help="check as of this time; not in production")
+        parser.add_argument(
+            "--at",
+            metavar="ISO-TIME",
+            help="check as of this time, such as 2026-08-11T14:30:00Z: at or after each rollout's last check; "
+            "not in production",
+        )
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *_args: Any, at: str | None, json: bool, **_options: Any) -> None:
-        if at and conf.confirm:
-            raise CommandError(
-                f"--at is for rehearsals: in '{conf.environment}' the judge uses the real time."
-            )
-        checks = tick(at=read_time(at) if at else None, only_due=False)
+        failures: dict[str, Exception] = {}
+        try:
+            time = None if at is None else rehearsal_time(at)
+            checks = tick(at=time, only_due=False, on_failure=lambda _, *failed: failures.update([failed]))
+            notes = list(notes_on({check.rollout.feature for check in checks} | set(failures)))
+        except Refused as error:
+            raise self._wrong(str(error), json=json) from None
+        except (DatabaseError, InterfaceError) as error:
+            message = f"The database could not be asked: {first_line(error)}. Nothing was checked: try again."
+            raise self._wrong(message, json=json) from error
         if json:
-            self.stdout.write(jsonlib.dumps([as_dict(check) for check in checks], indent=2))
-            return
-        for check in checks:
-            self.stdout.write(
-                f"{check.rollout.feature} at {percent(check.percentage)}: {check.decision['reason']}"
+            documents = [as_dict(check) for check in checks]
+            failed = [{"feature": feature, "error": first_line(failures[feature])} for feature in failures]
+            self.stdout.write(jsonlib.dumps([*documents, *failed], indent=2))
+        else:
+            self.stdout.write("".join(as_text(check) for check in checks), ending="")
+        for note in notes or ([] if checks or failures else ["Nothing to check: no rollout is under way."]):
+            (self.stderr if json else self.stdout).write(note, style_func=str)
+        if failures:
+            raise CommandError(in_words(failures), returncode=COULD_NOT_TELL) from next(
+                iter(failures.values())
             )
-            self.stdout.write(f"  {check.decision['next']}")
-        if not checks:
-            self.stdout.write(
-                "Nothing to check: no rollout is under way, or no telemetry has arrived since the last check."
+
+    def _wrong(self, message: str, *, json: bool) -> CommandError:
+        """Return the error, printed as JSON too where that was asked for."""
+        if json:
+            self.stdout.write(jsonlib.dumps({"error": message}, indent=2))
+        return CommandError(message, returncode=COULD_NOT_TELL)
+
+
+# --- The time of a rehearsal --------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """A time that the judge cannot check at. The message says why and what to do."""
+
+
+def rehearsal_time(text: str) -> datetime:
+    """Return the time of ``--at`` in UTC.
+
+    Raises:
+        Refused: in production, no time, more than a year ahead, or before a rollout's last check or stage.
+    """
+    if conf.confirm:
+        raise Refused(f"--at is for rehearsals: in '{conf.environment}' the judge uses the real time.")
+    at = read_time(text)
+    if at > store.clock() + AHEAD_MAX:
+        raise Refused(f"{text!r} is more than {AHEAD_MAX.days} days ahead: name a time within them.")
+    for watch in watches():
+        earliest, event = earliest_check(watch)
+        if at < earliest:
+            raise Refused(
+                f"{text!r} is before {event} {watch.rollout.feature}: name {stamp(earliest)} or a later time."
             )
+    return at
 
 
 def read_time(text: str) -> datetime:
-    """Return an ISO 8601 time; without an offset it is UTC."""
+    """Return an ISO 8601 time in UTC; one without an offset is in UTC already."""
     try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"'{text}' is not a time: write it as 2026-08-11T14:30:00Z.") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+        at = datetime.fromisoformat(text.strip())
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter: no date in UTC, such as the last evening of 9999
+        raise Refused(f"{text!r} is not a time: write it as 2026-08-11T14:30:00Z.") from None
+
+
+def watches() -> list[Watch]:
+    """Return the judge's memory of each rollout under way."""
+    found = Watch.objects.select_related("rollout").order_by("rollout__feature")
+    return [watch for watch in found if watch.rollout.is_judged]
+
+
+def earliest_check(watch: Watch) -> tuple[datetime, str]:
+    """Return the earliest time of a rollout's next check, and the event that sets it."""
+    began_at = watch.rollout.stage_started_at
+    if watch.checked_at is not None and watch.checked_at >= began_at:
+        return watch.checked_at, "the last check of"
+    return began_at, "the begin of the stage of"
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as ``--at`` takes it, in whole seconds and never earlier."""
+    return f"{at + timedelta(microseconds=-at.microsecond % 1_000_000):%Y-%m-%dT%H:%M:%SZ}"
+
+
+# --- In words -----------------------------------------------------------------------------------------------------
+
+
+def notes_on(done: set[str]) -> Iterator[str]:
+    """Say why a rollout was not checked, and for which one the judge now waits for the real time."""
+    now = store.clock()
+    for watch in watches():
+        feature, checked_at = watch.rollout.feature, watch.checked_at
+        if checked_at is not None and checked_at > now + conf.policy.check_interval:
+            yield (
+                f"{feature} was checked as of {stamp(checked_at)}, which is ahead of the real time: checks by the real "
+                f"time wait until then, or for new telemetry."
+            )
+        elif feature not in done:
+            since = f"since its check at {stamp(checked_at)}" if checked_at else "yet"
+            yield f"Nothing to check for {feature}: no telemetry has arrived {since}."
+
+
+def first_line(error: Exception) -> str:
+    """Return an error as part of a sentence: its kind and the first line of its text."""
+    text = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def in_words(failures: dict[str, Exception]) -> str:
+    reasons = "; ".join(f"{feature}: {first_line(error)}" for feature, error in failures.items())
+    return f"The check failed for {reasons}. Mend that, and check again; --traceback shows more."
+
+
+def as_text(check: Check) -> str:
+    feature, decision = check.rollout.feature, check.decision
+    return f"{feature} at {percent(check.percentage)}: {decision['reason']}\n  {decision['next']}\n"
 
 
 def as_dict(check: Check) -> dict[str, Any]:
