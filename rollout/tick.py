@@ -191,13 +191,23 @@ def plain(value: State | Evidence | Policy | Decision | Carry) -> dict[str, obje
     return document
 
 
-def replay(check: Check) -> Decision:
-    """Decide a past check again, from the data stored with it."""
+class EarlierRules(Exception):
+    """The check was decided by the rules of an earlier version, which this one does not have."""
+
+
+def replay(check: Check, *, policy: Policy | None = None) -> Decision:
+    """Decide a past check again, from the data stored with it, or with another policy.
+
+    Raises:
+        EarlierRules: read its stored decision instead.
+    """
+    if check.decision.get("thresholds") is None:
+        raise EarlierRules
     return decide(
         msgspec.convert(check.state, State, strict=False),
         msgspec.convert(check.evidence, Evidence, strict=False),
         check.at,
-        msgspec.convert(check.policy, Policy, strict=False),
+        policy or msgspec.convert(check.policy, Policy, strict=False),
     )
 
 

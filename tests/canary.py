@@ -44,6 +44,7 @@ class Canary:
         client: str = "",
         detail: str | None = None,
         lost: int = 0,
+        age: int = 0,
     ) -> uuid.UUID:
         """Let so many new browsers (or the one named) send a heartbeat and these events; return the last one's id."""
         for _ in range(clients):
@@ -53,19 +54,23 @@ class Canary:
                 for name in ("heartbeat", *events)
             ]
             if self.server:
-                self._post(who, [{**event, "detail": detail} for event in batch])
+                now = timezone.now()
+                at = (now - timedelta(seconds=age)).isoformat()
+                self._post(who, [{**event, "detail": detail, "at": at} for event in batch], now.isoformat())
             else:
-                self._store(who, batch, detail=detail, lost=lost)
+                self._store(who, batch, detail=detail, lost=lost, age=age)
         return who
 
-    def _post(self, who: uuid.UUID, batch: list[dict[str, Any]]) -> None:
-        body = {"clientId": str(who), "sessionId": str(uuid.uuid4()), "events": batch}
+    def _post(self, who: uuid.UUID, batch: list[dict[str, Any]], sent_at: str) -> None:
+        body = {"clientId": str(who), "sessionId": str(uuid.uuid4()), "sentAt": sent_at, "events": batch}
         answer = self.http.post("/api/telemetry", json=body)
         assert answer.status_code == 202, self.server.log[-5000:] if self.server else ""
         assert answer.json() == {"accepted": len(batch), "duplicates": 0, "rejected": []}
 
     @staticmethod
-    def _store(who: uuid.UUID, batch: list[dict[str, Any]], *, detail: str | None, lost: int) -> None:
+    def _store(
+        who: uuid.UUID, batch: list[dict[str, Any]], *, detail: str | None, lost: int, age: int
+    ) -> None:
         session = uuid.uuid4()
         store.arrive(
             [
@@ -76,6 +81,7 @@ class Canary:
                     ok=not event["event"].endswith(("failed", "error", "warning")),
                     at=None,
                     detail=detail,
+                    age=age,
                     lost=lost if event["event"] == "telemetry_dropped" else 0,
                     **event,
                 )

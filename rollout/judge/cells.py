@@ -169,17 +169,18 @@ def _unsigned(table: Table) -> Iterator[Cell]:
 
 
 def _baseline(table: Table) -> Iterator[Cell]:
-    """Yield a cell if clients without the feature pass the limits: yellow, because it is not the feature."""
+    """Yield a cell if clients without the feature fail: yellow, because it is not the feature."""
     for side, least in (
         (table.evidence.baseline, 1),
         (table.evidence.unsigned_baseline, table.policy.unsigned_networks_min),
     ):
         limits = thresholds(side.active, table.windows, side.active, table.policy)
-        red = Signal.RED in {
-            scoring.score_signal(side.score, limits),
-            scoring.console_signal(0, side.console_errors, limits),
-        }
-        if red and side.failing >= least:
-            says = wording.baseline(side, limits)
+        # The limit of the fewer clients; with many, not what is green of them.
+        loud = side.score > limits.score_green and side.score >= min(
+            limits.score_red, table.trusted.score_red
+        )
+        console = scoring.console_signal(0, side.console_errors, limits) is Signal.RED
+        if (loud or console) and side.failing >= least:
+            says = wording.baseline(side)
             yield Cell("without the feature", Signal.YELLOW, says, condition=Condition.BASELINE)
             return

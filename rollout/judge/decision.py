@@ -52,7 +52,9 @@ class Decision:
     alerts: tuple[AlertKind, ...]
     carry: Carry
     thresholds: Thresholds | None = None  # of clients with the feature; None in checks of earlier versions
-    wait: timedelta | None = None  # time on the clock of the stage that the next step needs; None: a person decides
+    wait: timedelta | None = (
+        None  # time on the clock of the stage that the next step needs; None: a person decides
+    )
 
     @property
     def tripped(self) -> bool:

@@ -57,7 +57,7 @@ class Thresholds:
     score_green: float  # points; up to this
     score_red: float  # points; from this on
     score_red_least: float  # the same in one interval with few clients
-    console_yellow: float  # clients with warnings; from this on
+    console_yellow: float  # clients with warnings or errors; from this on
     console_red: float  # clients with errors; from this on
     kill_switch_yellow: float  # users in the stage; from this on
     kill_switch_red: float  # users in the stage; above this
@@ -110,4 +110,4 @@ def console_signal(warning_clients: int, error_clients: int, limits: Thresholds)
     """Return the signal of consoles, by clients with warnings or errors. One client alone is at most yellow."""
     if error_clients >= limits.console_red:
         return Signal.RED
-    return Signal.YELLOW if error_clients or warning_clients >= limits.console_yellow else Signal.GREEN
+    return Signal.YELLOW if max(error_clients, warning_clients) >= limits.console_yellow else Signal.GREEN

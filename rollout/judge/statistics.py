@@ -141,8 +141,6 @@ class Assessment:
     reasons: tuple[str, ...]  # for the operator; empty when green
     failures_e: float  # red at `red_at`
     comparison_e: float  # red at `red_at`
-    clients_e: float  # red at `red_at`, but where clients without the feature fail alike
-    baseline_e: float  # of the same test on clients without the feature
     ratio_e: float  # no data at 1 / `ratio_alpha`
     red_at: float
     rate: float | None  # of migrations that succeeded
@@ -151,8 +149,13 @@ class Assessment:
     certified: bool  # that the rate is above the goal
     certificate_e: float  # certified at 1 / `alpha`
     compared: bool  # there is a control group
-    everybody: bool  # clients without the feature have as many errors, and no difference has been seen
-    # Of the share of clients with errors, as `interval`; None without clients, and in checks of earlier versions.
+    # Not in checks of earlier versions:
+    clients_e: float = 1.0  # red at `red_at`, but where clients without the feature fail alike
+    baseline_e: float = 1.0  # of the same test on clients without the feature
+    everybody: bool = (
+        False  # clients without the feature have as many errors, and no difference has been seen
+    )
+    # Of the share of clients with errors, as `interval`; None without clients.
     error_interval: tuple[float, float] | None = None
     baseline_error_interval: tuple[float, float] | None = None
 

@@ -44,7 +44,7 @@ def migrations(totals: Counts) -> str:
 
 def kill_switch(totals: Counts, limits: Thresholds) -> str:
     grown = limits.kill_switch_red
-    return f"{kill_switch_users(totals)} in this stage; red above {_number(grown)}"
+    return f"{kill_switch_users(totals)} in this stage, red above {_number(grown)}"
 
 
 def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
@@ -58,15 +58,15 @@ def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
 def unsigned(ours: Side, totals: Counts, limits: Thresholds, enough: int) -> str:
     return (
         f"{ours.failing:,} of {max(ours.active, ours.failing):,} networks without a ticket report failures "
-        f"({_points(ours.score)}{_limit(limits)}), {totals.failed:,} failed migrations; "
+        f"({_points(ours.score)}{_limit(limits)}), {totals.failed:,} failed migrations, "
         f"red only from {enough} networks on"
     )
 
 
-def baseline(side: Side, limits: Thresholds) -> str:
+def baseline(side: Side) -> str:
     return (
         f"only clients without the feature fail: {side.failing:,} of {max(side.active, side.failing):,} "
-        f"({_points(side.score)}{_limit(limits)}), {side.console_errors:,} with console errors"
+        f"({_points(side.score)}, {side.console_errors:,} with console errors)"
     )
 
 
@@ -79,7 +79,7 @@ def _limit(limits: Thresholds) -> str:
     grown = [f"{limits.clients:,} clients"] * (limits.score_red > limits.score_red_least * limits.windows)
     grown += [f"{limits.windows:,.0f} intervals"] * (limits.windows >= 2)
     with_these = f" with {' and '.join(grown)}" if grown else ""
-    return f"; red from {_number(limits.score_red)}{with_these}"
+    return f", red from {_number(limits.score_red)}{with_these}"
 
 
 def _number(limit: float) -> str:

@@ -17,9 +17,9 @@ from django.test import override_settings
 
 from rollout import operations, store
 from rollout.judge.decision import Decision
-from rollout.models import Check, Incident
+from rollout.models import Check, Incident, TelemetryEvent, Watch
 from rollout.tick import check, replay, tick
-from tests.canary import Judged
+from tests.canary import Canary, Judged
 from tests.eventually import eventually
 from tests.servers import database_url
 
@@ -45,7 +45,7 @@ def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Judged) -> No
 def test_healthy_traffic_climbs_by_itself(traffic: Judged) -> None:
     canary = traffic(timeline="accelerated")
     for _ in range(30):
-        canary.send("migration_succeeded", clients=2)
+        canary.send("migration_succeeded", clients=20)
         made = canary.check()
     assert made.action == "promote", made.decision
     assert canary.rollout.percentage == 50
@@ -184,22 +184,39 @@ def test_a_new_stage_knows_nothing_of_the_last_one(traffic: Judged) -> None:
         canary.check()
     canary.send("migration_failed", clients=30)  # not judged yet
     operations.set_percentage(canary.feature, Decimal(20), reason="a person wants to see")
-    canary.send(clients=20)
+    canary.send("migration_succeeded", clients=20)
     made = canary.check()
     assert (made.signal, made.decision["carry"]["reds"], made.score) == ("green", 0, 0)
 
 
-def test_other_rollouts_errors_are_theirs_and_nobody_s_are_everybody_s(traffic: Judged) -> None:
+def test_other_rollouts_errors_are_theirs_and_nobody_s_are_everybody_s_and_yellow_at_most(
+    traffic: Judged,
+) -> None:
     ours, theirs = traffic(), traffic()
     theirs.send("migration_failed", clients=5)
-    ours.send()
+    ours.send("migration_succeeded", clients=20)
     assert ours.check().score == 0
-    ours.http.post(
-        "/api/telemetry",
-        json={"clientId": "a", "sessionId": "b", "events": [{"id": uuid.uuid4().hex, "event": "error"}]},
-    )
-    assert ours.check().score == 3
-    assert theirs.check().score == 53
+    for client in ("a", "b", "c", "d", "e"):
+        events = [{"id": uuid.uuid4().hex, "event": "console_error", "variant": "fund-store"}]
+        ours.http.post("/api/telemetry", json={"clientId": client, "sessionId": client, "events": events})
+    ours.send()
+    made = ours.check()
+    assert (made.signal, made.score, made.evidence["unknown"]["score"]) == ("yellow", 0, 15)
+    assert theirs.check().score == 50
+
+
+def test_an_event_that_was_old_when_sent_or_is_older_than_the_stage_is_kept_and_not_judged(
+    database: None,
+) -> None:
+    canary = Canary()
+    for age, judged in ((26 * 3600, 0), (601, 0), (600, 0), (0, 15)):  # the stage is a moment old
+        canary.send("console_error", clients=5, age=age)
+        assert canary.check().evidence["feature"]["score"] == judged
+    Watch.objects.filter(rollout=canary.pk).update(began_at=canary.began - timedelta(days=1))
+    for age, judged in ((601, 0), (600, 15)):
+        canary.send("console_error", clients=5, age=age)
+        assert canary.check().evidence["feature"]["score"] == judged
+    assert TelemetryEvent.objects.filter(flag=canary.feature, event="console_error").count() == 30
 
 
 def test_what_is_not_under_way_is_not_judged_and_its_past_not_held_against_it(traffic: Judged) -> None:
@@ -208,7 +225,7 @@ def test_what_is_not_under_way_is_not_judged_and_its_past_not_held_against_it(tr
     canary.send("migration_failed", clients=5)
     assert canary.check_if_due() is None
     operations.release(canary.feature, reason="out")
-    canary.send(clients=20)
+    canary.send("migration_succeeded", clients=20)
     assert canary.check().signal == "green"
     operations.set_percentage(canary.feature, Decimal(100), reason="all")
     operations.complete(canary.feature, reason="done")
@@ -251,10 +268,12 @@ def test_ctrl_c_in_the_middle_of_a_commit_ends_a_tick_and_the_next_one_works(
 
 def test_a_rehearsal_by_the_clock_of_the_command(traffic: Judged) -> None:
     canary = traffic(timeline="accelerated")
-    canary.send(clients=25)
-    at = canary.began + timedelta(minutes=31)
-    (made,) = of(canary, command("--at", at.isoformat()))
-    assert (made["signal"], made["action"], made["percentage"]) == ("green", "promote", 10.0)
+    for minute in range(1, 31):
+        canary.send("migration_succeeded", clients=20)
+        at = canary.began + timedelta(minutes=minute)
+        (made,) = of(canary, command("--at", at.isoformat()))
+        assert made["signal"] == "green"
+    assert (made["action"], made["percentage"]) == ("promote", 10.0)
     assert canary.rollout.percentage == 50
     assert canary.rollout.stage_started_at == at
 

@@ -114,7 +114,7 @@ def test_a_webhook_says_what_happened_and_is_signed(web: WebReceiver) -> None:
         "url": f"https://funds.example.com/admin/rollout/rollout/{rollout.pk}/change/",
     }
     assert rolled_back["reason"].startswith("red: 50 points in this check")
-    assert rolled_back["evidence"][0] == "score: 50 points in this check (red)"
+    assert rolled_back["evidence"][0] == "score: 50 points in this check, red from 15 (red)"
     assert len(rolled_back["evidence"]) == 4
     assert datetime.fromisoformat(rolled_back["at"]) == canary.now
     assert text.startswith(f"[test] Rolled back from 10 %: {canary.feature}\nred: ")
@@ -167,7 +167,7 @@ def test_an_email_says_it_all_in_its_subject_and_has_the_rest_below(mail: MailSe
         f"The breaker of {canary.feature} tripped at 10 %. Auto-rollback is off: roll it back."
     )
     assert any(line.startswith("Why: red: 50 points in this check") for line in lines)
-    assert "  score: 50 points in this check (red)" in lines
+    assert "  score: 50 points in this check, red from 15 (red)" in lines
     assert "Next: Roll it back: 3 consecutive red checks, and auto-rollback is off." in lines
     assert any(line.startswith("https://funds.example.com/admin/rollout/rollout/") for line in lines)
 
@@ -200,7 +200,7 @@ def test_a_check_that_is_settled_again_alerts_nobody_again(web: WebReceiver) -> 
 
 def test_a_time_without_data_is_alerted_once_however_long_and_the_next_one_again(web: WebReceiver) -> None:
     canary = Canary()
-    canary.send(clients=30)
+    canary.send("migration_succeeded", clients=30)
     canary.check()
     began = canary.now + timedelta(minutes=10)
     for _ in range(9):
@@ -210,8 +210,8 @@ def test_a_time_without_data_is_alerted_once_however_long_and_the_next_one_again
     deliver(hold.pk)
     (sent,) = web.of(canary.feature)
     assert (sent["signal"], datetime.fromisoformat(sent["since"])) == ("hold", began)
-    assert "no heartbeat for 40 min" in sent["reason"]
-    canary.send(clients=30)
+    assert "no heartbeat of clients with the feature for 40 min" in sent["reason"]
+    canary.send("migration_succeeded", clients=30)
     canary.check()
     for _ in range(5):
         canary.check(minutes=10)

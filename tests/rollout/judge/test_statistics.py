@@ -29,6 +29,7 @@ from rollout.judge.statistics import (
     log_certificate_e,
     log_ratio_e,
     success_interval,
+    without_errors,
 )
 
 LIMITS = Limits()
@@ -43,6 +44,8 @@ WINDOWS = st.builds(
     control=FEW,
     treatment_errors=FEW,
     control_errors=FEW,
+    treatment_new=FEW,
+    control_new=FEW,
 )
 ANY_WINDOWS = st.builds(
     Window,
@@ -96,19 +99,22 @@ def test_a_stage_without_data_is_green_and_claims_nothing() -> None:
         reasons=(),
         failures_e=1.0,
         comparison_e=1.0,
+        clients_e=1.0,
+        baseline_e=1.0,
         ratio_e=1.0,
-        red_at=120.0,
+        red_at=180.0,
         rate=None,
         interval=None,
         certified=False,
         certificate_e=1.0,
         compared=False,
+        everybody=False,
     )
 
 
-def test_alpha_is_shared_by_two_tests_in_each_stage() -> None:
-    assert LIMITS.red_at == pytest.approx(2 * 3 / 0.05)
-    assert Limits(alpha=0.01, stages=5).red_at == pytest.approx(2 * 5 / 0.01)
+def test_alpha_is_shared_by_three_tests_in_each_stage() -> None:
+    assert LIMITS.red_at == pytest.approx(3 * 3 / 0.05)
+    assert Limits(alpha=0.01, stages=5).red_at == pytest.approx(3 * 5 / 0.01)
 
 
 def test_failures_by_hand() -> None:
@@ -138,7 +144,7 @@ def test_five_failures_of_twenty_are_red_and_say_so() -> None:
 
 
 def test_two_failures_alone_are_not_red_yet_and_three_are() -> None:
-    """They are worth 10 * 10 / 2 + 1/2 and 10 * 10 * 10 / 2 + 1/2, where 120 is red."""
+    """They are worth 10 * 10 / 2 + 1/2 and 10 * 10 * 10 / 2 + 1/2, where 180 is red."""
     assert judge(Window(failed=2), totals=Totals(succeeded=400)).signal is Signal.GREEN
     assert judge(Window(failed=3), totals=Totals(succeeded=400)).signal is Signal.RED
 
@@ -146,7 +152,7 @@ def test_two_failures_alone_are_not_red_yet_and_three_are() -> None:
 @pytest.mark.parametrize(("above", "signal"), [(-1e-6, Signal.RED), (1e-6, Signal.YELLOW)])
 def test_evidence_at_the_threshold_is_red_and_just_below_is_not(above: float, signal: Signal) -> None:
     evidence = judge(Window(failed=2)).failures_e
-    limits = Limits(stages=1, alpha=2 / (evidence + above))
+    limits = Limits(stages=1, alpha=3 / (evidence + above))
     assert limits.red_at == pytest.approx(evidence + above)
     assert judge(Window(failed=2), limits=limits).signal is signal
 
@@ -177,7 +183,7 @@ def test_the_comparison_by_hand() -> None:
     An error in treatment pays (3/4)/(1/2) = 3/2, one in control (1/4)/(1/2) = 1/2.
     """
     limits = Limits(rate_ratios=(3,))
-    totals = Totals(treatment=20, control=20)
+    totals = Totals(assigned=20, unassigned=20)
 
     def evidence(*windows: Window) -> float:
         return judge(*windows, totals=totals, share=0.5, limits=limits).comparison_e
@@ -191,7 +197,7 @@ def test_the_comparison_by_hand() -> None:
 
 def test_several_rate_ratios_are_averaged() -> None:
     windows = [Window(treatment=10, control=90, treatment_errors=2, control_errors=1)] * 4
-    totals = Totals(treatment=10, control=90)
+    totals = Totals(assigned=10, unassigned=90)
 
     def evidence(*ratios: float) -> float:
         return judge(*windows, totals=totals, limits=Limits(rate_ratios=ratios)).comparison_e
@@ -200,11 +206,15 @@ def test_several_rate_ratios_are_averaged() -> None:
 
 
 def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
-    totals = Totals(treatment=100, control=900)
-    more = judge(*[Window(treatment=30, control=270, treatment_errors=1)] * 8, totals=totals)
+    totals = Totals(assigned=100, unassigned=900)
+    new = {
+        "treatment_new": 1000,
+        "control_new": 9000,
+    }  # of whom so few have errors that only the comparison asks
+    more = judge(*[Window(treatment=30, control=270, treatment_errors=1, **new)] * 8, totals=totals)
     assert more.signal is Signal.RED
     assert more.reasons[0].startswith("Errors are more frequent with the feature than without it.")
-    alike = [Window(treatment=30, control=270, treatment_errors=1, control_errors=9)] * 100
+    alike = [Window(treatment=30, control=270, treatment_errors=1, control_errors=9, **new)] * 100
     assert judge(*alike, totals=totals).signal is Signal.GREEN
     assert (
         judge(*[Window(treatment=30, control=270, control_errors=5)] * 100, totals=totals).signal
@@ -215,13 +225,16 @@ def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
 @pytest.mark.parametrize(
     ("totals", "share"),
     [
-        (Totals(treatment=5000), 0.5),  # nobody in control has reported
-        (Totals(treatment=5000, control=20), 1),  # those without the feature opted out: no control group
-        (Totals(treatment=20, control=5000), 0),
+        (Totals(assigned=5000), 0.5),  # nobody in control has reported
+        (Totals(assigned=5000, unassigned=20), 1),  # those without the feature opted out: no control group
+        (Totals(assigned=20, unassigned=5000), 0),
     ],
 )
 def test_without_a_control_group_nothing_is_compared(totals: Totals, share: float) -> None:
-    windows = [Window(treatment=100, control=totals.control, treatment_errors=20)] * 100
+    window = Window(
+        treatment=100, control=totals.unassigned, treatment_errors=20, treatment_new=9000, control_new=9000
+    )
+    windows = [window] * 100
     said = judge(*windows, totals=totals, share=share)
     assert (said.signal, said.reasons, said.compared) == (Signal.GREEN, (), False)
     assert (said.comparison_e, said.ratio_e) == (1.0, 1.0)
@@ -236,7 +249,8 @@ def test_errors_of_clients_whose_heartbeat_is_missing_are_no_surprise() -> None:
 def test_a_window_without_control_clients_or_errors_leaves_the_comparison_alone() -> None:
     memory = remember(Window(treatment=10, control=10, treatment_errors=3))
     for window in (NO_NEWS, Window(treatment=10, treatment_errors=3), Window(control=5, control_errors=-1)):
-        assert advance(memory, window, LIMITS) == memory
+        after = advance(memory, window, LIMITS)
+        assert (after.error_rounds, after.comparison) == (memory.error_rounds, memory.comparison)
 
 
 @settings(max_examples=50, deadline=None)
@@ -258,13 +272,64 @@ def test_one_fair_window_pays_at_most_what_is_bet(
         chance
         * judge(
             Window(treatment=treatment, control=control, treatment_errors=ours, control_errors=errors - ours),
-            totals=Totals(treatment=treatment, control=control),
+            totals=Totals(assigned=treatment, unassigned=control),
             limits=limits,
         ).comparison_e
         for ours, chance in zip(with_feature.tolist(), chances.tolist(), strict=True)
     )
     assert sum(chances) == pytest.approx(1)
     assert mean <= 1 + 1e-9
+
+
+# Clients with errors
+
+
+def test_clients_with_errors_by_hand() -> None:
+    """With 1 % and 10 %, an error pays 10 and a client without one 10/11; half of the starting 1 is bet at first."""
+    seen = judge(Window(treatment_new=3, treatment_errors=2))
+    assert seen.clients_e == pytest.approx(100 * 10 / 11 / 2 + 1 / 2)
+    assert seen.baseline_e == 1.0
+    assert judge(Window(control_new=1, control_errors=1)).baseline_e == pytest.approx(10 / 2 + 1 / 2)
+
+
+def test_three_clients_that_all_fail_are_red_without_anybody_to_compare_them_with() -> None:
+    one = Window(treatment=1, treatment_new=1, treatment_errors=1)
+    totals = Totals(treatment=3, treatment_errors=3)
+    assert judge(one, one, totals=totals, share=1).signal is Signal.GREEN
+    said = judge(one, one, one, totals=totals, share=1)
+    assert said.signal is Signal.RED
+    assert said.reasons[0].startswith("Clients with errors: 3 of 3 clients with the feature. If at most 1 %")
+
+
+def test_one_in_a_hundred_with_errors_is_green() -> None:
+    said = judge(*[Window(treatment_new=100, treatment_errors=1)] * 500, totals=Totals(treatment=50_000))
+    assert said.signal is Signal.GREEN
+
+
+EVERYBODY = Window(
+    treatment=20, control=20, treatment_new=20, control_new=20, treatment_errors=20, control_errors=20
+)
+MANY = Totals(treatment=20, control=20, treatment_errors=20, assigned=20, unassigned=20)
+
+
+def test_errors_of_everybody_are_no_data_and_of_too_few_others_red() -> None:
+    said = judge(EVERYBODY, totals=MANY, share=0.5)
+    assert (said.signal, said.everybody) == (Signal.NO_DATA, True)
+    assert said.reasons == ("Not the feature: everybody has errors; with the feature 20 of 20 clients.",)
+    assert judge(EVERYBODY, totals=replace(MANY, control=19), share=0.5).signal is Signal.RED
+
+
+def test_errors_of_everybody_are_red_once_the_feature_has_more() -> None:
+    worse = replace(EVERYBODY, control_errors=4)
+    said = judge(worse, worse, totals=MANY, share=0.5)
+    assert (said.everybody, said.signal) == (False, Signal.RED)
+
+
+def test_a_window_without_its_errors_is_no_round_of_their_tests() -> None:
+    memory = remember(EVERYBODY)
+    after = advance(memory, without_errors(EVERYBODY), LIMITS)
+    assert (after.client_rounds, after.clients) == (memory.client_rounds, memory.clients)
+    assert (after.baseline_rounds, after.baseline) == (memory.baseline_rounds, memory.baseline)
 
 
 # Sample ratio
@@ -278,7 +343,7 @@ def test_the_ratio_by_hand() -> None:
 
 
 def test_a_wrong_share_is_no_data_and_says_so() -> None:
-    said = judge(totals=Totals(treatment=250, control=750), share=Decimal("0.1"))
+    said = judge(totals=Totals(assigned=250, unassigned=750), share=Decimal("0.1"))
     assert said.signal is Signal.NO_DATA
     assert said.reasons == (
         (
@@ -289,17 +354,17 @@ def test_a_wrong_share_is_no_data_and_says_so() -> None:
 
 
 def test_nobody_with_the_feature_is_no_data() -> None:
-    assert judge(totals=Totals(control=300), share=0.1).signal is Signal.NO_DATA
+    assert judge(totals=Totals(unassigned=300), share=0.1).signal is Signal.NO_DATA
 
 
 def test_the_right_share_is_green() -> None:
-    said = judge(totals=Totals(treatment=104, control=896), share=Decimal("0.1"))
+    said = judge(totals=Totals(assigned=104, unassigned=896), share=Decimal("0.1"))
     assert (said.signal, said.compared) == (Signal.GREEN, True)
     assert said.ratio_e < 1
 
 
 def test_red_is_worse_than_no_data_and_both_are_said() -> None:
-    said = judge(Window(failed=9, succeeded=1), totals=Totals(1, 9, 250, 750))
+    said = judge(Window(failed=9, succeeded=1), totals=Totals(1, 9, assigned=250, unassigned=750))
     assert said.signal is Signal.RED
     assert len(said.reasons) == 3
 
@@ -357,7 +422,9 @@ def test_the_ends_of_the_interval_are_where_the_mixture_is_1_over_alpha(succeede
 
 def test_the_share_of_clients_with_errors_has_an_interval_with_and_without_the_feature() -> None:
     said = judge(totals=Totals(treatment=1000, treatment_errors=20, control=9000, control_errors=90))
-    assert said.error_interval == pytest.approx(tuple(1 - end for end in success_interval(980, 20, 0.05)[::-1]))
+    assert said.error_interval == pytest.approx(
+        tuple(1 - end for end in success_interval(980, 20, 0.05)[::-1])
+    )
     assert said.baseline_error_interval
     low, high = said.baseline_error_interval
     assert low < 0.01 < high < said.error_interval[1]
@@ -426,7 +493,7 @@ def test_an_error_that_moves_to_treatment_never_makes_it_look_better(
         window, treatment_errors=window.treatment_errors + 1, control_errors=window.control_errors - 1
     )
     before, after = ([*windows[:index], either, *windows[index + 1 :]] for either in (window, moved))
-    totals = Totals(treatment=200, control=200)
+    totals = Totals(assigned=200, unassigned=200)
     assert judge(*after, totals=totals).comparison_e >= judge(*before, totals=totals).comparison_e
 
 
@@ -438,7 +505,7 @@ def test_a_check_without_news_changes_nothing(windows: list[Window], index: int)
 def test_other_rate_ratios_in_the_middle_of_a_stage_begin_small() -> None:
     """Another number of them drops the old bets; the new ones get what was held back for later, and no more."""
     window = Window(treatment=10, control=90, treatment_errors=3)
-    totals = Totals(treatment=10, control=90)
+    totals = Totals(assigned=10, unassigned=90)
     memory = remember(window, window)
     fewer = Limits(rate_ratios=(2, 4))
     assert assess(memory, totals, 0.1, fewer).comparison_e == pytest.approx(1 / 12 + 1 / 4)
@@ -487,7 +554,7 @@ def test_the_simulation_bets_as_the_judge_does() -> None:
         for run in range(runs):
             window = Window(*(int(getattr(minute, field.name)[run]) for field in fields(Window)))
             memories[run] = advance(memories[run], window, LIMITS)
-            said = assess(memories[run], Totals(treatment=1, control=9), 0.1, LIMITS)
+            said = assess(memories[run], Totals(assigned=1, unassigned=9), 0.1, LIMITS)
             assert (said.failures_e, said.comparison_e) == pytest.approx(
                 [min(e_values[run], E_MAX) for e_values in together], rel=1e-9
             )
