@@ -31,8 +31,9 @@ class Counts:
     control_errors: int = 0  # the same without the feature
     assigned: int = 0  # whose first browser in the stage had the feature
     unassigned: int = 0  # whose first browser did not: the other half of the sample ratio
-    sessions: int = 0  # with the feature and a heartbeat
-    error_sessions: int = 0  # voices with the feature and any failure
+    # With the feature, and of a user with a ticket one in a check, one with failures in a stage:
+    sessions: int = 0  # with a heartbeat
+    error_sessions: int = 0  # with any failure
 
     def __add__(self, other: "Counts") -> "Counts":
         mine, theirs = asdict(self), asdict(other)
@@ -133,23 +134,32 @@ def behaviours(rows: Collection[EventsAlike], variants_with: frozenset[str]) -> 
     browsers: dict[
         UUID, tuple[UUID, bool]
     ] = {}  # of each trusted voice the first by id, and whether it has it
-    sessions: dict[UUID, UUID] = {}  # of each trusted voice one: it has one voice, however many tabs
+    sessions: dict[UUID, UUID] = {}  # of each user one: a voice, however many tabs
     for row in rows:
         has = has_feature(row, variants_with)
         flags[row.voice] |= _flags(row, has=has)
+        if has and not row.ok and row.trusted:
+            flags[_speaker(row)] |= Behaviour.SESSION_ERROR
         if has is None or row.event != Event.HEARTBEAT or row.client is None or row.session is None:
             continue
         # The smallest id, and of one id the feature: the order of the rows means nothing.
         first, had = browsers.get(row.voice, (row.client, has))
         if row.client <= first:
             browsers[row.voice] = row.client, has or (had and row.client == first)
-        if has:
+        if has and row.voice == row.client:
+            flags[row.session] |= Behaviour.SESSION_HEARTBEAT
+        elif has:
             sessions[row.voice] = min(row.session, sessions.get(row.voice, row.session))
     for voice, (_, had) in browsers.items():
         flags[voice] |= Behaviour.FIRST_WITH_FEATURE if had else Behaviour.FIRST_WITHOUT_FEATURE
     for session in sessions.values():
         flags[session] |= Behaviour.SESSION_HEARTBEAT
     return dict(flags)
+
+
+def _speaker(row: EventsAlike) -> UUID:
+    """Return whose failing session it is: the session's own, or the user's, who has one failing session at most."""
+    return row.session if row.session is not None and row.voice == row.client else row.voice
 
 
 def _flags(row: EventsAlike, *, has: bool | None) -> Behaviour:
@@ -169,13 +179,12 @@ def _outcome(row: EventsAlike, *, has: bool) -> Behaviour:
     if row.ok:
         migrated = row.event == Event.MIGRATION_SUCCEEDED and has
         return Behaviour.MIGRATED if migrated else Behaviour(0)
-    flags = Behaviour.SESSION_ERROR if has and row.trusted else Behaviour(0)
     match classify(row.event, row.category):
         case ErrorClass.MIGRATION:
-            return flags | (Behaviour.MIGRATION_FAILED if has else Behaviour(0))
+            return Behaviour.MIGRATION_FAILED if has else Behaviour(0)
         case ErrorClass.WARNING:
-            return flags
-    return flags | (Behaviour.ERROR_WITH_FEATURE if has else Behaviour.ERROR_WITHOUT_FEATURE)
+            return Behaviour(0)
+    return Behaviour.ERROR_WITH_FEATURE if has else Behaviour.ERROR_WITHOUT_FEATURE
 
 
 class _Tally:

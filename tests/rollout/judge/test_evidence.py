@@ -1,5 +1,6 @@
 """Evidence counts voices, not events."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -93,7 +94,7 @@ def test_migration_failures_and_warnings_are_no_errors_to_compare() -> None:
         ({"server": True, "variant": "legacy"}, "server_baseline"),
     ],
 )
-def test_each_failure_counts_on_one_side(fields: dict[str, object], side: str) -> None:
+def test_each_failure_counts_on_one_side(fields: dict[str, Any], side: str) -> None:
     seen = evidence(row("console_error", ok=False, **fields), row("heartbeat", **fields))
     names = [name for name in Evidence.__dataclass_fields__ if getattr(getattr(seen, name), "score", 0)]
     assert names == [side]
@@ -138,13 +139,19 @@ def test_losses_are_counted_by_client_and_are_no_events() -> None:
     assert (seen.events, seen.lossy_clients, seen.lost, seen.clients) == (1, 1, 9, 3)
 
 
-def test_a_voice_has_one_session_in_a_check_and_one_session_with_errors_in_a_stage() -> None:
+def test_sessions_count_beside_clients() -> None:
     client = uuid4()
     rows = [row("heartbeat", client), row("heartbeat", client), row("error", client, ok=False)]
-    assert (new(*rows).sessions, new(*rows).error_sessions) == (1, 1)
+    assert (new(*rows).sessions, new(*rows).error_sessions, new(*rows).treatment) == (2, 1, 1)
     assert new(row("error", ok=False, variant="legacy")).error_sessions == 0
-    again = int(Behaviour.SESSION_ERROR)
-    assert count_new([(again, again, 1)])[0].error_sessions == 0
+
+
+def test_a_user_has_one_session_in_a_check_and_one_with_failures_in_a_stage() -> None:
+    user = uuid4()
+    beats = [row("heartbeat", user, client=uuid4()) for _ in range(3)]
+    failures = [row("error", user, client=uuid4(), ok=False) for _ in range(3)]
+    counts = new(*beats, *failures)
+    assert (counts.sessions, counts.error_sessions, counts.treatment) == (1, 1, 1)
 
 
 def test_a_user_counts_for_the_sample_ratio_once_by_one_browser() -> None:

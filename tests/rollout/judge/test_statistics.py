@@ -422,6 +422,7 @@ def test_the_ends_of_the_interval_are_where_the_mixture_is_1_over_alpha(succeede
 
 def test_the_share_of_clients_with_errors_has_an_interval_with_and_without_the_feature() -> None:
     said = judge(totals=Totals(treatment=1000, treatment_errors=20, control=9000, control_errors=90))
+    assert said.error_interval
     assert said.error_interval == pytest.approx(
         tuple(1 - end for end in success_interval(980, 20, 0.05)[::-1])
     )
