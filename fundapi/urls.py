@@ -11,13 +11,14 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from fundapi.access.signins import lockout_response
-from fundapi.api.throttling import TelemetryThrottle
+from fundapi.api.throttling import TelemetryThrottle, TicketThrottle
 from fundapi.api.views import FundsView, FundView
 from fundapi.metrics import metrics
 from fundapi.pages import SignInView, fund_setup
 from fundapi.web.health import health, livez, readyz
 from fundapi.web.problems import CATALOGUE, problem_response
 from rollout.api.telemetry import TelemetryView
+from rollout.api.tickets import TicketView
 
 
 def on_demand(path: str) -> Callable[..., HttpResponseBase]:
@@ -48,6 +49,7 @@ urlpatterns = [
     path("api/schema", on_demand("fundapi.schema.document.SchemaView"), name="schema"),
     path("api/docs", on_demand("fundapi.schema.document.DocsView"), name="docs"),
     path("api/telemetry", TelemetryView.as_view(throttle_classes=[TelemetryThrottle]), name="telemetry"),
+    path("api/telemetry/ticket", TicketView.as_view(throttle_classes=[TicketThrottle]), name="ticket"),
     path("fund-setup", fund_setup, name="fund-setup"),
     path("signin", lockout_response(SignInView.as_view()), name="signin"),
     path("signout", LogoutView.as_view(next_page="signin"), name="signout"),

@@ -15,6 +15,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 logger = structlog.get_logger(__name__)
+TICKET_RATE = "60/minute"  # per user; a page renews its ticket once an hour
 BACKOFF = 5  # s without Valkey after a failure, so that not every request waits for its time-out
 
 # Without it, concurrent first requests each created a limiter, and CPython 3.11 crashed in its hit().
@@ -89,3 +90,15 @@ class TelemetryThrottle(ValkeyThrottle):
 
     def caller(self, request: Request) -> str:
         return str(self.get_ident(request))
+
+
+class TicketThrottle(ValkeyThrottle):
+    """``TICKET_RATE`` tickets per user, so that nobody keeps the server busy with signing."""
+
+    scope = "ticket"
+
+    def get_rate(self) -> str:
+        return TICKET_RATE
+
+    def caller(self, request: Request) -> str:
+        return str(request.user.pk)

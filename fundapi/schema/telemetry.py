@@ -1,4 +1,4 @@
-"""``POST /api/telemetry`` in the OpenAPI document."""
+"""``POST /api/telemetry`` and ``POST /api/telemetry/ticket`` in the OpenAPI document."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, pr
 from rollout.api.telemetry import DETAIL_MAX, EVENTS_MAX, ID_MAX
 from rollout.bucketing import FEATURE
 from rollout.judge.events import NAME, SENT, Event
+from rollout.tickets import LENGTH_MAX
 
 EVENT: dict[str, Any] = {
     "type": "object",
@@ -31,7 +32,7 @@ EVENT: dict[str, Any] = {
         "at": {
             "type": ["string", "null"],
             "format": "date-time",
-            "description": "Time by the browser's clock; for people only.",
+            "description": "Time by the browser's clock. Compared with `sentAt`, it tells how old the event is.",
         },
         "flag": {
             "type": ["string", "null"],
@@ -48,7 +49,18 @@ TELEMETRY = {
     "properties": {
         "clientId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
         "sessionId": {"type": "string", "minLength": 1, "maxLength": ID_MAX},
-        "sentAt": {"description": "Time by the browser's clock; ignored."},
+        "sentAt": {
+            "description": (
+                "Time of sending by the browser's clock, as in `at`. An event that is more than ten minutes older is "
+                "kept and not judged."
+            )
+        },
+        "ticket": {
+            "description": (
+                "A ticket of the signed-in user. Events with a valid one count for that user, others for the network "
+                "that they came from."
+            )
+        },
         "dropped": {
             "type": ["integer", "null"],
             "minimum": 0,
@@ -72,8 +84,22 @@ TAKEN = {
                 "properties": {"index": {"type": "integer", "minimum": 0}, "code": {"type": "string"}},
             },
         },
+        "ticket": {
+            "type": "string",
+            "enum": ["expired", "invalid"],
+            "description": "The ticket was not accepted, and the events count as if there were none: get a new one.",
+        },
     },
 }
+TICKET = {
+    "type": "object",
+    "required": ["ticket", "expiresAt"],
+    "properties": {
+        "ticket": {"type": "string", "maxLength": LENGTH_MAX, "description": "Opaque; fits into a URL."},
+        "expiresAt": {"type": "string", "format": "date-time", "description": "It is accepted until then."},
+    },
+}
+TICKET_STATUSES = ["200", "401", "403", "405", "406", "429", "500", "503"]
 TELEMETRY_STATUSES = ["202", "400", "405", "406", "413", "415", "429", "500", "503"]
 
 
@@ -134,6 +160,46 @@ class TelemetrySchema(OpenApiViewExtension):
                     OpenApiExample("batch", value=sent, request_only=True),
                     OpenApiExample("taken", value=taken, response_only=True, status_codes=["202"]),
                 ],
+            )
+        )
+        class Documented(self.target):  # type: ignore[name-defined,misc]  # a class made at run time
+            pass
+
+        return Documented
+
+
+class TicketSchema(OpenApiViewExtension):
+    target_class = "rollout.api.tickets.TicketView"
+
+    def view_replacement(self) -> Any:
+        issued = {
+            "ticket": "4f1c9a5e0d7b4c83a1f29d60b7e8c512.1763893810.TVp0c2FtcGxlLXNpZ25hdHVyZS1vZi1hLXRpY2tldC4",
+            "expiresAt": "2025-11-23T10:30:10Z",
+        }
+
+        @extend_schema_view(
+            post=extend_schema(
+                operation_id="issueTicket",
+                summary="Get a ticket for telemetry",
+                description=(
+                    "A ticket proves that telemetry comes from a signed-in user, who then counts as one client "
+                    "however many browsers they use. Send it as `ticket` with `POST /api/telemetry`, and get a new one "
+                    "before it expires. It does not tell who the user is, and it opens nothing else."
+                ),
+                parameters=[
+                    *common_headers(TICKET_STATUSES),
+                    answer_header("Retry-After", ["429", "503"], "Seconds to wait.", type=int),
+                ],
+                request=None,
+                responses={
+                    (200, JSON): OpenApiResponse(TICKET, "The ticket; not to be cached."),
+                    **problem(
+                        "permission_denied", description="A session without the CSRF token in `X-CSRFToken`."
+                    ),
+                    **problem("throttled", description="Too many tickets for this user."),
+                    **COMMON,
+                },
+                examples=[OpenApiExample("issued", value=issued, response_only=True, status_codes=["200"])],
             )
         )
         class Documented(self.target):  # type: ignore[name-defined,misc]  # a class made at run time

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from hashlib import blake2b
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from uuid import UUID
 
@@ -20,16 +21,18 @@ from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from rollout import configuration, metrics, store
+from rollout import configuration, metrics, store, tickets
 from rollout.bucketing import FEATURE
 from rollout.judge.events import NAME, Event, reports_failure
 
 EVENTS_MAX = 200  # as many as a browser keeps
 ID_MAX = 100  # characters of an id of a client, a session, an event
 DETAIL_MAX = 500  # characters; a longer one is cut, because its event must not be lost
-LOST_MAX = 2**31 - 1  # of the column
+COUNT_MAX = 2**31 - 1  # of the columns `lost` and `age`
+NETWORK_V4, NETWORK_V6 = 24, 48  # bits; who has more addresses than that is rarely one person
 EVENT = re.compile(NAME)
 WORD = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,32}")
 YEARS = range(1970, 3000)  # of browsers' clocks; any other is refused
@@ -38,6 +41,15 @@ CONTENT_TYPES = {"application/json", "text/plain"}  # the latter is a beacon's, 
 
 class Rejected(Exception):
     """An event that cannot be stored; the message is its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Origin of a batch: the user of its ticket, if it has a valid one, and the network of its address."""
+
+    signer: UUID | None = None
+    network: str = ""
+    refused: str | None = None  # code of the reason why its ticket was not accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +86,40 @@ class TelemetryView(APIView):
             document = json.loads(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
         except (ValueError, RecursionError):
             raise ParseError("The body is not JSON.") from None
-        batch = parse(document, tracks=tracked())
+        sender = sender_of(request, document)
+        batch = parse(document, tracks=tracked(), sender=sender)
         new = store.arrive(batch.events)
         known = sum(not event.lost for event in batch.events) - new
         metrics.observe_telemetry(accepted=new, duplicates=known, rejected=len(batch.rejected))
         answer = {"accepted": new, "duplicates": known, "rejected": batch.rejected}
+        if sender.refused:  # its events count as unsigned, and the browser gets a new ticket
+            answer["ticket"] = sender.refused
         return Response(answer, status=status.HTTP_202_ACCEPTED)
+
+
+def sender_of(request: Request, document: Any) -> Sender:
+    """Return the origin of a decoded body. A ticket that is refused never loses the events."""
+    network = network_of(BaseThrottle().get_ident(request) or "")
+    ticket = document.get("ticket") if isinstance(document, dict) else None
+    if ticket is None:
+        return Sender(None, network)
+    try:
+        return Sender(tickets.read(ticket), network)
+    except tickets.Refused as refused:
+        return Sender(None, network, str(refused))
+
+
+def network_of(address: str) -> str:
+    """Return the network of an address, such as ``192.0.2.0/24`` or ``2001:db8:7::/48``; "" if it is no address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:  # a unix socket, or a proxy that says "unknown"
+        return ""
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is None:
+            return str(IPv6Network((int(parsed), NETWORK_V6), strict=False))
+        parsed = parsed.ipv4_mapped
+    return str(IPv4Network((int(parsed), NETWORK_V4), strict=False))
 
 
 def tracked() -> Callable[[str | None], bool]:
@@ -88,11 +128,12 @@ def tracked() -> Callable[[str | None], bool]:
     return lambda flag: read().tracks(flag)
 
 
-def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
+def parse(document: Any, *, tracks: Callable[[str | None], bool], sender: Sender = Sender()) -> Batch:
     """Check a decoded body, ``{"clientId", "sessionId", "sentAt", "dropped", "events"}``.
 
     Args:
         tracks: whether migration events of a flag are kept.
+        sender: whose events they are.
 
     Raises:
         ValidationError: the body as a whole cannot be used. Names each field that is wrong.
@@ -105,6 +146,7 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
     client = as_uuid(document["clientId"])
     session = _digest(client, "session", document["sessionId"])
     prefix = _joined(client, "event", "")  # stored id: the digest of this and the browser's own id
+    sent_at = _sent_at(document.get("sentAt"))
     kind = _kinds(tracks)
     events, rejected = [], []
     for index, event in enumerate(document["events"]):
@@ -127,10 +169,13 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool]) -> Batch:
             variant=shared.variant,
             at=at,
             detail=_detail(event.get("detail")),
+            age=_age(at, sent_at) if at and sent_at else 0,
+            signer=sender.signer,
+            network=sender.network,
         )
         events.append(arrival)
-    if lost := int(min(document.get("dropped") or 0, LOST_MAX)):
-        events.append(_loss(client, session, lost))
+    if lost := int(min(document.get("dropped") or 0, COUNT_MAX)):
+        events.append(_loss(client, session, lost, sender))
     return Batch(events, rejected)
 
 
@@ -223,6 +268,20 @@ def _at(value: Any) -> datetime | None:
     return at
 
 
+def _sent_at(value: Any) -> datetime | None:
+    """Return when a batch was sent by the browser's clock; unlike an event's time, a wrong one loses nothing."""
+    try:
+        return _at(value)
+    except Rejected:
+        return None
+
+
+def _age(at: datetime, sent_at: datetime) -> int:
+    """Return the whole seconds between an event and its sending: both are of one clock, however wrong."""
+    between = sent_at - at
+    return min(max(between.days * 86_400 + between.seconds, 0), COUNT_MAX)
+
+
 def _detail(value: Any) -> str | None:
     """Return a detail as text that PostgreSQL can store, at most 500 characters."""
     if value is None:
@@ -233,7 +292,7 @@ def _detail(value: Any) -> str | None:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def _loss(client: UUID, session: UUID, lost: int) -> store.Arrival:
+def _loss(client: UUID, session: UUID, lost: int, sender: Sender) -> store.Arrival:
     """Return a row for the events that a session has lost so far. The same number is the same row: stored once."""
     return store.Arrival(
         id=_digest(client, "lost", session, lost),
@@ -247,6 +306,8 @@ def _loss(client: UUID, session: UUID, lost: int) -> store.Arrival:
         at=None,
         detail=None,
         lost=lost,
+        signer=sender.signer,
+        network=sender.network,
     )
 
 

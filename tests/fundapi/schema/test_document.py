@@ -339,3 +339,23 @@ def test_telemetry_is_as_documented(schema: Schema, server: Server) -> None:
     for answer in (taken, refused, form, method):
         assert_documented(schema, answer)
     assert "security" not in documented or documented["security"] == [{}]
+
+
+def test_a_ticket_is_as_documented(schema: Schema, api: Api, server: Server) -> None:
+    documented = schema["paths"]["/api/telemetry/ticket"]["post"]
+    assert documented["security"] == [{"bearer": []}, {"session": []}]
+    with httpx.Client(base_url=server.url, timeout=30) as nobody:
+        refused, method = nobody.post("/api/telemetry/ticket"), api.get("/api/telemetry/ticket")
+        issued = api.post("/api/telemetry/ticket")
+        batch = {"clientId": uuid.uuid4().hex, "sessionId": "1", "events": []}
+        taken = nobody.post("/api/telemetry", json=batch | {"ticket": issued.json()["ticket"]})
+        stale = nobody.post("/api/telemetry", json=batch | {"ticket": "stale"})
+    assert [answer.status_code for answer in (issued, refused, method, taken, stale)] == [
+        200,
+        401,
+        405,
+        202,
+        202,
+    ]
+    for answer in (issued, refused, method, taken, stale):
+        assert_documented(schema, answer)

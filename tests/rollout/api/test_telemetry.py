@@ -1,6 +1,7 @@
 """``POST /api/telemetry``, as browsers and worse clients use it."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,10 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 
-from rollout import configuration, operations, store
-from rollout.api.telemetry import as_uuid, parse
+from rollout import configuration, operations, store, tickets
+from rollout.api.telemetry import as_uuid, network_of, parse
 from rollout.models import Rollout, TelemetryEvent
 from tests.answers import assert_problem
 from tests.servers import Server, running_server
@@ -256,3 +258,106 @@ def test_each_address_has_its_own_throttle(database: None) -> None:
         assert_problem(refused, 429, "throttled")
         assert int(refused.headers["Retry-After"]) > 0
         assert send("192.0.2.2").status_code == 202
+
+
+# --- Whose events they are ----------------------------------------------------------------------------------------
+
+
+def test_events_with_a_ticket_are_its_user_s(browser: httpx.Client, user: User) -> None:
+    ticket = tickets.issue(user.pk).text
+    signed, unsigned = batch(event(), dropped=3, ticket=ticket), batch(event(), ticket=None)
+    for body in (signed, unsigned):
+        answer = browser.post(
+            "/api/telemetry", content=json.dumps(body), headers={"Content-Type": "text/plain"}
+        )
+        assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": []}
+    assert [(each.signer, each.network) for each in stored(signed)] == [
+        (tickets.signer_of(user.pk), "127.0.0.0/24")
+    ] * 2
+    assert [(each.signer, each.network) for each in stored(unsigned)] == [(None, "127.0.0.0/24")]
+
+
+@pytest.mark.parametrize(
+    ("ticket", "code"),
+    [
+        (tickets.issue(7, now=time.time() - 3601).text, "expired"),
+        (tickets.issue(7).text + "x", "invalid"),
+        ("x" * 200_000, "invalid"),
+        ("\0", "invalid"),
+        ("\ud800", "invalid"),
+        ("", "invalid"),
+        (7, "invalid"),
+        ({"ticket": tickets.issue(7).text}, "invalid"),
+    ],
+    ids=lambda value: str(value)[:20].encode("unicode_escape").decode(),
+)
+def test_a_ticket_that_is_refused_loses_no_event_and_is_named(
+    browser: httpx.Client, ticket: Any, code: str
+) -> None:
+    body = batch(event(), ticket=ticket)
+    answer = browser.post("/api/telemetry", content=json.dumps(body), headers=JSON)
+    assert answer.status_code == 202
+    assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": [], "ticket": code}
+    assert [(each.signer, each.network) for each in stored(body)] == [(None, "127.0.0.0/24")]
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.77", "192.0.2.0/24"),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("2001:db8:7:9::1", "2001:db8:7::/48"),
+        ("2001:db8:7:a:ffff:ffff:ffff:ffff", "2001:db8:7::/48"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("::1", "::/48"),
+        ("", ""),
+        ("unknown", ""),
+        ("192.0.2.77:8080", ""),
+        ("'; DROP TABLE", ""),
+    ],
+)
+def test_an_address_is_one_of_its_network(address: str, network: str) -> None:
+    assert network_of(address) == network
+    assert len(network) <= 43
+
+
+def test_the_network_is_that_of_the_address_that_throttles_count(user: User) -> None:
+    with running_server(workers=1, TRUSTED_PROXIES="1") as server:
+        for said, network in (
+            ("10.9.9.9, 192.0.2.77", "192.0.2.0/24"),
+            ("10.9.9.9, 2001:db8:7:9::1", "2001:db8:7::/48"),
+            ("192.0.2.77, unknown", ""),
+        ):
+            body = batch(event())
+            httpx.post(
+                f"{server.url}/api/telemetry", json=body, headers={"X-Forwarded-For": said}, timeout=30
+            )
+            assert [each.network for each in stored(body)] == [network]
+
+
+SENT = "2031-01-02T03:04:05.900Z"
+
+
+@pytest.mark.parametrize(
+    ("at", "sent_at", "age"),
+    [
+        ("2031-01-02T03:04:05.100Z", SENT, 0),
+        ("2031-01-02T03:04:04.900Z", SENT, 1),
+        ("2031-01-02T02:54:05.900Z", SENT, 600),
+        ("2031-01-01T01:04:05.900Z", SENT, 26 * 3600),
+        ("2031-01-02T05:04:04.900+02:00", SENT, 1),
+        ("2031-01-02T03:04:09Z", SENT, 0),  # in the future
+        ("1970-01-01T00:00:00Z", "2999-01-01T00:00:00Z", 2**31 - 1),
+        (None, SENT, 0),
+        ("2031-01-01T01:04:05Z", None, 0),
+        ("2031-01-01T01:04:05Z", "yesterday", 0),
+        ("2031-01-01T01:04:05Z", 7, 0),
+        ("2031-01-01T01:04:05Z", {}, 0),
+    ],
+)
+def test_an_event_s_age_is_by_the_browser_s_clock_alone(
+    browser: httpx.Client, at: str | None, sent_at: Any, age: int
+) -> None:
+    body = batch(event(at=at), sentAt=sent_at)
+    assert browser.post("/api/telemetry", json=body).json()["accepted"] == 1
+    assert [each.age for each in stored(body)] == [age]

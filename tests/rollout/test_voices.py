@@ -1,0 +1,230 @@
+"""Whom the judge believes, from the request of a browser or a liar to the check."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import override_settings
+
+from rollout import operations, tickets
+from rollout.models import Check, TelemetryEvent
+from tests.canary import Canary
+from tests.servers import Server, running_server
+
+NOW = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)  # of some browser: only differences count
+
+
+@pytest.fixture(scope="module")
+def public(database: None) -> Iterator[Server]:
+    """A server behind a proxy that names each client's address, with the default of unsigned telemetry."""
+    with running_server(workers=1, TRUSTED_PROXIES="1", ROLLOUT_UNSIGNED_TELEMETRY="") as server:
+        yield server
+
+
+@pytest.fixture
+def by_network() -> Iterator[None]:
+    with override_settings(ROLLOUT_UNSIGNED_TELEMETRY="network"):
+        yield
+
+
+@pytest.fixture
+def canary(public: Server) -> Iterator[Canary]:
+    made = Canary(public)
+    yield made
+    made.http.close()
+    operations.set_percentage(made.feature, 0, reason="end of the test", at=made.now)
+
+
+def report(
+    canary: Canary,
+    *events: str,
+    address: str = "192.0.2.1",
+    client: str = "",
+    variant: str | None = "fund-store",
+    age: timedelta = timedelta(0),
+    times: int = 1,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Send events in one batch from an address, and return the answer."""
+    sent = [
+        {
+            "id": uuid.uuid4().hex,
+            "event": name,
+            "flag": canary.feature,
+            "variant": variant,
+            "at": (NOW - age).isoformat(),
+        }
+        for name in events * times
+    ]
+    body = {
+        "clientId": client or uuid.uuid4().hex,
+        "sessionId": "1",
+        "sentAt": NOW.isoformat(),
+        "events": sent,
+    }
+    answer = canary.http.post("/api/telemetry", json=body | fields, headers={"X-Forwarded-For": address})
+    assert answer.status_code == 202
+    taken: dict[str, Any] = answer.json()
+    assert taken["accepted"] == len(sent)
+    return taken
+
+
+def kept(canary: Canary) -> int:
+    return TelemetryEvent.objects.filter(flag=canary.feature).count()
+
+
+def checks(canary: Canary, each: Callable[[int], None], times: int = 3) -> list[Check]:
+    made = []
+    for number in range(times):
+        each(number)
+        made.append(canary.check())
+    return made
+
+
+# --- Old events -----------------------------------------------------------------------------------------------------
+
+
+def test_a_laptop_that_wakes_up_is_kept_and_not_judged(canary: Canary) -> None:
+    for _ in range(20):
+        report(canary, "heartbeat")
+
+    def wake(_: int) -> None:
+        for _ in range(5):
+            report(canary, "migration_failed", "error", times=5, age=timedelta(hours=26))
+        report(canary, "heartbeat")
+
+    made = checks(canary, wake)
+    assert kept(canary) == 20 + 3 * (50 + 1)
+    assert [check.score for check in made] == [0, 0, 0]
+    assert made[-1].evidence["new"]["failed"] == 0
+    assert canary.rollout.percentage == 10
+
+
+def test_the_same_events_are_judged_when_they_are_fresh(canary: Canary) -> None:
+    made = checks(
+        canary, lambda _: [report(canary, "heartbeat", "migration_failed") for _ in range(5)] and None
+    )
+    assert made[-1].action == "roll_back"
+    assert canary.rollout.percentage == 0
+
+
+def test_an_event_from_before_the_stage_is_kept_and_not_judged(canary: Canary) -> None:
+    report(canary, "heartbeat", "migration_failed", age=timedelta(minutes=9))
+    report(canary, "heartbeat", "migration_failed")
+    assert kept(canary) == 4
+    assert canary.check().evidence["new"]["failed"] == 1
+
+
+# --- Liars, where anybody can reach the intake ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("by_network")
+def test_one_address_with_made_up_ids_rolls_nobody_back(canary: Canary) -> None:
+    """Twelve POSTs of one process under two ids did it before."""
+    liars = [uuid.uuid4().hex, uuid.uuid4().hex]
+
+    def lie(_: int) -> None:
+        for liar in liars * 2:
+            report(canary, "heartbeat", "migration_failed", "console_error", client=liar, times=20)
+
+    made = checks(canary, lie, times=5)
+    assert {check.action for check in made} == {"none"}
+    assert canary.rollout.percentage == 10
+    assert [cell["signal"] for cell in made[-1].decision["cells"] if cell["name"] == "unsigned"] == ["yellow"]
+    assert made[-1].evidence["networks"] == 1
+    assert [alert.kind for alert in canary.alerts if alert.kind == "unsigned"] != []
+
+
+@pytest.mark.usefixtures("by_network")
+def test_an_address_cannot_change_its_network_by_a_header(canary: Canary) -> None:
+    made = checks(
+        canary,
+        lambda _: (
+            [
+                report(canary, "heartbeat", "migration_failed", address=f"198.51.{number}.1, 192.0.2.1")
+                for number in range(50)
+            ]
+            and None
+        ),
+    )
+    assert made[-1].evidence["networks"] == 1
+    assert canary.rollout.percentage == 10
+
+
+@pytest.mark.usefixtures("by_network")
+def test_five_networks_that_fail_roll_back(canary: Canary) -> None:
+    def fail(networks: int) -> None:
+        for number in range(networks):
+            report(canary, "heartbeat", "migration_failed", address=f"192.0.{number}.1")
+
+    checks(canary, lambda _: fail(4))
+    assert canary.rollout.percentage == 10
+    made = checks(canary, lambda _: fail(6))
+    assert made[-1].action == "roll_back"
+    assert canary.rollout.percentage == 0
+
+
+@pytest.mark.usefixtures("by_network")
+def test_a_thousand_made_up_healthy_browsers_are_no_sample(canary: Canary) -> None:
+    def lie(_: int) -> None:
+        for number in range(200):
+            report(canary, "heartbeat", "migration_succeeded", address=f"192.0.{number}.1")
+
+    made = checks(canary, lie, times=5)
+    assert {check.signal for check in made} == {"hold"}
+    assert canary.rollout.percentage == 10
+
+
+@pytest.mark.usefixtures("by_network")
+def test_a_user_has_one_voice_however_many_browsers_and_tickets(canary: Canary, user: User) -> None:
+    def lie(_: int) -> None:
+        for number in range(20):
+            ticket = tickets.issue(user.pk).text
+            report(canary, "heartbeat", "migration_failed", address=f"192.0.{number}.1", ticket=ticket)
+
+    made = checks(canary, lie, times=5)
+    assert made[-1].evidence["feature"]["active"] == 1
+    assert made[-1].evidence["networks"] == 0
+    assert max(check.score for check in made) == 10
+    assert canary.rollout.percentage == 10
+
+
+@pytest.mark.usefixtures("by_network")
+def test_real_users_behind_one_address_are_heard(canary: Canary) -> None:
+    """An office: one network, twenty tickets."""
+    texts = [tickets.issue(f"{canary.feature} {number}").text for number in range(20)]
+
+    def work(_: int) -> None:
+        for text in texts:
+            report(canary, "heartbeat", "migration_succeeded", ticket=text)
+            report(canary, "heartbeat", variant="legacy", client=text, ticket=tickets.issue(text).text)
+
+    made = checks(canary, work)
+    assert [check.signal for check in made] == ["green"] * 3
+    failing = checks(
+        canary, lambda _: [report(canary, "heartbeat", "error", ticket=text) for text in texts] and None
+    )
+    assert failing[-1].action == "roll_back"
+
+
+@override_settings(ROLLOUT_UNSIGNED_TELEMETRY="none")
+def test_nobody_without_a_ticket_is_judged_where_the_setting_says_so(canary: Canary) -> None:
+    def lie(_: int) -> None:
+        for number in range(20):
+            report(canary, "heartbeat", "migration_failed", address=f"192.0.{number}.1")
+
+    made = checks(canary, lie)
+    assert {check.evidence["events"] for check in made} == {0}
+    assert canary.rollout.percentage == 10
+    assert kept(canary) == 120
+
+
+def test_an_expired_ticket_is_as_none(canary: Canary, user: User) -> None:
+    old = tickets.issue(user.pk, now=time.time() - 3601).text
+    assert report(canary, "heartbeat", ticket=old)["ticket"] == "expired"
+    with override_settings(ROLLOUT_UNSIGNED_TELEMETRY="network"):
+        assert canary.check().evidence["networks"] == 1
