@@ -193,6 +193,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "fundapi.api.outcomes.OutcomeMiddleware",  # after the transaction of a creation
     "idempotency.middleware.IdempotencyMiddleware",  # last: it runs the view
 ]
 ROOT_URLCONF = "fundapi.urls"
@@ -342,7 +343,13 @@ SPECTACULAR_SETTINGS = {
 # --- Frontends on other origins -----------------------------------------------------------------------------
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/(api|ofrep)/"
-CORS_ALLOW_HEADERS = (*default_headers, "idempotency-key", "if-none-match", "prefer")
+CORS_ALLOW_HEADERS = (
+    *default_headers,
+    "idempotency-key",
+    "if-none-match",
+    "prefer",
+    "rollout-variant",
+)
 CORS_EXPOSE_HEADERS = [
     "ETag",
     "Idempotency-Key",

@@ -15,6 +15,9 @@ from rollout import store
 from rollout.judge.scoring import Signal
 
 telemetry_events = Counter("rollout_telemetry_events", "Telemetry events received, by outcome.", ["outcome"])
+server_reports = Counter(
+    "rollout_server_reports", "Outcomes that the server itself reported to the judge.", ["outcome"]
+)
 checks = Counter("rollout_checks", "Checks of the judge, by their signal.", ["feature", "signal"])
 actions = Counter("rollout_actions", "Actions of the judge.", ["feature", "action"])
 check_failures = Counter("rollout_check_failures", "Checks that ended in an error.", ["feature"])
@@ -33,6 +36,8 @@ purged = Counter("rollout_purged_rows", "Rows deleted because they were too old.
 
 for _outcome in ("accepted", "duplicate", "rejected"):
     telemetry_events.labels(_outcome)  # from 0 on, so that Prometheus sees the first increase
+for _outcome in ("stored", "failed"):
+    server_reports.labels(_outcome)
 for _channel in ("webhook", "email"):
     for _outcome in ("sent", "failed", "given_up"):
         alerts.labels(_channel, _outcome)

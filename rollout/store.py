@@ -94,11 +94,49 @@ def arrive(events: Sequence[Arrival], *, fence: int = FENCE) -> int:
     """
     if not events:
         return 0
-    usable = connection.cursor().connection  # Django checks and replaces it once a request
-    cursor = CursorWrapper(Cursor(usable), connection)
-    cursor.execute(ARRIVE, (fence, msgspec.json.encode(events).decode()))
+    cursor = _prepared(ARRIVE, (fence, msgspec.json.encode(events).decode()))
     new: int = cursor.fetchone()[0]
     return new
+
+
+# The statement asks itself which rollouts are judged, so no cache can be wrong about it. Its COMMIT does not wait for
+# the disk: a crash of PostgreSQL loses a few reports. It does not wait for its lock either where an intake hangs.
+REPORT = """
+WITH settings AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true)
+),
+fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(%s) FROM settings)
+INSERT INTO rollout_telemetry
+    (id, client, session, event, category, ok, flag, variant, detail, lost, signer, server)
+SELECT gen_random_uuid(), %s, %s, %s, %s, %s, r.feature, named.value, %s, 0, %s, true
+FROM fence, json_each_text(%s) AS named JOIN rollout_rollout AS r ON r.feature = named.key
+WHERE r.enabled AND NOT r.emergency_stop AND r.percentage > 0 AND r.stage <> 'complete'
+"""
+REPORT_WAIT = timedelta(milliseconds=100)  # the judge holds the lock for an instant
+
+
+def report(
+    *, variants: Mapping[str, str], signer: UUID, event: str, category: str, ok: bool, detail: str
+) -> int:
+    """Store an event of the server itself for each feature that is judged, and return how many.
+
+    Args:
+        variants: of each feature that the request names; others are ignored.
+    """
+    wait = f"{REPORT_WAIT / timedelta(milliseconds=1):.0f}ms"
+    who = str(signer)
+    named = json.dumps(dict(variants))
+    parameters = (wait, FENCE, who, who, event, category, ok, detail or None, who, named)
+    stored: int = _prepared(REPORT, parameters).rowcount
+    return stored
+
+
+def _prepared(sql: str, parameters: Sequence[Any]) -> Any:
+    """Execute a statement with its parameters sent apart, so that PostgreSQL plans it once a connection."""
+    usable = connection.cursor().connection  # Django checks and replaces it once a request
+    cursor = CursorWrapper(Cursor(usable), connection)
+    cursor.execute(sql, parameters)
+    return cursor
 
 
 def fence() -> tuple[int, datetime]:

@@ -141,6 +141,15 @@ CREATE_HEADERS = [
         ),
         examples=[OpenApiExample("wait", value="wait=2")],
     ),
+    OpenApiParameter(
+        "Rollout-Variant",
+        location=OpenApiParameter.HEADER,
+        description=(
+            "Variant of each rollout's feature that this page has, such as `USE_FUND_STORE=fund-store`; several are "
+            "separated by commas. The server then reports the outcome to the judge. What cannot be read is ignored."
+        ),
+        examples=[OpenApiExample("variant", value="USE_FUND_STORE=fund-store")],
+    ),
     answer_header(
         "Idempotency-Key",
         ["200", "201", "400", "406", "409", "413", "415", "503"],

@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from rollout.bucketing import bucket
+from rollout.models import TelemetryEvent
+from rollout.tickets import signer_of
 from tests.browser.fund_setup import (
     CONFIGURATION,
     DRAFT,
@@ -122,6 +124,18 @@ def test_an_emergency_by_url_holds_on_later_visits_and_ends_by_the_banner_and_th
     manager.press("Leave emergency rollback")
     manager.ready("fund-store").sees_typed(**DRAFT | {"name": "Typed in an emergency"})
     expect(banner).to_be_hidden()
+
+
+@pytest.mark.parametrize("store", ["fund-store", "legacy"])
+def test_the_server_reports_a_creation_by_the_variant_of_the_page(
+    manager: Manager, operator: Operator, store: str
+) -> None:
+    operator("set", "100")
+    switch = "?ff_useFundStore=0" if store == "legacy" else ""
+    manager.open(switch, store=store).type(**DRAFT).create()
+    manager.sees_outcome("Fund created")
+    report = TelemetryEvent.objects.get(server=True, signer=signer_of(manager.user.pk))
+    assert (report.event, report.flag, report.variant) == ("fund_create_success", FEATURE, store)
 
 
 def test_a_fund_can_be_created_in_an_emergency(manager: Manager) -> None:

@@ -388,6 +388,18 @@ test("a bearer token is asked for at each attempt, and no cookies go with it", a
   assert.equal(fetch.requests[0].headers["X-CSRFToken"], undefined);
 });
 
+test("more headers are asked for at each attempt, and cannot replace the key", async () => {
+  let count = 0;
+  const headers = () => ({ "Rollout-Variant": `A=${++count}`, "Idempotency-Key": "mine" });
+  const { post, fetch, keys } = open({ headers, steps: [new TypeError("x"), created()] });
+  await outlast(post({ key: "k" }));
+  assert.deepEqual(fetch.requests.map(({ headers }) => headers["Rollout-Variant"]), ["A=1", "A=2"]);
+  assert.deepEqual(keys(), ["test|fund-create|k", "test|fund-create|k"]);
+  const fixed = open({ headers: { "Rollout-Variant": "A=on" } });
+  await fixed.post();
+  assert.equal(fixed.fetch.requests[0].headers["Rollout-Variant"], "A=on");
+});
+
 test("a session sends Django's CSRF token to its own origin alone", async () => {
   globalThis.location = { href: "https://funds.example/fund-setup" };
   globalThis.document = { cookie: "a=1; csrftoken=abc123; b=2" };

@@ -50,10 +50,11 @@ const local = /** @type {DraftStorage} */ (browserStorage("localStorage"));
 const session = /** @type {DraftStorage} */ (browserStorage("sessionStorage"));
 const rollouts = createRollouts();
 rollouts.install(window);
+const variant = () => (rollouts.isOn(FEATURE) ? "fund-store" : "legacy");
 const telemetry = createTelemetry({
   endpoint: intake,
   flag: FEATURE,
-  variant: () => (rollouts.isOn(FEATURE) ? "fund-store" : "legacy"),
+  variant,
   consoleHooks: true,
 });
 Object.assign(window, { __telemetry: telemetry });
@@ -69,6 +70,7 @@ const sender = createSender({
   environment,
   url: funds,
   csrf: () => csrfCookie() || csrfField(), // signing in again in another tab renews the cookie
+  headers: () => ({ "Rollout-Variant": `${FEATURE}=${variant()}` }), // the server reports the outcome by it
   locks,
   current: () => draft,
   latest: () => {

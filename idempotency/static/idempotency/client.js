@@ -38,7 +38,8 @@ export { sha256, sha256Bytes } from "./sha256.js";
  * @property {string | (() => string | Promise<string>)} [token] a bearer token; then no cookies are sent
  * @property {boolean | (() => string)} [csrf] send Django's CSRF token to this page's own origin: from the cookie
  *   `csrftoken` (true, the default without a token), or from your function
- * @property {Record<string, string>} [headers] further ones
+ * @property {Record<string, string> | (() => Record<string, string>)} [headers] further ones; a function is called for
+ *   each attempt
  */
 
 /**
@@ -266,7 +267,7 @@ export function createClient({
     const all = {
       Accept: "application/json, application/problem+json",
       "Content-Type": "application/json",
-      ...headers,
+      ...(typeof headers === "function" ? headers() : headers),
       "Idempotency-Key": key,
     };
     if (attempt > 1) all.Prefer = `wait=${WAIT}`;

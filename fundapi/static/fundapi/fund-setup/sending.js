@@ -26,6 +26,7 @@ const KEY_LIFE = 23 * 3600 * 1000; // ms; the server forgets a key after 24 h, a
  * @property {string} environment
  * @property {string} url of `POST /api/funds`
  * @property {() => string} csrf
+ * @property {() => Record<string, string>} headers more headers of each attempt
  * @property {Locks | null} locks
  * @property {() => Draft} latest returns the page's draft, after taking over what another tab has saved
  * @property {() => Draft} current returns the page's draft
@@ -42,6 +43,7 @@ export function createSender({
   environment,
   url,
   csrf,
+  headers,
   locks,
   latest,
   current,
@@ -51,7 +53,7 @@ export function createSender({
   onFailure,
   onExpired,
 }) {
-  const client = createClient({ environment, operation: "fund-create", csrf, fetch: sendExactly });
+  const client = createClient({ environment, operation: "fund-create", csrf, headers, fetch: sendExactly });
   /** @type {AbortController | null} */ let request = null; // the one that runs in this tab
   /** @type {(() => void) | null} */ let wake = null; // ends the pause before the next round
   let running = false;
