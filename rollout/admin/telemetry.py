@@ -1,5 +1,6 @@
 """The page of telemetry events: the list, its filters and its search."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
@@ -13,7 +14,13 @@ from rollout.api.telemetry import as_uuid
 from rollout.judge.events import Event
 from rollout.models import Rollout, TelemetryEvent
 
-HORIZON = 500_000  # latest events that are searched by name or flag, which have no index; half a second
+# Latest events that are searched by name, flag or sender, which have no index; half a second.
+HORIZON = 500_000
+SENDERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "server": ("The server itself", {"server": True}),
+    "ticket": ("A signed-in user, by a ticket", {"server": False, "signer__isnull": False}),
+    "network": ("Anybody, without a ticket", {"server": False, "signer__isnull": True}),
+}
 
 
 class RecentFilter(admin.SimpleListFilter):
@@ -40,39 +47,63 @@ class FlagFilter(RecentFilter):
         return [(feature, feature) for feature in Rollout.objects.values_list("feature", flat=True)]
 
 
+class SenderFilter(admin.SimpleListFilter):
+    title = "sender"
+    parameter_name = "from"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(sender, says) for sender, (says, _) in SENDERS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TelemetryEvent]) -> QuerySet[TelemetryEvent]:
+        _, condition = SENDERS.get(self.value() or "", ("", None))
+        return recent_events(queryset, **condition) if condition else queryset
+
+
 def recent_events(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySet[TelemetryEvent]:
     """Return the latest events that meet a condition, without reading the whole table."""
     return events.filter(seq__gt=store.last_seq() - HORIZON, **condition)
 
 
 class TelemetryEventAdmin(ReadOnlyAdmin):
-    list_display = ["when", "event", "ok", "flag", "variant", "client", "detail_shown"]
-    list_filter = [EventFilter, FlagFilter]
+    list_display = ["when", "event", "ok", "flag", "variant", "sender", "client", "detail_shown"]
+    list_filter = [EventFilter, FlagFilter, SenderFilter]
     search_fields = ["client"]
     search_help_text = (
-        "A client's id, as its browser shows it; or event:NAME or flag:FEATURE among the latest events"
+        "A client's id, as its browser shows it; or event:NAME, flag:FEATURE or "
+        "from:server, from:ticket, from:network among the latest events"
     )
     ordering = ["-seq"]
     fields = [
-        *("event", "category", "ok", "flag", "variant", "client", "session", "detail_whole"),
-        *("arrived_at", "at", "lost", "seq", "id"),
+        *("event", "category", "ok", "flag", "variant", "sender", "client", "session", "detail_whole"),
+        *("arrived_at", "at", "age", "lost", "signer", "network", "seq", "id"),
     ]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TelemetryEvent], search_term: str
     ) -> tuple[QuerySet[TelemetryEvent], bool]:
-        """Find a client by its index, or an event's name or a flag among the latest events."""
+        """Find a client by its index, or an event's name, a flag or a sender among the latest events."""
         term = search_term.strip()
         if not term:
             return queryset, False
         column, _, value = term.partition(":")
         if column in {"event", "flag"} and value:
             return recent_events(queryset, **{column: value.strip()}), False
+        if column == "from" and value.strip() in SENDERS:
+            return recent_events(queryset, **SENDERS[value.strip()][1]), False
         return queryset.filter(client=as_uuid(term)), False
 
     @admin.display(description="arrived at (UTC)")
     def when(self, event: TelemetryEvent) -> str:
         return moment(event.arrived_at)
+
+    @admin.display(description="from")
+    def sender(self, event: TelemetryEvent) -> str:
+        """Return whose word the event is, and so how much it counts."""
+        if event.server:
+            return "the server"
+        if event.signer:
+            return "a user's ticket"
+        return f"no ticket, network {event.network}" if event.network else "no ticket"
 
     @admin.display(description="detail")
     def detail_shown(self, event: TelemetryEvent) -> str:

@@ -432,6 +432,50 @@ def test_telemetry_is_found_by_client_event_and_flag(canary: Callable[..., Canar
     assert str(client) not in filtered
 
 
+def test_telemetry_says_whose_word_each_event_is(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage, who = canary(2), uuid.uuid4()
+    store.report(
+        variants={stage.feature: "fund-store"},
+        signer=who,
+        event="fund_create_failure",
+        category="",
+        ok=False,
+        detail="500",
+    )
+    senders: list[dict[str, Any]] = [{"signer": who}, {"network": "192.0.2.0/24"}, {}]
+    for fields in senders:
+        event = (
+            uuid.uuid4(),
+            uuid.uuid4(),
+            uuid.uuid4(),
+            "error",
+            "",
+            False,
+            stage.feature,
+            None,
+            None,
+            None,
+        )
+        store.arrive([store.Arrival(*event, **fields)])
+
+    def found(**query: str) -> list[str]:
+        page = viewer.get("/admin/rollout/telemetryevent/", {"flag": stage.feature} | query)
+        return [text_of(cell).strip() for cell in re.findall(r"field-sender[^>]*>(.*?)</t[dh]>", page.text)]
+
+    unsigned = ["no ticket", "no ticket, network 192.0.2.0/24"]
+    assert found() == [*unsigned, "a user's ticket", "the server"]
+    for sender, expected in (
+        ("server", ["the server"]),
+        ("ticket", ["a user's ticket"]),
+        ("network", unsigned),
+    ):
+        assert found(q=f"from:{sender}") == expected
+        assert found(**{"from": sender}) == expected
+    assert len(found(**{"from": "nobody"})) == 4
+    report = TelemetryEvent.objects.get(flag=stage.feature, server=True)
+    assert str(who) in words(viewer.get(f"/admin/rollout/telemetryevent/{report.pk}/change/"))
+
+
 def test_what_browsers_send_is_shown_as_text_and_never_run(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
