@@ -139,15 +139,16 @@ def since(start: datetime | None) -> str:
 
 
 def _ago(moment: datetime) -> str:
-    seconds = max(0, round((timezone.now() - moment).total_seconds()))
-    return f"{seconds} s ago" if seconds < 60 else f"{timesince(moment)} ago"
+    now = store.clock()
+    seconds = max(0, round((now - moment).total_seconds()))
+    return f"{seconds} s ago" if seconds < 60 else f"{timesince(moment, now)} ago"
 
 
 def life(key: IdempotencyKey, *, alive: bool) -> str:
     """Return what the next request with a stored key gets."""
     if alive:
         return (
-            f"The first request succeeded with {key.status}. For another {timesince(timezone.now(), key.expires_at)}, "
+            f"The first request succeeded with {key.status}. For another {timesince(store.clock(), key.expires_at)}, "
             "each retry with the same content gets the stored answer below, with 200 and "
             "Idempotency-Status: replayed."
         )

@@ -225,3 +225,9 @@ def count_active() -> int:
 def count_expired() -> int:
     """Return the number of keys a purge would delete, as exact as :func:`count_active`."""
     return _count("<=")
+
+
+def clock() -> datetime:
+    """Return the time of the database, which dates the keys."""
+    now: datetime = _execute("SELECT clock_timestamp()", ()).fetchone()[0]
+    return now

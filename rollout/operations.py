@@ -4,9 +4,12 @@ Each change is one transaction: lock the row, validate, write, and leave a histo
 after. Only the emergency stop needs no valid state: neither a stale version nor another state can refuse it.
 """
 
+import logging
 from collections.abc import Callable
+from copy import copy
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,12 +17,13 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from rollout import configuration, store
 from rollout.conf import conf
 from rollout.models import Rollout, Stage, Watch
 from rollout.units import percent
+
+logger = logging.getLogger(__name__)
 
 
 class OperationError(Exception):
@@ -106,14 +110,18 @@ def roll_back(
     actor: AbstractBaseUser | None = None,
     version: int | None = None,
     at: datetime | None = None,
+    logged: bool = True,
 ) -> Rollout:
-    """Go back to legacy: 0 %, and on hold, so that only a person starts it again."""
+    """Go back to legacy: 0 %, and on hold, so that only a person starts it again.
+
+    ``logged=False``: the caller logs it. The judge does so, with the incident.
+    """
 
     def apply(rollout: Rollout) -> None:
         _move(rollout, Decimal(0), at=at)
         rollout.on_hold = True
 
-    return _change(feature, apply, reason=reason, actor=actor, version=version)
+    return _change(feature, apply, reason=reason, actor=actor, version=version, logged=logged)
 
 
 def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) -> Rollout:
@@ -135,6 +143,7 @@ def release(
         if not rollout.emergency_stop:
             raise OperationError(f"{feature} is not stopped.")
         rollout.emergency_stop = False
+        _reopen(rollout)
         _begin_stage(rollout)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
@@ -175,10 +184,15 @@ def configure(
     """Change settings: enabled, timeline, auto_rollback, track_migrations, description."""
 
     def apply(rollout: Rollout) -> None:
-        was_enabled = rollout.enabled
+        begins = fields.get("enabled", rollout.enabled) and not rollout.enabled
+        tracked = rollout.track_migrations
+        if begins:
+            _reopen(rollout)
         for name, value in fields.items():
-            setattr(rollout, name, value)
-        if rollout.enabled and not was_enabled:
+            # A form sends every field: only a change of this one says that a person wants it.
+            if name != "track_migrations" or value != tracked:
+                setattr(rollout, name, value)
+        if begins:
             _begin_stage(rollout)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
@@ -187,13 +201,30 @@ def configure(
 def _move(rollout: Rollout, percentage: Decimal, *, at: datetime | None = None) -> None:
     if percentage != rollout.percentage:
         rollout.percentage = percentage
-        rollout.stage = Stage.of(percentage)
+        _reopen(rollout)
         _begin_stage(rollout, at=at)
+
+
+def _reopen(rollout: Rollout) -> None:
+    """End a completion: the new stage is judged, and its migrations are tracked if they were before."""
+    rollout.stage = Stage.of(rollout.percentage)
+    if not rollout.track_migrations:
+        rollout.track_migrations = _untracked_by_completion(rollout)
+
+
+def _untracked_by_completion(rollout: Rollout) -> bool:
+    """Return whether the completion switched tracking off, and not a person: what migrates nothing stays untracked."""
+    records = rollout.history.order_by("-version", "-history_id")
+    tracked = records.filter(track_migrations=True).first()
+    if tracked is None or tracked.stage == Stage.COMPLETE:
+        return False
+    untracked = records.filter(version__gt=tracked.version).last()
+    return untracked is not None and untracked.stage == Stage.COMPLETE
 
 
 def _begin_stage(rollout: Rollout, *, at: datetime | None = None) -> None:
     """Begin a stage: the judge forgets the telemetry before it."""
-    rollout.stage_started_at = at or timezone.now()
+    rollout.stage_started_at = at or store.clock()
     fresh: dict[str, Any] = {
         "watermark": store.last_seq(),
         "checked_at": None,
@@ -211,6 +242,7 @@ def _change(
     reason: str,
     actor: AbstractBaseUser | None,
     version: int | None = None,
+    logged: bool = True,
 ) -> Rollout:
     if not reason.strip():
         raise OperationError("Give a reason: whoever reads the history at night needs it.")
@@ -220,14 +252,62 @@ def _change(
             raise NoSuchRollout(feature)
         if version is not None and rollout.version != version:
             raise StaleEdit(rollout, changes_since(rollout, version))
+        before = copy(rollout)
         apply(rollout)
         rollout.version += 1
-        rollout.updated_at = timezone.now()
+        # Times beside those of checks and incidents, which are the database's.
+        rollout.updated_at = rollout._history_date = store.clock()  # type: ignore[attr-defined]  # noqa: SLF001
         rollout._history_user = actor  # type: ignore[attr-defined]  # noqa: SLF001 - simple-history's own way
         rollout._change_reason = reason.strip()  # type: ignore[attr-defined]  # noqa: SLF001
         rollout.save()
         transaction.on_commit(configuration.forget)
+        if logged:
+            transaction.on_commit(partial(_log_way_back, before, rollout, reason.strip(), actor))
     return rollout
+
+
+def _log_way_back(before: Rollout, now: Rollout, reason: str, actor: AbstractBaseUser | None) -> None:
+    """Log a change that takes the feature away from everybody."""
+    if now.emergency_stop and not before.emergency_stop:
+        event = "rollout_stopped"
+    elif before.percentage and not now.percentage:
+        event = "rollout_rolled_back"
+    elif before.enabled and not now.enabled:
+        event = "rollout_disabled"
+    else:
+        return
+    log_way_back(
+        event,
+        now.feature,
+        before.percentage,
+        now.percentage,
+        reason=reason,
+        user_id=actor.pk if actor else None,
+    )
+
+
+def log_way_back(
+    event: str,
+    feature: str,
+    before: Decimal,
+    after: Decimal,
+    *,
+    reason: str,
+    user_id: int | None = None,
+    incident: int | None = None,
+) -> None:
+    """Log a way back to legacy; ``incident`` is that of a rollback by the judge."""
+    logger.warning(
+        event,
+        extra={
+            "feature": feature,
+            "from": float(before),
+            "to": float(after),
+            "incident": incident,
+            "user_id": user_id,
+            "reason": reason,
+        },
+    )
 
 
 def changes_since(rollout: Rollout, version: int) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ that is interrupted, the next tick finishes it, once.
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
 
 import msgspec
 from django.db import connection, transaction
@@ -152,7 +154,7 @@ def act(rollout: Rollout, decision: Decision, now: datetime) -> None:
     reason = f"judge: {decision.reason}"
     match decision.action:
         case Action.ROLL_BACK:
-            operations.roll_back(rollout.feature, reason=reason, at=now)
+            operations.roll_back(rollout.feature, reason=reason, at=now, logged=False)  # settle() does
         case Action.PROMOTE if decision.target is not None:
             operations.set_percentage(rollout.feature, decision.target, reason=reason, at=now)
         case Action.COMPLETE:
@@ -235,7 +237,7 @@ def settle(check: Check) -> None:
             return
         decision = msgspec.convert(check.decision, Decision, strict=False)
         if {AlertKind.ROLLED_BACK, AlertKind.TRIPPED} & set(decision.alerts):
-            Incident.objects.get_or_create(
+            incident, new = Incident.objects.get_or_create(
                 check_made=check,
                 defaults={
                     "rollout": check.rollout,
@@ -247,9 +249,22 @@ def settle(check: Check) -> None:
                     "reason": decision.reason,
                 },
             )
+            if new and incident.rolled_back:
+                transaction.on_commit(partial(_log_rollback, incident))
         outbox.create(check, decision)
         check.settled = True
         check.save(update_fields=["settled"])
+
+
+def _log_rollback(incident: Incident) -> None:
+    operations.log_way_back(
+        "rollout_rolled_back",
+        incident.rollout.feature,
+        incident.percentage,
+        Decimal(0),
+        reason=incident.reason,
+        incident=incident.pk,
+    )
 
 
 def _first_red(check: Check) -> datetime:

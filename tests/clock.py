@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from django.db import connection
 
 from tests.servers import database_url
 
@@ -55,3 +56,15 @@ def travelling() -> Iterator[Clock]:
             yield Clock(session)
         finally:
             session.execute("DROP SCHEMA travel CASCADE")
+
+
+@contextmanager
+def travelled(ahead: str) -> Iterator[Clock]:
+    """Let the database's clock differ from this process's, for the test's own connection."""
+    with travelling() as clock, connection.cursor() as cursor:
+        clock.set_ahead(ahead)
+        cursor.execute(f"SET search_path TO {SEARCH_PATH}")
+        try:
+            yield clock
+        finally:
+            cursor.execute("RESET search_path")

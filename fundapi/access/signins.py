@@ -19,6 +19,7 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Max, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Now
 from django.db.models.lookups import IsNull
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
@@ -176,10 +177,12 @@ def _locked_out(request: Any) -> HttpResponse:
 
 
 def purge() -> dict[str, int]:
-    """Delete records older than ``SIGNIN_RETENTION`` and failures past their cool-off; return the number of each."""
-    now = timezone.now()
+    """Delete records older than ``SIGNIN_RETENTION`` and failures past their cool-off; return the number of each.
+
+    By the database's clock: a worker with a wrong one would delete lock-outs that still count.
+    """
     retention, cooloff = settings.SIGNIN_RETENTION, settings.AXES_COOLOFF_TIME
     return {
-        model._meta.model_name: model.objects.filter(attempt_time__lt=now - age).delete()[0]
+        model._meta.model_name: model.objects.filter(attempt_time__lt=Now() - age).delete()[0]
         for model, age in ((AccessLog, retention), (AccessFailureLog, retention), (AccessAttempt, cooloff))
     }

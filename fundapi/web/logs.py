@@ -21,7 +21,10 @@ _SHARED: list[Any] = [
 ]
 
 # The extras of our own apps, which do not use structlog. Other libraries' extras may hold whole requests and tasks.
-_EXTRA = ("action", "attempt", "channel", "feature", "reason", "signal")
+_EXTRA = (
+    *("action", "attempt", "channel", "feature", "from", "incident", "reason", "signal", "table", "to"),
+    "user_id",
+)
 
 _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # locals hold bodies and tokens
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.db.models import Case, Count, ExpressionWrapper, FloatField, Max, Value, When
 from django.db.models.functions import Extract, Floor
-from django.utils import timezone
 
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
@@ -16,7 +15,7 @@ from rollout.units import percent
 CHARTED_MAX = 500  # changes in the chart; more cannot be told apart
 
 
-def chart_context(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
+def chart_context(rollout: Rollout, span: timedelta | None, *, now: datetime) -> dict[str, Any]:
     """Return the charts of the percentage and of the checks, and a summary of each as text."""
     moments = [
         charts.Moment(
@@ -29,7 +28,6 @@ def chart_context(rollout: Rollout, span: timedelta | None) -> dict[str, Any]:
         )
         for line in reversed(rollout.history.order_by("-version", "-history_id")[:CHARTED_MAX])
     ]
-    now = timezone.now()
     moments = moments or [
         charts.Moment(
             now, float(rollout.percentage), rollout.enabled, rollout.on_hold, rollout.emergency_stop

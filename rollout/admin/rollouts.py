@@ -18,13 +18,13 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import OperationalError, transaction
-from django.db.models import Model
+from django.db.models import Model, QuerySet
+from django.db.models.functions import Now
 from django.forms import Script
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from rollout import configuration, operations
@@ -61,10 +61,10 @@ SPANS = {  # of the charts
 NOT_KEPT = {"csrfmiddlewaretoken", "preset", "confirmed"}  # fields that the confirmation page does not repeat
 
 
-def etag(rollout: Rollout, latest: LatestCheck) -> str:
+def etag(rollout: Any, latest: LatestCheck) -> str:
     """Return a tag that changes with whatever the screen shows, but the passing minutes: the browser counts those."""
     check = latest.check
-    late = is_late(rollout, latest.current, now=timezone.now())
+    late = is_late(rollout, latest.current, now=rollout.seen_at)
     parts = (rollout.pk, rollout.version, check and (check.pk, check.settled), late)
     return f'"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
 
@@ -110,6 +110,11 @@ class RolloutAdmin(admin.ModelAdmin):
         """Refuse to delete: browsers still ask for the rollout, and its history is kept. Disable it instead."""
         return False
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Rollout]:
+        """Return the rollouts, with the time of the database, which dates stages and checks."""
+        rollouts: QuerySet[Rollout] = super().get_queryset(request).annotate(seen_at=Now())
+        return rollouts
+
     # --- The list -------------------------------------------------------------------------------------------------
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
@@ -131,13 +136,13 @@ class RolloutAdmin(admin.ModelAdmin):
             return "not judged"
         if current is None:
             return "not checked yet"
-        if is_late(rollout, current, now=timezone.now()):
+        if is_late(rollout, current, now=rollout.seen_at):
             return format_html('<span class="rollout-late">{}</span>', "judge not running")
         return render_to_string("admin/rollout/rollout/signal.html", {"signal": current.signal})
 
     @admin.display(description="what happens next")
     def next(self, rollout: Any) -> str:
-        outlook = what_next(rollout, rollout.latest.current, now=timezone.now())
+        outlook = what_next(rollout, rollout.latest.current, now=rollout.seen_at)
         return render_to_string("admin/rollout/rollout/outlook.html", {"outlook": outlook, "brief": True})
 
     @admin.display(description="percentage", ordering="percentage")
@@ -154,8 +159,8 @@ class RolloutAdmin(admin.ModelAdmin):
         )
 
     @admin.display(description="in stage for")
-    def in_stage(self, rollout: Rollout) -> str:
-        return duration(timezone.now() - rollout.stage_started_at)
+    def in_stage(self, rollout: Any) -> str:
+        return duration(rollout.seen_at - rollout.stage_started_at)
 
     @admin.display(description="stop")
     def stop_button(self, rollout: Rollout) -> str:
@@ -364,9 +369,9 @@ class RolloutAdmin(admin.ModelAdmin):
         }
         return self._page(request, "screen", rollout, context, status=status)
 
-    def _now(self, request: HttpRequest, rollout: Rollout, latest: LatestCheck) -> dict[str, Any]:
+    def _now(self, request: HttpRequest, rollout: Any, latest: LatestCheck) -> dict[str, Any]:
         """Return the context of the parts of the screen that change without a reload."""
-        now = timezone.now()
+        now = rollout.seen_at
         days = request.GET.get("days")
         days = days if days in SPANS else _span(rollout, now)
         newest = list(history_of(rollout)[: LATEST + 1])
@@ -379,7 +384,7 @@ class RolloutAdmin(admin.ModelAdmin):
             "held": latest_change_to(rollout, on_hold=True) if rollout.on_hold else None,
             "percentage": percent(rollout.percentage),
             "stage": Stage(rollout.stage).label,
-            "in_stage": duration(timezone.now() - rollout.stage_started_at),
+            "in_stage": duration(now - rollout.stage_started_at),
             "timeline": Timeline(rollout.timeline).label,
             "outlook": what_next(rollout, latest.current, now=now),
             "not_judged": not_judged(rollout),
@@ -387,7 +392,7 @@ class RolloutAdmin(admin.ModelAdmin):
             "checked_percentage": percent(latest.check.percentage) if latest.check else "",
             "is_current": latest.current is not None,
             "reading": read(latest.check) if latest.check else None,
-            **chart_context(rollout, SPANS[days]),
+            **chart_context(rollout, SPANS[days], now=now),
             "days": days,
             "spans": {"6h": "6 hours", "1": "24 hours", "7": "7 days", "all": "All"},
             "lines": lines(newest)[:LATEST],

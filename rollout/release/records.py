@@ -4,8 +4,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.utils import timezone
-
+from rollout import store
 from rollout.conf import conf
 from rollout.models import Deployment, DeploymentState, Incident
 from rollout.release.decisions import PullRequest
@@ -49,7 +48,7 @@ def record(pull: PullRequest, commits: int) -> Deployment:
             "commit": pull.merge_commit,
             "commits": commits,
             "deployed_by": shell_user(),
-            "deployed_at": pull.merged_at or timezone.now(),
+            "deployed_at": pull.merged_at or store.clock(),
         },
     )
     return deployment

@@ -1,6 +1,8 @@
 import json
 import sys
 import uuid
+from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -10,8 +12,12 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 
-from rollout import operations
-from rollout.models import Rollout, Stage
+from rollout import operations, store
+from rollout.models import Incident, Rollout, Stage
+from rollout.tick import settle_all
+from tests.canary import Canary, Judged
+from tests.clock import travelled
+from tests.eventually import eventually
 from tests.rollout.conftest import MakeRollout
 from tests.servers import manage
 
@@ -190,3 +196,177 @@ def test_a_script_sees_a_refusal_in_the_exit_code(database: None) -> None:
     assert result.returncode == 1
     assert "no rollout 'NOBODY'" in result.stderr
     assert result.stdout == ""
+
+
+# --- After a completion ---------------------------------------------------------------------------------------
+
+
+def completed(make: MakeRollout, **fields: Any) -> str:
+    feature = make(percentage=100, stage=Stage.FULL, **fields).feature
+    assert not operations.complete(feature, reason="24 good hours").track_migrations
+    return feature
+
+
+WAYS_OUT: dict[str, Callable[[str], Rollout]] = {
+    "rolled back": lambda feature: operations.roll_back(feature, reason="x"),
+    "less": lambda feature: operations.set_percentage(feature, Decimal(50), reason="x"),
+    "zero": lambda feature: operations.set_percentage(feature, Decimal(0), reason="x"),
+    "stopped, released": lambda feature: (
+        operations.stop(feature, reason="x") and operations.release(feature, reason="x")
+    ),
+    "disabled, enabled": lambda feature: (
+        operations.configure(feature, {"enabled": False, "track_migrations": False}, reason="x")
+        and operations.configure(feature, {"enabled": True, "track_migrations": False}, reason="x")
+    ),
+}
+
+
+@pytest.mark.parametrize("leave", WAYS_OUT.values(), ids=WAYS_OUT)
+def test_a_rollout_that_leaves_completion_is_judged_and_tracked_again(
+    make_rollout: MakeRollout, leave: Callable[[str], Rollout]
+) -> None:
+    left = leave(completed(make_rollout))
+    assert left.track_migrations
+    assert left.stage == Stage.of(left.percentage)
+    assert left.is_judged == (left.percentage > 0)
+
+
+@pytest.mark.parametrize("leave", WAYS_OUT.values(), ids=WAYS_OUT)
+def test_what_a_person_does_not_track_stays_so_after_a_completion(
+    make_rollout: MakeRollout, leave: Callable[[str], Rollout]
+) -> None:
+    """A feature that migrates nothing would have no data for good."""
+    feature = make_rollout(percentage=100, stage=Stage.FULL).feature
+    operations.configure(feature, {"track_migrations": False}, reason="it migrates nothing")
+    operations.complete(feature, reason="24 good hours")
+    assert not leave(feature).track_migrations
+
+
+def test_tracking_that_a_person_switches_off_after_a_completion_stays_off(make_rollout: MakeRollout) -> None:
+    feature = completed(make_rollout)
+    operations.roll_back(feature, reason="x")
+    operations.configure(feature, {"track_migrations": False}, reason="it migrates nothing any more")
+    assert not operations.set_percentage(feature, Decimal(10), reason="again").track_migrations
+    feature = completed(make_rollout)
+    for tracked in (True, False):
+        operations.configure(feature, {"track_migrations": tracked}, reason="a look")
+    assert not operations.roll_back(feature, reason="x").track_migrations
+
+
+def test_a_rollout_that_an_earlier_version_left_untracked_is_tracked_from_its_next_stage(
+    make_rollout: MakeRollout,
+) -> None:
+    rollout = Rollout.objects.get(feature=completed(make_rollout))
+    rollout.percentage, rollout.stage, rollout.version = Decimal(0), Stage.OFF, rollout.version + 1
+    rollout.save()
+    assert operations.set_percentage(rollout.feature, Decimal(10), reason="again").track_migrations
+
+
+def test_migrations_are_accepted_again_after_a_completion(traffic: Judged) -> None:
+    canary = traffic("100")
+    operations.complete(canary.feature, reason="24 good hours")
+    operations.roll_back(canary.feature, reason="x")
+    operations.resume(canary.feature, reason="x")
+    operations.set_percentage(canary.feature, Decimal(10), reason="again")
+    eventually(lambda: not refused(canary))
+
+
+def refused(canary: Canary) -> list[dict[str, Any]]:
+    event = {"id": str(uuid.uuid4()), "event": "migration_failed", "ok": False, "flag": canary.feature}
+    body = {"clientId": str(uuid.uuid4()), "sessionId": str(uuid.uuid4()), "events": [event]}
+    rejected: list[dict[str, Any]] = canary.http.post("/api/telemetry", json=body).json()["rejected"]
+    return rejected
+
+
+# --- Times and log lines --------------------------------------------------------------------------------------
+
+
+def test_a_change_has_the_time_of_the_database(make_rollout: MakeRollout) -> None:
+    """A web host whose clock is slow or fast moves no stage."""
+    feature = make_rollout().feature
+    with travelled("-31 minutes"):
+        changes: list[Callable[[], Rollout]] = [
+            lambda: operations.set_percentage(feature, Decimal(10), reason="x"),
+            lambda: operations.stop(feature, reason="x"),
+            lambda: operations.release(feature, reason="x"),
+            lambda: operations.configure(feature, {"enabled": False}, reason="x"),
+            lambda: operations.configure(feature, {"enabled": True}, reason="x"),
+            lambda: operations.set_percentage(feature, Decimal(100), reason="x"),
+            lambda: operations.complete(feature, reason="x"),
+        ]
+        for change in changes:
+            changed, now = change(), store.clock()
+            times = [changed.updated_at, changed.history.order_by("-version")[0].history_date]
+            times += [] if changed.emergency_stop or not changed.enabled else [changed.stage_started_at]
+            assert all(timedelta(0) <= now - at < timedelta(seconds=5) for at in times)
+
+
+@pytest.mark.parametrize(
+    ("change", "event"),
+    [
+        (lambda feature: operations.roll_back(feature, reason="fire"), "rollout_rolled_back"),
+        (
+            lambda feature: operations.set_percentage(feature, Decimal(0), reason="fire"),
+            "rollout_rolled_back",
+        ),
+        (lambda feature: operations.stop(feature, reason="fire"), "rollout_stopped"),
+        (
+            lambda feature: operations.configure(feature, {"enabled": False}, reason="fire"),
+            "rollout_disabled",
+        ),
+    ],
+)
+def test_a_way_back_is_a_warning_in_the_log_once(
+    make_rollout: MakeRollout,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[str], Rollout],
+    event: str,
+) -> None:
+    feature = make_rollout(percentage=50).feature
+    for _ in range(2):
+        change(feature)
+    (line,) = [each for each in caplog.records if each.getMessage().startswith("rollout_")]
+    assert (line.getMessage(), line.levelname, line.feature) == (event, "WARNING", feature)  # type: ignore[attr-defined]
+    assert (vars(line)["from"], vars(line)["reason"]) == (50, "fire")
+    assert vars(line)["to"] == (0 if event == "rollout_rolled_back" else 50)
+    assert line.incident is None  # type: ignore[attr-defined]
+
+
+def test_the_log_line_of_a_way_back_has_its_data(make_rollout: MakeRollout) -> None:
+    feature = make_rollout(percentage=50).feature
+    done = manage("rollout", "rollback", feature, "--reason", "fire", LOG_FORMAT="json")
+    (line,) = [json.loads(line) for line in done.stderr.splitlines() if "rollout_rolled_back" in line]
+    assert (line["level"], line["feature"], line["from"], line["to"]) == ("warning", feature, 50, 0)
+    assert line["reason"].startswith("fire")
+
+
+def test_a_rollback_by_the_judge_is_logged_once_with_its_incident(
+    traffic: Judged, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = traffic()
+    for _ in range(3):
+        canary.send("migration_failed", clients=5)
+        made = canary.check()
+    assert made.action == "roll_back"
+    settle_all()
+    incident = Incident.objects.get(rollout=canary.pk)
+    (line,) = [each for each in caplog.records if each.getMessage() == "rollout_rolled_back"]
+    shown = {name: vars(line)[name] for name in ("levelname", "feature", "from", "to", "incident", "reason")}
+    assert shown == {
+        "levelname": "WARNING",
+        "feature": canary.feature,
+        "from": 10,
+        "to": 0,
+        "incident": incident.pk,
+        "reason": incident.reason,
+    }
+
+
+def test_a_rehearsal_of_a_change_logs_nothing(
+    make_rollout: MakeRollout, caplog: pytest.LogCaptureFixture
+) -> None:
+    feature = make_rollout(percentage=50).feature
+    with transaction.atomic():
+        operations.roll_back(feature, reason="fire")
+        transaction.set_rollback(True)
+    assert not [each for each in caplog.records if each.getMessage().startswith("rollout_")]

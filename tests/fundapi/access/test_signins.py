@@ -13,11 +13,13 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db.models.functions import Now
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from fundapi.access.signins import client_address
 from fundapi.tasks import purge_signins
+from tests.clock import travelled
 from tests.fundapi.conftest import PASSWORD
 from tests.servers import PROJECT, Server, running_server
 
@@ -183,6 +185,17 @@ def test_old_records_are_deleted_and_young_ones_are_not(database: None, address:
     purge_signins()
     for model in (AccessLog, AccessFailureLog, AccessAttempt):
         assert [row.username for row in model.objects.filter(ip_address=address)] == ["young"]
+
+
+def test_a_worker_whose_clock_is_ahead_deletes_no_record(database: None, address: str) -> None:
+    with travelled("-91 days"):
+        for model in (AccessLog, AccessFailureLog, AccessAttempt):
+            extra = {"failures_since_start": 1} if model is AccessAttempt else {}
+            row = model.objects.create(username="young", ip_address=address, **extra)
+            model.objects.filter(pk=row.pk).update(attempt_time=Now() - timedelta(minutes=10))
+        purge_signins()
+        for model in (AccessLog, AccessFailureLog, AccessAttempt):
+            assert model.objects.filter(ip_address=address).exists()
 
 
 @pytest.mark.parametrize("password", ["short-one-x", "password1234", "314159265358979", "harbor.growth.fund"])

@@ -1,10 +1,16 @@
 from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.core.management import call_command
 from knox.crypto import hash_token
+from knox.models import AuthToken
 
 from fundapi.access.tokens import bearer, may_create_funds
+from rollout import store
+from tests.clock import travelled
 from tests.conftest import token_of
 
 
@@ -37,3 +43,12 @@ def test_the_permission_is_the_one_that_django_knows(make_user: Callable[..., Us
         assert found.may_create_funds is may_create_funds(user.pk) is allowed
     User.objects.filter(pk=admin.pk).update(is_active=False)
     assert not may_create_funds(admin.pk)
+
+
+@pytest.mark.parametrize("ahead", ["-40 days", "40 days"])
+def test_the_database_s_clock_says_when_a_new_token_expires(user: User, ahead: str) -> None:
+    """A host whose clock is slow must not make tokens that have expired already."""
+    with travelled(ahead):
+        call_command("create_token", user.username, days=30, stdout=StringIO())
+        made = AuthToken.objects.get(user=user)
+        assert made.expiry - store.clock() == pytest.approx(timedelta(days=30), abs=timedelta(seconds=5))
