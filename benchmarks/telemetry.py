@@ -24,20 +24,22 @@ from rollout.tick import check
 MINUTES = 24 * 60
 BATCH = 200  # events; as many as a browser sends at once
 
-# Nine heartbeats in ten; 100,000 clients, each with two sessions.
+# Nine heartbeats in ten; 100,000 users, each with one browser and two sessions.
 FILL = """
-INSERT INTO rollout_telemetry (id, arrived_at, client, session, event, category, ok, flag, variant, at, lost)
+INSERT INTO rollout_telemetry
+    (id, arrived_at, client, signer, session, event, category, ok, flag, variant, at, lost, network)
 SELECT gen_random_uuid(), now() - interval '1 day' + n * interval '1 day' / %(events)s,
-       md5('client' || n %% 100000)::uuid, md5('session' || n %% 200000)::uuid,
+       md5('client' || n %% 100000)::uuid, md5('user' || n %% 100000)::uuid, md5('session' || n %% 200000)::uuid,
        CASE WHEN n %% 10 > 0 THEN 'heartbeat' WHEN n %% 20 = 0 THEN 'migration_succeeded' ELSE 'console_warning' END,
-       'usage', n %% 20 <> 10, 'BENCHED', CASE WHEN n %% 2 = 0 THEN 'fund-store' ELSE 'legacy' END, now(), 0
+       'usage', n %% 20 <> 10, 'BENCHED', CASE WHEN n %% 2 = 0 THEN 'fund-store' ELSE 'legacy' END, now(), 0,
+       '10.0.' || n %% 250 || '.0/24'
 FROM generate_series(1, %(events)s) AS n
 ORDER BY n
 """
 MEMBERS = """
 INSERT INTO rollout_stage_member (rollout_id, stage, who, flags)
 SELECT DISTINCT %s, 1, who, 1 FROM (
-    SELECT client AS who FROM rollout_telemetry UNION SELECT session FROM rollout_telemetry
+    SELECT signer AS who FROM rollout_telemetry UNION SELECT session FROM rollout_telemetry
 ) AS everybody
 """
 
@@ -61,7 +63,7 @@ def fill(events: int) -> Any:
     rollout = Rollout.objects.create(
         feature="BENCHED", percentage=50, stage="partial", timeline="manual", auto_rollback=False
     )
-    Watch.objects.create(rollout=rollout, watermark=0)
+    Watch.objects.create(rollout=rollout, watermark=0, began_at=timezone.now() - timedelta(days=2))
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
         cursor.execute(FILL, {"events": events})
@@ -90,12 +92,20 @@ def judge(rollout: Any, events: int, checks: int) -> tuple[list[float], list[flo
 def plans(rollout: Any, events: int) -> dict[str, str]:
     """Return how PostgreSQL runs the two statements that touch telemetry."""
     last = store.last_seq()
+    window = {
+        "feature": "BENCHED",
+        "after": last - events // MINUTES,
+        "upto": last,
+        "began_at": timezone.now() - timedelta(days=2),
+        "age_max": 600,
+        "unsigned": "network",
+    }
     everybody = [uuid.uuid4() for _ in range(1000)]
     members = {"who": everybody, "flags": [1] * len(everybody), "rollout": rollout.pk, "stage": 1}
     found = {}
     with connection.cursor() as cursor:
         for name, sql, parameters in (
-            ("window", store.WINDOW, (last - events // MINUTES, last, "BENCHED")),
+            ("window", store.WINDOW, window),
             ("members", store.REMEMBER, members),
         ):
             cursor.execute("BEGIN")

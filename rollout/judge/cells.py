@@ -122,7 +122,7 @@ def _kill_switch(table: Table) -> Cell:
 def _console(table: Table) -> Cell:
     ours, unknown, limits = table.evidence.feature, table.evidence.unknown, table.trusted
     signal = scoring.console_signal(ours.console_warnings, ours.console_errors, limits)
-    if signal is Signal.GREEN and unknown.console_errors:
+    if signal is Signal.GREEN and unknown.console_errors >= limits.console_yellow:
         signal = Signal.YELLOW
     cell = Cell("console", signal, wording.console(ours, unknown, limits), fresh=True)
     weather = _weather(
