@@ -40,7 +40,7 @@ class Table:
 
     evidence: Evidence
     carry: Carry  # with this check's evidence
-    windows: float
+    windows: int
     percentage: float
     difference: float  # e-value of treatment against control
     policy: Policy

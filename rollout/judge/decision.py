@@ -112,9 +112,12 @@ def window_of(state: State, now: datetime) -> timedelta:
     return max(now - since, timedelta(0))
 
 
-def windows_of(state: State, now: datetime, policy: Policy) -> float:
-    """Return the length of a check's window in intervals, at least 1: the limits of the score grow with it."""
-    return max(window_of(state, now) / policy.check_interval, 1.0)
+def windows_of(state: State, now: datetime, policy: Policy) -> int:
+    """Return the length of a check's window in intervals: the limits of the score grow with it.
+
+    Rounded, and at least 1: a beat that is a second late changes no limit.
+    """
+    return max(round(window_of(state, now) / policy.check_interval), 1)
 
 
 def limits(policy: Policy) -> statistics.Limits:

@@ -208,7 +208,7 @@ class _Tally:
             self.failed[row.voice][classify(row.event, row.category)] += row.count
             self.console[row.event].add(row.voice)
 
-    def side(self, policy: Policy, windows: float) -> Side:
+    def side(self, policy: Policy, windows: int) -> Side:
         return Side(
             active=len(self.active),
             score=score(self.failed.values(), policy, windows),
@@ -237,7 +237,7 @@ def gather(
     policy: Policy,
     *,
     variants_with: frozenset[str],
-    windows: float = 1,
+    windows: int = 1,
 ) -> Evidence:
     """Return the evidence of a window, from its rows and the behaviour flags that are new in the stage.
 

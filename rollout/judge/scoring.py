@@ -39,12 +39,12 @@ def points(errors: Mapping[ErrorClass, int], policy: Policy) -> int:
     return sum(weights[error_class] * count for error_class, count in errors.items())
 
 
-def score(clients: Iterable[Mapping[ErrorClass, int]], policy: Policy, windows: float = 1) -> int:
+def score(clients: Iterable[Mapping[ErrorClass, int]], policy: Policy, windows: int = 1) -> int:
     """Return the score of a check: the sum of its clients' points, each up to the cap of one client.
 
     ``windows`` is the length of the check's window in intervals, at least 1: the cap grows as the limits do.
     """
-    most = int(policy.points_client_max * windows)
+    most = policy.points_client_max * windows
     return sum(min(points(errors, policy), most) for errors in clients)
 
 
@@ -53,7 +53,7 @@ class Thresholds:
     """The limits that a check used, and what they grew with. Stored: fields keep their names."""
 
     clients: int  # n: active, with the feature
-    windows: float  # w: length of the window in check intervals, at least 1
+    windows: int  # w: length of the window in check intervals, at least 1
     score_green: float  # points; up to this
     score_red: float  # points; from this on
     score_red_least: float  # the same in one interval with few clients
@@ -63,7 +63,7 @@ class Thresholds:
     kill_switch_red: float  # users in the stage; above this
 
 
-def thresholds(clients: int, windows: float, stage_clients: int, policy: Policy) -> Thresholds:
+def thresholds(clients: int, windows: int, stage_clients: int, policy: Policy) -> Thresholds:
     """Return the limits for so many clients: the runbook's up to ``score_clients`` (100), in proportion beyond."""
     share, of_stage = (
         many / policy.score_clients if policy.score_clients else 0.0 for many in (clients, stage_clients)

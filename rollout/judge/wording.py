@@ -77,13 +77,13 @@ def _points(score: int) -> str:
 def _limit(limits: Thresholds) -> str:
     """Return the limit of the score, and what it grew with."""
     grown = [f"{limits.clients:,} clients"] * (limits.score_red > limits.score_red_least * limits.windows)
-    grown += [f"{limits.windows:,.0f} intervals"] * (limits.windows >= 2)
+    grown += [f"{limits.windows:,} intervals"] * (limits.windows >= 2)
     with_these = f" with {' and '.join(grown)}" if grown else ""
     return f", red from {_number(limits.score_red)}{with_these}"
 
 
 def _number(limit: float) -> str:
-    return f"{limit:,.0f}" if limit == int(limit) else f"{limit:,.1f}"
+    return f"{limit:,.1f}".removesuffix(".0")
 
 
 # --- Reasons for no data --------------------------------------------------------------------------------------------
@@ -91,7 +91,8 @@ def _number(limit: float) -> str:
 
 def no_heartbeat(silence: timedelta, *, unsigned: int) -> str:
     but = f"; {unsigned:,} networks without a ticket, which promote nothing" if unsigned else ""
-    return f"no heartbeat of clients with the feature for {duration(silence)}{but}"
+    whole = timedelta(seconds=round(silence.total_seconds()))
+    return f"no heartbeat of clients with the feature for {duration(whole)}{but}"
 
 
 def too_few_samples(sample: int, policy: Policy) -> str:

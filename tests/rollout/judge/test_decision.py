@@ -58,10 +58,10 @@ class Stage:
             timeline=timeline,
             **{"on_hold": False, "auto_rollback": True, "carry": Carry(), **fields},
         )
-        self.minute = 0
+        self.minute: float = 0
         self.alerts: list[AlertKind] = []
 
-    def check(self, evidence: Evidence, *, policy: Policy = POLICY, minutes: int = 1) -> Decision:
+    def check(self, evidence: Evidence, *, policy: Policy = POLICY, minutes: float = 1) -> Decision:
         self.minute += minutes
         decision = decide(self.state, evidence, T0 + self.minute * MINUTE, policy)
         self.state = replace(self.state, carry=decision.carry)
@@ -204,6 +204,13 @@ def test_an_hour_without_a_judge_is_measured_by_the_limits_of_an_hour() -> None:
     hour = replace(HEALTHY, feature=failing(50, 6, active=60), errors={"default": 100})
     assert Stage().check(hour, minutes=60).cells[0].signal is Signal.GREEN  # up to 300
     assert Stage().check(hour).cells[0].signal is Signal.RED
+
+
+def test_a_beat_that_is_late_or_early_by_some_seconds_changes_no_limit() -> None:
+    for seconds in (31, 59, 60.2, 89):
+        decision = Stage().check(replace(HEALTHY, feature=failing(5)), minutes=seconds / 60)
+        assert decision.cells[0].signal is Signal.RED
+        assert decision.cells[0].says == "15 points in this check, red from 15"
 
 
 def test_errors_at_a_million_sessions_an_hour_that_both_groups_have_are_green() -> None:

@@ -33,7 +33,7 @@ def new(*rows: EventGroup, unsigned: bool = False) -> Counts:
     return count_new((0, int(flags), 1) for flags in behaviours(rows, WITH).values())[unsigned]
 
 
-def evidence(*rows: EventGroup, windows: float = 1) -> Evidence:
+def evidence(*rows: EventGroup, windows: int = 1) -> Evidence:
     return gather(rows, (), Policy(), variants_with=WITH, windows=windows)
 
 
