@@ -92,7 +92,7 @@ def judge(rollout: Any, events: int, checks: int) -> tuple[list[float], list[flo
 def plans(rollout: Any, events: int) -> dict[str, str]:
     """Return how PostgreSQL runs the two statements that touch telemetry."""
     last = store.last_seq()
-    window = {
+    window: dict[str, Any] = {
         "feature": "BENCHED",
         "after": last - events // MINUTES,
         "upto": last,
@@ -101,7 +101,7 @@ def plans(rollout: Any, events: int) -> dict[str, str]:
         "unsigned": "network",
     }
     everybody = [uuid.uuid4() for _ in range(1000)]
-    members = {"who": everybody, "flags": [1] * len(everybody), "rollout": rollout.pk, "stage": 1}
+    members: dict[str, Any] = {"who": everybody, "flags": [1] * len(everybody), "rollout": rollout.pk, "stage": 1}
     found = {}
     with connection.cursor() as cursor:
         for name, sql, parameters in (
