@@ -6,7 +6,7 @@ A *voice* counts as one client: the user of a ticket, however many browsers; wit
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntFlag
 from typing import Protocol
 from uuid import UUID
@@ -36,8 +36,7 @@ class Counts:
     error_sessions: int = 0  # with any failure
 
     def __add__(self, other: "Counts") -> "Counts":
-        mine, theirs = asdict(self), asdict(other)
-        return Counts(**{name: mine[name] + theirs[name] for name in mine})
+        return Counts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
