@@ -101,7 +101,12 @@ def plans(rollout: Any, events: int) -> dict[str, str]:
         "unsigned": "network",
     }
     everybody = [uuid.uuid4() for _ in range(1000)]
-    members: dict[str, Any] = {"who": everybody, "flags": [1] * len(everybody), "rollout": rollout.pk, "stage": 1}
+    members: dict[str, Any] = {
+        "who": everybody,
+        "flags": [1] * len(everybody),
+        "rollout": rollout.pk,
+        "stage": 1,
+    }
     found = {}
     with connection.cursor() as cursor:
         for name, sql, parameters in (

@@ -193,7 +193,10 @@ def _count(state: State, carry: Carry, signal: Signal, now: datetime, *, fresh: 
 def _advance_clock(
     state: State, carry: Carry, window: timedelta, table: Table, *, conditions: Collection[Condition]
 ) -> Carry:
-    """Advance the clock of the stage: by a check that meets the timeline, and by two intervals at most."""
+    """Advance the clock of the stage: by a check that meets the timeline, and by two intervals at most.
+
+    A red check sets it back to 0.
+    """
     policy, score = table.policy, table.evidence.feature.score
     high = score >= policy.watch_score * max(table.trusted.score_red / policy.error_threshold, 1.0)
     if Condition.WEATHER in conditions:
@@ -203,7 +206,7 @@ def _advance_clock(
     passed = min(window, 2 * policy.check_interval) if counts else timedelta(0)
     return replace(
         carry,
-        watched=carry.watched + passed,
+        watched=timedelta(0) if carry.signal is Signal.RED else carry.watched + passed,
         calm=timedelta(0) if high else carry.calm + passed,
     )
 

@@ -33,8 +33,8 @@ def plan(
 
 
 def is_strict(state: State, carry: Carry) -> bool:
-    """Return whether only green checks count: accelerated, which an error event makes conservative."""
-    return state.timeline == "accelerated" and carry.errors_in_stage == 0
+    """Return whether only green checks count: accelerated, which an error or a red check makes conservative."""
+    return state.timeline == "accelerated" and not carry.errors_in_stage and not carry.reds_in_stage
 
 
 def is_allowed(state: State, action: Action) -> bool:
@@ -54,7 +54,7 @@ def _promotion(
         if rule.met and carry.watched >= rule.wait and not blocked:
             reason = wording.promotion_due(rule.wait, state.percentage, rule.condition)
             return Plan(Action.PROMOTE, due=True, reason=reason, target=target, wait=rule.wait)
-    if carry.reds_in_stage:
+    if carry.reds_in_stage and _is_canary(state):
         return Plan(Action.PROMOTE, due=False, reason=wording.only_a_person_promotes(target), target=target)
     rule = next((rule for rule in rules if carry.watched < rule.wait), rules[-1])
     left = max(rule.wait - carry.watched, timedelta(0))
@@ -64,12 +64,17 @@ def _promotion(
     return Plan(Action.PROMOTE, due=False, reason=reason, target=target, due_at=now + left, wait=rule.wait)
 
 
+def _is_canary(state: State) -> bool:
+    return state.percentage < 50
+
+
 def _rules(state: State, carry: Carry, signal: Signal, policy: Policy) -> list[Rule]:
     """Return the rules of the state's timeline, the shortest wait first.
 
-    Accelerated becomes conservative with the first error event of a stage.
+    Accelerated becomes conservative with the first error event of a stage. A red check ends a canary's promotions by
+    itself; later, its hours begin anew.
     """
-    canary = state.percentage < 50
+    canary = _is_canary(state)
     green = signal is Signal.GREEN
     green_or_yellow = signal in {Signal.GREEN, Signal.YELLOW}
     never_red = carry.reds_in_stage == 0
@@ -81,7 +86,7 @@ def _rules(state: State, carry: Carry, signal: Signal, policy: Policy) -> list[R
             Rule(policy.conservative_canary_green, green and never_red, wording.GREEN_AND_NEVER_RED),
             Rule(policy.conservative_canary, green_or_yellow and never_red, wording.UNDER_THRESHOLD),
         ]
-    return [Rule(policy.conservative_partial, green_or_yellow and never_red, wording.NEVER_RED)]
+    return [Rule(policy.conservative_partial, green_or_yellow, wording.NO_RED)]
 
 
 def _completion(carry: Carry, signal: Signal, now: datetime, policy: Policy, *, blocked: bool) -> Plan:

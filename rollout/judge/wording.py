@@ -14,7 +14,7 @@ from rollout.units import duration, percent, ratio
 NO_ERRORS = "no error event in the stage"
 GREEN_AND_NEVER_RED = "green, and no red in the stage"
 UNDER_THRESHOLD = "every score under the threshold, none red"
-NEVER_RED = "no red in the stage"
+NO_RED = "no red in that time"
 WEATHER = "not the feature: everybody has errors"
 BLOCKED = "something else than the feature is wrong"
 

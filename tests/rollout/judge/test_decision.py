@@ -497,12 +497,20 @@ def test_a_timeline_climbs_at_its_minute(
 
 @pytest.mark.parametrize("timeline", ["accelerated", "conservative"])
 @pytest.mark.parametrize("red", [failing(5), failing(2, console_errors=2)])
-def test_a_stage_that_was_red_once_climbs_only_by_hand(timeline: str, red: Side) -> None:
+def test_a_canary_that_was_red_once_climbs_only_by_hand(timeline: str, red: Side) -> None:
     stage = Stage(timeline=timeline)
     stage.check(replace(HEALTHY, feature=red, errors={"default": 5}))
     decisions = stage.run(HEALTHY, until=1000)
     assert {decision.action for decision in decisions} == {Action.NONE}
     assert "only a person promotes to 50 %" in decisions[-1].next
+
+
+@pytest.mark.parametrize("timeline", ["accelerated", "conservative"])
+def test_at_50_percent_the_six_hours_without_red_begin_anew_after_a_red_check(timeline: str) -> None:
+    stage = Stage("50", timeline)
+    stage.run(HEALTHY, until=100)
+    assert stage.check(LOUD).carry.watched == timedelta(0)
+    assert acted(stage.run(HEALTHY, until=1000)) == (360, Action.PROMOTE, Decimal(100))
 
 
 def test_the_manual_timeline_only_advises() -> None:
