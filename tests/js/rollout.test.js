@@ -48,6 +48,61 @@ test("a page asks the server, and then knows", async () => {
   assert.equal(rollouts.config("NO_SUCH"), null);
 });
 
+test("the variant for telemetry is null until it is known, and never a guess", async () => {
+  const { rollouts } = open();
+  assert.equal(rollouts.variant(FEATURE), null);
+  const asked = rollouts.refresh().then(() => rollouts.variant(FEATURE)); // as a heartbeat waits for it
+  await rollouts.ready;
+  assert.equal(await asked, "on");
+  assert.equal(rollouts.variant(FEATURE, "fund-store", "legacy"), "fund-store");
+  assert.equal(open({ uuid: OUTSIDE }).rollouts.variant("NO_SUCH"), null);
+  const outside = open({ uuid: OUTSIDE }).rollouts;
+  await outside.ready;
+  assert.equal(outside.variant(FEATURE, "fund-store", "legacy"), "legacy");
+  assert.equal(outside.variant("NO_SUCH"), null);
+});
+
+test("a stored configuration may be of yesterday: the variant waits for the server's answer, or its failure", async () => {
+  const storage = new FakeStorage();
+  storage.setItem(CONFIGURATION_KEY, JSON.stringify(configuration({ percentage: 0 })));
+  const promoted = open({ storage, fetch: scriptedFetch(json(configuration({ percentage: 100, version: 2 }))) }).rollouts;
+  assert.equal(promoted.isOn(FEATURE), false);
+  assert.equal(promoted.variant(FEATURE), null);
+  await promoted.ready;
+  assert.equal(promoted.variant(FEATURE), "on");
+  storage.setItem(CONFIGURATION_KEY, JSON.stringify(configuration({ percentage: 100 })));
+  const offline = open({ storage, fetch: scriptedFetch(new TypeError("Failed to fetch")) }).rollouts;
+  await offline.ready;
+  assert.equal(offline.variant(FEATURE), "on"); // as the page behaves
+  const hanging = open({ storage, fetch: scriptedFetch(never) }).rollouts;
+  mock.timers.tick(3000);
+  await hanging.ready;
+  assert.equal(hanging.variant(FEATURE), "on");
+});
+
+test("without any configuration the variant is unknown, and an opt-out is known all the same", async () => {
+  const offline = () => scriptedFetch(new TypeError("Failed to fetch"));
+  const { rollouts } = open({ fetch: offline() });
+  await rollouts.ready;
+  assert.equal(rollouts.isOn(FEATURE), false);
+  assert.equal(rollouts.variant(FEATURE), null);
+  const out = open({ fetch: offline(), search: "?ff_useFundStore=0" }).rollouts;
+  await out.ready;
+  assert.equal(out.variant(FEATURE), "off");
+});
+
+test("the variant follows a switch and another tab at once", async () => {
+  const { rollouts, storage, events } = open({ uuid: OUTSIDE });
+  await rollouts.ready;
+  assert.equal(rollouts.variant(FEATURE), "off");
+  storage.setItem("ff_useFundStore", "1");
+  assert.equal(rollouts.variant(FEATURE), "on");
+  storage.removeItem("ff_useFundStore");
+  storage.setItem(CONFIGURATION_KEY, JSON.stringify(configuration({ percentage: 100, version: 2 })));
+  events.dispatchEvent(new Event("storage"));
+  assert.equal(rollouts.variant(FEATURE), "on");
+});
+
 test("it follows a change within the server's poll interval, and notifies subscribers", async () => {
   const { rollouts } = open({
     uuid: OUTSIDE,

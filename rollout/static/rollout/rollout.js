@@ -48,6 +48,8 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
  * @property {string} uuid
  * @property {(feature: string) => boolean} isOn
  * @property {(feature: string) => Evaluation} evaluation
+ * @property {(feature: string, on?: string, off?: string) => string | null} variant for telemetry: `on` or `off`; null
+ *   until `ready`, and while no configuration is known, because a guess would spoil the judge's sample
  * @property {(feature: string) => Config | null} config
  * @property {(listener: (evaluations: Record<string, Evaluation>) => void) => () => void} subscribe
  * @property {() => Promise<void>} refresh ask the server now; never rejects
@@ -83,6 +85,7 @@ export function createRollouts({
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
   /** @type {Set<(evaluations: Record<string, Evaluation>) => void>} */ const listeners = new Set();
   const lifetime = new AbortController();
+  let settled = false; // the first request has ended, or taken three seconds
   let notified = JSON.stringify(evaluations());
 
   /** @param {string} feature */
@@ -152,6 +155,7 @@ export function createRollouts({
       clearTimeout(deadline);
       lifetime.signal.removeEventListener("abort", cancel);
     }
+    settled = true;
     if (!lifetime.signal.aborted) notify();
   }
 
@@ -193,7 +197,7 @@ export function createRollouts({
   const ready = Promise.race([
     refresh(),
     new Promise((/** @type {(value: void) => void} */ resolve) => {
-      setTimeout(resolve, READY_TIMEOUT);
+      setTimeout(() => resolve(void (settled = true)), READY_TIMEOUT);
     }),
   ]);
 
@@ -204,6 +208,15 @@ export function createRollouts({
     },
     isOn: (/** @type {string} */ feature) => evaluation(feature).on,
     evaluation,
+    /**
+     * @param {string} feature
+     * @returns {string | null}
+     */
+    variant(feature, on = "on", off = "off") {
+      const { on: has, reason } = evaluation(feature);
+      if (!settled || reason === "unknown") return null;
+      return has ? on : off;
+    },
     config,
     /** @param {(evaluations: Record<string, Evaluation>) => void} listener */
     subscribe(listener) {
