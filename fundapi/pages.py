@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from fundapi.access.second_factor import SignInForm
 from fundapi.access.tokens import may_create_funds
+from rollout import tickets
 
 
 class SignInView(LoginView):
@@ -22,7 +23,7 @@ class SignInView(LoginView):
     redirect_authenticated_user = True
 
 
-@never_cache  # it holds the session's CSRF token
+@never_cache  # it holds the session's CSRF token and the user's ticket
 @login_required(login_url=reverse_lazy("signin"))
 @require_safe
 @ensure_csrf_cookie
@@ -31,6 +32,7 @@ def fund_setup(request: HttpRequest) -> HttpResponse:
     context = {
         "environment": settings.ENVIRONMENT,
         "may_create": may_create_funds(request.user.pk),
+        "ticket": tickets.issue(request.user.pk),
         "this_year": timezone.now().year,
     }
     return render(request, "fundapi/fund_setup.html", context)

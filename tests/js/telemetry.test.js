@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
-import { BUFFER_SIZE, DETAIL_LENGTH, createTelemetry, toBatches, truncate } from "../../rollout/static/rollout/telemetry.js";
-import { BlockedStorage, FakeDocument, FakeStorage, never, scriptedFetch, settle } from "./fakes.js";
+import {
+  BUFFER_SIZE,
+  DETAIL_LENGTH,
+  createTelemetry,
+  ticketSource,
+  toBatches,
+  truncate,
+} from "../../rollout/static/rollout/telemetry.js";
+import { BlockedStorage, FakeDocument, FakeStorage, json, never, scriptedFetch, settle } from "./fakes.js";
 
 const accepted = () => new Response(JSON.stringify({ accepted: 1, duplicates: 0, rejected: [] }), { status: 202 });
 const names = (telemetry) => telemetry.export().map(({ event }) => event);
@@ -352,6 +359,212 @@ test("what the page prints while it is asked for the variant is not recorded for
   const { telemetry } = open({ consoleHooks: true, variant });
   console.warn("slow");
   assert.deepEqual(telemetry.export().filter(({ detail }) => detail === "slow").map(({ variant }) => variant), ["on"]);
+});
+
+// --- The variant ------------------------------------------------------------------------------------------------
+
+test("a heartbeat waits until its variant is known", async () => {
+  let variant = null;
+  let arrive;
+  const answer = new Promise((resolve) => (arrive = resolve));
+  const { telemetry, document } = open({ variant: () => variant, ready: () => answer });
+  document.dispatchEvent(new Event("visibilitychange")); // asks for a second one
+  await settle();
+  assert.deepEqual(telemetry.export(), []);
+  assert.equal(telemetry.record("error").variant, null);
+  variant = "on";
+  arrive();
+  await settle();
+  assert.deepEqual(telemetry.export().map(({ event, variant }) => [event, variant]), [
+    ["error", null],
+    ["heartbeat", "on"],
+  ]);
+});
+
+for (const [name, ready] of [
+  ["that never comes", () => new Promise(() => {})],
+  ["that fails", () => Promise.reject(new Error("offline"))],
+  ["that throws", () => {
+    throw new Error("bug");
+  }],
+]) {
+  test(`a configuration ${name} costs no heartbeat`, async () => {
+    const { telemetry } = open({ ready, variant: () => null });
+    await settle();
+    mock.timers.tick(10_000);
+    await settle();
+    assert.deepEqual(telemetry.export().map(({ event, variant }) => [event, variant]), [["heartbeat", null]]);
+  });
+}
+
+test("a page that is hidden while its heartbeat waits sends none, and one when it is seen", async () => {
+  let arrive;
+  const { telemetry, document } = open({ ready: () => new Promise((resolve) => (arrive = resolve)) });
+  document.setHidden(true);
+  arrive();
+  await settle();
+  assert.deepEqual(names(telemetry), []);
+  document.setHidden(false);
+  arrive();
+  await settle();
+  assert.deepEqual(names(telemetry), ["heartbeat"]);
+});
+
+test("each heartbeat has the variant of its time", async () => {
+  let variant = "off";
+  const { telemetry } = open({ variant: () => variant, ready: async () => {} });
+  await settle();
+  await telemetry.flush();
+  variant = "on"; // a promotion, an opt-in, another tab
+  mock.timers.tick(60_000);
+  await settle();
+  assert.deepEqual(telemetry.export().map(({ variant }) => variant), ["off", "on"]);
+});
+
+// --- Tickets ----------------------------------------------------------------------------------------------------
+
+const HOUR = 3600_000;
+const refusing = (code) => json({ accepted: 1, duplicates: 0, rejected: [], ticket: code }, { status: 202 });
+
+/** A clock that stands still, beside the mocked timers, and a source of numbered tickets that last an hour. */
+function clock(start = 1_800_000_000_000) {
+  const time = { now: start };
+  mock.method(Date, "now", () => time.now);
+  time.source = mock.fn(async () => ({
+    ticket: `ticket-${time.source.mock.callCount()}`,
+    expiresAt: new Date(time.now + HOUR).toISOString(),
+  }));
+  return time;
+}
+
+const sentTickets = (fetch) => bodies(fetch).map(({ ticket }) => ticket);
+
+async function sendOne(telemetry) {
+  telemetry.record("error");
+  await telemetry.flush();
+}
+
+test("a ticket goes with each batch, and with beacons", async () => {
+  const sendBeacon = mock.fn(() => true);
+  for (const ticket of ["t1", { ticket: "t1" }, async () => "t1", async () => ({ ticket: "t1" })]) {
+    const { telemetry, fetch, document } = open({ ticket, navigator: { onLine: true, sendBeacon } });
+    await sendOne(telemetry);
+    telemetry.record("error");
+    document.setHidden(true);
+    assert.deepEqual(sentTickets(fetch), ["t1"]);
+    assert.equal(JSON.parse(sendBeacon.mock.calls.at(-1).arguments[1]).ticket, "t1");
+  }
+});
+
+test("a ticket is renewed before it expires", async () => {
+  const time = clock();
+  const { telemetry, fetch } = open({ ticket: time.source });
+  await sendOne(telemetry);
+  time.now += 0.79 * HOUR;
+  await sendOne(telemetry);
+  time.now += 0.02 * HOUR;
+  await sendOne(telemetry);
+  assert.deepEqual(sentTickets(fetch), ["ticket-0", "ticket-0", "ticket-1"]);
+});
+
+test("a ticket that the server refuses is replaced, at most once a minute", async () => {
+  const time = clock();
+  const { telemetry, fetch } = open({ ticket: time.source, fetch: scriptedFetch(refusing("expired")) });
+  await sendOne(telemetry); // a clock that is wrong, a key that has changed
+  await sendOne(telemetry);
+  time.now += 60_000;
+  await sendOne(telemetry);
+  assert.deepEqual(sentTickets(fetch), ["ticket-0", undefined, "ticket-1"]);
+  assert.equal(telemetry.dropped, 0);
+});
+
+test("a text that the server refuses is not sent again", async () => {
+  const { telemetry, fetch } = open({ ticket: "old", fetch: scriptedFetch(refusing("invalid"), accepted()) });
+  await sendOne(telemetry);
+  await sendOne(telemetry);
+  assert.deepEqual(sentTickets(fetch), ["old", undefined]);
+});
+
+test("what is left after a refusal goes with the next ticket, and each batch is small enough with it", async () => {
+  const time = clock();
+  const fetch = scriptedFetch(accepted(), refusing("expired"), accepted());
+  const { telemetry } = open({ ticket: time.source, fetch });
+  await telemetry.flush();
+  for (let number = 0; number < 199; number++) telemetry.record("error", { detail: "é".repeat(500) });
+  time.now += 60_000;
+  await telemetry.flush();
+  assert.equal(fetch.requests.length, 2);
+  await telemetry.flush();
+  assert.ok(fetch.requests.length > 3);
+  assert.deepEqual(new Set(sentTickets(fetch).slice(2)), new Set(["ticket-1"]));
+  for (const { body } of fetch.requests) assert.ok(new TextEncoder().encode(body).length <= 60_000);
+  assert.equal(telemetry.dropped, 0);
+});
+
+for (const [name, failing] of [
+  ["fails", () => Promise.reject(new Error("503"))],
+  ["says that nobody is signed in", async () => null],
+  ["throws", () => {
+    throw new Error("bug");
+  }],
+]) {
+  test(`events go without a ticket when its source ${name}`, async () => {
+    const { telemetry, fetch } = open({ ticket: failing });
+    await sendOne(telemetry);
+    assert.deepEqual(bodies(fetch).map(({ events, ticket }) => [events.length, ticket]), [[2, undefined]]);
+  });
+}
+
+test("events wait for a ticket ten seconds at most", async () => {
+  const { telemetry, fetch } = open({ ticket: () => new Promise(() => {}) });
+  const flushed = telemetry.flush();
+  await settle();
+  assert.equal(fetch.requests.length, 0);
+  mock.timers.tick(10_000);
+  await flushed;
+  assert.deepEqual(sentTickets(fetch), [undefined]);
+});
+
+test("a ticket that cannot be renewed is used while the server accepts it", async () => {
+  const time = clock();
+  const { telemetry, fetch } = open({ ticket: time.source });
+  await sendOne(telemetry);
+  time.source.mock.mockImplementation(() => Promise.reject(new Error("offline")));
+  time.now += 0.9 * HOUR;
+  await sendOne(telemetry);
+  assert.deepEqual(sentTickets(fetch), ["ticket-0", "ticket-0"]);
+});
+
+test("a browser whose clock is hours ahead asks for a ticket once a minute, not for each batch", async () => {
+  const time = clock();
+  time.source.mock.mockImplementation(async () => ({ ticket: "t", expiresAt: new Date(time.now - HOUR).toISOString() }));
+  const { telemetry, fetch } = open({ ticket: time.source });
+  for (let second = 0; second < 60; second += 10) {
+    await sendOne(telemetry);
+    time.now += 10_000;
+  }
+  assert.deepEqual(sentTickets(fetch), Array(6).fill("t"));
+  assert.equal(time.source.mock.callCount(), 1);
+});
+
+test("the source begins with the ticket of the page, then asks the server", async () => {
+  const fetch = scriptedFetch(json({ ticket: "t2", expiresAt: "2031-01-01T00:00:00Z" }), new Response("", { status: 401 }), new Response("", { status: 500 }));
+  const next = ticketSource({ first: { ticket: "t1" }, csrf: () => "c", fetch });
+  assert.deepEqual(await next(), { ticket: "t1" });
+  assert.equal(fetch.requests.length, 0);
+  assert.deepEqual(await next(), { ticket: "t2", expiresAt: "2031-01-01T00:00:00Z" });
+  const [{ url, method, headers }] = fetch.requests;
+  assert.deepEqual([url, method, headers["X-CSRFToken"]], ["/api/telemetry/ticket", "POST", "c"]);
+  assert.equal(await next(), null);
+  await assert.rejects(next());
+});
+
+test("the source sends a token where there is one, and no CSRF token with it", async () => {
+  const fetch = scriptedFetch(json({ ticket: "t" }));
+  await ticketSource({ url: "https://funds.example/api/telemetry/ticket", token: () => "secret", fetch })();
+  const [{ headers }] = fetch.requests;
+  assert.equal(headers.Authorization, "Bearer secret");
+  assert.equal("X-CSRFToken" in headers, false);
 });
 
 test("a stopped telemetry does nothing more", async () => {

@@ -37,7 +37,7 @@ def canary(public: Server) -> Iterator[Canary]:
     made = Canary(public)
     yield made
     made.http.close()
-    operations.set_percentage(made.feature, 0, reason="end of the test", at=made.now)
+    operations.set_percentage(made.feature, Decimal(0), reason="end of the test", at=made.now)
 
 
 def report(
@@ -78,7 +78,7 @@ def kept(canary: Canary) -> int:
     return TelemetryEvent.objects.filter(flag=canary.feature).count()
 
 
-def checks(canary: Canary, each: Callable[[int], None], times: int = 3) -> list[Check]:
+def checks(canary: Canary, each: Callable[[int], object], times: int = 3) -> list[Check]:
     made = []
     for number in range(times):
         each(number)
@@ -143,13 +143,10 @@ def test_one_address_with_made_up_ids_rolls_nobody_back(canary: Canary) -> None:
 def test_an_address_cannot_change_its_network_by_a_header(canary: Canary) -> None:
     made = checks(
         canary,
-        lambda _: (
-            [
-                report(canary, "heartbeat", "migration_failed", address=f"198.51.{number}.1, 192.0.2.1")
-                for number in range(50)
-            ]
-            and None
-        ),
+        lambda _: [
+            report(canary, "heartbeat", "migration_failed", address=f"198.51.{number}.1, 192.0.2.1")
+            for number in range(50)
+        ],
     )
     assert made[-1].evidence["networks"] == 1
     assert canary.rollout.percentage == 10

@@ -9,7 +9,7 @@
 import { emergencyActive } from "../rollout/emergency.js"; // first: it shows its banner even if the rest fails
 import { createRollouts, readSwitches } from "../rollout/rollout.js";
 import { browserStorage } from "../rollout/storage.js";
-import { createTelemetry } from "../rollout/telemetry.js";
+import { createTelemetry, ticketSource } from "../rollout/telemetry.js";
 import { ProblemError, csrfCookie } from "../idempotency/client.js";
 import { Drafts } from "./fund-setup/drafts.js";
 import {
@@ -45,16 +45,19 @@ import { createSender } from "./fund-setup/sending.js";
 
 const FEATURE = "USE_FUND_STORE";
 
-const { environment = "", owner = "", funds = "", signIn = "", telemetry: intake = "" } = page.dataset;
+const { environment = "", owner = "", funds = "", signIn = "", telemetry: intake = "", tickets, ticket = "" } = page.dataset;
+const csrf = () => csrfCookie() || csrfField(); // signing in again in another tab renews the cookie
 const local = /** @type {DraftStorage} */ (browserStorage("localStorage"));
 const session = /** @type {DraftStorage} */ (browserStorage("sessionStorage"));
 const rollouts = createRollouts();
 rollouts.install(window);
-const variant = () => (rollouts.isOn(FEATURE) ? "fund-store" : "legacy");
+const variant = () => rollouts.variant(FEATURE, "fund-store", "legacy");
 const telemetry = createTelemetry({
   endpoint: intake,
   flag: FEATURE,
   variant,
+  ready: rollouts.refresh,
+  ticket: ticketSource({ url: tickets, first: { ticket, expiresAt: page.dataset.ticketExpires }, csrf }),
   consoleHooks: true,
 });
 Object.assign(window, { __telemetry: telemetry });
@@ -69,8 +72,8 @@ const drafts = new Drafts({
 const sender = createSender({
   environment,
   url: funds,
-  csrf: () => csrfCookie() || csrfField(), // signing in again in another tab renews the cookie
-  headers: () => ({ "Rollout-Variant": `${FEATURE}=${variant()}` }), // the server reports the outcome by it
+  csrf,
+  headers: outcomeHeaders,
   locks,
   current: () => draft,
   latest: () => {
@@ -85,6 +88,12 @@ const sender = createSender({
 });
 
 let draft = newDraft({ ...defaults });
+
+/** Return the variant, by which the server reports the outcome. @returns {Record<string, string>} */
+function outcomeHeaders() {
+  const known = variant();
+  return known ? { "Rollout-Variant": `${FEATURE}=${known}` } : {};
+}
 
 // --- The draft ------------------------------------------------------------------------------------------------
 

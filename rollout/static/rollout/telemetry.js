@@ -2,7 +2,13 @@
  * Telemetry of this browser: the last 200 events, sent where an intake is named.
  *
  *     import { createTelemetry } from "/static/rollout/telemetry.js";
- *     const telemetry = createTelemetry({ endpoint: "/api/telemetry", flag: "USE_FUND_STORE" });
+ *     const telemetry = createTelemetry({
+ *       endpoint: "/api/telemetry",
+ *       flag: "USE_FUND_STORE",
+ *       variant: () => rollouts.variant("USE_FUND_STORE"),
+ *       ready: rollouts.refresh,
+ *       ticket: ticketSource(),
+ *     });
  *     telemetry.record("migration_succeeded");
  *     telemetry.record("migration_failed", { detail: error.message });
  *
@@ -15,15 +21,19 @@ import { browserStorage, getItem, setItem } from "./storage.js";
 import { BUFFER_SIZE, makeEvent, toBatches, truncate } from "./telemetry-events.js";
 
 export { BUFFER_SIZE, DETAIL_LENGTH, makeEvent, toBatches, truncate } from "./telemetry-events.js";
+export { ticketSource } from "./telemetry-ticket.js";
 
 /** @typedef {import("./storage.js").StorageLike} StorageLike */
 /** @typedef {import("./telemetry-events.js").RecordOptions} RecordOptions */
 /** @typedef {import("./telemetry-events.js").TelemetryEvent} TelemetryEvent */
+/** @typedef {import("./telemetry-ticket.js").Ticket} Ticket */
 
 const FLUSH_INTERVAL = 10_000; // ms
 const FLUSH_INTERVAL_MAX = 300_000; // ms; after repeated failures
 const HEARTBEAT_INTERVAL = 60_000; // ms; the judge evaluates every minute
 const FETCH_TIMEOUT = 10_000; // ms
+const TICKET_PAUSE = 60_000; // ms between two requests for a ticket, whatever the browser's clock says
+const TICKET_SHARE = 0.8; // of a ticket's time, after which it is renewed
 const SAVE_DELAY = 250; // ms; a crash of the browser loses as much
 const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, ends with the tab
 
@@ -31,7 +41,12 @@ const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, en
  * @typedef {object} Options
  * @property {string | null} [endpoint] of the intake, such as `/api/telemetry`; null keeps the buffer and sends nothing
  * @property {string | null} [flag] written into each event that names no other
- * @property {string | null | (() => string | null)} [variant] the same; `() => rollouts.isOn(…) ? "on" : "off"`
+ * @property {string | null | (() => string | null)} [variant] the same, asked for each event: `() => rollouts.variant(…)`;
+ *   null while it is not known, and then the judge counts the event in no sample
+ * @property {() => unknown} [ready] waited for before each heartbeat, ten seconds at most, so that its variant is known
+ *   and fresh: `rollouts.refresh`
+ * @property {Ticket | string | null | (() => Promise<Ticket | string | null>)} [ticket] of the signed-in user; a function,
+ *   such as `ticketSource()`, is asked for the first and for each new one
  * @property {boolean} [consoleHooks] also record `console.warn` and `console.error`
  * @property {number} [flushInterval] ms
  * @property {number} [heartbeatInterval] ms
@@ -50,6 +65,8 @@ export function createTelemetry({
   endpoint = null,
   flag = null,
   variant = null,
+  ready,
+  ticket = null,
   consoleHooks = false,
   flushInterval = FLUSH_INTERVAL,
   heartbeatInterval = HEARTBEAT_INTERVAL,
@@ -65,6 +82,10 @@ export function createTelemetry({
   const lifetime = new AbortController();
   let failures = 0;
   let intake = endpoint; // null once the server has answered that it takes no telemetry
+  let beating = false; // a heartbeat waits for `ready`
+  /** @type {{text: string, renewAt: number} | null} */ let current = typeof ticket === "function" ? null : taken(ticket);
+  /** @type {Promise<void> | null} */ let renewing = null;
+  let askedAt = 0; // ms
   /** @type {Promise<void> | null} */ let inFlight = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ let saving;
@@ -114,11 +135,42 @@ export function createTelemetry({
     return recorded;
   }
 
-  /** Record that this session is alive. One unsent heartbeat is enough. */
-  function heartbeat() {
-    const unsent = new Set(session.unsent);
-    if (document?.hidden || session.events.some(({ id, event }) => event === "heartbeat" && unsent.has(id))) return;
+  /** Record that this session is alive, once its variant is known. One unsent heartbeat is enough. */
+  async function heartbeat() {
+    if (beating || !isHeartbeatDue()) return;
+    if (ready) {
+      beating = true;
+      await within(FETCH_TIMEOUT, ready).catch(() => {});
+      beating = false;
+      if (lifetime.signal.aborted || !isHeartbeatDue()) return;
+    }
     record("heartbeat");
+  }
+
+  function isHeartbeatDue() {
+    const unsent = new Set(session.unsent);
+    return !document?.hidden && !session.events.some(({ id, event }) => event === "heartbeat" && unsent.has(id));
+  }
+
+  /**
+   * Get a new ticket when there is none or it will expire, and return the promise, if there is one to wait for. It never
+   * rejects: events go without a ticket, too.
+   */
+  function renewTicket() {
+    const now = Date.now();
+    const fresh = current !== null && now < current.renewAt;
+    const early = Math.abs(now - askedAt) < TICKET_PAUSE;
+    if (renewing || fresh || early || typeof ticket !== "function") return renewing;
+    askedAt = now;
+    renewing = within(FETCH_TIMEOUT, ticket)
+      .then((issued) => {
+        current = taken(issued);
+      })
+      .catch(() => {}) // offline, 429, 5xx: the old one is used while the server accepts it
+      .finally(() => {
+        renewing = null;
+      });
+    return renewing;
   }
 
   function batches() {
@@ -126,7 +178,13 @@ export function createTelemetry({
     return toBatches(
       session.events.filter(({ id }) => unsent.has(id)),
       // dropped: of this session so far, so that sending it twice does not count it twice
-      { clientId, sessionId: session.id, sentAt: new Date().toISOString(), dropped: session.dropped },
+      {
+        clientId,
+        sessionId: session.id,
+        sentAt: new Date().toISOString(),
+        dropped: session.dropped,
+        ticket: current?.text, // JSON leaves out what is undefined
+      },
     );
   }
 
@@ -139,6 +197,8 @@ export function createTelemetry({
   }
 
   async function send() {
+    const renewal = renewTicket();
+    if (renewal) await renewal;
     for (const { ids, body } of batches()) {
       const timeout = new AbortController();
       const deadline = setTimeout(() => timeout.abort(), FETCH_TIMEOUT);
@@ -156,6 +216,10 @@ export function createTelemetry({
         if (intake === null) return;
         acknowledge(ids);
         failures = 0;
+        if (current && (await refusesTicket(response))) {
+          current = null;
+          return; // the rest goes with the next one
+        }
       } catch {
         failures += 1; // offline, 429, 5xx: kept, and tried again later
         return;
@@ -235,6 +299,11 @@ export function createTelemetry({
     return () => hooks.forEach((unhook) => unhook());
   }
 
+  /** @param {Response} response */
+  async function refusesTicket(response) {
+    return Boolean((await response.json().catch(() => null))?.ticket);
+  }
+
   const listening = { signal: lifetime.signal };
   events.addEventListener(
     "error",
@@ -256,6 +325,7 @@ export function createTelemetry({
   events.addEventListener("online", () => flush(), listening);
   document?.addEventListener("visibilitychange", () => (document.hidden ? beacon() : heartbeat()), listening);
   const unhookConsole = consoleHooks ? hookConsole() : () => {};
+  renewTicket();
   heartbeat();
   const heartbeatTimer = setInterval(heartbeat, heartbeatInterval);
   schedule();
@@ -278,4 +348,34 @@ export function createTelemetry({
       unhookConsole();
     },
   };
+}
+
+/**
+ * Keep an issued ticket with the time from which it is renewed.
+ * @param {Ticket | string | null | undefined} issued
+ */
+function taken(issued) {
+  const { ticket: text, expiresAt = "" } = typeof issued === "string" ? { ticket: issued } : issued ?? { ticket: "" };
+  if (!text) return null;
+  const now = Date.now();
+  return { text, renewAt: now + TICKET_SHARE * (Date.parse(expiresAt) - now) || Infinity };
+}
+
+/**
+ * Call a function, and wait for its promise no longer than this.
+ * @template T
+ * @param {number} delay ms
+ * @param {() => T | Promise<T>} call
+ * @returns {Promise<T>}
+ */
+async function within(delay, call) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
+  const timeout = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer in ${delay} ms`)), delay);
+  });
+  try {
+    return await Promise.race([call(), /** @type {Promise<never>} */ (timeout)]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
