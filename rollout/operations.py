@@ -14,7 +14,8 @@ from itertools import pairwise
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import transaction
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -43,6 +44,31 @@ class StaleEdit(OperationError):
         self.rollout = rollout
         self.changes = changes
         super().__init__(f"{rollout.feature} was changed meanwhile (it is now at version {rollout.version}).")
+
+
+def create(
+    feature: str,
+    fields: dict[str, Any] | None = None,
+    *,
+    reason: str,
+    actor: AbstractBaseUser | None = None,
+) -> Rollout:
+    """Create a rollout: it begins at 0 %.
+
+    ``fields``: description, timeline, auto_rollback, track_migrations, hash_version (2).
+    """
+    rollout = Rollout()
+    _assign(rollout, {"feature": feature, **(fields or {})})
+    _sign(rollout, reason, actor)
+    rollout.stage_started_at = rollout.updated_at
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                rollout.save(force_insert=True)
+        except IntegrityError:  # its name is the only value that another row can have
+            raise OperationError(f"There is a rollout '{feature}' already: configure it.") from None
+        transaction.on_commit(configuration.forget)
+    return rollout
 
 
 def set_percentage(
@@ -131,7 +157,7 @@ def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) ->
         rollout.emergency_stop = True
         rollout.on_hold = True
 
-    return _change(feature, apply, reason=reason or "emergency stop", actor=actor)
+    return _change(feature, apply, reason=reason.strip() or "emergency stop", actor=actor)
 
 
 def release(
@@ -188,14 +214,41 @@ def configure(
         tracked = rollout.track_migrations
         if begins:
             _reopen(rollout)
-        for name, value in fields.items():
-            # A form sends every field: only a change of this one says that a person wants it.
-            if name != "track_migrations" or value != tracked:
-                setattr(rollout, name, value)
+        # A form sends every field: only a change of this one says that a person wants it.
+        kept = {"track_migrations"} if fields.get("track_migrations") == tracked else set()
+        _assign(rollout, {name: value for name, value in fields.items() if name not in kept})
         if begins:
             _begin_stage(rollout)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def _assign(rollout: Rollout, fields: dict[str, Any]) -> None:
+    """Set fields, and refuse values that the model does not take."""
+    for name, value in fields.items():
+        setattr(rollout, name, value)
+    others = {field.name for field in Rollout._meta.concrete_fields} - set(fields)
+    try:
+        rollout.clean_fields(exclude=others)
+    except ValidationError as error:
+        name, messages = next(iter(error.message_dict.items()))
+        why = _choices(name) or " ".join(messages)
+        raise OperationError(f"{fields[name]!r} cannot be the {name.replace('_', ' ')}: {why}") from None
+
+
+def _choices(name: str) -> str:
+    choices = getattr(Rollout._meta.get_field(name), "choices", None) or []
+    return f"choose {', '.join(str(choice) for choice, _ in choices)}." if choices else ""
+
+
+def _sign(rollout: Rollout, reason: str, actor: AbstractBaseUser | None) -> None:
+    """Date the next save, and write who and why into its history record."""
+    if not reason.strip():
+        raise OperationError("Give a reason: whoever reads the history at night needs it.")
+    # Times beside those of checks and incidents, which are the database's.
+    rollout.updated_at = rollout._history_date = store.clock()  # type: ignore[attr-defined]  # noqa: SLF001
+    rollout._history_user = actor  # type: ignore[attr-defined]  # noqa: SLF001 - simple-history's own way
+    rollout._change_reason = reason.strip()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _move(rollout: Rollout, percentage: Decimal, *, at: datetime | None = None) -> None:
@@ -244,8 +297,6 @@ def _change(
     version: int | None = None,
     logged: bool = True,
 ) -> Rollout:
-    if not reason.strip():
-        raise OperationError("Give a reason: whoever reads the history at night needs it.")
     with transaction.atomic():
         rollout = Rollout.objects.select_for_update().filter(feature=feature).first()
         if rollout is None:
@@ -253,12 +304,9 @@ def _change(
         if version is not None and rollout.version != version:
             raise StaleEdit(rollout, changes_since(rollout, version))
         before = copy(rollout)
+        _sign(rollout, reason, actor)
         apply(rollout)
         rollout.version += 1
-        # Times beside those of checks and incidents, which are the database's.
-        rollout.updated_at = rollout._history_date = store.clock()  # type: ignore[attr-defined]  # noqa: SLF001
-        rollout._history_user = actor  # type: ignore[attr-defined]  # noqa: SLF001 - simple-history's own way
-        rollout._change_reason = reason.strip()  # type: ignore[attr-defined]  # noqa: SLF001
         rollout.save()
         transaction.on_commit(configuration.forget)
         if logged:

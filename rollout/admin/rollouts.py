@@ -17,7 +17,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 from django.db.models import Model, QuerySet
 from django.db.models.functions import Now
 from django.forms import Script
@@ -27,7 +27,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 
-from rollout import configuration, operations
+from rollout import operations
 from rollout.admin.buttons import BUTTONS, completable, is_resubmission, rehearse, stop_with_retries
 from rollout.admin.chart_data import chart_context
 from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
@@ -187,10 +187,9 @@ class RolloutAdmin(admin.ModelAdmin):
         return form
 
     def save_model(self, request: HttpRequest, obj: Rollout, form: forms.ModelForm, change: bool) -> None:  # noqa: FBT001
-        obj._history_user = request.user  # type: ignore[attr-defined]  # noqa: SLF001 - simple-history's own way
-        obj._change_reason = form.cleaned_data["reason"]  # type: ignore[attr-defined]  # noqa: SLF001
-        obj.save(force_insert=True)
-        transaction.on_commit(configuration.forget)
+        fields = {name: form.cleaned_data[name] for name in NewRolloutForm.Meta.fields}
+        signed: dict[str, Any] = {"reason": form.cleaned_data["reason"], "actor": request.user}
+        obj.pk = operations.create(fields.pop("feature"), fields, **signed).pk
 
     def response_add(
         self, request: HttpRequest, obj: Rollout, post_url_continue: str | None = None
@@ -202,7 +201,13 @@ class RolloutAdmin(admin.ModelAdmin):
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         one_button = {"show_save_and_continue": False, "show_save_and_add_another": False}
-        return super().add_view(request, form_url, {**(extra_context or {}), **one_button})
+        try:
+            return super().add_view(request, form_url, {**(extra_context or {}), **one_button})
+        except (
+            operations.OperationError
+        ) as refused:  # somebody else created it between the form's check and now
+            self.message_user(request, str(refused), messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:rollout_rollout_changelist"))
 
     # --- The screen -----------------------------------------------------------------------------------------------
 

@@ -1,19 +1,23 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 from rich.console import Console
 from rich.table import Column, Table
 
 from rollout import operations
-from rollout.models import Rollout, Stage
+from rollout.models import Rollout, Stage, Timeline
 from rollout.options import WIDTH
 from rollout.units import percent, read_percent
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Rollout]] = {
+    "create": operations.create,
+    "configure": operations.configure,
     "set": operations.set_percentage,
     "promote": operations.promote,
     "hold": operations.hold,
@@ -23,10 +27,22 @@ OPERATIONS = {
     "release": operations.release,
     "complete": operations.complete,
 }
+SWITCHES = {"on": True, "off": False}
+FIELDS = {  # of a rollout, with the help of its option
+    "enabled": "off: no browser gets the feature, not even after opting in",
+    "timeline": "rules by which the judge promotes it",
+    "track_migrations": "keep migration events; off for a feature that migrates nothing",
+    "auto_rollback": "three red checks in a row roll it back",
+    "description": "at most 200 characters",
+}
+NOT_STOPPED = (
+    "NOT STOPPED: the database did not answer. Run it again. Until it goes through, people can help themselves with "
+    "?emergency_rollback=true. ({})"
+)
 
 
 class Command(BaseCommand):
-    help = "Show rollouts and move them, with the operations of the admin's buttons."
+    help = "Show, create, configure and move rollouts, with the operations of the admin's pages."
 
     def add_arguments(self, parser: CommandParser) -> None:
         subparsers = parser.add_subparsers(dest="action", required=True)
@@ -39,37 +55,85 @@ class Command(BaseCommand):
             subparser.add_argument("feature")
             if name == "set":
                 subparser.add_argument("percent", help="0-100")
+            if name in {"create", "configure"}:
+                add_fields(subparser, but="enabled" if name == "create" else "")
             subparser.add_argument("--reason", default="", help="why; the history keeps it")
         for subparser in subparsers.choices.values():
             subparser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *_args: Any, action: str, feature: str | None, json: bool, **options: Any) -> None:
         try:
-            if action == "status":
-                changed = list(Rollout.objects.filter(feature=feature) if feature else Rollout.objects.all())
-                if feature and not changed:
-                    raise operations.NoSuchRollout(feature)
-            else:
-                arguments = [_percentage(options["percent"])] if action == "set" else []
-                reason = (
-                    options["reason"] and f"{options['reason']} (shell, {os.environ.get('USER', 'unknown')})"
-                )
-                changed = [OPERATIONS[action](feature, *arguments, reason=reason)]  # type: ignore[operator]
+            changed = shown(feature) if action == "status" else [change(action, feature, options)]
         except operations.OperationError as error:
             raise CommandError(str(error)) from None
+        except (DatabaseError, InterfaceError) as error:
+            why = str(error).partition("\n")[0]
+            text = NOT_STOPPED if action == "stop" else "The database did not answer: {}. Try again."
+            raise CommandError(text.format(why)) from error
         self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
 
 
-def _percentage(text: str) -> Decimal:
+def add_fields(parser: CommandParser, *, but: str) -> None:
+    """Add the options of a rollout's fields."""
+    for name in (name for name in FIELDS if name != but):
+        metavar = {"timeline": "|".join(Timeline.values), "description": "TEXT"}.get(name, "on|off")
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=FIELDS[name])
+
+
+# --- What it does -------------------------------------------------------------------------------------------------
+
+
+def shown(feature: str | None) -> list[Rollout]:
+    """Return all rollouts, or the one that is named."""
+    if feature is None:
+        return list(Rollout.objects.all())
+    found = list(Rollout.objects.filter(feature=feature))
+    if not found:
+        raise operations.NoSuchRollout(feature)
+    return found
+
+
+def change(action: str, feature: str | None, options: dict[str, Any]) -> Rollout:
+    """Carry out an action, by the same function as the admin, and sign it with the shell's user."""
+    arguments: list[Any] = []
+    if action == "set":
+        arguments = [percentage(options["percent"])]
+    elif action in {"create", "configure"}:
+        arguments = [fields(options)]
+        if action == "configure" and not arguments[0]:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in FIELDS)
+            raise operations.OperationError(f"Say what to configure, with one or more of {names}.")
+    reason = options["reason"].strip()
+    signed = reason and f"{reason} (shell, {os.environ.get('USER', 'unknown')})"
+    return OPERATIONS[action](feature, *arguments, reason=signed)
+
+
+def percentage(text: str) -> Decimal:
     try:
         return read_percent(text)
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise operations.OperationError(str(error)) from None
+
+
+def fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that the options give; the operation checks their values."""
+    given = {name: options[name] for name in FIELDS if options.get(name) is not None}
+    for name in given.keys() - {"timeline", "description"}:
+        if given[name] not in SWITCHES:
+            raise operations.OperationError(
+                f"--{name.replace('_', '-')} is {given[name]!r}: it must be on or off."
+            )
+        given[name] = SWITCHES[given[name]]
+    return given
+
+
+# --- What it prints -----------------------------------------------------------------------------------------------
 
 
 def as_dict(rollout: Rollout) -> dict[str, Any]:
     return {
         "feature": rollout.feature,
+        "description": rollout.description,
         "store_type": rollout.store_type,
         "enabled": rollout.enabled,
         "percentage": float(rollout.percentage),
@@ -86,8 +150,8 @@ def as_dict(rollout: Rollout) -> dict[str, Any]:
 
 
 def as_json(rollouts: list[Rollout], *, single: bool) -> str:
-    shown = [as_dict(rollout) for rollout in rollouts]
-    return json.dumps(shown[0] if single else shown, indent=2)
+    documents = [as_dict(rollout) for rollout in rollouts]
+    return json.dumps(documents[0] if single else documents, indent=2)
 
 
 def as_table(rollouts: list[Rollout]) -> str:
@@ -97,21 +161,22 @@ def as_table(rollouts: list[Rollout]) -> str:
     first = [Column(name, no_wrap=True) for name in ("percentage", "state")]
     table = Table(Column("feature", min_width=widest), *first, "stage", "since (UTC)", "timeline")
     for rollout in rollouts:
-        state = (
-            "STOPPED"
-            if rollout.emergency_stop
-            else "disabled"
-            if not rollout.enabled
-            else "on hold"
-            if rollout.on_hold
-            else "complete"
-            if rollout.stage == Stage.COMPLETE
-            else "moving"
-        )
         table.add_row(
-            *(rollout.feature, percent(rollout.percentage), state),
+            *(rollout.feature, percent(rollout.percentage), state(rollout)),
             *(rollout.stage, f"{rollout.stage_started_at:%Y-%m-%d %H:%M}", rollout.timeline),
         )
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip()
+
+
+def state(rollout: Rollout) -> str:
+    """Return the gravest state of a rollout in a word."""
+    states = {
+        "STOPPED": rollout.emergency_stop,
+        "disabled": not rollout.enabled,
+        "on hold": rollout.on_hold,
+        "complete": rollout.stage == Stage.COMPLETE,
+        "off": rollout.percentage == 0,
+    }
+    return next((word for word, applies in states.items() if applies), "moving")

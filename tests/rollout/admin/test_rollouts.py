@@ -23,6 +23,7 @@ from django.utils.html import strip_tags
 
 from rollout import configuration, operations
 from rollout.admin import buttons, rollouts
+from rollout.admin.forms import NewRolloutForm
 from rollout.models import Rollout
 from rollout.presentation import charts, history
 from tests.rollout.conftest import MakeRollout, Person, Sign
@@ -753,6 +754,17 @@ def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(
     feature = f"F{uuid.uuid4().hex[:8].upper()}"
     assert "Give a reason" in read(add(sign_in("Administrator"), feature, reason=" "))
     assert not Rollout.objects.filter(feature=feature).exists()
+
+
+def test_a_feature_that_somebody_else_creates_at_the_same_time_is_refused(
+    sign_in: Sign, make_rollout: MakeRollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = make_rollout()
+    # As if the form had looked a moment earlier.
+    monkeypatch.setattr(NewRolloutForm, "validate_unique", lambda _: None)
+    answer = add(sign_in("Administrator"), rollout.feature)
+    assert "already: configure it." in read(answer)
+    assert rollout.history.count() == 1
 
 
 # --- What the screen says -----------------------------------------------------------------------------------------
