@@ -274,7 +274,7 @@ class RolloutAdmin(admin.ModelAdmin):
                     f"{done_message(name, stale.rollout)} The form was sent twice, and the change was made once.",
                 )
                 return self._to_screen(rollout)
-            return self._screen(request, stale.rollout, form=form)
+            return self._screen(request, self._rollout(request, object_id), form=form)
         except operations.OperationError as refused:
             form.add_error(None, str(refused))
         except OperationalError:
