@@ -296,11 +296,9 @@ CELERY_BEAT_SCHEDULE = {
         # Daily (runbook).
         "schedule": timedelta(seconds=env.int("IDEMPOTENCY_PURGE_INTERVAL", default=86_400)),
     },
-    "judge-rollouts": {
-        "task": "rollout.check",
-        "schedule": ROLLOUT_CHECK_INTERVAL,
-        "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},  # the next check replaces a late one
-    },
+    # Without `expires`: that is a time by beat's clock, and a worker whose clock is ahead would drop every check in
+    # silence. A late check does nothing if another has been made.
+    "judge-rollouts": {"task": "rollout.check", "schedule": ROLLOUT_CHECK_INTERVAL},
     "purge-rollout-data": {"task": "rollout.purge", "schedule": timedelta(hours=1)},
     "purge-signins": {"task": "fundapi.purge_signins", "schedule": timedelta(days=1)},
 }
@@ -417,11 +415,7 @@ ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
 ROLLOUT_GIT_REMOTE = env.str("GIT_REMOTE", default="origin")
 ROLLOUT_AUTO_REVERT = env.bool("ROLLOUT_AUTO_REVERT", default=False)
 if ROLLOUT_AUTO_REVERT:
-    CELERY_BEAT_SCHEDULE["open-reverts"] = {
-        "task": "rollout.revert",
-        "schedule": ROLLOUT_CHECK_INTERVAL,
-        "options": {"expires": ROLLOUT_CHECK_INTERVAL.total_seconds()},
-    }
+    CELERY_BEAT_SCHEDULE["open-reverts"] = {"task": "rollout.revert", "schedule": ROLLOUT_CHECK_INTERVAL}
 ROLLOUT_GITHUB_TOKEN = env.str("GITHUB_TOKEN", default="")
 ROLLOUT_GITHUB_REPOSITORY = env.str("GITHUB_REPOSITORY", default="")
 ROLLOUT_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")

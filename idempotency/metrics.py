@@ -10,7 +10,7 @@ from functools import cache
 from typing import Protocol
 
 from django.db import InterfaceError, OperationalError
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
@@ -23,6 +23,14 @@ requests = Counter(
     "idempotency_requests", "Guarded requests, by operation and how they ended.", ["operation", "outcome"]
 )
 purged_keys = Counter("idempotency_purged_keys", "Expired keys deleted.")
+purge_failures = Counter("idempotency_purge_failures", "Purges that ended in an error.")
+# A label, so that there is no series before the first success: the rule for an overdue purge is quiet till then.
+purge_succeeded = Gauge(
+    "idempotency_purge_last_success_timestamp_seconds",
+    "When a table was last purged to the end, by the database's clock.",
+    ["table"],
+    multiprocess_mode="max",
+)
 purge_duration = Histogram(
     "idempotency_purge_duration_seconds",
     "Time of one whole purge.",

@@ -13,7 +13,7 @@ def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> in
     ``progress`` is called after each batch with the number of rows it deleted.
     """
     total = 0
-    with metrics.purge_duration.time():
+    with metrics.purge_duration.time(), metrics.purge_failures.count_exceptions():
         began = time.perf_counter()
         while deleted := store.purge_batch(conf.purge_batch_size):
             took = time.perf_counter() - began
@@ -24,4 +24,5 @@ def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> in
                 break
             time.sleep(took * (1 / conf.purge_share - 1))
             began = time.perf_counter()
+        metrics.purge_succeeded.labels("idempotency_store").set(store.clock().timestamp())
     return total

@@ -7,12 +7,14 @@ Counters count where events happen. The state of rollouts is read from the datab
 from collections.abc import Iterable, Iterator
 
 from django.db import InterfaceError, OperationalError
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from rollout import store
 from rollout.judge.scoring import Signal
+
+TABLES = ("telemetry", "checks", "alerts", "stage members")  # that are purged
 
 telemetry_events = Counter("rollout_telemetry_events", "Telemetry events received, by outcome.", ["outcome"])
 server_reports = Counter(
@@ -33,6 +35,14 @@ reverts = Counter(
     ["outcome"],
 )
 purged = Counter("rollout_purged_rows", "Rows deleted because they were too old.", ["table"])
+purge_failures = Counter("rollout_purge_failures", "Purges of a table that ended in an error.", ["table"])
+# No series before the first success: the rule for an overdue purge is quiet on a fresh install.
+purge_succeeded = Gauge(
+    "rollout_purge_last_success_timestamp_seconds",
+    "When a table was last purged, by the database's clock.",
+    ["table"],
+    multiprocess_mode="max",
+)
 
 for _outcome in ("accepted", "duplicate", "rejected"):
     telemetry_events.labels(_outcome)  # from 0 on, so that Prometheus sees the first increase
@@ -43,6 +53,9 @@ for _channel in ("webhook", "email"):
         alerts.labels(_channel, _outcome)
 for _outcome in ("healthy", "unhealthy", "unknown"):
     reverts.labels(_outcome)
+for _table in TABLES:
+    purged.labels(_table)
+    purge_failures.labels(_table)
 
 
 def observe_telemetry(*, accepted: int, duplicates: int, rejected: int) -> None:
@@ -68,7 +81,10 @@ class RolloutCollector:
         percentage = gauge("rollout_percentage", "Share of browsers that get the feature, 0-100.")
         live = gauge("rollout_live", "1 while anybody can get the feature: not at 0, disabled or stopped.")
         stopped = gauge("rollout_emergency_stop", "1 while stopped in an emergency.")
-        checked = gauge("rollout_last_check_timestamp_seconds", "When the judge last checked this stage.")
+        checked = gauge(
+            "rollout_last_check_timestamp_seconds",
+            "When the judge last checked this stage; before its first check, when it began.",
+        )
         signal = gauge("rollout_signal", "1 for the signal of the latest check of this stage.", "signal")
         score = gauge("rollout_score", "Points of the latest check of this stage.")
         reds = gauge("rollout_consecutive_red_checks", "Red checks in a row; three roll back.")
@@ -81,9 +97,10 @@ class RolloutCollector:
             percentage.add_metric([feature], float(standing.percentage))
             live.add_metric([feature], standing.live)
             stopped.add_metric([feature], standing.emergency_stop)
+            if latest := standing.checked_at or standing.judged_from:
+                checked.add_metric([feature], latest.timestamp())
             if standing.checked_at is None:
                 continue
-            checked.add_metric([feature], standing.checked_at.timestamp())
             for each in Signal:
                 signal.add_metric([feature, each.value], standing.carry["signal"] == each.value)
             score.add_metric([feature], standing.score or 0)

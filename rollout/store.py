@@ -245,6 +245,8 @@ def remember(rollout: int, stage: int, flags: Mapping[UUID, int]) -> list[tuple[
 
 STANDINGS = """
 SELECT r.feature, r.percentage, r.enabled AND NOT r.emergency_stop AND r.percentage > 0, r.emergency_stop,
+       CASE WHEN r.enabled AND NOT r.emergency_stop AND r.percentage > 0 AND r.stage <> 'complete'
+           THEN r.stage_started_at END,
        w.checked_at, w.carry, (SELECT score FROM rollout_check WHERE rollout_id = r.id ORDER BY id DESC LIMIT 1)
 FROM rollout_rollout AS r LEFT JOIN rollout_watch AS w ON w.rollout_id = r.id
 ORDER BY r.feature
@@ -259,6 +261,7 @@ class Standing:
     percentage: Decimal
     live: bool
     emergency_stop: bool
+    judged_from: datetime | None  # start of the stage; None: it is not judged
     checked_at: datetime | None  # of this stage
     carry: dict[str, Any]  # rollout.judge.state.Carry
     score: int | None  # of the latest check
@@ -267,9 +270,24 @@ class Standing:
 def standings() -> list[Standing]:
     """Return the state of every rollout."""
     return [
-        Standing(feature, percentage, live, stopped, checked_at, json.loads(carry or "{}"), score)
-        for feature, percentage, live, stopped, checked_at, carry, score in _execute(STANDINGS)
+        Standing(*columns, json.loads(carry or "{}"), score) for *columns, carry, score in _execute(STANDINGS)
     ]
+
+
+UNCHECKED = """
+SELECT max(clock_timestamp() - coalesce(w.checked_at, r.stage_started_at))
+FROM rollout_rollout AS r LEFT JOIN rollout_watch AS w ON w.rollout_id = r.id
+WHERE r.enabled AND NOT r.emergency_stop AND r.percentage > 0 AND r.stage <> 'complete'
+"""
+
+
+def longest_unchecked() -> timedelta | None:
+    """Return the longest time since the latest check, or the start of the stage, of all rollouts that are judged.
+
+    ``None``: no rollout is judged.
+    """
+    longest: timedelta | None = _execute(UNCHECKED).fetchone()[0]
+    return longest
 
 
 # Of two claims at once, the second waits for the first, reads the row again, and finds that it is not due.

@@ -3,11 +3,14 @@ from io import StringIO
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, shared_task
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from rollout.alerts import outbox
+from rollout.conf import conf
 from rollout.purge import purge
-from rollout.tick import tick
+from rollout.tick import EARLY, tick
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +45,16 @@ def deliver_alert(task: Task, alert_id: int) -> None:
 def open_revert() -> None:
     """Open the revert of the latest deployment if the judge has rolled back since; schedule it with the checks.
 
-    Does nothing once that is settled. May run twice, at once or again.
+    Does nothing once that is settled, or just after another attempt: where GitHub hangs, an hour of late messages would
+    keep the worker for an hour. May run twice, at once or again.
     """
+    tried = f"rollout.revert.{connection.settings_dict['NAME']}"
+    if cache.get(tried):
+        return
     try:
         # By name: only the commands import GitHub and git.
         call_command("revert_deployment", "--after-rollback", stdout=StringIO(), stderr=StringIO())
     except (CommandError, SoftTimeLimitExceeded) as error:
         logger.error("rollout_revert_failed", extra={"reason": str(error) or type(error).__name__})  # noqa: TRY400
+    finally:
+        cache.set(tried, b"1", EARLY * conf.policy.check_interval.total_seconds())

@@ -18,19 +18,33 @@ from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models import Max, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Now
 from django.db.models.lookups import IsNull
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from rest_framework.throttling import BaseThrottle
 
 logger = structlog.get_logger("fundapi.signin")
 signins = Counter("signins", "Attempts to sign in with a password, by outcome.", ["outcome"])
 for _outcome in ("succeeded", "failed", "code_missing", "locked"):
     signins.labels(_outcome)  # present from the start, or a rate would miss the first attempt
+
+purge_failures = Counter(
+    "signins_purge_failures", "Purges of a table of sign-ins that ended in an error.", ["table"]
+)
+for _model in (AccessLog, AccessFailureLog, AccessAttempt):
+    purge_failures.labels(_model._meta.model_name)
+# No series before the first success: the rule for an overdue purge is quiet on a fresh install.
+purge_succeeded = Gauge(
+    "signins_purge_last_success_timestamp_seconds",
+    "When a table of sign-ins was last purged, by the database's clock.",
+    ["table"],
+    multiprocess_mode="max",
+)
 
 
 def client_address(request: HttpRequest) -> str | None:
@@ -179,10 +193,26 @@ def _locked_out(request: Any) -> HttpResponse:
 def purge() -> dict[str, int]:
     """Delete records older than ``SIGNIN_RETENTION`` and failures past their cool-off; return the number of each.
 
-    By the database's clock: a worker with a wrong one would delete lock-outs that still count.
+    By the database's clock: a worker with a wrong one would delete lock-outs that still count. A table whose purge
+    fails is left out, and stops no other.
     """
     retention, cooloff = settings.SIGNIN_RETENTION, settings.AXES_COOLOFF_TIME
-    return {
-        model._meta.model_name: model.objects.filter(attempt_time__lt=Now() - age).delete()[0]
-        for model, age in ((AccessLog, retention), (AccessFailureLog, retention), (AccessAttempt, cooloff))
-    }
+    deleted: dict[str, int] = {}
+    for model, age in ((AccessLog, retention), (AccessFailureLog, retention), (AccessAttempt, cooloff)):
+        table = model._meta.model_name
+        try:
+            deleted[table] = model.objects.filter(attempt_time__lt=Now() - age).delete()[0]
+        except Exception:
+            connection.close_if_unusable_or_obsolete()
+            purge_failures.labels(table).inc()
+            logger.exception("signins_purge_failed", table=table)
+        else:
+            purge_succeeded.labels(table).set(_clock())
+    return deleted
+
+
+def _clock() -> float:
+    """Return the time of the database, in seconds since 1970."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        return float(cursor.fetchone()[0])

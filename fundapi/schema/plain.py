@@ -159,7 +159,7 @@ HEALTH = _exactly(
     store_type={"enum": ["fund-store", "legacy"]},
     environment=TEXT,
     version=TEXT,
-    checks=_exactly(database=STATE, valkey=STATE),
+    checks=_exactly(database=STATE, valkey=STATE, judge={"enum": ["ok", "late", "idle"]}),
 )
 
 

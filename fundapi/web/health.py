@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 import fundapi
 from rollout.models import Rollout
+from rollout.presentation.outlook import judge_state
 
 
 def _database() -> None:
@@ -64,13 +65,14 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def health(_request: HttpRequest) -> JsonResponse:
-    """Answer 503 without the database, and ``degraded`` without Valkey alone: funds are still created.
+    """Answer 503 without the database, and ``degraded`` without Valkey or with a late judge: funds are still created.
 
     The runbook's "Rollback Verification" reads ``store_type``: ``legacy`` as soon as the rollout of the fund store is
     at 0, disabled or stopped, and while the database is away.
     """
     database, valkey = _works(_database), _works(_valkey)
-    status = "unavailable" if not database else "ok" if valkey else "degraded"
+    judge = judge_state() if database else "late"  # no check can be made
+    status = "unavailable" if not database else "ok" if valkey and judge != "late" else "degraded"
     return JsonResponse(
         {
             "status": status,
@@ -80,6 +82,7 @@ def health(_request: HttpRequest) -> JsonResponse:
             "checks": {
                 "database": "ok" if database else "unavailable",
                 "valkey": "ok" if valkey else "unavailable",
+                "judge": judge,
             },
         },
         status=200 if database else 503,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from rollout import store
 from rollout.conf import conf
 from rollout.models import Check, Rollout, Stage
 from rollout.presentation.wording import MISREAD
@@ -128,6 +129,14 @@ def is_late(rollout: Rollout, check: Check | None, *, now: datetime) -> bool:
     if not rollout.is_judged:
         return False
     return now - last_check_at(rollout, check) > MISSED_CHECKS * conf.policy.check_interval
+
+
+def judge_state() -> str:
+    """Return whether the judge makes its checks: ``ok``, ``late``, or ``idle`` when there is nothing to judge."""
+    longest = store.longest_unchecked()
+    if longest is None:
+        return "idle"
+    return "late" if longest > MISSED_CHECKS * conf.policy.check_interval else "ok"
 
 
 def done_message(name: str, rollout: Rollout) -> str:

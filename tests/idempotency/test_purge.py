@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.test import override_settings
+from prometheus_client import REGISTRY
 
 from idempotency import purge, store
 from idempotency.models import IdempotencyKey
@@ -243,3 +244,25 @@ def test_a_dry_run_says_how_many_and_deletes_none(owner: str) -> None:
     keep(owner, expired=12, live=2)
     assert run_command("--dry-run") == "12 expired keys would be deleted.\n"
     assert left(owner) == 14
+
+
+def test_metrics_say_that_a_purge_failed_and_when_the_latest_succeeded(owner: str) -> None:
+    def sample(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"idempotency_purge_{name}", labels) or 0
+
+    def succeeded() -> float:
+        return sample("last_success_timestamp_seconds", table="idempotency_store")
+
+    keep(owner, expired=1)
+    failures, latest = sample("failures_total"), succeeded()
+    query("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$")
+    query("CREATE TRIGGER refused BEFORE DELETE ON idempotency_store EXECUTE FUNCTION refuse()")
+    try:
+        with pytest.raises(DatabaseError, match="refused"):
+            purge_expired_keys()
+    finally:
+        query("DROP FUNCTION refuse CASCADE")
+    assert (sample("failures_total"), succeeded()) == (failures + 1, latest)
+    assert purge_expired_keys() == 1
+    assert sample("failures_total") == failures + 1
+    assert succeeded() == pytest.approx(store.clock().timestamp(), abs=5)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
+import redis
+from django.conf import settings
 from django.db import connection
 
+from fundapi.celery import app
 from rollout.models import Check, Incident
 from tests.canary import Canary, Judged, judged_rollouts
 from tests.eventually import eventually
@@ -135,3 +139,31 @@ def test_with_nobody_awake_broken_traffic_is_rolled_back_and_a_database_that_res
     reds = Check.objects.filter(rollout=canary.rollout, signal="red")
     assert reds.count() == 3
     assert Incident.objects.filter(rollout=canary.rollout).count() == 1
+
+
+def test_an_hour_of_late_checks_is_one_check_and_takes_seconds(traffic: Judged, tmp_path: Path) -> None:
+    """A worker was away, and finds the messages of an hour; none of them has a time by beat's clock to expire at."""
+    canary = traffic()
+    canary.send(clients=3)
+    entries: Any = settings.CELERY_BEAT_SCHEDULE.values()
+    assert not [entry for entry in entries if "expires" in entry.get("options", {})]
+    with private_valkey() as valkey, ExitStack() as stack:
+        with app.connection_for_write(valkey.url.replace("unix://", "redis+socket://")) as broker:
+            for _ in range(60):
+                app.send_task("rollout.check", connection=broker)
+        env = {"DATABASE_URL": database_url(), "REDIS_URL": valkey.url}
+        queue = stack.enter_context(redis.Redis.from_url(valkey.url))
+
+        def messages() -> int:
+            waiting = [key for key in queue.scan_iter() if queue.type(key) == b"list"]
+            return sum(int(queue.llen(key)) for key in waiting) + int(queue.hlen("unacked"))
+
+        assert messages() == 60
+        stack.enter_context(celery(env, tmp_path / "worker.log", "worker", "--concurrency", "1"))
+        checks = Check.objects.filter(rollout=canary.rollout)
+        eventually(checks.exists, timeout=60)
+        began = time.monotonic()
+        eventually(lambda: messages() == 0, timeout=60)
+        took = time.monotonic() - began
+    assert checks.count() == 1
+    assert took < 20

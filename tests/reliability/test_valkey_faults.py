@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from django.contrib.auth.models import User
 
+from rollout.models import Rollout
 from tests.conftest import Api
 from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
@@ -20,7 +21,8 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def throttled(valkey: Valkey, database: None) -> Iterator[Server]:
-    """A server that lets each user create three funds an hour, while it can count."""
+    """A server that lets each user create three funds an hour, while it can count. Nothing is judged."""
+    Rollout.objects.update(percentage=0)
     with running_server(workers=1, threads=2, REDIS_URL=valkey.url, FUND_CREATE_RATE="3/hour") as running:
         yield running
 
@@ -44,7 +46,7 @@ def test_without_valkey_the_throttle_opens_and_nothing_else_changes(
             assert api.create().status_code == 201
         health = api.get("/health")
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
-        assert health.json()["checks"] == {"database": "ok", "valkey": "unavailable"}
+        assert health.json()["checks"] == {"database": "ok", "valkey": "unavailable", "judge": "idle"}
         assert api.get("/readyz").status_code == 200
     assert funds_of(user) == 24
     # Not every request has paid for the time-out: after one, Valkey is left alone for a while.

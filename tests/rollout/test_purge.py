@@ -7,12 +7,14 @@ import pytest
 from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
-from rollout import operations, store
-from rollout.models import Alert, Check, StageMember, TelemetryEvent
+from rollout import metrics, operations, store
+from rollout.models import Alert, Check, Incident, StageMember, TelemetryEvent
 from rollout.purge import purge
 from rollout.tasks import purge_rollout_data
 from tests.canary import Judged
+from tests.clock import travelled
 
 SMALL = override_settings(ROLLOUT_PURGE_BATCH_SIZE=7, ROLLOUT_PURGE_PAUSE=timedelta(0))
 
@@ -114,3 +116,89 @@ def test_an_alert_goes_when_its_check_would(traffic: Judged) -> None:
         )
     purge()
     assert [alert.payload["age"] for alert in Alert.objects.filter(rollout=rollout)] == [29]
+
+
+# --- Faults -------------------------------------------------------------------------------------------------------
+
+
+def sample(name: str, table: str) -> float:
+    return REGISTRY.get_sample_value(name, {"table": table}) or 0
+
+
+def test_an_incident_outlives_its_check(traffic: Judged) -> None:
+    canary = traffic()
+    canary.fail()
+    Check.objects.filter(rollout=canary.rollout).update(at=timezone.now() - timedelta(days=91))
+    assert purge()["checks"] >= 3
+    incident = Incident.objects.get(rollout=canary.rollout)
+    assert incident.check_made is None
+    assert not Check.objects.filter(rollout=canary.rollout).exists()
+
+
+PURGED = ["rollout_telemetry", "rollout_check", "rollout_alert", "rollout_stage_member", "idempotency_store"]
+
+
+def test_no_foreign_key_keeps_sql_from_deleting(database: None) -> None:
+    """Django deletes by itself what refers to a deleted row; the purges delete by SQL."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conname, confdeltype FROM pg_constraint WHERE contype = 'f' AND confrelid = ANY(%s::regclass[])",
+            (PURGED,),
+        )
+        found = cursor.fetchall()
+    assert found
+    assert [name for name, on_delete in found if on_delete not in {"n", "c"}] == []
+
+
+@pytest.mark.parametrize("table", ["telemetry", "checks", "alerts", "stage members"])
+def test_a_table_that_cannot_be_purged_stops_no_other(
+    flag: str, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = {"telemetry": "rollout_telemetry", "checks": "rollout_check", "alerts": "rollout_alert"}
+    failures = "rollout_purge_failures_total"
+    before = {each: sample(failures, each) for each in metrics.TABLES}
+    with connection.cursor() as cursor:
+        refused = name.get(table, "rollout_stage_member")
+        cursor.execute(
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION 'refused'; END $$;"
+            f"CREATE TRIGGER refused BEFORE DELETE ON {refused} EXECUTE FUNCTION refuse()"
+        )
+        try:
+            began = store.clock().timestamp()
+            deleted = purge()
+        finally:
+            cursor.execute("DROP FUNCTION refuse CASCADE")
+    assert set(deleted) == set(metrics.TABLES) - {table}
+    for each in metrics.TABLES:
+        assert sample(failures, each) == before[each] + (each == table)
+        succeeded = sample("rollout_purge_last_success_timestamp_seconds", each) >= began
+        assert succeeded == (each != table)
+    (line,) = [each for each in caplog.records if each.getMessage() == "rollout_purge_failed"]
+    assert line.table == table  # type: ignore[attr-defined]
+    assert set(purge()) == set(metrics.TABLES)
+
+
+def test_a_worker_whose_clock_is_91_days_ahead_deletes_nothing_that_is_live(
+    flag: str, traffic: Judged
+) -> None:
+    canary = traffic()
+    with travelled("-91 days"):
+        now = store.clock()
+        events(flag, 3, days=0)
+        TelemetryEvent.objects.filter(flag=flag).update(arrived_at=now - timedelta(minutes=5))
+        canary.send()
+        canary.check()
+        Check.objects.filter(rollout=canary.rollout).update(at=now)
+        alert = Alert.objects.create(
+            key=uuid.uuid4().hex,
+            rollout=canary.rollout,
+            kind="red",
+            channel="email",
+            payload={},
+            created_at=now,
+        )
+        purge_rollout_data()
+    assert TelemetryEvent.objects.filter(flag=flag).count() == 3
+    assert Check.objects.filter(rollout=canary.rollout).exists()
+    assert Alert.objects.filter(pk=alert.pk).exists()

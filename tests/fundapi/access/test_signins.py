@@ -13,12 +13,15 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client, RequestFactory
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
-from fundapi.access.signins import client_address
+from fundapi.access.signins import client_address, purge
 from fundapi.tasks import purge_signins
+from rollout import store
 from tests.clock import travelled
 from tests.fundapi.conftest import PASSWORD
 from tests.servers import PROJECT, Server, running_server
@@ -185,6 +188,26 @@ def test_old_records_are_deleted_and_young_ones_are_not(database: None, address:
     purge_signins()
     for model in (AccessLog, AccessFailureLog, AccessAttempt):
         assert [row.username for row in model.objects.filter(ip_address=address)] == ["young"]
+
+
+def test_a_table_of_sign_ins_that_cannot_be_purged_stops_no_other(database: None) -> None:
+    def sample(name: str, table: str) -> float:
+        return REGISTRY.get_sample_value(f"signins_purge_{name}", {"table": table}) or 0
+
+    failures = sample("failures_total", "accesslog")
+    began = store.clock().timestamp()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;"
+            "CREATE TRIGGER refused BEFORE DELETE ON axes_accesslog EXECUTE FUNCTION refuse()"
+        )
+        try:
+            assert set(purge()) == {"accessfailurelog", "accessattempt"}
+        finally:
+            cursor.execute("DROP FUNCTION refuse CASCADE")
+    assert sample("failures_total", "accesslog") == failures + 1
+    assert sample("last_success_timestamp_seconds", "accesslog") < began
+    assert sample("last_success_timestamp_seconds", "accessattempt") >= began
 
 
 def test_a_worker_whose_clock_is_ahead_deletes_no_record(database: None, address: str) -> None:

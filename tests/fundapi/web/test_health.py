@@ -5,18 +5,25 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 import fundapi
+from rollout import operations
+from rollout.models import Rollout, Watch
 from tests.answers import assert_problem
+from tests.canary import Judged, judged_rollouts
 from tests.conftest import FUND, Api
 from tests.eventually import eventually
 from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT
@@ -26,6 +33,7 @@ from tests.servers import PROJECT, Server
 
 
 def test_health_says_what_the_runbook_reads(server: Server) -> None:
+    Rollout.objects.update(percentage=0)  # of other tests
     response = httpx.get(f"{server.url}/health")
     assert response.status_code == 200
     health = response.json()
@@ -34,7 +42,42 @@ def test_health_says_what_the_runbook_reads(server: Server) -> None:
     assert health["store_type"] in {"fund-store", "legacy"}
     assert health["environment"] == "test"
     assert health["version"] == fundapi.__version__
-    assert health["checks"] == {"database": "ok", "valkey": "ok"}
+    assert health["checks"] == {"database": "ok", "valkey": "ok", "judge": "idle"}
+
+
+def test_health_names_a_judge_that_is_late_from_the_stage_s_first_minutes_on(traffic: Judged) -> None:
+    """A late judge is no reason to take the process away: funds are created as ever."""
+
+    def health() -> tuple[int, str, str]:
+        answer = canary.http.get("/health")
+        return answer.status_code, answer.json()["status"], answer.json()["checks"]["judge"]
+
+    canary = traffic("0")
+    assert health() == (200, "ok", "idle")
+    operations.set_percentage(canary.feature, Decimal(10), reason="x")
+    assert health() == (200, "ok", "ok")
+    Rollout.objects.filter(pk=canary.pk).update(stage_started_at=Now() - timedelta(minutes=4))
+    assert health() == (200, "degraded", "late")
+    canary.check_now()
+    assert health() == (200, "ok", "ok")
+    Watch.objects.filter(rollout=canary.pk).update(checked_at=Now() - timedelta(minutes=4))
+    assert health() == (200, "degraded", "late")
+    operations.set_percentage(canary.feature, Decimal(100), reason="x")
+    operations.complete(canary.feature, reason="x")
+    Rollout.objects.filter(pk=canary.pk).update(stage_started_at=Now() - timedelta(days=1))
+    assert health() == (200, "ok", "idle")
+
+
+def test_health_asks_the_database_little(database: None) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        assert Client().get("/health").status_code == 200
+    assert len(captured) <= 3
+
+
+@pytest.fixture
+def traffic(server: Server) -> Iterator[Judged]:
+    with judged_rollouts(server) as make:
+        yield make
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
