@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from django.core.management import execute_from_command_line
 
-from fundapi.embedded import EmbeddedError, Home, services
+from fundapi.embedded import EmbeddedError, Home, alone, services
 
 # These use neither database nor broker, so their settings name services that do not exist.
 NEED_NO_SERVICES = {
@@ -56,6 +56,8 @@ def environment(arguments: list[str]) -> Iterator[None]:
         return
     home = Home.from_environment()
     with services(home) as joined:
+        if joined.lock_fd is not None:
+            os.environ.update(alone())
         if not os.environ.get("SECRET_KEY"):
             # Use the key of the home's server. Make one only for embedded services, never for a deployment's.
             key = home.secret("secret-key") if joined.lock_fd is not None else home.read("secret-key")

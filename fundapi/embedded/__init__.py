@@ -24,6 +24,6 @@ Runs on Linux and macOS. When both URLs are set, as in production, nothing here 
 """
 
 from fundapi.embedded.client import Services, services
-from fundapi.embedded.home import EmbeddedError, Home
+from fundapi.embedded.home import EmbeddedError, Home, alone
 
-__all__ = ["EmbeddedError", "Home", "Services", "services"]
+__all__ = ["EmbeddedError", "Home", "Services", "alone", "services"]

@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+# Browsers of one machine have one address. Each counts, so that one person can try a whole rollout.
+ALONE = {"ROLLOUT_UNSIGNED_TELEMETRY": "full"}
+
+
+def alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables whose defaults differ on a machine of one's own, as set or by these defaults."""
+    return {name: environ.get(name) or value for name, value in ALONE.items()}
 
 
 class EmbeddedError(Exception):

@@ -21,7 +21,7 @@ import time
 from types import FrameType
 
 from fundapi.embedded.client import revive, services
-from fundapi.embedded.home import EmbeddedError, Home, lock
+from fundapi.embedded.home import EmbeddedError, Home, alone, lock
 from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
 from fundapi.embedded.processes import end_with_parent
 
@@ -39,6 +39,7 @@ fundapi is ready. Ctrl-C stops it.
   Health    {url}/health
   Metrics   {url}/metrics
   Data      {home}
+  Judge     counts browsers by ROLLOUT_UNSIGNED_TELEMETRY={unsigned}
 
 Create a fund; the same command again replays the answer instead of creating another:
 
@@ -139,6 +140,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
     metrics.mkdir()
     return {
         **os.environ,
+        **alone(),
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE") or "fundapi.settings",
         "FUNDAPI_HOME": str(home.path),
         "SECRET_KEY": os.environ.get("SECRET_KEY") or home.secret("secret-key"),
@@ -189,6 +191,7 @@ def announce(home: Home, url: str, prepared: dict[str, str | None]) -> None:
     """Print the addresses, the password and a command that creates a fund."""
     password = prepared["password"] or "(changed since it was made)"
     values = {**prepared, "password": password, "url": url, "home": home.path, "key": secrets.token_hex(8)}
+    values["unsigned"] = alone()["ROLLOUT_UNSIGNED_TELEMETRY"]
     print(READY.format_map(values), flush=True)
 
 

@@ -121,6 +121,7 @@ SENSELESS = {  # read, and then found to make no sense by Django's checks
     "ROLLOUT_ALPHA": ("nan", "alpha is a share"),
     "ROLLOUT_WATCH": ("-60", "watch must be longer than 0"),
     "ROLLOUT_CHECK_INTERVAL": ("0", "check_interval must be longer than 0"),
+    "ROLLOUT_UNSIGNED_TELEMETRY": ("nobody", "unsigned_telemetry must be one of full, network, none"),
     "ROLLOUT_STEPS": ("10,50,90", "steps must be whole percents that climb to 100"),
 }
 READ = """

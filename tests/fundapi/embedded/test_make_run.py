@@ -195,6 +195,26 @@ def test_manage_py_finds_the_running_services(run: Run) -> None:
     assert httpx.get(f"{run.url}/api/funds", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("more", "mode"), [({}, "full"), ({"ROLLOUT_UNSIGNED_TELEMETRY": "network"}, "network")]
+)
+def test_every_browser_counts_unless_the_environment_says_otherwise(
+    run: Run, more: dict[str, str], mode: str
+) -> None:
+    """One person has one address, and wants to try a whole rollout."""
+    assert "ROLLOUT_UNSIGNED_TELEMETRY=full" in run.printed
+    for program in ("granian", "worker --concurrency", "beat --schedule"):
+        assert run.program(program).environ()["ROLLOUT_UNSIGNED_TELEMETRY"] == "full"
+    command = "from rollout.conf import conf; print(conf.policy.unsigned_telemetry)"
+    printed = subprocess.check_output(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", command],
+        cwd=PROJECT,
+        env=environment(run.home, **more),
+        text=True,
+    )
+    assert printed.strip() == mode
+
+
 def test_a_killed_web_process_is_replaced_while_others_serve(run: Run) -> None:
     web = run.program("granian")
     before = [child for child in web.children() if "resource_tracker" not in " ".join(child.cmdline())]
