@@ -27,6 +27,7 @@ quick: $(VENV)/dev.stamp ## run the tests that need no browser and no whole depl
 check: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
 check: export ALLOWED_HOSTS = fundapi.example
 check: export HTTPS = on
+check: export TRUSTED_PROXIES = 1
 check: $(VENV)/dev.stamp ## lint, format, bandit, types, import directions, deployment settings, missing migrations
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .

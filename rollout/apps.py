@@ -13,6 +13,7 @@ class RolloutConfig(AppConfig):
         register(checks.check_policy)
         register(checks.check_retention)
         register(checks.check_tickets)
+        register(checks.check_networks, deploy=True)
         register(checks.check_webhook)
         register(checks.check_email)
         register(checks.check_auto_revert)

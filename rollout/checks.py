@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own name for it
+from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004 - Django's own name for it
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from rest_framework.settings import api_settings
 
 from rollout.conf import conf
 from rollout.judge.policy import Policy, faults
@@ -59,6 +60,32 @@ def check_tickets(**_: Any) -> Iterator[CheckMessage]:
             "ROLLOUT_TICKET_TTL must be between a minute and 30 days",
             hint="Browsers renew a ticket before it expires; a stolen one works until then.",
             id="rollout.E011",
+        )
+
+
+def check_networks(**_: Any) -> Iterator[CheckMessage]:
+    """Check, for a deployment, that clients without a ticket can be told apart by their networks.
+
+    Only a hint: whether there is a proxy cannot be known at start, and where everybody signs in it does not matter.
+    """
+    if conf.policy.unsigned_telemetry != "network":
+        return
+    proxies = api_settings.NUM_PROXIES
+    if proxies is None:
+        yield Warning(
+            "NUM_PROXIES is not set: whoever sends X-Forwarded-For chooses the network that their telemetry counts for",
+            hint="Set REST_FRAMEWORK['NUM_PROXIES'] to the number of proxies that add to the header, or to 0.",
+            id="rollout.W012",
+        )
+    elif proxies == 0 and settings.SECURE_PROXY_SSL_HEADER:
+        yield Info(
+            "A proxy ends TLS, but none is trusted for X-Forwarded-For: to the judge, all clients without a ticket are "
+            "one network, and cannot roll back anything",
+            hint=(
+                "Set TRUSTED_PROXIES (REST_FRAMEWORK['NUM_PROXIES']) to the number of proxies that add to the header; "
+                "or ROLLOUT_UNSIGNED_TELEMETRY=none, if only signed-in users shall count."
+            ),
+            id="rollout.I013",
         )
 
 

@@ -23,6 +23,7 @@ DEPLOYMENT = {
     "SECRET_KEY": "only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz",
     "ALLOWED_HOSTS": "fundapi.example",
     "HTTPS": "on",
+    "TRUSTED_PROXIES": "1",
 }
 SERVICES = {"DATABASE_URL", "REDIS_URL"}  # tests start their own, and must not use the caller's
 AUDIT = "dependency audit"

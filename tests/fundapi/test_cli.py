@@ -5,6 +5,7 @@ import pytest
 from tests.servers import manage
 
 PRODUCTION = {
+    "TRUSTED_PROXIES": "1",
     "HTTPS": "true",
     "DEBUG": "false",
     "ALLOWED_HOSTS": "funds.example",

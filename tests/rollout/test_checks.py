@@ -13,6 +13,7 @@ from django.test import override_settings
 from rollout.checks import (
     check_auto_revert,
     check_email,
+    check_networks,
     check_policy,
     check_retention,
     check_tickets,
@@ -92,6 +93,34 @@ def test_the_checks_are_silent_when_all_is_well() -> None:
         ROLLOUT_ADMIN_URL="https://funds.example.com",
     ):
         assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "proxies", "header", "found"),
+    [
+        ("network", 1, True, []),
+        ("network", 0, False, []),
+        ("network", 0, True, ["rollout.I013"]),
+        ("network", None, False, ["rollout.W012"]),
+        ("full", 0, True, []),
+        ("none", None, True, []),
+    ],
+)
+def test_a_proxy_that_hides_the_networks_of_clients_is_told(
+    settings: Any, mode: str, proxies: int | None, header: bool, found: list[str]
+) -> None:
+    settings.ROLLOUT_UNSIGNED_TELEMETRY = mode
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": proxies}
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if header else None
+    assert [fault.id for fault in check_networks()] == found
+
+
+def test_a_deployment_is_told_when_all_its_clients_are_one_network(database: None) -> None:
+    behind = {"HTTPS": "on", "ALLOWED_HOSTS": "funds.example", "ROLLOUT_UNSIGNED_TELEMETRY": "network"}
+    told = manage("check", "--deploy", "--fail-level", "WARNING", **behind)
+    assert (told.returncode, told.stderr.count("rollout.I013")) == (0, 1), told.stderr
+    known = manage("check", "--deploy", "--fail-level", "WARNING", TRUSTED_PROXIES="1", **behind)
+    assert "no issues" in known.stdout, known.stderr
 
 
 def test_the_checks_are_registered_and_tell_no_secret(database: None) -> None:
