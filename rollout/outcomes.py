@@ -43,8 +43,8 @@ def report(header: str, outcome: Outcome, *, user: object) -> None:
     """Store an outcome for each rollout that the header names and that is judged. Never raises.
 
     Call it outside any transaction, after the request's own has ended: it is one statement. Where the request has lost
-    its connection to the database, the report is lost too: that says nothing about a feature, and nobody should wait
-    for a new connection.
+    its connection and got no other, the report is lost too: a database that is away says nothing about a feature, and
+    nobody should wait for it again.
 
     Args:
         user: primary key of the signed-in user, who has one voice however many reports there are.

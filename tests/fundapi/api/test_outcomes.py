@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import psycopg
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 
 from fundapi.api.outcomes import outcome_of
 from fundapi.models import Fund
@@ -20,7 +22,7 @@ from rollout.outcomes import HEADER, Outcome
 from rollout.tickets import signer_of
 from tests.canary import Canary, Judged, judged_rollouts
 from tests.conftest import FUND, Api
-from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT, Hold
+from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT, Hold, query
 from tests.servers import Server, database_url, running_server
 
 BROKEN = FUND | {"name": CRASH}
@@ -280,6 +282,17 @@ def received(server: Server) -> list[str]:
     )
 
 
+@contextmanager
+def refusing_connections(refused: bool) -> Iterator[None]:
+    """Let the database accept no new connection of the server, as one that is away."""
+    name = connection.settings_dict["NAME"]
+    query(f'ALTER DATABASE "{name}" CONNECTION LIMIT {0 if refused else -1}')
+    try:
+        yield
+    finally:
+        query(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
+
+
 def test_reports_have_a_metric_of_their_own(api: Api, server: Server, canary: Canary) -> None:
     before, browsers = metric(server, "stored"), received(server)
     api.create(**names(canary))
@@ -303,6 +316,25 @@ def test_a_report_that_cannot_be_stored_is_logged_and_the_fund_is_created(
     assert Fund.objects.filter(owner=user).count() == 1
     assert api.create(**names(canary)).status_code == 201  # the connection is as good as before
     assert said(canary.feature) == [CREATED]
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_request_that_lost_the_database_does_not_wait_for_it_again(
+    api: Api, server: Server, canary: Canary, hold: Hold, away: bool
+) -> None:
+    """A killed connection is a 5xx like any other: Django has a new one by then. A database that is away is not."""
+    before, log = metric(server, "failed"), len(server.log)
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(api.create, None, hold.body, **names(canary))
+        (backend,) = hold.running()
+        with refusing_connections(away):
+            query("SELECT pg_terminate_backend(%s)", backend)
+            assert lost.result().status_code == 503
+    assert said(canary.feature) == ([] if away else [(*FAILED, "503")])
+    assert metric(server, "failed") == before + away
+    assert "rollout_report_failed" not in server.log[log:]
+    assert api.create(**names(canary)).status_code == 201
+    assert said(canary.feature)[-1] == CREATED
 
 
 def test_a_report_does_not_wait_for_an_intake_that_hangs(api: Api, user: User, canary: Canary) -> None:
