@@ -53,6 +53,15 @@ def brief_ratio(share: float, limits: Iterable[float] = ()) -> str:
     return ratio(share)
 
 
+def ratio_range(low: float, high: float, limits: Iterable[float] = ()) -> str:
+    """Return two shares (0-1) as ``0.3 % to 0.6 %``, with more decimals where they would look equal."""
+    limits = tuple(limits)
+    ends = brief_ratio(low, limits), brief_ratio(high, limits)
+    if ends[0] == ends[1] and low != high:
+        ends = ratio(low), ratio(high)
+    return f"{ends[0]} to {ends[1]}"
+
+
 def duration(time: timedelta) -> str:
     """Return a duration in its two largest units: ``30 s``, ``1 min 30 s``, ``1 h 5 min``, ``2 days 3 h``.
 

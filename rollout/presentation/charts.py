@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
+from math import ceil
 from statistics import median
 
 from django.template.loader import render_to_string
@@ -19,6 +20,9 @@ LABELS = 4  # times on the axis; more do not fit a phone
 CELLS = 120  # of the signal strip; narrower ones cannot be seen on a phone
 GAP = 3  # intervals without a check: longer ones are gaps in the strip
 HEADROOM = 4 / 3  # of the threshold, so that its line is below the top of the chart
+BAR_MIN = 2  # percent: the height of a low score's bar that can still be seen
+APART = 13  # percent of a chart's height: labels that are closer would overlap
+TOUCHING = 0.01  # percent: stretches that are closer than this touch
 SCORE_MAX = 4  # times the threshold; higher bars are cut, so that one bad minute does not flatten the others
 
 
@@ -80,18 +84,18 @@ def draw(moments: Sequence[Moment], *, now: datetime, since: datetime | None = N
 
     steps = [
         Step(
-            x=_position(x(moment.at)),
-            width=_position(x(until.at) - x(moment.at)),
-            end=_position(x(until.at)),
-            y=_position(100 - moment.percentage),
-            height=_position(moment.percentage),
-            next_y=_position(100 - until.percentage),
+            x=position(x(moment.at)),
+            width=position(x(until.at) - x(moment.at)),
+            end=position(x(until.at)),
+            y=position(100 - moment.percentage),
+            height=position(moment.percentage),
+            next_y=position(100 - until.percentage),
             state=moment.state,
             note=moment.note,
         )
         for moment, until in pairwise([*seen, _ending(seen[-1], now)])
     ]
-    return Chart(start, steps, _times(start, span), sorted({step.state for step in steps} - {"open"}))
+    return Chart(start, steps, time_labels(start, span), sorted({step.state for step in steps} - {"open"}))
 
 
 def _visible(moments: Sequence[Moment], start: datetime) -> list[Moment]:
@@ -103,12 +107,12 @@ def _ending(last: Moment, now: datetime) -> Moment:
     return Moment(now, last.percentage, last.enabled, last.on_hold, last.emergency_stop)
 
 
-def _times(start: datetime, span: float) -> list[tuple[str, str, str]]:
+def time_labels(start: datetime, span: float) -> list[tuple[str, str, str]]:
     shape = "%H:%M" if span < 86_400 else "%b %d %H:%M" if span < 10 * 86_400 else "%b %d"
     ticks = [(part / (LABELS - 1), part) for part in range(LABELS)]
     return [
         (
-            _position(share * 100),
+            position(share * 100),
             f"{start + timedelta(seconds=span * share):{shape}}",
             "start" if part == 0 else "end" if part == LABELS - 1 else "middle",
         )
@@ -116,8 +120,8 @@ def _times(start: datetime, span: float) -> list[tuple[str, str, str]]:
     ]
 
 
-def _position(number: float) -> str:
-    """Return a position or a length in an SVG."""
+def position(number: float) -> str:
+    """Return a position or a length in an SVG, in percent."""
     return f"{number:.3f}%"
 
 
@@ -145,6 +149,7 @@ class Point:
     score: int
     percentage: float
     checks: int = 1
+    limit: float | None = None  # from which the check with the highest score was red; None: the threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +178,27 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of a line that moves in steps."""
+
+    x: str
+    end: str
+    y: str
+    next_y: str  # empty where the line ends
+
+
+@dataclass(frozen=True, slots=True)
 class CheckChart:
     cells: list[Cell]
     levels: list[Level]
     times: list[tuple[str, str, str]]  # position, label, anchor
     signals: list[str]  # that occur, the best first
-    threshold: int
-    threshold_y: str
-    top: str  # of the scale of scores
+    limits: list[Segment]  # of the score
+    limit: str  # the latest
+    limit_y: str
+    limits_between: str  # the lowest and the highest, where they differ
+    top: str  # of the scale of scores; empty where the label of the limit is
+    zero: str  # the same
     words: str
 
 
@@ -188,42 +206,79 @@ def draw_checks(
     points: Sequence[Point], *, threshold: int, start: datetime | None = None, end: datetime | None = None
 ) -> CheckChart:
     """Draw checks (oldest first, at least one point) from ``start`` until ``end``, else from the first to the last."""
-    interval = _interval(points)
+    interval = typical_interval([point.at for point in points])
     last = end or points[-1].at
     first = min(start or points[0].at - interval, last - SHORTEST)
     span = (last - first).total_seconds()
     seen = [point for point in points if first <= point.at <= last]
     highest = max((point.score for point in seen), default=0)
-    scale = min(max(highest, threshold * HEADROOM), threshold * SCORE_MAX)
+    limits = [_limit(point, threshold) for point in seen if point.signal] or [float(threshold)]
+    scale = min(max(highest, max(limits) * HEADROOM), max(limits) * SCORE_MAX)
 
     def x(at: datetime) -> float:
         return min(max((at - first).total_seconds() / span * 100, 0), 100)
 
-    cells = []
+    cells, lines = [], []
     for begins, group in _cells([point for point in seen if point.signal], interval, (last - first) / CELLS):
         signal = worst(Signal(point.signal) for point in group)
-        score = max(point.score for point in group)
-        left, right, height = x(begins), x(group[-1].at), min(score / scale, 1) * 100
+        top = max(group, key=lambda point: point.score)
+        left, right = x(begins), x(group[-1].at)
+        height = max(min(top.score / scale, 1) * 100, BAR_MIN if top.score else 0)
         cells.append(
             Cell(
-                x=_position(left),
-                width=_position(right - left),
+                x=position(left),
+                width=position(right - left),
                 signal=signal.value,
-                y=_position(100 - height),
-                height=_position(height),
-                note=_note(group, signal, score),
+                y=position(100 - height),
+                height=position(height),
+                note=_note(group, signal, top, threshold),
             )
         )
+        lines.append((left, right, 100 - _limit(top, threshold) / scale * 100))
+    limit_y = 100 - limits[-1] / scale * 100
+    highest_label = f"{scale:,.0f}" + ("+" if highest > scale else "")
     return CheckChart(
         cells=cells,
         levels=list(_levels(points, points[0].at - interval, last, x)),
-        times=_times(first, span),
+        times=time_labels(first, span),
         signals=[signal.value for signal in Signal if any(cell.signal == signal for cell in cells)],
-        threshold=threshold,
-        threshold_y=_position(100 - threshold / scale * 100),
-        top=f"{scale:.0f}" + ("+" if highest > scale else ""),
+        limits=stepped(lines or [(0, 100, 100 - threshold / scale * 100)]),
+        limit=f"{ceil(limits[-1]):,}",
+        limit_y=position(limit_y),
+        limits_between=between(limits),
+        top=highest_label if limit_y >= APART else "",
+        zero="0" if 100 - limit_y >= APART else "",
         words=summary_of_checks(seen),
     )
+
+
+def _limit(point: Point, threshold: int) -> float:
+    return threshold if point.limit is None else point.limit
+
+
+def between(limits: Sequence[float]) -> str:
+    """Return the lowest and the highest limit as text: ``15 to 750``, or the only one."""
+    low, high = ceil(min(limits)), ceil(max(limits))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def stepped(lines: Sequence[tuple[float, float, float]]) -> list[Segment]:
+    """Return a line through level stretches (left, right, y), joined where they touch."""
+    joined: list[tuple[float, float, float]] = []
+    for left, right, y in lines:
+        if joined and joined[-1][2] == y and left - joined[-1][1] < TOUCHING:
+            joined[-1] = joined[-1][0], right, y
+        else:
+            joined.append((left, right, y))
+    return [
+        Segment(
+            x=position(left),
+            end=position(right),
+            y=position(y),
+            next_y=position(after[2]) if after and after[0] - right < TOUCHING else "",
+        )
+        for (left, right, y), after in zip(joined, [*joined[1:], None], strict=True)
+    ]
 
 
 def chart_svg(points: Sequence[Point], *, threshold: int, title: str) -> str:
@@ -244,9 +299,9 @@ def summary_of_checks(points: Sequence[Point]) -> str:
     return f"{many}: worst signal {signal.label}, highest score {max(point.score for point in judged)}"
 
 
-def _interval(points: Sequence[Point]) -> timedelta:
+def typical_interval(times: Sequence[datetime]) -> timedelta:
     """Return the median time from check to check."""
-    gaps = [later.at - earlier.at for earlier, later in pairwise(points) if later.at > earlier.at]
+    gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     return timedelta(seconds=median(gap.total_seconds() for gap in gaps)) if gaps else timedelta(minutes=1)
 
 
@@ -273,20 +328,19 @@ def _levels(
             break
         left, right = x(begin), x(there.at if there else last)
         yield Level(
-            x=_position(left),
-            width=_position(right - left),
-            end=_position(right),
-            y=_position(100 - here.percentage),
-            height=_position(here.percentage),
-            next_y=_position(100 - there.percentage) if there else "",
+            x=position(left),
+            width=position(right - left),
+            end=position(right),
+            y=position(100 - here.percentage),
+            height=position(here.percentage),
+            next_y=position(100 - there.percentage) if there else "",
             label=percent(here.percentage),
         )
 
 
-def _note(group: Sequence[Point], signal: Signal, score: int) -> str:
+def _note(group: Sequence[Point], signal: Signal, top: Point, threshold: int) -> str:
     times = f"{group[0].at:%Y-%m-%d %H:%M}"
+    score = f"score {top.score:,} (red from {ceil(_limit(top, threshold)):,})"
     if len(group) == 1:
-        return f"{times}: {signal.label}, score {score}, at {percent(group[0].percentage)}"
-    return (
-        f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.label}, highest score {score}"
-    )
+        return f"{times}: {signal.label}, {score}, at {percent(group[0].percentage)}"
+    return f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.label}, highest {score}"

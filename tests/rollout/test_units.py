@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from rollout.units import brief_ratio, duration, percent, ratio, read_percent
+from rollout.units import brief_ratio, duration, percent, ratio, ratio_range, read_percent
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,16 @@ def test_a_percentage_is_read_as_a_person_writes_it(text: str, percentage: str) 
 def test_what_is_no_percentage_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"enter a number from 0 to 100\.$"):
         read_percent(text)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.003, 0.028, "0.3 % to 2.8 %"),
+        (0.00487, 0.00514, "0.487 % to 0.514 %"),
+        (0.5, 0.5, "50 % to 50 %"),
+        (0.9949, 1.0, "99.49 % to 100 %"),
+    ],
+)
+def test_the_ends_of_a_range_never_look_equal_unless_they_are(low: float, high: float, text: str) -> None:
+    assert ratio_range(low, high, [0.995]) == text

@@ -36,7 +36,10 @@ def test_each_check_is_a_cell_and_cells_follow_without_a_gap() -> None:
     assert left(drawn.cells[0]) == 0
     assert right(drawn.cells[-1]) == pytest.approx(100, abs=0.01)
     assert drawn.words == "12 checks: worst signal red, highest score 30"
-    assert drawn.threshold_y == "50.000%"
+    assert [(line.x, line.end, line.y, line.next_y) for line in drawn.limits] == [
+        ("0.000%", "100.000%", "50.000%", "")
+    ]
+    assert (drawn.limit, drawn.limit_y, drawn.limits_between) == ("15", "50.000%", "15")
     assert drawn.cells[10].height == "100.000%"
 
 
@@ -63,6 +66,42 @@ def test_one_very_bad_check_does_not_flatten_the_others() -> None:
     )
     assert drawn.top == "60+"
     assert [cell.height for cell in drawn.cells] == ["15.000%", "15.000%", "100.000%"]
+
+
+def test_the_red_line_is_the_limit_that_each_check_used() -> None:
+    grown = [
+        charts.Point(NOON + timedelta(minutes=minute), "green", 5, 10, limit=limit)
+        for minute, limit in enumerate([15.0] * 10 + [60.0] * 10, 1)
+    ]
+    drawn = charts.draw_checks(grown, threshold=15)
+    assert [(line.x, line.end, line.y, line.next_y) for line in drawn.limits] == [
+        ("0.000%", "50.000%", "81.250%", "25.000%"),
+        ("50.000%", "100.000%", "25.000%", ""),
+    ]
+    assert (drawn.limit, drawn.limit_y, drawn.limits_between, drawn.top) == (
+        "60",
+        "25.000%",
+        "15 to 60",
+        "80",
+    )
+    assert drawn.cells[0].note.endswith("green, score 5 (red from 15), at 10 %")
+    assert drawn.cells[-1].note.endswith("green, score 5 (red from 60), at 10 %")
+
+
+def test_labels_of_the_score_do_not_overlap() -> None:
+    shrunk = [
+        charts.Point(NOON + timedelta(minutes=minute), "green", 0, 10, limit=limit)
+        for minute, limit in enumerate([750.0] * 10 + [15.0] * 10, 1)
+    ]
+    drawn = charts.draw_checks(shrunk, threshold=15)
+    assert (drawn.top, drawn.limit, drawn.zero) == ("1,000", "15", "")
+
+
+def test_a_low_score_can_still_be_seen_beside_a_high_limit() -> None:
+    drawn = charts.draw_checks(
+        [charts.Point(NOON, "green", score, 10, limit=750) for score in (1, 0)], threshold=15
+    )
+    assert [cell.height for cell in drawn.cells] == ["2.000%"]
 
 
 def test_percentages_step_where_they_changed() -> None:
