@@ -52,9 +52,8 @@ class Decision:
     alerts: tuple[AlertKind, ...]
     carry: Carry
     thresholds: Thresholds | None = None  # of clients with the feature; None in checks of earlier versions
-    wait: timedelta | None = (
-        None  # time on the clock of the stage that the next step needs; None: a person decides
-    )
+    # Time on the clock of the stage that the next step needs; None: a person decides.
+    wait: timedelta | None = None
 
     @property
     def tripped(self) -> bool:

@@ -90,7 +90,8 @@ def _number(limit: float) -> str:
 
 
 def no_heartbeat(silence: timedelta, *, unsigned: int) -> str:
-    but = f"; {unsigned:,} networks without a ticket, which promote nothing" if unsigned else ""
+    networks = "1 network" if unsigned == 1 else f"{unsigned:,} networks"
+    but = f"; {networks} without a ticket, which promote nothing" if unsigned else ""
     whole = timedelta(seconds=round(silence.total_seconds()))
     return f"no heartbeat of clients with the feature for {duration(whole)}{but}"
 

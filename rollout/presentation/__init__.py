@@ -1,1 +1,4 @@
-"""Texts and shapes for screens and terminals: ``wording`` (a stored check), ``outlook``, ``history``, ``charts``."""
+"""Texts and shapes for screens and terminals.
+
+A stored check: ``wording``, ``criteria``, ``numbers``; a rollout: ``outlook``, ``history``; ``charts`` and ``rates``.
+"""

@@ -1,4 +1,4 @@
-"""A stored check in words and numbers, each beside its limits.
+"""A stored check in words: its signal, the reasons, what else is wrong; with its numbers and its criteria.
 
 No query: it reads the stored JSON of the check, so that web workers load neither the judge's decisions nor SciPy.
 """
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rollout.judge.events import ErrorClass
 from rollout.judge.scoring import Signal
 from rollout.models import Check
-from rollout.units import brief_ratio, ratio
+from rollout.presentation.criteria import Criterion, is_of_earlier_rules, statistics, thresholds
+from rollout.presentation.numbers import Number, numbers
 
 ALL_GREEN = "Every threshold and every test is green."
-SUMMARIES = {Signal.YELLOW: "Degraded", Signal.NO_DATA: "No data", Signal.RED: "Unhealthy"}
+SUMMARIES = {Signal.YELLOW: "Degraded", Signal.RED: "Unhealthy"}
 DONE = {
     "promote": "Promoted",
     "roll_back": "Rolled back",
@@ -22,18 +22,28 @@ DONE = {
 # Raised by reading a check that another version stored with other names.
 MISREAD = (LookupError, TypeError, ValueError, AttributeError)
 ANOTHER_VERSION = "Another version stored this check."
-E_VALUE_MAX = 1e6  # greater e-values are shown as "over 1,000,000"
-E_VALUE_MIN = 2  # smaller e-values are shown as "no evidence"
-
-
-@dataclass(frozen=True, slots=True)
-class Criterion:
-    """A measured value, its limits and its signal."""
-
-    name: str
-    value: str
-    limits: str
-    signal: Signal
+EARLIER_RULES = "Decided by the rules of an earlier version."
+MANY_EVENTS = 20  # of one network in a check: too many for one person
+# Conditions by the names of `rollout.judge.cells.Condition`: their meaning, and what to do.
+CONDITIONS = {
+    "weather": (
+        "Everybody has errors, also clients without the feature: look for what they share, such as the backend."
+    ),
+    "baseline": (
+        "Only clients without the feature fail: a rollback would move everybody onto the failing side. "
+        "Look at what they use."
+    ),
+    "unsigned": (
+        "Fewer than {enough} networks report failures without a ticket, and such reports can be made up: "
+        "look at the telemetry events, and roll back yourself if they are true."
+    ),
+}
+BLOCKED = "No promotion, and no rollback for these errors"
+ONE_NETWORK = "All unsigned telemetry comes from one network"
+PROXY = (
+    "{events:,} events in this check. Behind a proxy that TRUSTED_PROXIES does not name, everybody is one network: "
+    "name the proxy there."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,14 @@ class Criteria:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A condition beside the signal: a heading, and what it means for the rollout."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A check as the screens show it."""
 
@@ -53,29 +71,30 @@ class Reading:
     summary: str
     why: list[str]  # reasons of the signal; none for green
     action: str  # of the judge, as a word; empty for none
-    thresholds: Criteria
-    statistics: Criteria
+    is_of_earlier_rules: bool
+    notices: list[Notice]
     reds: int  # in a row
     reds_max: int
-    samples: str
-    samples_min: int
-    success: str
-    interval: str
-    certified: str
-    lost: str
-    sessions: str
-    errors: list[tuple[str, int]]  # failed events of the check by class, the gravest first
-    names: list[tuple[str, int]]  # of those events
-    errors_in_stage: int
+    numbers: list[Number]
+    thresholds: Criteria
+    statistics: Criteria
 
     @property
     def dots(self) -> list[bool]:
         """Return one for each red check that trips the breaker, true for those that happened."""
-        return [number < self.reds for number in range(self.reds_max)]
+        return [place < self.reds for place in range(self.reds_max)]
+
+    @property
+    def urgent(self) -> list[Number]:
+        return [each for each in self.numbers if each.urgent]
+
+    @property
+    def folded(self) -> list[Number]:
+        return [each for each in self.numbers if not each.urgent]
 
 
 def read(check: Check) -> Reading | None:
-    """Return a check in words, or ``None`` if another version stored it."""
+    """Return a check in words, or ``None`` if another version stored it in a way that cannot be read."""
     try:
         return _read(check)
     except MISREAD:
@@ -83,54 +102,62 @@ def read(check: Check) -> Reading | None:
 
 
 def _read(check: Check) -> Reading:
-    decision, evidence, policy = check.decision, check.evidence, check.policy
-    carry, assessment = decision["carry"], decision["assessment"]
-    totals = carry["totals"]
+    decision = check.decision
     signal = Signal(check.signal)
-    interval = assessment["interval"]
-    migrations = totals["succeeded"] + totals["failed"]
-    goal = policy["migration_success_green"]
-    thresholds, statistics = list(_thresholds(check)), list(_statistics(check))
+    by_threshold, by_test = list(thresholds(check)), list(statistics(check))
+    conditions = list(_conditions(check))
     return Reading(
         signal=signal,
-        summary=_summary(signal, decision["holds"], [*thresholds, *statistics]),
+        summary=_summary(signal, decision["holds"], conditions, [*by_threshold, *by_test]),
         why=list(_why(decision)),
         action=DONE.get(check.action, ""),
-        thresholds=Criteria("Thresholds", Signal(decision["absolute"]), thresholds),
-        statistics=Criteria("Statistics", Signal(decision["statistical"]), statistics),
-        reds=carry["reds"],
-        reds_max=policy["breaker_checks"],
-        samples=clients(totals["sample"]),
-        samples_min=policy["sample_min"],
-        success=f"{brief_ratio(assessment['rate'], [goal, policy['migration_success_red']])} of {clients(migrations)}"
-        if migrations
-        else "no migrations yet",
-        interval=f"{_interval_name(policy)} {_interval(interval, goal)}" if interval else "",
-        certified=_certified(assessment, policy),
-        lost=_lost(evidence),
-        sessions=_sessions(totals),
-        errors=[
-            (error_class.value, evidence["errors"][error_class])
-            for error_class in ErrorClass
-            if evidence["errors"].get(error_class)
-        ],
-        names=sorted(evidence["names"].items(), key=lambda item: -item[1]),
-        errors_in_stage=carry["errors_in_stage"],
+        is_of_earlier_rules=is_of_earlier_rules(check),
+        notices=list(_notices(check, conditions)),
+        reds=decision["carry"]["reds"],
+        reds_max=check.policy["breaker_checks"],
+        numbers=list(numbers(check)),
+        thresholds=Criteria("Thresholds", Signal(decision["absolute"]), by_threshold),
+        statistics=Criteria("Statistics", Signal(decision["statistical"]), by_test),
     )
 
 
-def _summary(signal: Signal, missing: list[str], criteria: list[Criterion]) -> str:
+def _conditions(check: Check) -> Iterator[str]:
+    """Yield the conditions of this check; the memory of the stage also has those of earlier checks."""
+    carry = check.decision["carry"]
+    for condition, latest in carry.get("conditions", {}).items():
+        if latest == carry["checked_at"]:
+            yield condition
+
+
+def _notices(check: Check, conditions: list[str]) -> Iterator[Notice]:
+    for condition in conditions:
+        if condition in CONDITIONS:
+            text = CONDITIONS[condition].format(enough=check.policy["unsigned_networks_min"])
+            yield Notice(BLOCKED, text)
+    events = check.evidence.get("unsigned_events", 0)
+    if check.evidence.get("networks") == 1 and events >= MANY_EVENTS:
+        yield Notice(ONE_NETWORK, PROXY.format(events=events))
+
+
+def _summary(signal: Signal, missing: list[str], conditions: list[str], criteria: list[Criterion]) -> str:
     """Return the signal in a sentence: the first criterion with this signal, and its limits."""
     if signal is Signal.GREEN:
         return f"Healthy: {ALL_GREEN[0].lower()}{ALL_GREEN[1:]}"
+    if signal is Signal.NO_DATA and "weather" in conditions:
+        return "Not the feature: everybody has errors."
     if signal is Signal.NO_DATA and missing:
-        return f"{SUMMARIES[signal]}: too little telemetry to evaluate."
+        return "Too little telemetry to evaluate."
     criterion = next((each for each in criteria if each.signal is signal), None)
+    prefix = f"{SUMMARIES[signal]}: " if signal in SUMMARIES else ""
     if criterion is None:
-        return f"{SUMMARIES[signal]}."
+        return sentence(prefix.removesuffix(": ") or "Too little telemetry to evaluate")
+    if not criterion.limits:
+        return sentence(f"{prefix}{criterion.value}")
     name, value = criterion.name, criterion.value
     separator = " " if value[0].isdigit() else ": "
-    return f"{SUMMARIES[signal]}: {name[0].lower()}{name[1:]}{separator}{value} ({criterion.limits})."
+    return sentence(
+        f"{prefix}{name[0].lower() if prefix else name[0]}{name[1:]}{separator}{value} ({criterion.limits})"
+    )
 
 
 def _why(decision: dict[str, Any]) -> Iterator[str]:
@@ -140,128 +167,16 @@ def _why(decision: dict[str, Any]) -> Iterator[str]:
         return
     for cell in decision["cells"]:
         if cell["signal"] == signal:
-            yield sentence(cell["says"])
+            yield sentence(_in_brackets(cell["says"]) if cell.get("condition") == "weather" else cell["says"])
     if signal == Signal.NO_DATA:
         yield from map(sentence, decision["holds"])
     if decision["statistical"] == signal:
         yield from map(sentence, decision["assessment"]["reasons"])
 
 
-def _thresholds(check: Check) -> Iterator[Criterion]:
-    policy, evidence = check.policy, check.evidence
-    totals = check.decision["carry"]["totals"]
-    migrations = totals["succeeded"] + totals["failed"]
-    signals = {cell["name"]: Signal(cell["signal"]) for cell in check.decision["cells"]}
-    capped = evidence["points"] != evidence["score"]
-    yield Criterion(
-        "Score",
-        f"{check.score}" + (f", capped per client from {evidence['points']}" if capped else ""),
-        f"green up to {policy['score_green_max']}, red from {policy['error_threshold']}",
-        signals["score"],
-    )
-    green, red = policy["migration_success_green"], policy["migration_success_red"]
-    yield Criterion(
-        "Migration success rate",
-        f"{brief_ratio(totals['succeeded'] / migrations, [green, red])}, "
-        f"{totals['failed']:,} of {clients(migrations)} failed"
-        if migrations
-        else "no migrations yet",
-        f"green over {ratio(green)}, red under {ratio(red)}",
-        signals["migrations"],
-    )
-    yield Criterion(
-        "Kill-switch users",
-        f"{totals['kill_switch']}",
-        f"green up to {policy['kill_switch_green_max']}, red over {policy['kill_switch_yellow_max']}",
-        signals["kill switch"],
-    )
-    yield Criterion(
-        "Console",
-        f"{clients(evidence['console_errors'])} with errors, {evidence['console_warnings']} with warnings",
-        f"green at 0, red from {policy['red_clients_min']} with errors",
-        signals["console"],
-    )
-    holds = check.decision["holds"]
-    yield Criterion(
-        "Data",
-        ", ".join(holds).capitalize() if holds else "sufficient",
-        f"{policy['sample_min']} clients needed, with heartbeats, without loss",
-        Signal.NO_DATA if holds else Signal.GREEN,
-    )
-
-
-def _statistics(check: Check) -> Iterator[Criterion]:
-    assessment, policy = check.decision["assessment"], check.policy
-    red = f"red from 1 of {assessment['red_at']:,.0f}"
-    good = ratio(policy["failure_rate_good"])
-    yield Criterion(
-        f"Migration failure rate over {good}",
-        evidence_words(assessment["failures_e"]),
-        red,
-        Signal.RED if assessment["failures_e"] >= assessment["red_at"] else Signal.GREEN,
-    )
-    yield Criterion(
-        "Error rate with vs. without the feature",
-        evidence_words(assessment["comparison_e"]) if assessment["compared"] else "no control group",
-        red,
-        Signal.RED if assessment["comparison_e"] >= assessment["red_at"] else Signal.GREEN,
-    )
-    yield Criterion(
-        "Sample ratio mismatch",
-        evidence_words(assessment["ratio_e"]) if assessment["compared"] else "no control group",
-        f"no data from 1 of {1 / policy['ratio_alpha']:,.0f}",
-        Signal.NO_DATA if assessment["ratio_e"] >= 1 / policy["ratio_alpha"] else Signal.GREEN,
-    )
-    interval, goal = assessment["interval"], policy["migration_success_green"]
-    yield Criterion(
-        f"Success rate, {_interval_name(policy)}",
-        _interval(interval, goal) if interval else "no migrations yet",
-        f"yellow if entirely under {ratio(goal)}",
-        Signal.YELLOW if interval and interval[1] < goal else Signal.GREEN,
-    )
-
-
-def evidence_words(e_value: float) -> str:
-    """Return an e-value in words: how rarely chance alone reaches it in a healthy stage."""
-    if e_value < E_VALUE_MIN:
-        return "no evidence"
-    stages = f"over {E_VALUE_MAX:,.0f}" if e_value > E_VALUE_MAX else f"{e_value:,.0f}"
-    return f"by chance in 1 of {stages} healthy stages"
-
-
-def _interval_name(policy: dict[str, Any]) -> str:
-    return f"{ratio(1 - policy['alpha'])} interval"
-
-
-def _interval(interval: list[float], goal: float) -> str:
-    low, high = (brief_ratio(rate, [goal]) for rate in interval)
-    return f"{low} to {high}"
-
-
-def _certified(assessment: dict[str, Any], policy: dict[str, Any]) -> str:
-    goal, needed = ratio(policy["migration_success_green"]), 1 / policy["alpha"]
-    if assessment["certified"]:
-        return f"certified at {goal}"
-    if assessment["rate"] is None:
-        return f"not certified at {goal}"
-    return f"not certified at {goal}: evidence {min(assessment['certificate_e'], needed):.1f} ({needed:.0f} needed)"
-
-
-def _lost(evidence: dict[str, Any]) -> str:
-    if not evidence["lossy_clients"]:
-        return "none"
-    return f"{evidence['lost']:,} events by {evidence['lossy_clients']:,} of {clients(evidence['clients'])}"
-
-
-def _sessions(totals: dict[str, int]) -> str:
-    if not totals["sessions"]:
-        return "no sessions yet"
-    rate = brief_ratio(min(totals["error_sessions"] / totals["sessions"], 1))
-    return f"{totals['error_sessions']:,} of {totals['sessions']:,} ({rate})"
-
-
-def clients(number: int) -> str:
-    return "1 client" if number == 1 else f"{number:,} clients"
+def _in_brackets(text: str) -> str:
+    """Return what the brackets of a text hold: of weather they have the number, and the summary has the rest."""
+    return text.partition("(")[2].rpartition(")")[0] or text
 
 
 def sentence(text: str) -> str:

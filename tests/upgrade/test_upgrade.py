@@ -1,5 +1,6 @@
 """A database that an earlier version has used goes on: its keys, tokens, rollouts, checks and pages."""
 
+import html
 import json
 import os
 import subprocess
@@ -147,6 +148,18 @@ def test_each_page_of_the_admin_shows_what_was_recorded(
         page = admin.get(f"/admin/{label}/{record.pk}/change/")
         assert page.status_code == 200
         assert "Another version stored" not in page.text
+
+
+def test_a_check_of_the_earlier_version_is_shown_in_its_own_words_and_says_so(
+    upgraded: Upgraded, admin: httpx.Client
+) -> None:
+    checks = Check.objects.using(ALIAS).exclude(decision__has_key="thresholds")
+    assert checks
+    for check in checks:
+        page = html.unescape(admin.get(f"/admin/rollout/check/{check.pk}/change/").text)
+        assert "Decided by the rules of an earlier version." in page
+        for cell in check.decision["cells"]:
+            assert f'<span class="value">{cell["says"]}</span>' in page
 
 
 def test_the_history_of_the_rollout_says_who_did_what(upgraded: Upgraded, admin: httpx.Client) -> None:

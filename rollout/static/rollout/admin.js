@@ -95,20 +95,31 @@ function pollScreen(screen) {
     state.classList.toggle("is-failed", failed);
   }
 
+  /** @param {Element | null} element @returns {string | undefined} a selector of a link, or of what unfolds */
+  function focusable(element) {
+    const href = element?.getAttribute("href");
+    if (href) return `[href="${CSS.escape(href)}"]`;
+    const folded = element?.closest("details[id]");
+    return folded ? `#${CSS.escape(folded.id)} > summary` : undefined;
+  }
+
   /** @param {Document} answer */
   function show(answer) {
     const root = answer.querySelector("[data-version]");
     if (!(root instanceof HTMLElement)) throw new Error("the answer is another page");
-    const focused = document.activeElement?.getAttribute("href");
+    const focused = focusable(document.activeElement);
     for (const part of screen.querySelectorAll("[data-live]")) {
       if (!(part instanceof HTMLElement)) continue;
       const fresh = root.querySelector(`[data-live="${part.dataset.live}"]`);
       if (!fresh) continue;
       const hadFocus = part.contains(document.activeElement);
+      for (const opened of part.querySelectorAll("details[id][open]")) {
+        fresh.querySelector(`#${CSS.escape(opened.id)}`)?.setAttribute("open", "");
+      }
       part.replaceChildren(...fresh.childNodes);
       if (hadFocus && focused) {
-        const link = part.querySelector(`[href="${CSS.escape(focused)}"]`);
-        if (link instanceof HTMLElement) link.focus({ preventScroll: true });
+        const same = part.querySelector(focused);
+        if (same instanceof HTMLElement) same.focus({ preventScroll: true });
       }
     }
     const { version, signal, etag } = root.dataset;

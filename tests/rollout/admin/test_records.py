@@ -5,11 +5,13 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 from typing import Any
 
+import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -19,10 +21,16 @@ from django.utils import timezone
 
 from rollout import operations, store
 from rollout.api.telemetry import as_uuid
+from rollout.judge.decision import decide
+from rollout.judge.evidence import Counts, Evidence, Side
+from rollout.judge.policy import Policy
+from rollout.judge.state import Carry, State
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
 from rollout.presentation import charts
+from rollout.presentation.criteria import evidence_words
 from rollout.presentation.outlook import what_next
-from rollout.presentation.wording import evidence_words, read
+from rollout.presentation.wording import read
+from rollout.tick import plain
 from tests.canary import LIST, Canary
 from tests.rollout.conftest import Sign
 
@@ -75,8 +83,10 @@ def test_green_is_said_with_its_numbers_and_what_comes(canary: Callable[..., Can
     for text in (
         "Green Healthy: every threshold and every test is green.",
         "0 (3 trip the breaker)",
-        "30 clients (20 needed)",
+        "Clients with the feature 10 active in this check 30 clients in this stage (20 needed)",
+        "Clock of the stage 2 min of 1 h counted Green and yellow checks count",
         "100 % of 30 clients",
+        "Clients with errors 0 % of 30 clients 95 % interval 0 % to",
         "not certified at 99.5 %: evidence",
         "Lost telemetry none",
         "Thresholds Green",
@@ -85,7 +95,8 @@ def test_green_is_said_with_its_numbers_and_what_comes(canary: Callable[..., Can
     ):
         assert text in page
     assert "To 50 % after 1 h" in part(answer, "story")
-    due = stage.rollout.stage_started_at + timedelta(hours=1)
+    # The first check had too few clients, so its minute did not count.
+    due = stage.rollout.stage_started_at + timedelta(hours=1, minutes=1)
     assert f'<time datetime="{due.isoformat()}" data-relative>' in answer.text
 
 
@@ -97,10 +108,11 @@ def test_red_is_said_with_all_its_reasons(canary: Callable[..., Canary], viewer:
     assert stage.check().signal == "red"
     page = part(viewer.get(stage.live), "judge")
     for text in (
-        "Red Unhealthy: score 40, capped per client from 52 (green up to 5, red from 15).",
-        "40 points in this check, of 52 before the cap per client.",
+        "Red Unhealthy: score 40 points, of 52 before the cap per client (green up to 5, red from 15).",
+        "40 points in this check, of 52 before the cap per client, red from 15.",
         "4 of 24 clients' migrations failed in this stage.",
-        "Clients with console errors: 4, with warnings: 0.",
+        "Clients with console errors: 4 (red from 2), with warnings: 0.",
+        "Migration success rate 83.3 %, 4 of 24 clients failed under 40: yellow from 1 failed, red from 3",
         "Migration failures, in the whole stage or recently",
         "1 (3 trip the breaker)",
         "4 migration, 4 default in this check",
@@ -118,7 +130,7 @@ def test_no_data_is_shown_with_its_reasons(canary: Callable[..., Canary], viewer
     stage.send("telemetry_dropped", clients=4, lost=7)
     assert stage.check().signal == "hold"
     page = part(viewer.get(stage.live), "judge")
-    assert "No data No data: too little telemetry to evaluate." in page
+    assert page.startswith(" No data Too little telemetry to evaluate.")
     assert "Too few samples: 4 of 20 clients with the feature." in page
     assert "Lost telemetry 28 events by 4 of 4 clients" in page
 
@@ -149,11 +161,203 @@ def test_a_certificate_is_said(canary: Callable[..., Canary]) -> None:
     def certified() -> str:
         reading = read(made)
         assert reading is not None
-        return reading.certified
+        (success,) = [number for number in reading.numbers if number.name == "Migration success rate"]
+        return success.notes[-1]
 
     assert certified().startswith("not certified at 99.5 %: evidence ")
     made.decision["assessment"]["certified"] = True
     assert certified() == "certified at 99.5 %"
+
+
+def decided(stage: Canary, evidence: Evidence, policy: Policy | None = None, **state: Any) -> Check:
+    """Return a check as the judge stores it after a window with this evidence."""
+    made = stage.check()
+    policy = policy or Policy()
+    before = replace(msgspec.convert(made.state, State, strict=False), **state)
+    decision = decide(before, evidence, made.at, policy)
+    made.signal, made.score = decision.signal, evidence.feature.score
+    made.state, made.evidence = plain(before), plain(evidence)
+    made.policy, made.decision = plain(policy), plain(decision)
+    made.save()
+    return made
+
+
+def judge_of(viewer: Client, stage: Canary) -> str:
+    return part(viewer.get(stage.live), "judge")
+
+
+def test_the_limits_that_a_check_used_are_shown_with_what_they_grew_with(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    totals = Counts(treatment=30_000, succeeded=25_000)
+    feature = Side(active=5000, score=31, points=31, errors=8, failing=8, console_warnings=8)
+    decided(
+        stage,
+        Evidence(events=5000, clients=5000, feature=feature, errors={"warning": 8}),
+        carry=Carry(totals=totals),
+    )
+    page = judge_of(viewer, stage)
+    for text in (
+        "Green Healthy",
+        "5,000 active in this check 30,000 clients in this stage (20 needed)",
+        "Score 31 points green up to 250, red from 750 with 5,000 clients",
+        "Kill-switch users 0 yellow from 30, red over 150",
+        "0 clients with errors, 8 with warnings red from 50 with errors, yellow from 50 with warnings",
+    ):
+        assert text in page
+    assert "Time since the previous check" not in page
+
+
+def test_a_window_that_was_longer_than_an_interval_is_said(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(3)
+    before = stage.check()
+    evidence = Evidence(events=50, clients=50, feature=Side(active=50))
+    checked_at = before.at - timedelta(minutes=60)
+    decided(
+        stage, evidence, carry=Carry(checked_at=checked_at), stage_started_at=checked_at - timedelta(hours=1)
+    )
+    page = judge_of(viewer, stage)
+    assert (
+        "Time since the previous check 1 h 1 min 61 intervals: the limits of the score grow with them" in page
+    )
+    assert "green up to 305, red from 915 with 61 intervals" in page
+
+
+FAILING = Side(active=50, score=500, points=500, errors=50, failing=50)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "signal", "text"),
+    [
+        (Evidence(events=100, feature=FAILING, baseline=FAILING), "hold", "Everybody has errors, also clients without"),
+        (Evidence(events=100, feature=Side(active=50), baseline=FAILING), "yellow", "Only clients without the feature"),
+        (
+            Evidence(events=9, feature=Side(active=50), unsigned=Side(active=2, score=20, failing=2), networks=2),
+            "yellow",
+            "Fewer than 5 networks report failures without a ticket",
+        ),
+    ],
+)  # fmt: skip
+def test_a_condition_is_explained_with_what_it_means_for_the_rollout(
+    canary: Callable[..., Canary], viewer: Client, evidence: Evidence, signal: str, text: str
+) -> None:
+    stage = canary(3)
+    carry = Carry(totals=Counts(treatment=50, control=50, succeeded=30))
+    made = decided(stage, evidence, carry=carry)
+    assert made.signal == signal
+    title = "No promotion, and no rollback for these errors"
+    assert f"{title} {text}" in judge_of(viewer, stage)
+    carry = msgspec.convert(made.decision["carry"], Carry, strict=False)
+    decided(stage, Evidence(events=50, feature=Side(active=50)), carry=carry)
+    assert title not in judge_of(viewer, stage), "the check after it is no longer so"
+
+
+def test_in_bad_weather_the_signal_and_the_summary_say_no_data_once(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    decided(stage, Evidence(events=100, feature=FAILING, baseline=FAILING))
+    page = judge_of(viewer, stage)
+    assert page.startswith(
+        " No data Not the feature: everybody has errors. 500 points in this check, red from 15."
+    )
+    assert "No data Score 500 points; everybody has errors green up to 5, red from 15" in page
+
+
+@pytest.mark.parametrize(
+    ("networks", "events", "warned"), [(1, 20, True), (1, 19, False), (2, 900, False), (0, 0, False)]
+)
+def test_all_unsigned_telemetry_from_one_network_is_a_warning_that_names_the_setting(
+    canary: Callable[..., Canary], viewer: Client, networks: int, events: int, warned: bool
+) -> None:
+    stage = canary(2)
+    unsigned = Side(active=networks)
+    evidence = Evidence(events=events, networks=networks, unsigned_events=events, unsigned=unsigned)
+    decided(stage, evidence)
+    page = judge_of(viewer, stage)
+    assert ("All unsigned telemetry comes from one network" in page) is warned
+    assert ("TRUSTED_PROXIES" in page) is warned
+    many = "1 network" if networks == 1 else f"{networks} networks"
+    assert (f"Unsigned telemetry {many}, {events} events" if networks else "Unsigned telemetry none") in page
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"),
+    [("full", "each client id counts as a client"), ("none", "not judged")],
+)
+def test_the_screen_says_what_unsigned_telemetry_counts_for(
+    canary: Callable[..., Canary], viewer: Client, mode: str, text: str
+) -> None:
+    stage = canary(2)
+    decided(stage, Evidence(), Policy(unsigned_telemetry=mode))
+    assert f"Unsigned telemetry {text} (ROLLOUT_UNSIGNED_TELEMETRY={mode})" in judge_of(viewer, stage)
+
+
+def test_the_cell_of_the_server_comes_first(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(2)
+    server, others = Side(active=40, score=9, errors=3, failing=3), Side(active=300)
+    decided(stage, Evidence(events=40, feature=Side(active=50), server=server, server_baseline=others))
+    page = judge_of(viewer, stage)
+    text = (
+        "Creates, seen by the server creates with the feature failed for 3 of 40 users; without it 0 of 300"
+    )
+    assert page.index(text) < page.index("Green Score 0 points")
+
+
+def test_errors_are_shown_with_and_without_the_feature_each_with_its_interval_and_its_test(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    totals = Counts(treatment=1000, treatment_errors=11, control=9000, control_errors=90)
+    decided(stage, Evidence(events=9, feature=Side(active=90)), carry=Carry(totals=totals))
+    page = judge_of(viewer, stage)
+    assert "Clients with errors 1.1 % of 1,000 clients 95 % interval 0.3 % to 2.8 %" in page
+    assert "without the feature 1 % of 9,000 clients (0.6 % to 1.5 %)" in page
+    assert (
+        "Clients with errors over 1 % no evidence; without the feature: no evidence red from 1 of 180" in page
+    )
+
+
+@pytest.mark.parametrize(
+    ("percentage", "state", "carry", "text"),
+    [
+        ("10", {"timeline": "conservative"}, {}, "34 min of 1 h counted Green and yellow checks count"),
+        ("10", {"timeline": "accelerated"}, {}, "34 min of 30 min counted Only green checks count"),
+        ("10", {"timeline": "accelerated"}, {"errors_in_stage": 1}, "34 min of 1 h counted Green and yellow"),
+        ("50", {"timeline": "conservative"}, {}, "34 min of 6 h counted Green and yellow"),
+        ("100", {"timeline": "conservative"}, {}, "3 h 1 min of 24 h counted Green and yellow checks count A high"),
+        ("10", {}, {"reds_in_stage": 1}, "34 min counted A check of this stage was red: only a person promotes"),
+    ],
+)  # fmt: skip
+def test_the_clock_of_the_stage_says_how_much_of_which_time_has_counted(
+    canary: Callable[..., Canary], viewer: Client, percentage: str, state: dict, carry: dict, text: str
+) -> None:
+    stage = canary(3, percentage=percentage)
+    before = stage.check()
+    watched = Carry(
+        checked_at=before.at,
+        watched=timedelta(minutes=33),
+        calm=timedelta(hours=3),
+        totals=Counts(treatment=50, succeeded=50),
+        **carry,
+    )
+    decided(stage, Evidence(events=50, feature=Side(active=50)), carry=watched, **state)
+    assert f"Clock of the stage {text}" in judge_of(viewer, stage)
+
+
+def test_events_of_nobody_knows_whom_are_shown(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(2)
+    unknown = Side(active=7, score=6, points=6, errors=2, failing=2)
+    decided(stage, Evidence(events=9, feature=Side(active=50), unknown=unknown))
+    page = judge_of(viewer, stage)
+    assert (
+        "Events without a flag or a variant 7 clients, 2 failed events Yellow at most, and in no sample"
+        in page
+    )
+    assert "Score 0 points; 6 more without a flag or a variant" in page
 
 
 # --- What happens next --------------------------------------------------------------------------------------------
@@ -167,7 +371,7 @@ def test_after_a_rollback_the_screen_says_who_did_it_and_why(
     answer = viewer.get(stage.live)
     page = part(answer, "judge")
     assert "The judge does not evaluate this rollout: nobody gets the feature." in page
-    assert re.search(r"Last check at 10 %, [\d-]* ?\d\d:\d\d UTC ?: Red Rolled back\.", page)
+    assert re.search(r"Last check at 10 %: Red Rolled back\. [\d-]* ?\d\d:\d\d UTC The incident", page)
     assert f"/admin/rollout/incident/{incident.pk}/" in answer.text
     assert "Put on hold by the judge" in part(answer, "banners")
     assert "until an operator resumes the rollout" in part(answer, "story")
@@ -182,7 +386,7 @@ def test_a_judge_that_is_away_is_missed(canary: Callable[..., Canary], viewer: C
         assert f"No check since {made.at:%Y-%m-%d %H:%M} UTC: is Celery beat running?" in page
     answer = viewer.get(stage.live)
     assert "is-green is-large" not in answer.text
-    assert "No data: the judge is not running. Last signal: green." in part(answer, "judge")
+    assert part(answer, "judge").startswith(" No data The judge is not running. Last signal: green.")
     never = canary(10)
     page = words(viewer.get(never.screen))
     assert f"No check since {never.rollout.stage_started_at:%Y-%m-%d %H:%M} UTC: is Celery" in page
@@ -388,7 +592,13 @@ def test_a_check_is_shown_with_all_that_it_knew(canary: Callable[..., Canary], v
     path = f"/admin/rollout/check/{made.pk}/change/"
     answer = viewer.get(path)
     page = words(answer)
-    for text in ("Error threshold 15", "Check interval 1 min", "Steps 10, 50, 100", "8 from 4 clients"):
+    for text in (
+        "Error threshold 15",
+        "Check interval 1 min",
+        "Steps 10, 50, 100",
+        "Unsigned telemetry full",
+        "8 from 4 clients",
+    ):
         assert text in page
     assert f"/admin/rollout/check/{later.pk}/" in answer.text
     listed = words(
@@ -644,7 +854,7 @@ def test_a_rollout_whose_last_check_another_version_stored_has_its_screen(
         )
     shown = words(viewer.get(stage.screen))
     assert ("Another version stored this check." in shown) is (field == "decision")
-    assert ("Samples" in shown) is (field != "decision")
+    assert ("Clients with the feature" in shown) is (field != "decision")
     operations.stop(stage.feature, reason="to be sure")
     stopped = viewer.get(stage.screen)
     assert stopped.status_code == 200
