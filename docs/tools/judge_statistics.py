@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincc, betaln
 
-from rollout.judge.statistics import RATE_PRIOR, RATIO_PRIOR, Limits
+from rollout.judge.statistics import NOTHING, RATE_PRIOR, RATIO_PRIOR, RED_TESTS, Limits
 
 PAGE = Path(__file__).parents[1] / "explanation" / "judge-statistics.md"
 BEGIN, END = "<!-- simulated: python -m docs.tools.judge_statistics -->\n", "<!-- end -->"
@@ -50,6 +50,8 @@ class Minute:
     control: Counts
     treatment_errors: Counts
     control_errors: Counts
+    treatment_sessions: Counts
+    control_new: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Break:
     at: int = 0
     failures: float = HEALTHY
     ratio: float = 1  # how much more often clients with the feature have errors
+    errors: float = 0  # share of new clients with the feature that have one at once, besides
 
 
 def traffic(
@@ -80,13 +83,16 @@ def traffic(
         treatment, control = (np.sum(group, axis=0) for group in zip(*there, strict=True))
         now = broken if minute >= broken.at else Break()
         failed = rng.binomial(ours, now.failures)
+        erring = rng.binomial(ours, now.errors) if now.errors else 0
         yield Minute(
             succeeded=ours - failed,
             failed=failed,
             treatment=treatment,
             control=control,
-            treatment_errors=rng.binomial(treatment, ERRORS / STAY * now.ratio),
+            treatment_errors=rng.binomial(treatment, ERRORS / STAY * now.ratio) + erring,
             control_errors=rng.binomial(control, ERRORS / STAY),
+            treatment_sessions=ours,
+            control_new=arrived - ours,
         )
 
 
@@ -98,6 +104,8 @@ class Bets:
         self.failures = np.full(runs, log(1 / 2))
         self.error_rounds = np.zeros(runs)
         self.comparison = np.full((len(LIMITS.rate_ratios), runs), log(1 / 2))
+        self.client_rounds = np.zeros(runs)
+        self.clients = np.full(runs, NOTHING)
 
     def advance(self, new: Minute) -> None:
         played = new.succeeded + new.failed > 0
@@ -114,6 +122,18 @@ class Bets:
         ratio = np.array(LIMITS.rate_ratios)[:, np.newaxis]
         log_ratios = new.treatment_errors * np.log(ratio) - errors * np.log1p((ratio - 1) * share)
         self.comparison = _bet(self.comparison, log_ratios, self.error_rounds, played)
+        self._advance_clients(new)
+
+    def _advance_clients(self, new: Minute) -> None:
+        errors, begun = new.treatment_errors, new.treatment_sessions
+        played = errors + begun > 0
+        number = self.client_rounds + 1
+        without = log((1 - LIMITS.e1) / (1 - LIMITS.e0))
+        known = np.maximum(np.maximum(new.treatment, errors) - begun, 0)
+        bets = np.logaddexp(self.clients, known * without - np.log(number * (number + 1)))
+        bets += errors * log(LIMITS.e1 / LIMITS.e0) + np.maximum(begun - errors, 0) * without
+        self.clients = np.where(played, bets, self.clients)
+        self.client_rounds += played
 
     def failures_e(self) -> Floats:
         e_values: Floats = np.exp(self.failures) + 1 / (self.migration_rounds + 2)
@@ -121,6 +141,10 @@ class Bets:
 
     def comparison_e(self) -> Floats:
         e_values: Floats = np.exp(self.comparison).mean(axis=0) + 1 / (self.error_rounds + 2)
+        return e_values
+
+    def clients_e(self) -> Floats:
+        e_values: Floats = np.exp(self.clients) + 1 / (self.client_rounds + 1)
         return e_values
 
 
@@ -158,8 +182,9 @@ def log_certificate_e(succeeded: Counts, failed: Counts, goal: float) -> Floats:
 class Alarms:
     """Count of healthy rollouts in which something happened at any minute."""
 
-    red: int  # of ROLLOUTS, as are the next three
+    red: int  # of ROLLOUTS, as are the next four
     red_failures: int
+    red_clients: int
     red_comparison: int
     uncovered: int  # the interval missed the true rate in the last stage
     certified: int  # of CERTIFIED, in the last stage; wrongly, for the true rate is the goal and not above
@@ -168,13 +193,14 @@ class Alarms:
 def false_alarms() -> Alarms:
     """Simulate whole healthy rollouts, at the limit of healthy, and check every minute."""
     rng = np.random.default_rng(SEED)
-    red_failures, red_comparison, uncovered, certified = np.zeros((4, ROLLOUTS), bool)
+    red_failures, red_clients, red_comparison, uncovered, certified = np.zeros((5, ROLLOUTS), bool)
     for share, minutes in STAGES:
         bets = Bets(ROLLOUTS)
         succeeded, failed = np.zeros((2, ROLLOUTS), np.int64)
         for minute in traffic(rng, ROLLOUTS, share, minutes, daily=minutes > 12 * 60):
             bets.advance(minute)
             red_failures |= bets.failures_e() >= LIMITS.red_at
+            red_clients |= bets.clients_e() >= LIMITS.red_at
             if share < 1:
                 red_comparison |= bets.comparison_e() >= LIMITS.red_at
                 continue
@@ -185,8 +211,9 @@ def false_alarms() -> Alarms:
             certificate = log_certificate_e(succeeded[some], failed[some], LIMITS.goal)
             certified[some] |= certificate >= -log(LIMITS.alpha)
     return Alarms(
-        red=int((red_failures | red_comparison).sum()),
+        red=int((red_failures | red_clients | red_comparison).sum()),
         red_failures=int(red_failures.sum()),
+        red_clients=int(red_clients.sum()),
         red_comparison=int(red_comparison.sum()),
         uncovered=int(uncovered.sum()),
         certified=int(certified.sum()),
@@ -216,8 +243,31 @@ def cohort_alarms(runs: int = ROLLOUTS, *, clients: int = 500, erring: float = 0
     for _ in range(checks := 200):
         ours, theirs = rng.binomial(left, 1 - (1 - erring) ** (1 / checks))
         left = left - np.stack([ours, theirs])
-        bets.advance(Minute(none, none, half, half, ours, theirs))
+        bets.advance(Minute(none, none, half, half, ours, theirs, none, none))
         red |= bets.comparison_e() >= LIMITS.red_at
+    return int(red.sum())
+
+
+def late_alarms(runs: int = ROLLOUTS, *, clients: int = 2000, visits: float | None = None) -> int:
+    """Count false reds where everybody comes in the first of eight hours, and errors come at any time after.
+
+    Args:
+        visits: minutes between two visits of a client, of ``STAY`` minutes each; ``None``: everybody stays.
+    """
+    rng = np.random.default_rng(SEED + 5)
+    bets = Bets(runs)
+    none, known, fated = np.zeros((3, runs), np.int64)
+    red = np.zeros(runs, bool)
+    for minute in range(minutes := 8 * 60):
+        came = rng.poisson(clients / 60, runs) if minute < 60 else none
+        begun = came + (rng.binomial(known, 1 / visits) if visits else 0)
+        known = known + came
+        active = np.maximum(rng.binomial(known, STAY / visits) if visits else known, begun)
+        fated = fated + rng.binomial(came, LIMITS.e0)
+        errors = rng.binomial(fated, 1 / (minutes - minute))
+        fated = fated - errors
+        bets.advance(Minute(none, none, active, none, errors, none, begun, none))
+        red |= bets.clients_e() >= LIMITS.red_at
     return int(red.sum())
 
 
@@ -245,7 +295,7 @@ def find(broken: Break, *, runs: int = BROKEN) -> Found:
         if number < broken.at:
             continue
         since += minute.succeeded + minute.failed
-        red = (bets.failures_e() if failing else bets.comparison_e()) >= LIMITS.red_at
+        red = _evidence(bets, broken) >= LIMITS.red_at
         clients = np.where(red & np.isinf(clients), since, clients)
         minutes = np.where(red & np.isinf(minutes), number + 1 - broken.at, minutes)
         if failing:
@@ -255,6 +305,13 @@ def find(broken: Break, *, runs: int = BROKEN) -> Found:
         if np.isfinite(clients).all() and (not failing or np.isfinite(yellow).all()):
             break
     return Found(float(np.isfinite(clients).mean()), _median(clients), _median(minutes), _median(yellow))
+
+
+def _evidence(bets: Bets, broken: Break) -> Floats:
+    """Return the evidence of the test that a break is for."""
+    if broken.errors:
+        return bets.clients_e()
+    return bets.failures_e() if broken.failures > HEALTHY else bets.comparison_e()
 
 
 def skewed(share: float, seen: float, *, runs: int = BROKEN) -> int | None:
@@ -276,6 +333,7 @@ def _median(values: Floats) -> int | None:
 # --- What is written ----------------------------------------------------------------------------------------------
 
 FAILURES = (0.02, 0.05, 0.1, 0.2)
+ERRING = (0.05, 0.1, 0.2, 1.0)
 RATIOS = (2, 3, 5)
 SKEWS = ((0.1, 0.0), (0.1, 0.05), (0.1, 0.12), (0.5, 0.4), (0.5, 0.45))
 LATE = HEALTHY_HOURS * 60
@@ -286,7 +344,9 @@ class Results:
     alarms: Alarms
     holds: int  # of HOLDS
     cohort: int  # of ROLLOUTS
+    late: tuple[int, int]  # of ROLLOUTS: who stay, who come back
     failures: dict[tuple[float, int], Found]  # (failure rate, minute of the break)
+    erring: dict[tuple[float, int], Found]
     ratios: dict[tuple[int, int], Found]
     skews: dict[tuple[float, float], int | None]
 
@@ -296,7 +356,9 @@ def simulate() -> Results:
         alarms=false_alarms(),
         holds=false_holds(),
         cohort=cohort_alarms(),
+        late=(late_alarms(), late_alarms(visits=60)),
         failures={(rate, at): find(Break(at=at, failures=rate)) for rate in FAILURES for at in (0, LATE)},
+        erring={(rate, at): find(Break(at=at, errors=rate)) for rate in ERRING for at in (0, LATE)},
         ratios={(ratio, at): find(Break(at=at, ratio=ratio)) for ratio in RATIOS for at in (0, LATE)},
         skews={skew: skewed(*skew) for skew in SKEWS},
     )
@@ -313,8 +375,21 @@ def _false_alarms(results: Results) -> Iterator[str]:
     yield _row(*["---"] * 4)
     for what, runs, count, promised in [
         ("red, ever", ROLLOUTS, alarms.red, LIMITS.alpha),
-        ("red for migration failures", ROLLOUTS, alarms.red_failures, LIMITS.alpha / 2),
-        ("red for treatment against control", ROLLOUTS, alarms.red_comparison, LIMITS.alpha / 2),
+        ("red for migration failures", ROLLOUTS, alarms.red_failures, LIMITS.alpha / RED_TESTS),
+        ("red for clients with errors", ROLLOUTS, alarms.red_clients, LIMITS.alpha / RED_TESTS),
+        (
+            "the same, one stage, late errors of clients who stay",
+            ROLLOUTS,
+            results.late[0],
+            1 / LIMITS.red_at,
+        ),
+        (
+            "the same, one stage, late errors of clients who come back",
+            ROLLOUTS,
+            results.late[1],
+            1 / LIMITS.red_at,
+        ),
+        ("red for treatment against control", ROLLOUTS, alarms.red_comparison, LIMITS.alpha / RED_TESTS),
         (
             "the same, one stage, 40 % of the same 500 clients err",
             ROLLOUTS,
@@ -334,6 +409,9 @@ def _power(results: Results) -> Iterator[str]:
     for rate, at in results.failures:
         found = results.failures[rate, at]
         yield _row(f"{rate * 100:.0f} % of migrations fail", *_found(found, at), _count(found.yellow_clients))
+    for rate, at in results.erring:
+        found = results.erring[rate, at]
+        yield _row(f"{rate * 100:.0f} % of clients have an error", *_found(found, at), "")
     for ratio, at in results.ratios:
         yield _row(f"errors {ratio} times as often", *_found(results.ratios[ratio, at], at), "")
 

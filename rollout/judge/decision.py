@@ -147,7 +147,7 @@ def _remember(
         control=evidence.baseline.active,
         treatment_errors=new.treatment_errors,
         control_errors=new.control_errors,
-        treatment_new=new.treatment,
+        treatment_sessions=max(new.sessions, new.treatment),
         control_new=new.control,
     )
     return replace(

@@ -22,6 +22,7 @@ from rollout.judge.scoring import Signal, worst
 from rollout.units import ratio
 
 RED_TESTS = 3  # migration failures, clients with errors, treatment against control: they share alpha
+NOTHING = -1e9  # logarithm of no money, because JSON has no infinity
 E_MAX = 1e12  # largest e-value that is kept, because JSON has no infinity; far above any threshold
 # Beta(1/2, 1/2) for the success rate: Jeffreys' prior. It expects rates near 0 or 1, and ours is near 1.
 RATE_PRIOR = (0.5, 0.5)
@@ -88,8 +89,8 @@ class Window:
         0  # clients with the feature and a first error in the stage: no migration, no warning
     )
     control_errors: int = 0
-    treatment_new: int = 0  # clients with the feature and a first heartbeat in the stage
-    control_new: int = 0
+    treatment_sessions: int = 0  # sessions with the feature and a first heartbeat in the stage
+    control_new: int = 0  # clients without it and a first heartbeat in the stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,10 @@ class Memory:
     failures: float = log(1 / 2)  # stake
     error_rounds: int = 0  # windows with errors, while both variants were active
     comparison: tuple[float, ...] = ()  # a stake for each rate ratio; empty before the first round
-    client_rounds: int = 0  # windows with new clients with the feature, or new errors of them
-    clients: float = log(1 / 2)  # stake
+    client_rounds: int = 0  # windows with new sessions with the feature, or new errors of their clients
+    clients: float = NOTHING  # the bets so far, without that on the next window
     baseline_rounds: int = 0  # the same test on clients without the feature
-    baseline: float = log(1 / 2)
+    baseline: float = NOTHING
 
     def as_dict(self) -> dict[str, Any]:
         """Return the memory as JSON has it; :meth:`from_dict` restores it exactly."""
@@ -165,20 +166,20 @@ def advance(memory: Memory, window: Window, limits: Limits) -> Memory:
     migration_rounds, failures = _sequential(
         (memory.migration_rounds, memory.failures), window.failed, window.succeeded, limits.p0, limits.p1
     )
-    # An error may be that of a client which counted as one without: it is taken from the new ones.
-    client_rounds, clients = _sequential(
+    # Sessions, so that a client that returns is bet on again.
+    client_rounds, clients = _errors_of_clients(
         (memory.client_rounds, memory.clients),
         window.treatment_errors,
-        window.treatment_new - window.treatment_errors,
-        limits.e0,
-        limits.e1,
+        window.treatment_sessions,
+        window.treatment,
+        limits,
     )
-    baseline_rounds, baseline = _sequential(
+    baseline_rounds, baseline = _errors_of_clients(
         (memory.baseline_rounds, memory.baseline),
         window.control_errors,
-        window.control_new - window.control_errors,
-        limits.e0,
-        limits.e1,
+        window.control_new,
+        window.control,
+        limits,
     )
     error_rounds, comparison = memory.error_rounds, memory.comparison
     # A negative number corrects an earlier check, and is no evidence.
@@ -206,7 +207,7 @@ def advance(memory: Memory, window: Window, limits: Limits) -> Memory:
 
 def without_errors(window: Window) -> Window:
     """Return a window without clients and their errors, for a time when everybody had them."""
-    return replace(window, treatment_errors=0, control_errors=0, treatment_new=0, control_new=0)
+    return replace(window, treatment_errors=0, control_errors=0, treatment_sessions=0, control_new=0)
 
 
 def _sequential(
@@ -219,6 +220,25 @@ def _sequential(
         return test
     log_ratio = failed * log(bad / good) + succeeded * (log1p(-bad) - log1p(-good))
     return rounds + 1, _bet(stake, log_ratio, rounds + 1)
+
+
+def _errors_of_clients(
+    test: tuple[int, float], errors: int, begun: int, active: int, limits: Limits
+) -> tuple[int, float]:
+    """Return the rounds and the bets of the test on clients with errors after one more window, which may be empty.
+
+    Everybody counts as without an error first, and an error corrects that, however late it comes. So a bet that begins
+    now has to count those who are there already, too: else it would win from their errors and never lose.
+    """
+    rounds, bets = test
+    errors, begun = max(errors, 0), max(begun, 0)
+    if not errors and not begun:
+        return test
+    without = log1p(-limits.e1) - log1p(-limits.e0)
+    number = rounds + 1
+    begins = max(max(active, errors) - begun, 0) * without - log(number * (number + 1))
+    log_ratio = errors * log(limits.e1 / limits.e0) + max(begun - errors, 0) * without
+    return number, _log_add(bets, begins) + log_ratio
 
 
 def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limits) -> Assessment:
@@ -240,8 +260,8 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
         comparison_e=fsum(_e_value(stake, memory.error_rounds) for stake in stakes) / len(stakes)
         if compared
         else 1.0,
-        clients_e=_e_value(memory.clients, memory.client_rounds),
-        baseline_e=_e_value(memory.baseline, memory.baseline_rounds),
+        clients_e=min(_exp(memory.clients) + 1 / (memory.client_rounds + 1), E_MAX),
+        baseline_e=min(_exp(memory.baseline) + 1 / (memory.baseline_rounds + 1), E_MAX),
         ratio_e=_exp(log_ratio_e(totals.assigned, totals.unassigned, share)) if compared else 1.0,
         red_at=limits.red_at,
         rate=totals.succeeded / migrations if migrations else None,

@@ -19,6 +19,7 @@ from docs.tools.judge_statistics import Bets, Break, traffic
 from rollout.judge.scoring import Signal
 from rollout.judge.statistics import (
     E_MAX,
+    RED_TESTS,
     Assessment,
     Limits,
     Memory,
@@ -44,7 +45,7 @@ WINDOWS = st.builds(
     control=FEW,
     treatment_errors=FEW,
     control_errors=FEW,
-    treatment_new=FEW,
+    treatment_sessions=FEW,
     control_new=FEW,
 )
 ANY_WINDOWS = st.builds(
@@ -208,7 +209,7 @@ def test_several_rate_ratios_are_averaged() -> None:
 def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
     totals = Totals(assigned=100, unassigned=900)
     new = {
-        "treatment_new": 1000,
+        "treatment_sessions": 1000,
         "control_new": 9000,
     }  # of whom so few have errors that only the comparison asks
     more = judge(*[Window(treatment=30, control=270, treatment_errors=1, **new)] * 8, totals=totals)
@@ -232,7 +233,11 @@ def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
 )
 def test_without_a_control_group_nothing_is_compared(totals: Totals, share: float) -> None:
     window = Window(
-        treatment=100, control=totals.unassigned, treatment_errors=20, treatment_new=9000, control_new=9000
+        treatment=100,
+        control=totals.unassigned,
+        treatment_errors=20,
+        treatment_sessions=9000,
+        control_new=9000,
     )
     windows = [window] * 100
     said = judge(*windows, totals=totals, share=share)
@@ -286,14 +291,22 @@ def test_one_fair_window_pays_at_most_what_is_bet(
 
 def test_clients_with_errors_by_hand() -> None:
     """With 1 % and 10 %, an error pays 10 and a client without one 10/11; half of the starting 1 is bet at first."""
-    seen = judge(Window(treatment_new=3, treatment_errors=2))
+    seen = judge(Window(treatment_sessions=3, treatment_errors=2))
     assert seen.clients_e == pytest.approx(100 * 10 / 11 / 2 + 1 / 2)
     assert seen.baseline_e == 1.0
     assert judge(Window(control_new=1, control_errors=1)).baseline_e == pytest.approx(10 / 2 + 1 / 2)
 
 
+def test_a_late_error_corrects_its_client_and_a_late_bet_counts_who_is_there() -> None:
+    """Of the starting 1, 1/2 is bet on the first window and 1/6 from the second on. All 21 are there in the second."""
+    joined, erred = Window(treatment=20, treatment_sessions=20), Window(treatment=21, treatment_sessions=1)
+    without = (10 / 11) ** 20
+    seen = judge(joined, replace(erred, treatment_errors=1))
+    assert seen.clients_e == pytest.approx((1 / 2 + 1 / 6) * without * 10 + 1 / 3)
+
+
 def test_three_clients_that_all_fail_are_red_without_anybody_to_compare_them_with() -> None:
-    one = Window(treatment=1, treatment_new=1, treatment_errors=1)
+    one = Window(treatment=1, treatment_sessions=1, treatment_errors=1)
     totals = Totals(treatment=3, treatment_errors=3)
     assert judge(one, one, totals=totals, share=1).signal is Signal.GREEN
     said = judge(one, one, one, totals=totals, share=1)
@@ -302,12 +315,12 @@ def test_three_clients_that_all_fail_are_red_without_anybody_to_compare_them_wit
 
 
 def test_one_in_a_hundred_with_errors_is_green() -> None:
-    said = judge(*[Window(treatment_new=100, treatment_errors=1)] * 500, totals=Totals(treatment=50_000))
+    said = judge(*[Window(treatment_sessions=100, treatment_errors=1)] * 500, totals=Totals(treatment=50_000))
     assert said.signal is Signal.GREEN
 
 
 EVERYBODY = Window(
-    treatment=20, control=20, treatment_new=20, control_new=20, treatment_errors=20, control_errors=20
+    treatment=20, control=20, treatment_sessions=20, control_new=20, treatment_errors=20, control_errors=20
 )
 MANY = Totals(treatment=20, control=20, treatment_errors=20, assigned=20, unassigned=20)
 
@@ -544,19 +557,19 @@ def test_the_simulation_bets_as_the_judge_does() -> None:
     """A stage of three rollouts that breaks in both ways, window by window, through both codes."""
     runs = 3
     rng = np.random.default_rng(7)
-    broken = Break(at=60, failures=0.04, ratio=2.5)
+    broken = Break(at=60, failures=0.04, ratio=2.5, errors=0.02)
     bets = Bets(runs)
     memories = [Memory()] * runs
     totals = np.zeros((2, runs), np.int64)
     for minute in traffic(rng, runs, 0.1, 120, broken=broken):
         bets.advance(minute)
         totals += np.stack([minute.succeeded, minute.failed])
-        together = bets.failures_e(), bets.comparison_e()
+        together = bets.failures_e(), bets.comparison_e(), bets.clients_e()
         for run in range(runs):
             window = Window(*(int(getattr(minute, field.name)[run]) for field in fields(Window)))
             memories[run] = advance(memories[run], window, LIMITS)
             said = assess(memories[run], Totals(assigned=1, unassigned=9), 0.1, LIMITS)
-            assert (said.failures_e, said.comparison_e) == pytest.approx(
+            assert (said.failures_e, said.comparison_e, said.clients_e) == pytest.approx(
                 [min(e_values[run], E_MAX) for e_values in together], rel=1e-9
             )
     assert isfinite(bets.failures.sum())
@@ -581,13 +594,19 @@ def not_above(count: int, runs: int, promised: float) -> bool:
 def test_healthy_rollouts_are_rarely_red(results: simulation.Results) -> None:
     alarms = results.alarms
     assert surely_below(alarms.red, simulation.ROLLOUTS, LIMITS.alpha)
-    assert surely_below(alarms.red_failures, simulation.ROLLOUTS, LIMITS.alpha / 2)
-    assert surely_below(alarms.red_comparison, simulation.ROLLOUTS, LIMITS.alpha / 2)
+    for red in (alarms.red_failures, alarms.red_clients, alarms.red_comparison):
+        assert surely_below(red, simulation.ROLLOUTS, LIMITS.alpha / RED_TESTS)
 
 
 def test_few_clients_of_whom_many_err_are_no_false_alarm(results: simulation.Results) -> None:
     """Far fewer clients than the active ones can still have a first error."""
     assert not_above(results.cohort, simulation.ROLLOUTS, 1 / LIMITS.red_at)
+
+
+def test_errors_that_come_late_are_no_false_alarm(results: simulation.Results) -> None:
+    """All clients came first, and as many err as may. A late bet must not win from each of their errors."""
+    for red in results.late:
+        assert surely_below(red, simulation.ROLLOUTS, 1 / LIMITS.red_at)
 
 
 def test_healthy_rollouts_are_rarely_held(results: simulation.Results) -> None:
@@ -615,6 +634,20 @@ def test_failing_migrations_are_found(
     assert early.clients <= clients
     assert late.clients <= clients_late
     assert min(early.power, late.power) >= (0.85 if rate < LIMITS.p1 else 1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "clients", "clients_late"), [(0.05, 180, 650), (0.1, 65, 220), (0.2, 32, 95), (1.0, 16, 20)]
+)
+def test_clients_with_errors_are_found(
+    results: simulation.Results, rate: float, clients: int, clients_late: int
+) -> None:
+    early, late = (results.erring[rate, at] for at in (0, simulation.LATE))
+    assert early.clients is not None
+    assert late.clients is not None
+    assert early.clients <= clients
+    assert late.clients <= clients_late
+    assert early.power == late.power == 1
 
 
 @pytest.mark.parametrize(
