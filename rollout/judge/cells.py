@@ -69,11 +69,16 @@ def cells(table: Table) -> list[Cell]:
     return found
 
 
-def _weather(table: Table, ours: Side, theirs: Side, limit: float, count: Callable[[Side], int]) -> bool:
-    """Return whether clients without the feature pass the same limit per client, and no difference has been seen."""
+def _weather(
+    table: Table, ours: Side, theirs: Side, limit: float, count: Callable[[Side], int], *, clients: int = 0
+) -> bool:
+    """Return whether clients without the feature pass the same limit per client, and no difference has been seen.
+
+    ``clients``: how many there are, where ``theirs`` are only a part of them.
+    """
     policy = table.policy
     return (
-        theirs.active >= policy.baseline_min
+        max(theirs.active, clients) >= policy.baseline_min
         and count(theirs) * max(ours.active, 1) >= limit * theirs.active
         and table.difference < policy.weather_evidence
     )
@@ -86,12 +91,21 @@ def _with_weather(cell: Cell, *, weather: bool) -> Cell:
 
 
 def _server(table: Table) -> Cell:
-    ours, theirs = table.evidence.server, table.evidence.server_baseline
+    """Return the cell of the server's own reports.
+
+    Few users create anything in a window. So heartbeats say whether there are enough clients without the feature, and
+    two of them who fail as often are weather: otherwise an outage of everything would roll back a quiet rollout.
+    """
+    evidence = table.evidence
+    ours, theirs = evidence.server, evidence.server_baseline
     limits = thresholds(ours.active, table.windows, ours.active, table.policy)
     cell = Cell(
         "server", scoring.score_signal(ours.score, limits), wording.server(ours, theirs, limits), fresh=True
     )
-    weather = _weather(table, ours, theirs, limits.score_red, lambda side: side.score)
+    clients = max(evidence.baseline.active, evidence.unsigned_baseline.active)
+    weather = theirs.failing >= table.policy.red_clients_min and _weather(
+        table, ours, theirs, limits.score_red, lambda side: side.score, clients=clients
+    )
     return _with_weather(cell, weather=weather)
 
 

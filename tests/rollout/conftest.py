@@ -9,7 +9,10 @@ from django.test import Client
 from rollout import configuration
 from rollout.models import Rollout
 from tests.canary import Judged, judged_rollouts
+from tests.obedience import obedience
 from tests.servers import Server
+
+__all__ = ["obedience"]
 
 
 class Person(Client):

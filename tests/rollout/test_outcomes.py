@@ -9,9 +9,12 @@ from rollout.models import Check, Incident
 from rollout.outcomes import HEADER, HEADER_MAX, variants
 from tests.canary import Canary, Judged
 from tests.conftest import FUND, Api
+from tests.obedience import CRASH
 from tests.servers import Server
 
 WRONG = FUND | {"size": -1}  # 400: five points
+CRASHING = FUND | {"name": CRASH}  # 500: three points
+STATUS = {FUND["name"]: 201, CRASH: 500}
 Create = Callable[..., None]
 
 
@@ -19,11 +22,13 @@ Create = Callable[..., None]
 def create(server: Server, make_user: Callable[..., User]) -> Create:
     """Let so many new users create a fund, or fail to, on a page that has this variant."""
 
-    def create(canary: Canary, body: object = FUND, *, users: int, variant: str = "fund-store") -> None:
+    def create(
+        canary: Canary, body: dict[str, object] = FUND, *, users: int, variant: str = "fund-store"
+    ) -> None:
         for _ in range(users):
             with Api(server, make_user()) as client:
                 answer = client.create(body=body, **{HEADER: f"{canary.feature}={variant}"})
-                assert answer.status_code == (201 if body is FUND else 400)
+                assert answer.status_code == (400 if body is WRONG else STATUS[body["name"]])
 
     return create
 
@@ -35,12 +40,13 @@ def server_cell(made: Check) -> dict[str, object]:
     return cell
 
 
+@pytest.mark.parametrize(("body", "users"), [(WRONG, 3), (CRASHING, 5)], ids=["400", "500"])
 def test_three_checks_whose_creations_fail_with_the_feature_roll_it_back(
-    traffic: Judged, create: Create
+    traffic: Judged, create: Create, obedience: None, body: dict[str, object], users: int
 ) -> None:
     canary = traffic()
     for expected in (10, 10, 0):
-        create(canary, WRONG, users=3)
+        create(canary, body, users=users)
         create(canary, users=3, variant="legacy")
         made = canary.check()
         assert (made.signal, server_cell(made)["signal"]) == ("red", "red")
@@ -56,6 +62,20 @@ def test_creations_that_fail_for_everybody_are_weather(traffic: Judged, create: 
     assert (made.signal, server_cell(made)["condition"]) == ("hold", "weather")
     assert made.decision["carry"]["reds"] == 0
     assert "weather" in made.decision["alerts"]
+
+
+def test_an_outage_does_not_roll_back_a_rollout_that_hardly_anybody_creates_with(
+    traffic: Judged, create: Create, obedience: None
+) -> None:
+    """Twenty clients without the feature are there. The few of them who create something fail alike."""
+    canary = traffic(percentage="50")
+    for _ in range(4):
+        canary.send(clients=20, variant="legacy")
+        create(canary, CRASHING, users=5)
+        create(canary, CRASHING, users=3, variant="legacy")
+        made = canary.check()
+        assert (made.signal, server_cell(made)["condition"]) == ("hold", "weather")
+    assert canary.rollout.percentage == 50
 
 
 def test_creations_that_fail_without_the_feature_alone_are_not_its_fault(

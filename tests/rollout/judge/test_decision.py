@@ -381,6 +381,24 @@ def test_the_server_s_own_outcomes_are_the_first_cell() -> None:
     assert Stage().check(away).signal is Signal.NO_DATA
 
 
+@pytest.mark.parametrize(
+    ("theirs", "others", "signal"),
+    [
+        (failing(5, active=5), Side(active=90), Signal.NO_DATA),
+        (failing(2, active=2), Side(active=20), Signal.NO_DATA),
+        (failing(1, active=1), Side(active=90), Signal.RED),  # one user's mistake
+        (failing(2, active=9), Side(active=90), Signal.RED),  # less often than with the feature
+        (failing(5, active=5), Side(active=19), Signal.RED),  # too few without the feature
+        (failing(25, active=25), Side(), Signal.NO_DATA),  # users without telemetry are clients too
+    ],
+)
+def test_an_outage_is_weather_for_the_few_who_create_something_meanwhile(
+    theirs: Side, others: Side, signal: Signal
+) -> None:
+    away = replace(HEALTHY, server=failing(5, active=5), server_baseline=theirs, baseline=others)
+    assert Stage().check(away).signal is signal
+
+
 # --- No data ------------------------------------------------------------------------------------------------------
 
 
