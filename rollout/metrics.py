@@ -28,7 +28,9 @@ check_duration = Histogram(
     "Time of one check of one rollout.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
-alerts = Counter("rollout_alerts", "Attempts to send an alert.", ["channel", "outcome"])
+alerts = Counter(
+    "rollout_alerts", "Attempts to send an alert; skipped: its channel is not set up.", ["channel", "outcome"]
+)
 reverts = Counter(
     "rollout_reverts",
     "Attempts to open the revert of a deployment; unhealthy: conflicts, unknown: tried again.",
@@ -49,7 +51,7 @@ for _outcome in ("accepted", "duplicate", "rejected"):
 for _outcome in ("stored", "failed"):
     server_reports.labels(_outcome)
 for _channel in ("webhook", "email"):
-    for _outcome in ("sent", "failed", "given_up"):
+    for _outcome in ("sent", "failed", "given_up", "skipped"):
         alerts.labels(_channel, _outcome)
 for _outcome in ("healthy", "unhealthy", "unknown"):
     reverts.labels(_outcome)

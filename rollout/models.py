@@ -251,7 +251,7 @@ class Incident(models.Model):
 
 
 class Alert(models.Model):
-    """A message to one channel. An outbox: each alert is sent once, whatever crashes."""
+    """A message to one channel, set up or not. An outbox: each alert is sent once, whatever crashes."""
 
     key = models.CharField(
         max_length=200, unique=True, help_text="Event and channel: unique, so that no alert is sent twice."
@@ -267,6 +267,9 @@ class Alert(models.Model):
     )
     sent_at = models.DateTimeField(null=True)
     error = models.TextField(blank=True, help_text="Of the latest attempt.")
+    skipped = models.BooleanField(
+        db_default=False, help_text="Not sent, because its channel was not set up when it was due."
+    )
 
     class Meta:
         indexes = [models.Index(fields=["id"], condition=models.Q(sent_at=None), name="rollout_alert_unsent")]

@@ -270,7 +270,10 @@ class Standing:
 def standings() -> list[Standing]:
     """Return the state of every rollout."""
     return [
-        Standing(*columns, json.loads(carry or "{}"), score) for *columns, carry, score in _execute(STANDINGS)
+        Standing(
+            feature, percentage, live, stopped, judged_from, checked_at, json.loads(carry or "{}"), score
+        )
+        for feature, percentage, live, stopped, judged_from, checked_at, carry, score in _execute(STANDINGS)
     ]
 
 
@@ -294,11 +297,16 @@ def longest_unchecked() -> timedelta | None:
 CLAIM_ALERT = """
 UPDATE rollout_alert SET attempts = attempts + 1, due_at = clock_timestamp() + %s
 WHERE id = %s AND sent_at IS NULL AND due_at <= clock_timestamp()
-    AND attempts < %s AND created_at > clock_timestamp() - %s
+    AND attempts < %s AND created_at > clock_timestamp() - %s AND NOT skipped
 RETURNING channel, attempts, payload
 """
 ALERT_FAILED = """
 UPDATE rollout_alert SET error = %s, due_at = clock_timestamp() + %s
+WHERE id = %s AND sent_at IS NULL AND attempts = %s
+"""
+# An earlier version beside this one does not know `skipped`: for it, the alert falls due when it is too old to be sent.
+ALERT_SKIPPED = """
+UPDATE rollout_alert SET skipped = true, error = '', attempts = attempts - 1, due_at = created_at + %s
 WHERE id = %s AND sent_at IS NULL AND attempts = %s
 """
 
@@ -321,6 +329,11 @@ def claim_alert(alert_id: int, *, lease: timedelta, attempts_max: int, age_max: 
 def alert_failed(alert_id: int, *, attempt: int, error: str, pause: timedelta) -> None:
     """Release an alert until its next attempt, unless a later attempt has claimed it."""
     _execute(ALERT_FAILED, (error, pause, alert_id, attempt))
+
+
+def alert_skipped(alert_id: int, *, attempt: int, age_max: timedelta) -> None:
+    """Mark a claimed alert as not to be sent, because its channel is not set up."""
+    _execute(ALERT_SKIPPED, (age_max, alert_id, attempt))
 
 
 # Oldest first by order of arrival, which has an index: it reads a batch and not millions. SKIP LOCKED: two purges share

@@ -10,7 +10,14 @@ from rollout.admin.records import ReadOnlyRolloutAdmin, moment, pretty
 from rollout.models import Alert
 
 # By the stored value of AlertKind, whose module loads scipy: a web worker saves 50 MiB without it.
-KIND_NAMES = {"hold": "no data", "tripped": "breaker tripped", "rolled_back": "rolled back"}
+KIND_NAMES = {
+    "hold": "no data",
+    "tripped": "breaker tripped",
+    "rolled_back": "rolled back",
+    "weather": "everybody has errors",
+    "baseline": "errors without the feature",
+    "unsigned": "errors of too few networks",
+}
 
 
 def kind_name(alert: Alert) -> str:
@@ -18,10 +25,12 @@ def kind_name(alert: Alert) -> str:
 
 
 def delivery(alert: Alert) -> str:
-    """Return whether an alert was sent, failed so far or waits, in words."""
+    """Return whether an alert was sent, was skipped, failed so far or waits, in words."""
     if alert.sent_at:
         attempts = "" if alert.attempts <= 1 else f", at attempt {alert.attempts}"
         return f"sent {alert.sent_at:%Y-%m-%d %H:%M:%S} UTC{attempts}"
+    if alert.skipped:
+        return f"not sent: no {alert.get_channel_display()} was set up"
     if alert.attempts:
         return f"not sent after {alert.attempts} attempts: {alert.error or 'no answer yet'}"
     return "waiting to be sent"
@@ -32,16 +41,23 @@ class DeliveryFilter(admin.SimpleListFilter):
     parameter_name = "delivery"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("sent", "Sent"), ("failed", "Failed so far"), ("waiting", "Waiting")]
+        return [
+            ("sent", "Sent"),
+            ("failed", "Failed so far"),
+            ("waiting", "Waiting"),
+            ("skipped", "Channel not set up"),
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
         match self.value():
             case "sent":
                 return queryset.filter(sent_at__isnull=False)
             case "failed":
-                return queryset.filter(sent_at=None, attempts__gt=0)
+                return queryset.filter(sent_at=None, skipped=False, attempts__gt=0)
             case "waiting":
-                return queryset.filter(sent_at=None, attempts=0)
+                return queryset.filter(sent_at=None, skipped=False, attempts=0)
+            case "skipped":
+                return queryset.filter(skipped=True)
         return queryset
 
 

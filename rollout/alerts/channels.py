@@ -36,8 +36,6 @@ def send(channel: str, message: Message) -> str:
     Raises:
         NotSent: the receiver did not accept it.
     """
-    if channel not in configured():
-        raise NotSent("the channel is not set up any more")
     return CHANNELS[channel](message)
 
 

@@ -28,6 +28,18 @@ TEXTS = {
         "No data at {percentage}",
         "The judge has had no data to evaluate {feature} at {percentage} since {since:%Y-%m-%d %H:%M} UTC.",
     ),
+    AlertKind.WEATHER: (
+        "Everybody has errors at {percentage}",
+        "Clients have errors with {feature} and without it. Nothing is promoted or rolled back meanwhile.",
+    ),
+    AlertKind.BASELINE: (
+        "Errors without the feature at {percentage}",
+        "Only clients without {feature} have errors at {percentage}. Nothing is promoted or rolled back.",
+    ),
+    AlertKind.UNSIGNED: (
+        "Few networks report errors at {percentage}",
+        "Too few networks report errors of {feature} at {percentage} to roll it back: look for yourself.",
+    ),
     AlertKind.COMPLETED: ("Complete", "{feature} is complete: on for everybody, and no longer judged."),
     TEST: ("Test alert", "This is a test of the alerts about {feature}. Nothing has happened."),
 }

@@ -1,8 +1,9 @@
 """The outbox of alerts: rows in the database, sent through Celery.
 
-The transaction that settles a check writes its alerts as rows. A worker claims a row, sends it and marks it as sent,
-with no transaction open in between. If that is interrupted, the row falls due again: an alert is sent at least once,
-and a receiver recognises a repeated one by its id.
+The transaction that settles a check writes its alerts as rows, one for each channel: whoever makes the check may not
+know which ones are set up, and the worker that sends does. A worker claims a row, sends it and marks it as sent, or as
+skipped if its channel is not set up, with no transaction open in between. If that is interrupted, the row falls due
+again: an alert is sent at least once, and a receiver recognises a repeated one by its id.
 """
 
 import hashlib
@@ -58,7 +59,7 @@ class NotDelivered(Exception):
 
 
 def create(check: Check, decision: Decision) -> None:
-    """Write the alerts of a check to the outbox, one for each configured channel, and send them on commit."""
+    """Write the alerts of a check to the outbox, one for each channel, and send them on commit."""
     rows = [
         Alert(
             key=f"{event}:{channel}",
@@ -69,7 +70,7 @@ def create(check: Check, decision: Decision) -> None:
         )
         for kind in decision.alerts
         for event in [_event(kind, check, decision)]
-        for channel in channels.configured()
+        for channel in channels.CHANNELS
     ]
     Alert.objects.bulk_create(rows, ignore_conflicts=True)
     transaction.on_commit(partial(_queue_keys, [row.key for row in rows]))
@@ -80,6 +81,7 @@ def resend() -> None:
     _queue(
         Alert.objects.filter(
             sent_at=None,
+            skipped=False,
             attempts__lt=ATTEMPTS_MAX,
             created_at__gt=Now() - AGE_MAX,
             due_at__lt=Now() - OVERDUE,
@@ -90,7 +92,7 @@ def resend() -> None:
 
 
 def deliver(alert_id: int) -> None:
-    """Make one attempt to send an alert, unless it is sent, not due, or claimed by another worker.
+    """Make one attempt to send an alert, unless it is sent, skipped, not due, or claimed by another worker.
 
     Raises:
         NotDelivered: try again later.
@@ -99,6 +101,11 @@ def deliver(alert_id: int) -> None:
     if claim is None:
         return
     context = {"channel": claim.channel, "attempt": claim.attempt}
+    if claim.channel not in channels.configured():
+        store.alert_skipped(alert_id, attempt=claim.attempt, age_max=AGE_MAX)
+        metrics.alerts.labels(claim.channel, "skipped").inc()
+        logger.info("rollout_alert_skipped", extra=context)
+        return
     try:
         channels.send(claim.channel, messages.restore(claim.payload))
     except (channels.NotSent, SoftTimeLimitExceeded) as error:

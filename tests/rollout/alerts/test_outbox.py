@@ -37,6 +37,7 @@ from tests.eventually import eventually
 from tests.node import NODE
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.rollout.alerts.receivers import Hook, MailServer, WebReceiver, mail_server, web_receiver
+from tests.rollout.conftest import Person
 from tests.servers import PROJECT, database_url
 
 # The mail server asks for a password without TLS, for it is on this machine.
@@ -172,17 +173,17 @@ def test_an_email_says_it_all_in_its_subject_and_has_the_rest_below(mail: MailSe
     assert any(line.startswith("https://funds.example.com/admin/rollout/rollout/") for line in lines)
 
 
-def test_without_a_channel_nothing_is_kept_and_with_two_each_gets_its_own(
+def test_each_channel_has_its_row_whatever_is_set_up_where_the_check_is_made(
     database: None, request: pytest.FixtureRequest
 ) -> None:
+    """Such as ``monitor_deployment`` in a shell; the worker that sends knows its channels."""
     canary = Canary()
-    canary.fail(checks=1)
-    assert canary.alerts == []
-    request.getfixturevalue("web")
-    request.getfixturevalue("mail")
-    canary.fail(checks=1)
-    canary.fail(checks=1)
-    one, other = canary.alerts
+    canary.fail()
+    one, other = Alert.objects.filter(rollout=canary.pk, kind="rolled_back")
+    web, mail = request.getfixturevalue("web"), request.getfixturevalue("mail")
+    for alert in (one, other):
+        deliver(alert.pk)
+    assert len(web.hooks) == len(mail.mails) == 1
     assert {one.channel, other.channel} == {"webhook", "email"}
     assert one.payload == other.payload  # and with it the id: the event is one
     assert one.kind == "rolled_back"
@@ -234,6 +235,38 @@ def test_a_stored_check_that_nobody_can_read_leaves_the_others_their_alerts(
         Check.objects.filter(pk=unreadable.pk).delete()  # else lists of checks meet it in other tests
     assert fine.alert.kind == "red"
     assert "rollout_settle_failed" in caplog.text
+
+
+def test_an_alert_whose_channel_is_not_set_up_is_skipped_once_for_good(
+    web: WebReceiver, viewer: Person
+) -> None:
+    canary, alert = one_alert()
+    (unset,) = Alert.objects.filter(rollout=canary.pk).exclude(pk=alert.pk)
+    skipped = attempts("email", "skipped")
+    for each in (alert, unset):
+        deliver(each.pk)
+    unset.refresh_from_db()
+    assert (unset.channel, unset.skipped, unset.sent_at, unset.attempts) == ("email", True, None, 0)
+    assert attempts("email", "skipped") == skipped + 1
+    page = viewer.get("/admin/rollout/alert/", {"rollout__id__exact": canary.pk}).text
+    assert "not sent: no e-mail was set up" in page
+    for delivery, count in (("sent", 1), ("skipped", 1), ("failed", 0), ("waiting", 0)):
+        page = viewer.get(
+            "/admin/rollout/alert/", {"rollout__id__exact": canary.pk, "delivery": delivery}
+        ).text
+        assert page.count("field-when") == count
+    request_again = {"lease": outbox.LEASE, "attempts_max": outbox.ATTEMPTS_MAX, "age_max": outbox.AGE_MAX}
+    now_due(unset, timedelta(hours=1))
+    assert store.claim_alert(unset.pk, **request_again) is None  # type: ignore[arg-type]
+
+
+def test_an_earlier_version_beside_this_one_does_not_send_what_was_skipped(web: WebReceiver) -> None:
+    """It does not know the column: for it, the alert is due when it is too old."""
+    canary, alert = one_alert()
+    (unset,) = Alert.objects.filter(rollout=canary.pk).exclude(pk=alert.pk)
+    deliver(unset.pk)
+    unset.refresh_from_db()
+    assert unset.due_at - unset.created_at == outbox.AGE_MAX
 
 
 # --- One attempt --------------------------------------------------------------------------------------------------
