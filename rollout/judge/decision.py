@@ -107,7 +107,8 @@ def decide(state: State, evidence: Evidence, now: datetime, policy: Policy) -> D
 
 def window_of(state: State, now: datetime) -> timedelta:
     """Return the length of a check's window: since the previous check, or since the begin of the stage."""
-    since = max(state.carry.checked_at or state.stage_started_at, state.stage_started_at)
+    # A clock that was set back by an hour puts the begin of the stage ahead of its checks: these still go on.
+    since = state.carry.checked_at or state.stage_started_at
     return max(now - since, timedelta(0))
 
 
@@ -185,7 +186,7 @@ def _count(state: State, carry: Carry, signal: Signal, now: datetime, *, fresh: 
         signal=signal,
         reds=before.reds + fresh if red else before.reds if no_data else 0,
         reds_in_stage=before.reds_in_stage + red,
-        hold_since=(before.hold_since or now) if no_data else None,
+        hold_since=min(before.hold_since or now, now) if no_data else None,
     )
 
 

@@ -435,6 +435,21 @@ def test_hours_that_nobody_watched_are_no_hours(percentage: str) -> None:
     assert decision.carry.watched == 14 * MINUTE
 
 
+def test_a_clock_that_is_set_back_stops_neither_the_stage_nor_the_alert_of_no_data() -> None:
+    stage = Stage(timeline="accelerated")
+    for _ in range(10):
+        stage.check(HEALTHY)
+    stage.minute -= 60
+    assert stage.check(HEALTHY).carry.watched == 10 * MINUTE
+    decisions = stage.run(HEALTHY, until=-10)
+    assert acted(decisions) == (20, Action.PROMOTE, 50)
+    stage = Stage()
+    stage.check(SILENT, minutes=60)
+    for minutes in (-60, 29, 2):
+        stage.check(SILENT, minutes=minutes)
+    assert stage.alerts == [AlertKind.NO_DATA]
+
+
 def test_minutes_without_enough_data_are_no_minutes_of_the_stage() -> None:
     for missing in (
         replace(HEALTHY, new=Counts(treatment=0)),
