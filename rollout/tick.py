@@ -69,12 +69,15 @@ def tick(
     return made
 
 
-def check(feature: str, *, upto: int, now: datetime, only_due: bool = True) -> Check | None:
+def check(
+    feature: str, *, upto: int, now: datetime, only_due: bool = True, policy: Policy | None = None
+) -> Check | None:
     """Check one rollout by its telemetry up to a sequence number, and act. ``None``: no check is due or needed.
 
-    :func:`tick` does the metrics and the log, because a rehearsal must not appear in them.
+    :func:`tick` does the metrics and the log, because a rehearsal must not appear in them. A rehearsal may have a
+    policy of its own.
     """
-    policy = conf.policy
+    policy = policy or conf.policy
     with transaction.atomic():
         rollout = Rollout.objects.select_for_update().get(feature=feature)
         watch, _ = Watch.objects.get_or_create(rollout=rollout, defaults={"watermark": upto})

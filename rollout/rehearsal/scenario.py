@@ -12,15 +12,20 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from rollout.judge.decision import AlertKind
 from rollout.judge.events import NAME, Event
+from rollout.judge.scoring import Signal
 
 DIRECTORY = Path(__file__).parent / "scenarios"
 HOURS_MAX = 7 * 24  # of a rehearsal; it holds one transaction open, at some milliseconds a minute
 PER_MINUTE_MAX = 100_000  # sessions, bots, events of a flood
+AGE_MAX = 366 * 24 * 3600  # s; of an event
+CLOCK_MAX = 366 * 24 * 60  # minutes that the clock may be wrong
 
 # The values that options override: option, then table and field of the file.
 OVERRIDES = {
     "timeline": ("", "timeline"),
+    "percentage": ("", "percentage"),
     "hours": ("", "hours"),
     "sessions_per_minute": ("traffic", "sessions_per_minute"),
     "error_rate": ("treatment", "error"),
@@ -34,6 +39,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Percentage = Annotated[float, Meta(gt=0, le=100)]
 Minute = Annotated[float, Meta(ge=0, le=HOURS_MAX * 60)]
 PerMinute = Annotated[float, Meta(ge=0, le=PER_MINUTE_MAX)]
+Networks = Annotated[int, Meta(ge=0, le=65_536)]  # each a /24 of 10.0.0.0/8
 AnyTable = TypeVar("AnyTable", bound="Table")
 
 
@@ -61,25 +67,41 @@ class Traffic(Table, frozen=True):
     session_minutes: Annotated[float, Meta(ge=1, le=1440)] = 3  # mean length; a heartbeat each
     returning: Share = 0.3  # of the sessions: by known clients
     bots_per_minute: PerMinute = 0  # each posts a fund, and sends no heartbeat
+    migrating: Share = 1  # of the clients: have something to migrate
+    creating: Share = 0  # of the sessions: create a fund; the server reports the outcome
+    browsers_per_user: Annotated[float, Meta(ge=1, le=1000)] = 1  # mean
+    unsigned: Share = 0  # of the clients: send no ticket
+    networks: Networks = 256  # of the unsigned clients
+    no_flag: Share = 0  # of the clients: name no flag, and so no variant
+    no_variant: Share = 0  # of the clients: name the flag and no variant
+    unready: Share = 0  # of the sessions: name no variant in their first minute
+    dropping: Share = 0  # of the sessions: report that they dropped events
 
 
 class Rates(Table, frozen=True):
     """Failure rates: shares of sessions; of migrations, shares of clients, as each has one migration."""
 
+    crash: Share = 0  # on load: such a session sends nothing at all
     migration_failure: Share = 0
     validation_error: Share = 0
     error: Share = 0
     console_error: Share = 0
     console_warning: Share = 0
     kill_switch: Share = 0  # its users get legacy from then on
+    create_failure: Share = 0  # of the creates that the server reports
 
 
 class Flood(Table, frozen=True):
-    """Clients with the feature that report one failure repeatedly."""
+    """Clients that report one failure repeatedly, broken or hostile. Each has a heartbeat."""
 
     clients: Annotated[int, Meta(ge=0, le=1000)] = 0
     events_per_minute: Annotated[int, Meta(ge=0, le=100_000)] = 1000  # of each
     event: Annotated[str, Meta(pattern=rf"^{NAME}$")] = Event.MIGRATION_FAILED.value
+    variant: Literal["with", "without", "none"] = "with"  # the feature; none: the events name no variant
+    flag: bool = True  # the events name the flag
+    age_seconds: Annotated[int, Meta(ge=0, le=AGE_MAX)] = 0  # of the events when sent, not of heartbeats
+    users: Annotated[int, Meta(ge=0, le=1000)] = 0  # that sign for all of them; 0: each for itself
+    networks: Networks = 0  # that they send from without a ticket; 0: they are signed
 
 
 class Conditions(Table, frozen=True):
@@ -90,6 +112,9 @@ class Conditions(Table, frozen=True):
     control: Rates  # of the others
     flood: Flood
     broken: bool = False
+    judge_away: bool = False
+    telemetry_away: bool = False
+    clock_minutes: float = 0
 
 
 class Segment(Table, frozen=True):
@@ -99,6 +124,9 @@ class Segment(Table, frozen=True):
     until_minute: Minute | None = None
     from_percentage: Annotated[float, Meta(ge=0, le=100)] = 0
     broken: bool = False  # the fault that the judge must find; the report says how long it took
+    judge_away: bool = False  # no checks; telemetry keeps arriving
+    telemetry_away: bool = False  # none arrives; checks go on
+    clock_minutes: Annotated[float, Meta(ge=-CLOCK_MAX, le=CLOCK_MAX)] = 0  # that the judge's clock is ahead
     traffic: dict[str, Any] = {}
     treatment: dict[str, Any] = {}
     control: dict[str, Any] = {}
@@ -121,7 +149,11 @@ class Expected(Table, frozen=True):
     """The expected end of a scenario. Fields that are left out are not checked."""
 
     outcome: Outcome
+    signal: Signal | None = None  # of the last check
+    percentage: Annotated[float, Meta(ge=0, le=100)] | None = None  # at the end
     highest: Percentage | None = None  # ever reached
+    never: tuple[Signal, ...] = ()  # signals of no check
+    alerts: tuple[AlertKind, ...] = ()  # that must come; others may
     by_minute: Minute | None = None  # the outcome's latest minute
     within_minutes: Minute | None = None  # from the fault to the rollback
 
@@ -132,6 +164,9 @@ class Scenario(Table, frozen=True):
     percentage: Percentage = 10
     hours: Annotated[float, Meta(gt=0, le=HOURS_MAX)] = 48  # at most; a rehearsal ends when its rollout ends
     auto_rollback: bool = True
+    track_migrations: bool = True
+    completed_before: bool = False  # it was complete once, then rolled back and resumed
+    unsigned_telemetry: Literal["full", "network", "none"] = "network"  # ROLLOUT_UNSIGNED_TELEMETRY
     seed: int = 1
     traffic: Traffic = Traffic()
     treatment: Rates = Rates()
@@ -158,6 +193,9 @@ class Scenario(Table, frozen=True):
             control=_changed(self.control, [segment.control for segment in segments]),
             flood=_changed(self.flood, [segment.flood for segment in segments]),
             broken=any(segment.broken for segment in segments),
+            judge_away=any(segment.judge_away for segment in segments),
+            telemetry_away=any(segment.telemetry_away for segment in segments),
+            clock_minutes=sum(segment.clock_minutes for segment in segments),
         )
 
 

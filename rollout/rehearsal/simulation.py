@@ -6,7 +6,7 @@ live system: it reads and locks no live row, and does not take the lock between 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -14,22 +14,26 @@ from uuid import UUID, uuid4
 
 import msgspec
 from django.db import transaction
+from django.db.models.functions import Now
 
 from rollout import operations, store
 from rollout.conf import conf
 from rollout.judge.decision import Decision
+from rollout.judge.events import Event
 from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
-from rollout.models import Alert, Check, Incident, Rollout, Stage
+from rollout.models import Alert, Check, Incident, Rollout, Stage, Watch
 from rollout.presentation.charts import Point
-from rollout.rehearsal.scenario import Expected, Outcome, Scenario
+from rollout.rehearsal.scenario import Conditions, Expected, Outcome, Scenario
 from rollout.rehearsal.traffic import Browsers
+from rollout.store import Arrival
 from rollout.tick import check
 from rollout.units import percent
 
 # Midnight, so that the clock of a chart shows the time since the start.
 START = datetime(2000, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+MIGRATIONS = {Event.MIGRATION_SUCCEEDED, Event.MIGRATION_FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +114,15 @@ def rehearse(scenario: Scenario, *, seed: int | None = None) -> Run:
 
 def _rehearse(scenario: Scenario, seed: int) -> Run:
     began = time.monotonic()
-    rollout = Rollout.objects.create(
-        feature=f"SIMULATION_{uuid4().hex[:12].upper()}",
-        timeline=scenario.timeline,
-        auto_rollback=scenario.auto_rollback,
-        stage_started_at=START,
-    )
-    feature, percentage = rollout.feature, round(Decimal(str(scenario.percentage)), 2)
-    rollout = operations.set_percentage(feature, percentage, reason="Rehearsal", at=START)
-    browsers = Browsers(feature, variant=min(conf.variants_with), seed=seed)
+    rollout = _begin(scenario)
+    policy = replace(conf.policy, unsigned_telemetry=scenario.unsigned_telemetry)
+    browsers = Browsers(rollout.feature, variant=min(conf.variants_with), seed=seed)
     checks: list[RehearsedCheck] = []
     exposed: set[UUID] = set()
-    broke, minute, events, failures = None, 0, 0, 0
+    broke, minute, stage_began, events, failures = None, 0, 0, 0, 0
     while minute < scenario.hours * 60 and rollout.percentage and rollout.stage != Stage.COMPLETE:
         conditions = scenario.conditions(minute, float(rollout.percentage))
-        arrived = browsers.minute(conditions, rollout.config)
+        arrived = _arrived(browsers.minute(conditions, rollout.config), conditions, rollout)
         store.arrive(arrived, fence=store.REHEARSAL_FENCE)
         events += len(arrived)
         failures += sum(not event.ok for event in arrived)
@@ -132,11 +130,18 @@ def _rehearse(scenario: Scenario, seed: int) -> Run:
             broke = minute if broke is None else broke
             exposed.update(event.client for event in arrived if event.variant == browsers.variant)
         minute += 1
-        made = check(feature, upto=store.last_seq(), now=START + minute * MINUTE)
+        made = None
+        if not conditions.judge_away:
+            now = START + (minute + conditions.clock_minutes) * MINUTE
+            # The transaction has one time, at which all events arrive; the stage began so many minutes earlier.
+            stage_age = (minute - stage_began) * MINUTE
+            Watch.objects.filter(rollout=rollout).update(began_at=Now() - stage_age)
+            made = check(rollout.feature, upto=store.last_seq(), now=now, policy=policy)
         if made is not None:
             checks.append(_rehearsed_check(made, minute))
             if made.action != Action.NONE:
                 rollout.refresh_from_db()
+                stage_began = minute
     incidents = Incident.objects.filter(rollout=rollout).order_by("tripped_at")
     return Run(
         seed=seed,
@@ -154,6 +159,34 @@ def _rehearse(scenario: Scenario, seed: int) -> Run:
         failures=failures,
         took=time.monotonic() - began,
     )
+
+
+def _begin(scenario: Scenario) -> Rollout:
+    """Return the rollout of a scenario at the begin of its first stage."""
+    rollout = Rollout.objects.create(
+        feature=f"SIMULATION_{uuid4().hex[:12].upper()}",
+        timeline=scenario.timeline,
+        auto_rollback=scenario.auto_rollback,
+        track_migrations=scenario.track_migrations,
+        stage_started_at=START,
+    )
+    feature, why = rollout.feature, "Rehearsal"
+    if scenario.completed_before:
+        operations.set_percentage(feature, Decimal(100), reason=why, at=START)
+        operations.complete(feature, reason=why, at=START)
+        operations.roll_back(feature, reason=why, at=START)
+        operations.resume(feature, reason=why)
+    percentage = round(Decimal(str(scenario.percentage)), 2)
+    return operations.set_percentage(feature, percentage, reason=why, at=START)
+
+
+def _arrived(sent: list[Arrival], conditions: Conditions, rollout: Rollout) -> list[Arrival]:
+    """Return the events that the intake keeps: migrations only while they are tracked."""
+    if conditions.telemetry_away:
+        return []
+    if rollout.track_migrations:
+        return sent
+    return [event for event in sent if event.event not in MIGRATIONS]
 
 
 def _rehearsed_check(made: Check, minute: int) -> RehearsedCheck:
@@ -219,13 +252,25 @@ def points(run: Run) -> list[Point]:
 
 def unmet(run: Run, expected: Expected) -> list[str]:
     """Return the expectations that were not met, as text. Empty: all were met."""
-    after = run.rolled_back_after
+    after, last = run.rolled_back_after, run.looks[-1].signal if run.looks else None
+    signals = {made.signal for made in run.looks}
+    alerts = {alert for made in run.looks for alert in made.alerts}
     rules = [
         (run.outcome is expected.outcome, f"expected {expected.outcome}, not {run.outcome}"),
+        (
+            expected.signal is None or last is expected.signal,
+            f"expected {_label(expected.signal)} at the end, not {_label(last)}",
+        ),
+        (
+            expected.percentage is None or run.percentage == expected.percentage,
+            f"expected to end at {percent(expected.percentage or 0)}, not {percent(run.percentage)}",
+        ),
         (
             expected.highest is None or run.highest == expected.highest,
             f"expected to reach {percent(expected.highest or 0)}, not {percent(run.highest)}",
         ),
+        *((signal not in signals, f"expected never {signal.label}") for signal in expected.never),
+        *((alert in alerts, f"expected the alert '{alert}'") for alert in expected.alerts),
         (
             expected.by_minute is None or run.ended <= expected.by_minute,
             f"expected by minute {expected.by_minute}, not {run.ended}",
@@ -236,3 +281,7 @@ def unmet(run: Run, expected: Expected) -> list[str]:
         ),
     ]
     return [says for holds, says in rules if not holds]
+
+
+def _label(signal: Signal | None) -> str:
+    return signal.label if signal else "no check"

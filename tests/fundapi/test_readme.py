@@ -94,7 +94,7 @@ def test_the_tutorial_does_what_it_says(server: Server, user: User, rollout_at_r
         assert f"{FEATURE} at 10 %: red: " in red
         assert end in red
     assert "on hold" in status
-    assert "+00:33" in rehearsal
+    assert "+00:37" in rehearsal
 
 
 def test_the_two_commands_stand_first() -> None:

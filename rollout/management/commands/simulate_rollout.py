@@ -72,6 +72,7 @@ class Command(BaseCommand):
             "These hold from end to end, over all segments. Expectations are then ignored.",
         )
         over.add_argument("--timeline", choices=["accelerated", "conservative", "manual"])
+        over.add_argument("--percentage", type=number(0.01, 100), help="to begin with")
         over.add_argument(
             "--hours", type=number(1 / 60, scenarios.HOURS_MAX), help="of the rehearsal, at most"
         )
