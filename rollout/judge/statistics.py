@@ -15,7 +15,6 @@ from math import exp, fsum, log, log1p
 from sys import float_info
 from typing import Any, Self
 
-from scipy.optimize import brentq
 from scipy.special import betaincc, betaln
 
 from rollout.judge.scoring import Signal, worst
@@ -23,6 +22,7 @@ from rollout.units import ratio
 
 RED_TESTS = 3  # migration failures, clients with errors, treatment against control: they share alpha
 NOTHING = -1e9  # logarithm of no money, because JSON has no infinity
+NEWTON_STEPS = 100  # at most; ten are many
 E_MAX = 1e12  # largest e-value that is kept, because JSON has no infinity; far above any threshold
 # Beta(1/2, 1/2) for the success rate: Jeffreys' prior. It expects rates near 0 or 1, and ours is near 1.
 RATE_PRIOR = (0.5, 0.5)
@@ -353,18 +353,24 @@ def _error_interval(errors: int, clients: int, limits: Limits) -> tuple[float, f
 
 
 def _lowest_rate(hits: int, misses: int, alpha: float) -> float:
-    """Return the lowest share of hits that is not excluded: the lower root of mixture ratio = 1 / alpha."""
-    a, b = RATE_PRIOR  # symmetric, so hits and misses can be swapped
-    log_mixture = betaln(a + hits, b + misses) - betaln(a, b)
+    """Return the lowest share of hits that is not excluded: the lower root of mixture ratio = 1 / alpha.
 
-    def excess(rate: float) -> float:
-        return float(log_mixture - hits * log(rate) - misses * log1p(-rate) + log(alpha))
-
-    lowest = 1e-12
-    observed = min(hits / (hits + misses), 1 - 1e-12)
-    if not hits or excess(lowest) <= 0:
+    By Newton's method for the logarithm of the share: the excess is convex in it and falls until the observed share,
+    so steps from the left never pass the root. It takes a tenth of the time of a general method, four times a check.
+    """
+    if not hits:
         return 0.0
-    return float(brentq(excess, lowest, observed, xtol=1e-12))
+    a, b = RATE_PRIOR  # symmetric, so hits and misses can be swapped
+    log_mixture = float(betaln(a + hits, b + misses) - betaln(a, b)) + log(alpha)
+    log_rate = log_mixture / hits  # the root without misses
+    for _ in range(NEWTON_STEPS):
+        rate = exp(log_rate)
+        excess = log_mixture - hits * log_rate - misses * log1p(-rate)
+        step = excess / (hits - misses * rate / (1 - rate))
+        log_rate += step
+        if step < 1e-12:
+            break
+    return exp(log_rate)
 
 
 def _bet(stake: float, log_ratio: float, rounds: int) -> float:
