@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from rollout import store
 from rollout.conf import conf
+from rollout.judge.events import BY_CATEGORY, BY_NAME
 from rollout.models import Rollout, Watch
 from rollout.purge import purge
 from rollout.tick import check
@@ -99,6 +100,9 @@ def plans(rollout: Any, events: int) -> dict[str, str]:
         "began_at": timezone.now() - timedelta(days=2),
         "age_max": 600,
         "unsigned": "network",
+        "variants": list(conf.variants_with),
+        "names": list(BY_NAME),
+        "categories": list(BY_CATEGORY),
     }
     everybody = [uuid.uuid4() for _ in range(1000)]
     members: dict[str, Any] = {

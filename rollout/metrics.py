@@ -28,6 +28,11 @@ check_duration = Histogram(
     "Time of one check of one rollout.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
+unjudged = Counter(
+    "rollout_telemetry_unjudged",
+    "Telemetry events that a check left out: stale, before_stage, unsigned, capped.",
+    ["feature", "reason"],
+)
 alerts = Counter(
     "rollout_alerts", "Attempts to send an alert; skipped: its channel is not set up.", ["channel", "outcome"]
 )

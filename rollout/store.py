@@ -58,6 +58,7 @@ class EventGroup:
     ok: bool
     count: int
     lost: int
+    network: UUID | None = None  # of clients that are believed without a ticket
 
 
 def _execute(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
@@ -165,30 +166,63 @@ def isolate() -> None:
     _execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-# Unsigned events have their network's voice: however many ids it makes up, it adds a few rows.
+# Unsigned events have their network's voice, and of their names only those that the judge knows: however much a network
+# makes up, it adds a few rows. Events that are not judged add one row a reason, with the reason as their name.
 WINDOW = """
-SELECT voice, client, session, trusted, server, flagged, variant, event, category, ok, count(*), max(lost)
+WITH arrived AS (
+    SELECT client, session, signer, network, server, flag IS NOT NULL AS flagged, variant, event, category, ok, lost,
+        signer IS NOT NULL OR %(unsigned)s = 'full' AS trusted,
+        CASE
+            WHEN age > %(age_max)s THEN 'stale'
+            WHEN arrived_at - make_interval(secs => age) < %(began_at)s THEN 'before_stage'
+            WHEN signer IS NULL AND %(unsigned)s = 'none' THEN 'unsigned'
+        END AS unjudged
+    FROM rollout_telemetry
+    WHERE seq > %(after)s AND seq <= %(upto)s AND (flag = %(feature)s OR flag IS NULL)
+)
+SELECT voice, client, session, trusted, server, flagged, variant, event, category, ok, count(*), max(lost), network
 FROM (
     SELECT
         CASE WHEN trusted THEN coalesce(signer, client) ELSE md5(network)::uuid END AS voice,
         CASE WHEN trusted THEN client END AS client,
         CASE WHEN trusted THEN session END AS session,
-        trusted, server, flag IS NOT NULL AS flagged, variant, event, category, ok, lost
-    FROM (
-        SELECT *, signer IS NOT NULL OR %(unsigned)s = 'full' AS trusted FROM rollout_telemetry
-        WHERE seq > %(after)s AND seq <= %(upto)s AND (flag = %(feature)s OR flag IS NULL)
-            AND age <= %(age_max)s AND arrived_at - make_interval(secs => age) >= %(began_at)s
-    ) AS judged
-    WHERE trusted OR %(unsigned)s = 'network'
+        trusted, server, flagged,
+        CASE WHEN trusted OR variant IS NULL OR variant = ANY(%(variants)s) THEN variant ELSE 'other' END AS variant,
+        CASE WHEN trusted OR event = ANY(%(names)s) THEN event ELSE 'other' END AS event,
+        CASE WHEN trusted OR category = ANY(%(categories)s) THEN category ELSE '' END AS category,
+        ok, lost,
+        CASE WHEN trusted AND signer IS NULL THEN md5('clients of ' || network)::uuid END AS network
+    FROM arrived WHERE unjudged IS NULL
 ) AS events
-GROUP BY voice, client, session, trusted, server, flagged, variant, event, category, ok
+GROUP BY voice, client, session, trusted, server, flagged, variant, event, category, ok, network
+UNION ALL
+SELECT NULL, NULL, NULL, false, false, false, NULL, unjudged, '', true, count(*), 0, NULL
+FROM arrived WHERE unjudged IS NOT NULL GROUP BY unjudged
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Texts that the judge tells apart; in unsigned telemetry, all others are one."""
+
+    variants: Sequence[str]
+    names: Sequence[str]
+    categories: Sequence[str]
+
+
 def window(
-    feature: str, *, after: int, upto: int, began_at: datetime, age_max: timedelta, unsigned: str
-) -> list[EventGroup]:
-    """Return the telemetry of a feature after one sequence number and up to another.
+    feature: str,
+    *,
+    after: int,
+    upto: int,
+    began_at: datetime,
+    age_max: timedelta,
+    unsigned: str,
+    known: Known,
+) -> tuple[list[EventGroup], dict[str, int]]:
+    """Return the telemetry of a feature after one sequence number and up to another, and what of it is not judged.
+
+    The latter is the number of events by reason: ``stale``, ``before_stage``, ``unsigned``.
 
     Args:
         began_at: begin of the stage; events that happened earlier are left out,
@@ -202,8 +236,61 @@ def window(
         "began_at": began_at,
         "age_max": age_max.total_seconds(),
         "unsigned": unsigned,
+        "variants": list(known.variants),
+        "names": list(known.names),
+        "categories": list(known.categories),
     }
-    return [EventGroup(*row) for row in _execute(WINDOW, parameters)]
+    groups = [EventGroup(*row) for row in _execute(WINDOW, parameters)]
+    unjudged = {group.event: group.count for group in groups if group.voice is None}
+    return [group for group in groups if group.voice is not None] if unjudged else groups, unjudged
+
+
+# The number of a network's clients is the flags of a member of its own, so it is found by the primary key.
+OVER_CAP = """
+WITH new AS (
+    SELECT seen.who, seen.network, row_number() OVER (PARTITION BY seen.network ORDER BY seen.who) AS place
+    FROM unnest(%(who)s::uuid[], %(networks)s::uuid[]) AS seen (who, network) LEFT JOIN LATERAL (
+        SELECT true AS is_member FROM rollout_stage_member AS m
+        WHERE m.rollout_id = %(rollout)s AND m.stage = %(stage)s AND m.who = seen.who
+        LIMIT 1
+    ) AS known ON true
+    WHERE is_member IS NULL
+),
+counted AS (
+    SELECT n.network, n.many, coalesce(known.flags, 0) AS before
+    FROM (SELECT network, count(*) AS many FROM new GROUP BY network) AS n LEFT JOIN LATERAL (
+        SELECT m.flags FROM rollout_stage_member AS m
+        WHERE m.rollout_id = %(rollout)s AND m.stage = %(stage)s AND m.who = n.network
+        LIMIT 1
+    ) AS known ON true
+),
+written AS (
+    INSERT INTO rollout_stage_member AS m (rollout_id, stage, who, flags)
+    SELECT %(rollout)s, %(stage)s, network, least(before + many, %(most)s) FROM counted
+    ON CONFLICT (rollout_id, stage, who) DO UPDATE SET flags = excluded.flags
+)
+SELECT who FROM new JOIN counted USING (network) WHERE before + place > %(most)s
+"""
+
+
+def over_cap(rollout: int, stage: int, clients: Mapping[UUID, UUID], *, most: int) -> set[UUID]:
+    """Count the new clients of each network in a stage, and return those beyond its first so many.
+
+    Call it before :func:`remember`, which makes them known.
+
+    Args:
+        clients: each with its network, as :class:`EventGroup` has it.
+    """
+    if not clients:
+        return set()
+    parameters = {
+        "who": list(clients),
+        "networks": list(clients.values()),
+        "rollout": rollout,
+        "stage": stage,
+        "most": most,
+    }
+    return {who for (who,) in _execute(OVER_CAP, parameters)}
 
 
 # The caller's lock on the rollout's row serialises it: nobody writes between `known` and `written`. LIMIT makes each

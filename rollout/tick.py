@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from uuid import UUID
 
 import msgspec
 from django.db import connection, transaction
@@ -18,10 +19,12 @@ from rollout import metrics, operations, store
 from rollout.alerts import outbox
 from rollout.conf import conf
 from rollout.judge.decision import AlertKind, Decision, decide, windows_of
+from rollout.judge.events import BY_CATEGORY, BY_NAME
 from rollout.judge.evidence import Evidence, behaviours, gather
 from rollout.judge.policy import Policy
 from rollout.judge.state import Action, Carry, State
 from rollout.models import Check, Incident, Rollout, Watch
+from rollout.store import EventGroup
 
 logger = logging.getLogger(__name__)
 
@@ -94,17 +97,21 @@ def check(
         overtaken = upto < watch.watermark or (since is not None and since < timedelta(0))
         if overtaken or (early and only_due):
             return None
-        rows = store.window(
+        rows, unjudged = store.window(
             feature,
             after=watch.watermark,
             upto=upto,
             began_at=watch.began_at,
             age_max=policy.event_age_max,
             unsigned=policy.unsigned_telemetry,
+            known=store.Known(tuple(conf.variants_with), tuple(BY_NAME), tuple(BY_CATEGORY)),
         )
         if early and not rows:
             return None
         state = state_of(rollout, watch)
+        if capped := _over_cap(rows, rollout, watch, policy):
+            unjudged["capped"] = sum(row.count for row in rows if row.voice in capped)
+            rows = [row for row in rows if row.voice not in capped]
         changes = store.remember(rollout.pk, watch.stage, behaviours(rows, conf.variants_with))
         evidence = gather(
             rows,
@@ -112,6 +119,7 @@ def check(
             policy,
             variants_with=conf.variants_with,
             windows=windows_of(state, now, policy),
+            unjudged=unjudged,
         )
         decision = decide(state, evidence, now, policy)
         made = _record(rollout, watch, upto, now, (state, evidence, policy, decision))
@@ -120,6 +128,17 @@ def check(
         act(rollout, decision, now)  # a new stage begins with an empty watch
     settle(made)
     return made
+
+
+def _over_cap(rows: list[EventGroup], rollout: Rollout, watch: Watch, policy: Policy) -> set[UUID]:
+    """Return the clients by which networks pass their cap, where each client id is a voice."""
+    if policy.unsigned_telemetry != "full" or not policy.network_clients_max:
+        return set()
+    flags = behaviours(
+        rows, conf.variants_with
+    )  # without flags, a client is not remembered, and would be new again
+    clients = {row.voice: row.network for row in rows if row.network and flags[row.voice]}
+    return store.over_cap(rollout.pk, watch.stage, clients, most=policy.network_clients_max)
 
 
 def _interrupt_behind(error: BaseException | None) -> BaseException | None:
@@ -134,6 +153,8 @@ def _report(feature: str, check: Check) -> None:
     metrics.checks.labels(feature, check.signal).inc()
     if check.action != Action.NONE:
         metrics.actions.labels(feature, check.action).inc()
+    for unjudged, events in check.evidence["unjudged"].items():
+        metrics.unjudged.labels(feature, unjudged).inc(events)
     reason = check.decision["reason"]
     logger.info("rollout_check", extra={"feature": feature, "signal": check.signal, "reason": reason})
 

@@ -5,7 +5,7 @@ A *voice* counts as one client: the user of a ticket, however many browsers; wit
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntFlag
 from typing import Protocol
@@ -67,6 +67,7 @@ class Evidence:
     server_baseline: Side = Side()
     networks: int = 0  # that sent anything unsigned
     unsigned_events: int = 0
+    unjudged: dict[str, int] = field(default_factory=dict)  # events that were left out, by reason
     errors: dict[str, int] = field(default_factory=dict)  # failed events by class, but those of the baselines
     names: dict[str, int] = field(default_factory=dict)  # the most frequent of them by name
     lost: int = 0  # events that browsers dropped, of the sessions that reported a new loss
@@ -237,12 +238,14 @@ def gather(
     *,
     variants_with: frozenset[str],
     windows: int = 1,
+    unjudged: Mapping[str, int] | None = None,
 ) -> Evidence:
     """Return the evidence of a window, from its rows and the behaviour flags that are new in the stage.
 
     Args:
         changes: ``(flags before, flags after, how many)``, as :func:`rollout.store.remember` returns them.
         windows: length of the window in check intervals, at least 1.
+        unjudged: number of events that are not among the rows, by reason.
     """
     sides: defaultdict[str, _Tally] = defaultdict(_Tally)
     errors: Counter[str] = Counter()
@@ -272,6 +275,7 @@ def gather(
         clients=len({row.voice for row in rows}),
         networks=len(networks),
         unsigned_events=unsigned,
+        unjudged=dict(unjudged or {}),
         errors=dict(errors),
         names=dict(names.most_common(NAMES)),
         lost=lost.total(),

@@ -37,6 +37,9 @@ class Policy:
     # Whose telemetry counts (docs/reference/judge.md, "Whom a check counts").
     unsigned_telemetry: str = "network"  # full, network or none: see UNSIGNED
     unsigned_networks_min: int = 5  # networks that must agree before unsigned telemetry is red
+    network_clients_max: int = (
+        10_000  # clients of a network in a stage that are judged, in mode full; 0: any number
+    )
     event_age_max: timedelta = timedelta(minutes=10)  # older when sent: not judged
     baseline_min: int = 20  # active clients without the feature, before their errors say anything
     weather_evidence: float = (
@@ -75,6 +78,7 @@ class Policy:
 
 # Whose voice telemetry without a ticket is: each client's own, its network's (one voice for all), or nobody's.
 UNSIGNED = ("full", "network", "none")
+COUNTER_MAX = 2**15 - 1  # of a smallint, which counts a network's clients
 AT_LEAST_ONE = {
     "error_threshold",
     "red_clients_min",
@@ -111,6 +115,8 @@ def faults(policy: Policy) -> Iterator[str]:
     for low, high in ASCENDING:
         if not getattr(policy, low) < getattr(policy, high):
             yield f"{low} must be less than {high}"
+    if policy.network_clients_max > COUNTER_MAX:
+        yield f"network_clients_max must be at most {COUNTER_MAX}"
     if policy.unsigned_telemetry not in UNSIGNED:
         yield f"unsigned_telemetry must be one of {', '.join(UNSIGNED)}"
     if policy.conservative_canary_green > policy.conservative_canary:

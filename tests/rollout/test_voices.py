@@ -1,5 +1,6 @@
 """Whom the judge believes, from the request of a browser or a liar to the check."""
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
+from prometheus_client import generate_latest
 
-from rollout import operations, tickets
+from rollout import operations, store, tickets
 from rollout.models import Check, TelemetryEvent
+from rollout.tick import tick
 from tests.canary import Canary
 from tests.servers import Server, running_server
 
@@ -228,3 +231,117 @@ def test_an_expired_ticket_is_as_none(canary: Canary, user: User) -> None:
     assert report(canary, "heartbeat", ticket=old)["ticket"] == "expired"
     with override_settings(ROLLOUT_UNSIGNED_TELEMETRY="network"):
         assert canary.check().evidence["networks"] == 1
+
+
+# --- What is not judged ---------------------------------------------------------------------------------------------
+
+
+def unjudged(canary: Canary, reason: str) -> float:
+    metric = generate_latest().decode()
+    found = re.findall(rf'unjudged_total{{feature="{canary.feature}",reason="{reason}"}} (\S+)', metric)
+    return float(found[0]) if found else 0
+
+
+def test_events_that_are_left_out_are_counted_by_reason(canary: Canary) -> None:
+    old = timedelta(hours=26)
+    report(canary, "heartbeat", "error", age=old)
+    report(canary, "heartbeat", age=timedelta(minutes=9))
+    report(canary, "heartbeat")
+    made = canary.check()
+    assert made.evidence["unjudged"] == {"stale": 2, "before_stage": 1}
+    assert made.evidence["events"] == 1
+    assert unjudged(canary, "stale") == 0  # a check alone, as in a rehearsal, is in no metric
+    report(canary, "heartbeat", age=old)
+    tick_of(canary)
+    assert unjudged(canary, "stale") == 1
+
+
+@override_settings(ROLLOUT_UNSIGNED_TELEMETRY="none")
+def test_unsigned_events_that_nobody_judges_are_counted(canary: Canary) -> None:
+    report(canary, "heartbeat", "error")
+    assert canary.check().evidence["unjudged"] == {"unsigned": 2}
+
+
+def tick_of(canary: Canary) -> None:
+    canary.rewind()
+    assert canary.feature in {check.rollout.feature for check in tick()}
+
+
+@pytest.fixture
+def cap() -> Iterator[None]:
+    with override_settings(ROLLOUT_UNSIGNED_TELEMETRY="full", ROLLOUT_NETWORK_CLIENTS_MAX=10):
+        yield
+
+
+@pytest.mark.usefixtures("cap")
+def test_a_network_has_so_many_clients_in_a_stage_and_no_more(canary: Canary) -> None:
+    for _ in range(7):
+        report(canary, "heartbeat")
+    first = canary.check()
+    assert (first.evidence["new"]["treatment"], first.evidence["unjudged"]) == (7, {})
+    for _ in range(5):
+        report(canary, "heartbeat", "error")
+    report(canary, "heartbeat", address="198.51.100.1")
+    second = canary.check()
+    assert second.evidence["new"]["treatment"] == 3 + 1
+    assert second.evidence["unjudged"] == {"capped": 4}
+    assert second.evidence["feature"]["failing"] == 3
+    report(canary, "heartbeat", "error")
+    third = canary.check()
+    assert (third.evidence["events"], third.evidence["unjudged"]) == (0, {"capped": 2})
+
+
+@pytest.mark.usefixtures("cap")
+def test_clients_that_are_in_the_stage_stay_and_users_are_never_capped(canary: Canary) -> None:
+    known = [uuid.uuid4().hex for _ in range(10)]
+    for client in known:
+        report(canary, "heartbeat", client=client)
+    canary.check()
+    for client in known:
+        report(canary, "heartbeat", client=client)
+    for number in range(5):
+        ticket = tickets.issue(f"{canary.feature} {number}").text
+        report(canary, "heartbeat", ticket=ticket)
+    made = canary.check()
+    assert made.evidence["unjudged"] == {}
+    assert made.evidence["feature"]["active"] == 15
+    assert made.evidence["new"]["treatment"] == 5
+
+
+@pytest.mark.usefixtures("cap")
+def test_a_new_stage_counts_anew(canary: Canary) -> None:
+    for _ in range(11):
+        report(canary, "heartbeat")
+    assert canary.check().evidence["unjudged"] == {"capped": 1}
+    operations.set_percentage(canary.feature, Decimal(50), reason="next stage", at=canary.now)
+    for _ in range(10):
+        report(canary, "heartbeat")
+    assert canary.check().evidence["unjudged"] == {}
+
+
+@override_settings(ROLLOUT_UNSIGNED_TELEMETRY="full", ROLLOUT_NETWORK_CLIENTS_MAX=0)
+def test_without_a_cap_every_client_is_judged(canary: Canary) -> None:
+    for _ in range(30):
+        report(canary, "heartbeat")
+    assert canary.check().evidence["new"]["treatment"] == 30
+
+
+@pytest.mark.usefixtures("by_network")
+def test_whatever_a_network_makes_up_it_adds_a_few_rows(canary: Canary) -> None:
+    for number in range(20):
+        names = [f"made_up_{number}_{each}" for each in range(10)]
+        report(canary, "heartbeat", *names, variant=f"v{number}")
+        report(canary, "heartbeat", *(f"{name}_failed" for name in names))
+    assert canary.check().evidence["networks"] == 1
+    rows, left_out = store.window(
+        canary.feature,
+        after=0,
+        upto=store.last_seq(),
+        began_at=NOW - timedelta(days=10_000),
+        age_max=timedelta(minutes=10),
+        unsigned="network",
+        known=store.Known(("fund-store",), ("heartbeat",), ()),
+    )
+    flagged = [row for row in rows if row.flagged]
+    assert (len(flagged), left_out) == (4, {})
+    assert sum(row.count for row in flagged) == 440
