@@ -196,6 +196,18 @@ def test_a_user_has_one_voice_however_many_browsers_and_tickets(canary: Canary, 
 
 
 @pytest.mark.usefixtures("by_network")
+def test_two_accounts_that_lie_together_roll_back(canary: Canary) -> None:
+    """Left over (docs/explanation/threats.md): administrators make accounts, and the limits are the runbook's."""
+    liars = [tickets.issue(f"{canary.feature} {number}").text for number in range(2)]
+
+    def lie(_: int) -> None:
+        for ticket in liars:
+            report(canary, "heartbeat", "migration_failed", times=5, ticket=ticket)
+
+    assert checks(canary, lie)[-1].action == "roll_back"
+
+
+@pytest.mark.usefixtures("by_network")
 def test_real_users_behind_one_address_are_heard(canary: Canary) -> None:
     """An office: one network, forty tickets."""
     operations.set_percentage(canary.feature, Decimal(50), reason="half have it", at=canary.now)

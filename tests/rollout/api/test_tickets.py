@@ -75,6 +75,13 @@ def test_each_user_has_a_throttle(
     assert browser.post(PATH).status_code == 200
 
 
+def test_a_ticket_opens_nothing_else(server: Server, user: User) -> None:
+    ticket = tickets.issue(user.pk).text
+    for headers in ({"Authorization": f"Bearer {ticket}"}, {"Cookie": f"sessionid={ticket}"}):
+        assert httpx.get(f"{server.url}/api/funds", headers=headers).status_code == 401
+        assert httpx.post(server.url + PATH, headers=headers).status_code == 401
+
+
 def test_a_frontend_of_a_listed_origin_gets_one(user: User) -> None:
     ours, other = "https://app.example", "https://evil.example"
     with running_server(workers=1, CORS_ALLOWED_ORIGINS=ours) as server, Api(server, user) as api:
