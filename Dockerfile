@@ -1,4 +1,4 @@
-# One image for web, worker, beat and migrate: see docker-compose.yml for how each is started.
+# One image for web, worker, checks, beat and migrate: see docker-compose.yml for how each is started.
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build

@@ -1,4 +1,4 @@
-"""A whole deployment to break: PostgreSQL, Valkey, web, worker and beat, and a proxy for the database.
+"""A whole deployment to break: PostgreSQL, Valkey, web, workers and beat, and a proxy for the database.
 
 The programs are those of `make run`, and its process manager keeps them running. One thread does everything here,
 because children end with the thread that started them.

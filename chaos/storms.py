@@ -35,7 +35,7 @@ def _web_workers(stack: Stack, random: random.Random) -> Iterator[Wait]:
 
 
 def _celery(stack: Stack, random: random.Random) -> Iterator[Wait]:
-    stack.kill_programs(random.choice(("worker", "beat")))
+    stack.kill_programs(random.choice(("worker", "checks", "beat")))
     yield 1.0
 
 
@@ -90,7 +90,7 @@ def _network(stack: Stack, random: random.Random) -> Iterator[Wait]:
 
 
 def _everything(stack: Stack, _random: random.Random) -> Iterator[Wait]:
-    stack.kill_programs("web", "worker", "beat")
+    stack.kill_programs("web", "worker", "checks", "beat")
     stack.postgres.kill()
     stack.kill_valkey()
     yield 0.5
@@ -102,7 +102,7 @@ def _everything(stack: Stack, _random: random.Random) -> Iterator[Wait]:
 STORMS = [
     Storm("calm", "answers that nobody reads, the same request from two tabs; and nothing else"),
     Storm("web", "kill -9 of a web worker, every second", _web_workers),
-    Storm("celery", "kill -9 of the worker or of beat, every second", _celery),
+    Storm("celery", "kill -9 of a Celery worker or of beat, every second", _celery),
     Storm("restart", "PostgreSQL is restarted, every 3 s", _postgres_restarted),
     Storm("postgres", "kill -9 of all of PostgreSQL, every 4 s", _postgres_killed),
     Storm("connections", "PostgreSQL is out of connections, for 2 s of 4", _connections, proxied=True),

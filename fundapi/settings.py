@@ -287,6 +287,8 @@ CELERY_TASK_ACKS_LATE = True  # a task may run twice, which is better than not a
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = 3600  # s; a purge of ten million rows takes minutes
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Checks have a queue, and a worker, of their own: a purge, a revert or a slow delivery must not delay them.
+CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}
 # 0: the web's /metrics shows the worker's too
 WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
 ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)

@@ -14,10 +14,13 @@ from rollout.tick import EARLY, tick
 
 logger = logging.getLogger(__name__)
 
-REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker is needed for checks
+CHECK_LIMIT = (
+    300  # s; checks take milliseconds: one that hangs is killed, and the next one judges in its place
+)
+REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker is needed for alerts
 
 
-@shared_task(name="rollout.check", ignore_result=True)
+@shared_task(name="rollout.check", time_limit=CHECK_LIMIT, ignore_result=True)
 def check_rollouts() -> None:
     """Judge every rollout; schedule it every ``ROLLOUT_CHECK_INTERVAL``. May run twice, at once or again."""
     tick()

@@ -126,9 +126,11 @@ def programs(home: Home) -> list[Program]:
     # In a container everything runs as root. Celery's warning is about pickle, which is not used here.
     quiet = ("-W", "ignore:You're running the worker with superuser")
     celery = (sys.executable, *quiet, "-m", "celery", "-A", "fundapi", "--quiet")
+    worker = (*celery, "worker", "--without-gossip", "--without-mingle")
     return [
         Program("web", [sys.executable, "-m", "fundapi.web.serve"], remind=True),
-        Program("worker", [*celery, "worker", "--concurrency", "2", "--without-gossip", "--without-mingle"]),
+        Program("worker", [*worker, "--queues", "celery", "--concurrency", "2"]),
+        Program("checks", [*worker, "--queues", "checks", "--concurrency", "1", "--hostname", "checks@%h"]),
         Program("beat", [*celery, "beat", "--schedule", str(home.run / "beat-schedule")]),
     ]
 

@@ -28,14 +28,17 @@ import yaml
 from psycopg import sql
 
 from benchmarks.servers import free_port
+from fundapi.celery import app
+from fundapi.embedded.home import Home
 from fundapi.embedded.programs import postgres_directory, valkey_server
+from fundapi.embedded.run import programs
 from rollout.judge.policy import Policy
 from tests.servers import PROJECT
 
 pytestmark = pytest.mark.deployment
 COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("migrate", "web", "worker", "beat")
+OURS = ("migrate", "web", "worker", "checks", "beat")
 BLOCKER = """\
 import sys
 class Blocker:
@@ -217,14 +220,14 @@ def test_the_image_gets_every_package_of_the_project() -> None:
         assert not any(fnmatch.fnmatch(secret, pattern) for pattern in let_in)
 
 
-def test_web_worker_and_beat_start_after_migrate_get_healthy_and_end_in_time(
+def test_web_workers_and_beat_start_after_migrate_get_healthy_and_end_in_time(
     image: Path, environment: dict[str, str]
 ) -> None:
     subprocess.run(
         real(SERVICES["migrate"]["command"], image), check=True, cwd=image / "app", env=environment,
         stdout=subprocess.DEVNULL, timeout=60,
     )  # fmt: skip
-    checks = {name: SERVICES[name]["healthcheck"] for name in ("web", "worker", "beat")}
+    checks = {name: SERVICES[name]["healthcheck"] for name in OURS if name != "migrate"}
     assert not healthy(checks["web"], image, environment)
     assert not healthy(checks["beat"], image, environment)
     with ExitStack() as stack:
@@ -233,7 +236,10 @@ def test_web_worker_and_beat_start_after_migrate_get_healthy_and_end_in_time(
             process = subprocess.Popen(
                 real(SERVICES[name]["command"], image),
                 cwd=image / "app",
-                env=environment | ({"WORKER_METRICS_PORT": str(free_port())} if name == "worker" else {}),
+                env=environment
+                | (
+                    {"WORKER_METRICS_PORT": str(free_port())} if "worker" in SERVICES[name]["command"] else {}
+                ),
                 stdout=subprocess.DEVNULL,
             )
             running[name] = process
@@ -353,3 +359,20 @@ def test_the_worker_gets_what_alerts_need_and_can_reach_the_world() -> None:
     assert worker["env_file"] == [{"path": ".env", "required": False}]
     assert not any(name.startswith(("ROLLOUT_", "EMAIL")) for name in worker["environment"])  # .env's holds
     assert "default" in worker["networks"]  # `data` alone reaches nobody
+
+
+def test_checks_have_a_worker_of_their_own_and_every_queue_has_one() -> None:
+    """In the compose file and in `make run`; beat, which sends the checks, starts after their worker."""
+    commands = {name: service["command"] for name, service in SERVICES.items() if name in OURS}
+    queues = {
+        name: command[command.index("--queues") + 1]
+        for name, command in commands.items()
+        if "worker" in command
+    }
+    assert queues == {"worker": "celery", "checks": "checks"}
+    assert sorted(queues.values()) == sorted(app.amqp.queues)
+    assert SERVICES["beat"]["depends_on"]["checks"] == {"condition": "service_started"}
+    started = [program.command for program in programs(Home.at(Path("/nowhere")))]
+    assert [command[command.index("--queues") + 1] for command in started if "worker" in command] == [
+        *("celery", "checks")
+    ]

@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("web", help="The role in DATABASE_URL of the web processes.")
-        parser.add_argument("worker", help="The role in DATABASE_URL of the Celery worker and beat.")
+        parser.add_argument("worker", help="The role in DATABASE_URL of the Celery workers and beat.")
 
     def handle(self, *_args: Any, web: str, worker: str, **_options: Any) -> None:
         if web == worker:

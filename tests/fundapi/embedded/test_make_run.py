@@ -203,7 +203,7 @@ def test_every_browser_counts_unless_the_environment_says_otherwise(
 ) -> None:
     """One person has one address, and wants to try a whole rollout."""
     assert "ROLLOUT_UNSIGNED_TELEMETRY=full" in run.printed
-    for program in ("granian", "worker --concurrency", "beat --schedule"):
+    for program in ("granian", "--queues celery", "--queues checks", "beat --schedule"):
         assert run.program(program).environ()["ROLLOUT_UNSIGNED_TELEMETRY"] == "full"
     command = "from rollout.conf import conf; print(conf.policy.unsigned_telemetry)"
     printed = subprocess.check_output(
@@ -224,7 +224,7 @@ def test_a_killed_web_process_is_replaced_while_others_serve(run: Run) -> None:
     assert web.is_running()
 
 
-@pytest.mark.parametrize("words", ["granian", "worker --concurrency", "beat --schedule"])
+@pytest.mark.parametrize("words", ["granian", "--queues celery", "--queues checks", "beat --schedule"])
 def test_a_killed_program_is_started_again(run: Run, words: str) -> None:
     """The web server leaves processes that go on serving; they have to go before the new one is alone."""
     victim = run.program(words)
