@@ -22,7 +22,7 @@ from rollout.judge.decision import Decision
 from rollout.judge.events import Event
 from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
-from rollout.models import Alert, Check, Incident, Rollout, Stage, Watch
+from rollout.models import Check, Incident, Rollout, Stage, Watch
 from rollout.presentation.charts import Point
 from rollout.rehearsal.scenario import Conditions, Expected, Outcome, Scenario
 from rollout.rehearsal.traffic import Browsers
@@ -79,7 +79,7 @@ class Run:
     percentage: float
     looks: tuple[RehearsedCheck, ...]  # the checks, by the name that the JSON output has
     trips: tuple[Trip, ...]
-    messages: int  # alerts for the configured channels, not sent
+    messages: int  # alerts, of which none is sent
     broke: int | None  # first minute of a broken segment
     exposed: int  # clients with the feature while something was broken
     clients: int
@@ -150,7 +150,7 @@ def _rehearse(scenario: Scenario, seed: int) -> Run:
         percentage=float(rollout.percentage),
         looks=tuple(checks),
         trips=tuple(Trip(_minute(i.began_at), _minute(i.tripped_at), i.reason) for i in incidents),
-        messages=Alert.objects.filter(rollout=rollout).count(),
+        messages=sum(len(made.alerts) for made in checks),
         broke=broke,
         exposed=len(exposed),
         clients=len(browsers.clients),

@@ -60,7 +60,8 @@ def test_every_scenario_ends_as_its_file_expects(
     pictured = IMAGES / f"simulation-{name}.svg"
     if pictured.exists():
         draw(tmp_path / pictured.name, name, run)
-        assert (tmp_path / pictured.name).read_text() == pictured.read_text()
+        now, documented = (tmp_path / pictured.name).read_text(), pictured.read_text()
+        assert now == documented, f"manage.py simulate_rollout --scenario {name} --plot {pictured}"
 
 
 def test_every_scenario_is_documented() -> None:
