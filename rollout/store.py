@@ -385,7 +385,7 @@ CLAIM_ALERT = """
 UPDATE rollout_alert SET attempts = attempts + 1, due_at = clock_timestamp() + %s
 WHERE id = %s AND sent_at IS NULL AND due_at <= clock_timestamp()
     AND attempts < %s AND created_at > clock_timestamp() - %s AND NOT skipped
-RETURNING channel, attempts, payload
+RETURNING channel, attempts, clock_timestamp(), payload
 """
 ALERT_FAILED = """
 UPDATE rollout_alert SET error = %s, due_at = clock_timestamp() + %s
@@ -404,13 +404,14 @@ class Claim:
 
     channel: str
     attempt: int  # 1 is the first
+    at: datetime  # by the database's clock
     payload: dict[str, Any]  # rollout.alerts.messages.Message
 
 
 def claim_alert(alert_id: int, *, lease: timedelta, attempts_max: int, age_max: timedelta) -> Claim | None:
     """Claim an alert for the time of the lease. ``None``: it is sent, not due, given up, or claimed already."""
     row = _execute(CLAIM_ALERT, (lease, alert_id, attempts_max, age_max)).fetchone()
-    return Claim(row[0], row[1], json.loads(row[2])) if row else None
+    return Claim(row[0], row[1], row[2], json.loads(row[3])) if row else None
 
 
 def alert_failed(alert_id: int, *, attempt: int, error: str, pause: timedelta) -> None:

@@ -30,18 +30,21 @@ def configured() -> list[str]:
     return [name for name, there in (("webhook", conf.webhook_url), ("email", conf.alert_emails)) if there]
 
 
-def send(channel: str, message: Message) -> str:
+def send(channel: str, message: Message, *, at: datetime) -> str:
     """Send a message, and return the receiver's answer in a word or two.
+
+    Args:
+        at: time of the attempt by the database's clock, which signs: a receiver refuses a time that is minutes off.
 
     Raises:
         NotSent: the receiver did not accept it.
     """
-    return CHANNELS[channel](message)
+    return CHANNELS[channel](message, at)
 
 
-def _webhook(message: Message) -> str:
+def _webhook(message: Message, at: datetime) -> str:
     body = messages.webhook(message)
-    signed = signature_headers(conf.webhook_secret, message.id, datetime.now(UTC), body)
+    signed = signature_headers(conf.webhook_secret, message.id, at.astimezone(UTC), body)
     try:
         with (
             httpx.Client(timeout=TIMEOUT, follow_redirects=False) as client,
@@ -65,7 +68,7 @@ def signature_headers(secret: str, message_id: str, at: datetime, body: bytes) -
     }
 
 
-def _email(message: Message) -> str:
+def _email(message: Message, _at: datetime) -> str:
     sender = settings.DEFAULT_FROM_EMAIL
     domain = parseaddr(sender)[1].rpartition("@")[2] or "localhost"
     headers = {
@@ -100,4 +103,4 @@ def describe(error: BaseException) -> str:
     return name
 
 
-CHANNELS: dict[str, Callable[[Message], str]] = {"webhook": _webhook, "email": _email}
+CHANNELS: dict[str, Callable[[Message, datetime], str]] = {"webhook": _webhook, "email": _email}

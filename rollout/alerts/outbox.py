@@ -107,7 +107,7 @@ def deliver(alert_id: int) -> None:
         logger.info("rollout_alert_skipped", extra=context)
         return
     try:
-        channels.send(claim.channel, messages.restore(claim.payload))
+        channels.send(claim.channel, messages.restore(claim.payload), at=claim.at)
     except (channels.NotSent, SoftTimeLimitExceeded) as error:
         why = str(error) if isinstance(error, channels.NotSent) else f"took longer than {SEND_LIMIT} s"
         last = claim.attempt == ATTEMPTS_MAX

@@ -188,6 +188,7 @@ class Observation:
     signal: Signal
     score: int
     says: str
+    fresh: bool = True  # it brought new evidence for its red; else it is merely still red
     silent: bool = False  # no data: no browser has sent a heartbeat
     source: str = "telemetry"  # or "issues", where telemetry is silent
     action: Action = Action.NONE  # of the judge
@@ -205,7 +206,10 @@ class Verdict:
 
 
 def by_issues(observation: Observation, issues: int, policy: Policy) -> Observation:
-    """Score the production issues where telemetry is silent. They can make it red, but never green."""
+    """Score the production issues where telemetry is silent. They can make it red, but never green.
+
+    Each such red counts: an open issue is not an event that happened once, but trouble that goes on.
+    """
     if not observation.silent:
         return observation
     score = POINTS_ISSUE * issues
@@ -214,6 +218,7 @@ def by_issues(observation: Observation, issues: int, policy: Policy) -> Observat
         observation,
         signal=Signal.RED if red else Signal.NO_DATA,
         score=score,
+        fresh=True,
         source="issues",
         says=f"no telemetry; {issues} production issues since the deployment: {score} points",
     )
@@ -229,13 +234,16 @@ def without_issues(observation: Observation, why: str) -> Observation:
 
 
 def consecutive_reds(observations: Iterable[Observation]) -> int:
-    """Count the red observations at the end, as the judge does: *no data* is skipped, a new stage begins anew."""
+    """Count the red observations at the end, as the judge does.
+
+    *No data*, and what is merely still red, neither add nor end the row; a new stage begins anew.
+    """
     reds, stage = 0, None
     for observation in observations:
         if observation.stage != stage:
             reds, stage = 0, observation.stage
         if observation.signal is Signal.RED:
-            reds += 1
+            reds += observation.fresh
         elif observation.signal is not Signal.NO_DATA:
             reds = 0
     return reds

@@ -240,12 +240,9 @@ class Monitor:
 def observe(check: Check, policy: Policy) -> Observation:
     """Return a stored check as an observation, decided again with the given error threshold."""
     stored = msgspec.convert(check.policy, Policy, strict=False)
-    decision = decide(
-        msgspec.convert(check.state, State, strict=False),
-        msgspec.convert(check.evidence, Evidence, strict=False),
-        check.at,
-        replace(stored, error_threshold=policy.error_threshold),
-    )
+    state = msgspec.convert(check.state, State, strict=False)
+    evidence = msgspec.convert(check.evidence, Evidence, strict=False)
+    decision = decide(state, evidence, check.at, replace(stored, error_threshold=policy.error_threshold))
     return Observation(
         feature=check.rollout.feature,
         stage=check.stage,
@@ -253,7 +250,8 @@ def observe(check: Check, policy: Policy) -> Observation:
         signal=decision.signal,
         score=check.score,
         says=decision.reason,
-        silent=decision.signal is Signal.NO_DATA and not check.evidence["feature"]["active"],
+        fresh=decision.carry.reds > state.carry.reds,
+        silent=decision.signal is Signal.NO_DATA and not evidence.feature.active,
         action=Action(check.action),
     )
 

@@ -1,10 +1,11 @@
 import json
+from datetime import UTC
 from typing import Any
 from uuid import uuid4
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
+from rollout import store
 from rollout.alerts import channels, messages, outbox
 from rollout.alerts.messages import Message
 from rollout.conf import conf
@@ -33,7 +34,7 @@ class Command(BaseCommand):
             reason="green: a test of this channel",
             evidence=("score: 0 points in this check (green)",),
             next="Nothing.",
-            at=timezone.now(),
+            at=store.clock().astimezone(UTC),
             since=None,
             url=outbox.admin_url(),
         )
@@ -48,7 +49,9 @@ class Command(BaseCommand):
         }
         self.stdout.write(f"{shown[channel]}\n")
         try:
-            self.stdout.write(self.style.SUCCESS(f"{channel}: sent, {channels.send(channel, message)}"))
+            self.stdout.write(
+                self.style.SUCCESS(f"{channel}: sent, {channels.send(channel, message, at=message.at)}")
+            )
         except channels.NotSent as error:
             self.stdout.write(self.style.ERROR(f"{channel}: failed, {error}"))
             return False

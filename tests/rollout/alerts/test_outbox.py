@@ -33,6 +33,7 @@ from rollout.alerts.outbox import NotDelivered, deliver
 from rollout.judge.decision import AlertKind
 from rollout.models import Alert, Check, Rollout
 from tests.canary import Canary
+from tests.clock import travelled
 from tests.eventually import eventually
 from tests.node import NODE
 from tests.reliability.valkey import Valkey, private_valkey
@@ -134,6 +135,16 @@ def test_a_webhook_says_what_happened_and_is_signed(web: WebReceiver) -> None:
             receiver.verify(body, headers)
     with pytest.raises(WebhookVerificationError):
         Webhook("whsec_" + b64encode(bytes(32)).decode()).verify(hook.body, hook.headers)
+
+
+def test_a_webhook_is_signed_at_the_time_of_the_database(web: WebReceiver) -> None:
+    """A receiver refuses a time that is minutes off, and a worker's clock may be."""
+    _, alert = one_alert()
+    with travelled("-2 hours"):
+        now_due(alert, timedelta(days=1))
+        deliver(alert.pk)
+        signed = int(web.hooks[-1].headers["webhook-timestamp"])
+        assert signed == pytest.approx(store.clock().timestamp(), abs=5)
 
 
 def test_a_signature_is_the_one_that_the_specification_gives_as_an_example() -> None:
@@ -251,9 +262,8 @@ def test_an_alert_whose_channel_is_not_set_up_is_skipped_once_for_good(
     page = viewer.get("/admin/rollout/alert/", {"rollout__id__exact": canary.pk}).text
     assert "not sent: no e-mail was set up" in page
     for delivery, count in (("sent", 1), ("skipped", 1), ("failed", 0), ("waiting", 0)):
-        page = viewer.get(
-            "/admin/rollout/alert/", {"rollout__id__exact": canary.pk, "delivery": delivery}
-        ).text
+        query = {"rollout__id__exact": str(canary.pk), "delivery": delivery}
+        page = viewer.get("/admin/rollout/alert/", query).text
         assert page.count("field-when") == count
     request_again = {"lease": outbox.LEASE, "attempts_max": outbox.ATTEMPTS_MAX, "age_max": outbox.AGE_MAX}
     now_due(unset, timedelta(hours=1))

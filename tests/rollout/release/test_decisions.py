@@ -155,6 +155,17 @@ def test_reds_are_counted_as_the_judge_counts_them(signals: list[Signal], reds: 
     assert consecutive_reds(seen(*signals)) == reds
 
 
+def test_a_check_that_is_merely_still_red_neither_adds_nor_ends_the_row() -> None:
+    first, still, again = seen(RED, RED, RED)
+    assert consecutive_reds([first, replace(still, fresh=False), replace(still, fresh=False)]) == 1
+    assert consecutive_reds([first, replace(still, fresh=False), again]) == 2
+
+
+def test_open_issues_are_red_anew_each_time() -> None:
+    silent = [replace(each, silent=True, fresh=False) for each in seen(HOLD, HOLD, HOLD)]
+    assert consecutive_reds(by_issues(each, 3, Policy()) for each in silent) == 3
+
+
 def test_a_new_stage_begins_the_count_anew() -> None:
     assert consecutive_reds([*seen(RED, RED), *seen(RED, stage=2)]) == 1
 

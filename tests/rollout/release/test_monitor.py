@@ -19,8 +19,10 @@ from django.test import override_settings
 from django.utils import timezone
 
 from rollout import operations
+from rollout.conf import conf
 from rollout.models import Check, Deployment, Incident, Rollout
 from rollout.release import monitor as release_monitor
+from rollout.release.decisions import consecutive_reds
 from rollout.tick import tick
 from tests.canary import Canary, Judged
 from tests.clock import SEARCH_PATH, Clock, travelling
@@ -461,3 +463,21 @@ def test_help_tells_the_exit_codes(command: str, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "0 healthy, 1 rolled back or unhealthy, 2" in shown
     assert "--dry-run" in shown
+
+
+def test_an_observation_knows_whether_its_red_was_new(traffic: Judged) -> None:
+    """The same failures, still in the stage's totals, are no further reds: the judge does not count them either."""
+    canary = traffic()
+    canary.send("migration_succeeded", clients=17)
+    canary.send("migration_failed", clients=3)
+    canary.check()
+    for _ in range(2):
+        canary.send(clients=2)
+        canary.check()
+    canary.send("migration_failed")
+    canary.check()
+    checks = Check.objects.filter(rollout=canary.rollout).order_by("id")
+    seen = [release_monitor.observe(check, conf.policy) for check in checks]
+    assert [each.signal for each in seen] == ["red"] * 4
+    assert [each.fresh for each in seen] == [True, False, False, True]
+    assert consecutive_reds(seen) == checks.last().decision["carry"]["reds"] == 2  # type: ignore[union-attr]
