@@ -84,7 +84,7 @@ def _clock(check: Check) -> Number:
     """Return the time that counted towards the next step, and which checks count."""
     carry, wait = check.decision["carry"], check.decision.get("wait")
     is_watch = check.percentage >= 100
-    counted = duration(_time(carry["calm" if is_watch else "watched"]))
+    counted = duration(_whole_seconds(_time(carry["calm" if is_watch else "watched"])))
     strict = check.state.get("timeline") == "accelerated" and not carry["errors_in_stage"]
     notes = ["Only green checks count" if strict else "Green and yellow checks count"]
     if is_watch:
@@ -216,3 +216,7 @@ def _sessions(totals: dict[str, int]) -> Number:
 
 def _time(stored: str) -> timedelta:
     return msgspec.convert(stored, timedelta, strict=False)
+
+
+def _whole_seconds(time: timedelta) -> timedelta:
+    return timedelta(seconds=round(time.total_seconds()))

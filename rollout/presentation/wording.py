@@ -39,6 +39,7 @@ CONDITIONS = {
     ),
 }
 BLOCKED = "No promotion, and no rollback for these errors"
+BLOCKED_RED = "No promotion"  # something else is red, and may roll back
 ONE_NETWORK = "All unsigned telemetry comes from one network"
 PROXY = (
     "{events:,} events in this check. Behind a proxy that TRUSTED_PROXIES does not name, everybody is one network: "
@@ -133,7 +134,7 @@ def _notices(check: Check, conditions: list[str]) -> Iterator[Notice]:
     for condition in conditions:
         if condition in CONDITIONS:
             text = CONDITIONS[condition].format(enough=check.policy["unsigned_networks_min"])
-            yield Notice(BLOCKED, text)
+            yield Notice(BLOCKED_RED if check.signal == Signal.RED else BLOCKED, text)
     events = check.evidence.get("unsigned_events", 0)
     if check.evidence.get("networks") == 1 and events >= MANY_EVENTS:
         yield Notice(ONE_NETWORK, PROXY.format(events=events))

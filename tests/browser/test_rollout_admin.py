@@ -242,3 +242,22 @@ def test_the_chart_is_drawn_in_the_box_that_it_has(
         assert place
         assert box["x"] - 6 <= place["x"] <= box["x"] + box["width"]
         assert box["y"] - 6 <= place["y"] <= box["y"] + box["height"]
+
+
+def test_the_list_of_rollouts_fits_a_small_laptop(
+    open_page: Callable[..., Page], person: Callable[[str], User], database: None
+) -> None:
+    """The emergency stop is its last column."""
+    feature = f"A_FEATURE_WITH_A_LONG_NAME_{uuid.uuid4().hex.upper()}"
+    Rollout.objects.create(feature=feature)
+    operations.promote(feature, reason="first canary")
+    page = open_page(viewport={"width": 1280, "height": 800})
+    enter(page, person("Operator"), f"{LIST}?q={feature}")
+    stop = page.get_by_role("button", name="Emergency stop")
+    expect(stop).to_be_visible()
+    box = stop.bounding_box()
+    assert box
+    table = page.locator("#result_list").evaluate(
+        "table => table.closest('[data-simplebar]').getBoundingClientRect().right"
+    )
+    assert box["x"] + box["width"] <= table

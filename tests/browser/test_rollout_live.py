@@ -74,6 +74,26 @@ def test_an_open_screen_sees_a_rollback_and_loses_nothing_typed(
     expect(page.locator(".rollout-timeline li")).to_have_count(4)
 
 
+def test_what_a_person_unfolded_stays_open_and_focused_when_the_next_check_comes(
+    page: Page, operator: User, canary: Canary
+) -> None:
+    page.clock.install()
+    canary.send("migration_succeeded", clients=25)
+    canary.check_now()
+    enter(page, operator, canary.screen)
+    expect(page.locator("[data-live-state]")).to_have_text("Live")
+    summary = page.locator(".rollout-judge summary")
+    summary.click()
+    baseline = page.get_by_text("Clients without the feature")
+    expect(baseline).to_be_visible()
+    canary.send(clients=5)
+    canary.check_now()
+    later(page)
+    expect(page.locator(".rollout-judge")).to_contain_text("30 clients in this stage (20 needed)")
+    expect(baseline).to_be_visible()
+    expect(summary).to_be_focused()
+
+
 def test_a_hidden_page_asks_nothing_until_it_is_seen_again(
     page: Page, operator: User, canary: Canary
 ) -> None:
@@ -158,6 +178,14 @@ def test_axe_finds_nothing_serious_in_what_the_judge_says(
     canary.send("migration_succeeded", clients=25)
     canary.check_now()
     look(canary.screen)
+    canary.send(clients=25, variant="legacy")
+    canary.send("error", clients=25, variant="legacy")
+    canary.send(clients=20)
+    canary.send("error", clients=5)
+    assert canary.check_now().signal == "hold"
+    look(canary.screen)
+    expect(page.locator(".rollout-notice")).to_contain_text("Everybody has errors")
+    expect(page.get_by_role("img", name="Clients with errors: without it 50 % of 50 clients")).to_be_visible()
     for _ in range(3):
         canary.send("migration_failed", "console_error", clients=5, detail="x" * 400)
         made = canary.check_now()

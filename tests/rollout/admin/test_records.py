@@ -20,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from rollout import operations, store
+from rollout.admin.chart_data import chart_points
 from rollout.api.telemetry import as_uuid
 from rollout.judge.decision import decide
 from rollout.judge.evidence import Counts, Evidence, Side
@@ -253,6 +254,18 @@ def test_a_condition_is_explained_with_what_it_means_for_the_rollout(
     carry = msgspec.convert(made.decision["carry"], Carry, strict=False)
     decided(stage, Evidence(events=50, feature=Side(active=50)), carry=carry)
     assert title not in judge_of(viewer, stage), "the check after it is no longer so"
+
+
+def test_a_condition_beside_a_red_check_does_not_promise_that_nothing_is_rolled_back(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    carry = Carry(totals=Counts(treatment=50, control=50, succeeded=30, failed=30))
+    made = decided(stage, Evidence(events=100, feature=FAILING, baseline=FAILING), carry=carry)
+    assert made.signal == "red"
+    page = judge_of(viewer, stage)
+    assert "No promotion Everybody has errors" in page
+    assert "no rollback" not in page
 
 
 def test_in_bad_weather_the_signal_and_the_summary_say_no_data_once(
@@ -822,6 +835,52 @@ def test_the_charts_of_long_times_sum_checks_up(canary: Callable[..., Canary], v
     )
     assert len(strip) <= charts.CELLS + 2
     assert strip.count("red") == 1
+
+
+def test_the_charts_draw_the_limits_and_the_rates_that_the_checks_stored(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(5)
+    totals = Counts(
+        treatment=900, treatment_errors=9, control=8100, control_errors=81, succeeded=599, failed=1
+    )
+    for active in (50, 5000):
+        decided(stage, Evidence(events=9, feature=Side(active=active)), carry=Carry(totals=totals))
+    before = decided(stage, Evidence())
+    del before.decision["thresholds"], before.decision["assessment"]["error_interval"]
+    before.save()
+    answer = viewer.get(stage.live)
+    page = part(answer, "charts")
+    assert "score below (red from 15 to 1,500: the dashed line)" in page
+    assert "with the feature: 99.8 % of 600 clients (98.4 % to 100 %)" in page
+    assert "with the feature: 1 % of 900 clients (0.2 % to 2.7 %)" in page
+    assert "without it: 1 % of 8,100 clients (0.6 % to 1.5 %)" in page
+    assert [note.count("red from 1,500") for note in re.findall(r"<title>(.*?)</title>", answer.text)].count(
+        1
+    ) == 2
+
+
+def test_the_limit_of_a_stretch_of_checks_is_that_of_its_highest_score(
+    canary: Callable[..., Canary],
+) -> None:
+    stage = canary(3)
+    for active, score in ((50, 20), (5000, 7)):
+        side = Side(active=active, score=score, points=score)
+        made = decided(stage, Evidence(events=9, feature=side))
+    year = timedelta(days=365)
+    (point,), (rates,) = chart_points(stage.rollout, made.at - year, made.at)
+    assert (point.checks, point.score, point.limit, point.signal) == (2, 20, 15, "red")
+    assert rates.at == made.at
+
+
+def test_months_of_checks_are_charted_without_reading_their_json(canary: Callable[..., Canary]) -> None:
+    stage = canary(3)
+    made = [stage.check() for _ in range(2)][-1]
+    with CaptureQueriesContext(connection) as captured:
+        chart_points(stage.rollout, made.at - timedelta(days=30), made.at)
+    groups, stored = [query["sql"] for query in captured if '"rollout_check"' in query["sql"]]
+    assert not re.search(r"decision|evidence|policy|state", groups)
+    assert len(re.findall(r"'[\d-]+ [\d:.+]+'::timestamptz", stored)) <= 2 * (charts.CELLS + 1)
 
 
 def test_a_check_that_another_version_stored_is_listed_and_shown_as_it_is(
