@@ -5,6 +5,7 @@ previous check, up to :func:`fence`. No clock decides, so a wrong one does no ha
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -167,37 +168,32 @@ def isolate() -> None:
 
 
 # Unsigned events have their network's voice, and of their names only those that the judge knows: however much a network
-# makes up, it adds a few rows. Events that are not judged add one row a reason, with the reason as their name.
+# makes up, it adds a few rows.
 WINDOW = """
-WITH arrived AS (
-    SELECT client, session, signer, network, server, flag IS NOT NULL AS flagged, variant, event, category, ok, lost,
-        signer IS NOT NULL OR %(unsigned)s = 'full' AS trusted,
-        CASE
-            WHEN age > %(age_max)s THEN 'stale'
-            WHEN arrived_at - make_interval(secs => age) < %(began_at)s THEN 'before_stage'
-            WHEN signer IS NULL AND %(unsigned)s = 'none' THEN 'unsigned'
-        END AS unjudged
-    FROM rollout_telemetry
-    WHERE seq > %(after)s AND seq <= %(upto)s AND (flag = %(feature)s OR flag IS NULL)
-)
-SELECT voice, client, session, trusted, server, flagged, variant, event, category, ok, count(*), max(lost), network
+SELECT voice, client, session, trusted, server, flagged, variant, event, category, ok, count(*), max(lost), network,
+    unjudged
 FROM (
     SELECT
         CASE WHEN trusted THEN coalesce(signer, client) ELSE md5(network)::uuid END AS voice,
         CASE WHEN trusted THEN client END AS client,
         CASE WHEN trusted THEN session END AS session,
-        trusted, server, flagged,
+        trusted, server, flag IS NOT NULL AS flagged,
         CASE WHEN trusted OR variant IS NULL OR variant = ANY(%(variants)s) THEN variant ELSE 'other' END AS variant,
         CASE WHEN trusted OR event = ANY(%(names)s) THEN event ELSE 'other' END AS event,
         CASE WHEN trusted OR category = ANY(%(categories)s) THEN category ELSE '' END AS category,
         ok, lost,
-        CASE WHEN trusted AND signer IS NULL THEN md5('clients of ' || network)::uuid END AS network
-    FROM arrived WHERE unjudged IS NULL
+        CASE WHEN trusted AND signer IS NULL THEN md5('clients of ' || network)::uuid END AS network,
+        CASE
+            WHEN age > %(age_max)s THEN 'stale'
+            WHEN arrived_at - make_interval(secs => age) < %(began_at)s THEN 'before_stage'
+            WHEN NOT trusted AND %(unsigned)s = 'none' THEN 'unsigned'
+        END AS unjudged
+    FROM (
+        SELECT *, signer IS NOT NULL OR %(unsigned)s = 'full' AS trusted FROM rollout_telemetry
+        WHERE seq > %(after)s AND seq <= %(upto)s AND (flag = %(feature)s OR flag IS NULL)
+    ) AS arrived
 ) AS events
-GROUP BY voice, client, session, trusted, server, flagged, variant, event, category, ok, network
-UNION ALL
-SELECT NULL, NULL, NULL, false, false, false, NULL, unjudged, '', true, count(*), 0, NULL
-FROM arrived WHERE unjudged IS NOT NULL GROUP BY unjudged
+GROUP BY voice, client, session, trusted, server, flagged, variant, event, category, ok, network, unjudged
 """
 
 
@@ -219,7 +215,7 @@ def window(
     age_max: timedelta,
     unsigned: str,
     known: Known,
-) -> tuple[list[EventGroup], dict[str, int]]:
+) -> tuple[list[EventGroup], Counter[str]]:
     """Return the telemetry of a feature after one sequence number and up to another, and what of it is not judged.
 
     The latter is the number of events by reason: ``stale``, ``before_stage``, ``unsigned``.
@@ -240,9 +236,15 @@ def window(
         "names": list(known.names),
         "categories": list(known.categories),
     }
-    groups = [EventGroup(*row) for row in _execute(WINDOW, parameters)]
-    unjudged = {group.event: group.count for group in groups if group.voice is None}
-    return [group for group in groups if group.voice is not None] if unjudged else groups, unjudged
+    groups: list[EventGroup] = []
+    unjudged: Counter[str] = Counter()
+    for *columns, reason in _execute(WINDOW, parameters):
+        group = EventGroup(*columns)
+        if reason is None:
+            groups.append(group)
+        else:
+            unjudged[reason] += group.count
+    return groups, unjudged
 
 
 # The number of a network's clients is the flags of a member of its own, so it is found by the primary key.
