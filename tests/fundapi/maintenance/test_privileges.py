@@ -24,7 +24,8 @@ from psycopg import errors, sql
 from fundapi.maintenance.privileges import WEB, WORKER
 from idempotency.models import IdempotencyKey
 from rollout import configuration, operations
-from rollout.models import Check, Rollout
+from rollout.models import Check, Rollout, TelemetryEvent
+from rollout.outcomes import HEADER
 from tests.conftest import FUND, Api
 from tests.servers import PROJECT, Server, database_url, running_server
 
@@ -83,11 +84,13 @@ def least(roles: tuple[str, str]) -> Iterator[Server]:
 
 
 def test_every_request_works_as_the_web_role(least: Server, user: User, key: str) -> None:
-    rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}")
+    rollout = Rollout.objects.create(feature=f"FEATURE_{uuid.uuid4().hex[:12].upper()}", percentage=10)
     configuration.forget()  # made behind its back
     with Api(least, user) as api:
-        created = api.create(key)
+        created = api.create(key, **{HEADER: f"{rollout.feature}=fund-store"})
         assert created.status_code == 201
+        assert TelemetryEvent.objects.filter(flag=rollout.feature, server=True).count() == 1
+        Rollout.objects.filter(pk=rollout.pk).update(percentage=0)  # no judge of another test sees it
         assert api.create(key).headers["Idempotency-Status"] == "replayed"
         assert api.create(key, {**FUND, "size": 1}).status_code == 409
         expire(token=key)
