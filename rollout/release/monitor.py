@@ -13,11 +13,10 @@ import msgspec
 
 from rollout import store
 from rollout.conf import conf
-from rollout.judge.decision import decide
-from rollout.judge.evidence import Evidence
+from rollout.judge.decision import Decision
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal
-from rollout.judge.state import Action, State
+from rollout.judge.state import Action
 from rollout.models import Check, Deployment, DeploymentState, Rollout, Watch
 from rollout.release import records
 from rollout.release.decisions import (
@@ -34,7 +33,7 @@ from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.revert import take_back
 from rollout.release.terminal import Result, Terminal
-from rollout.tick import tick
+from rollout.tick import EarlierRules, replay, tick
 
 NOT_CONFIGURED = "GITHUB_TOKEN or GITHUB_REPOSITORY is not set"
 STATES = {
@@ -238,11 +237,16 @@ class Monitor:
 
 
 def observe(check: Check, policy: Policy) -> Observation:
-    """Return a stored check as an observation, decided again with the given error threshold."""
+    """Return a stored check as an observation, decided again with the given error threshold.
+
+    One that an earlier version decided stays as it was decided.
+    """
     stored = msgspec.convert(check.policy, Policy, strict=False)
-    state = msgspec.convert(check.state, State, strict=False)
-    evidence = msgspec.convert(check.evidence, Evidence, strict=False)
-    decision = decide(state, evidence, check.at, replace(stored, error_threshold=policy.error_threshold))
+    try:
+        decision = replay(check, policy=replace(stored, error_threshold=policy.error_threshold))
+    except EarlierRules:
+        decision = msgspec.convert(check.decision, Decision, strict=False)
+    alive = check.evidence.get("feature", {}).get("active") or check.evidence.get("heartbeats")
     return Observation(
         feature=check.rollout.feature,
         stage=check.stage,
@@ -250,8 +254,8 @@ def observe(check: Check, policy: Policy) -> Observation:
         signal=decision.signal,
         score=check.score,
         says=decision.reason,
-        fresh=decision.carry.reds > state.carry.reds,
-        silent=decision.signal is Signal.NO_DATA and not evidence.feature.active,
+        fresh=decision.carry.reds > check.state["carry"]["reds"],
+        silent=decision.signal is Signal.NO_DATA and not alive,
         action=Action(check.action),
     )
 

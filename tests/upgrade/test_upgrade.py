@@ -19,7 +19,9 @@ from django.db import connections
 
 from fundapi.embedded.programs import postgres_directory
 from rollout.judge.decision import Decision
+from rollout.judge.policy import Policy
 from rollout.models import Alert, Check, Incident, Rollout, TelemetryEvent
+from rollout.release.monitor import observe
 from rollout.tick import EarlierRules, replay
 from tests.servers import PROJECT, Server, database_url, running_server
 
@@ -134,6 +136,8 @@ def test_each_check_is_read_and_not_decided_again_by_other_rules(upgraded: Upgra
         assert (stored.signal, stored.action, len(stored.cells)) == (check.signal, check.action, 4)
         with pytest.raises(EarlierRules):
             replay(check)
+        seen = observe(check, Policy(error_threshold=1))
+        assert (seen.signal, seen.says, seen.silent) == (check.signal, check.decision["reason"], False)
 
 
 @pytest.mark.parametrize("model", [Rollout, Check, Incident, Alert, TelemetryEvent])
