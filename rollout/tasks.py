@@ -14,9 +14,8 @@ from rollout.tick import EARLY, tick
 
 logger = logging.getLogger(__name__)
 
-CHECK_LIMIT = (
-    300  # s; checks take milliseconds: one that hangs is killed, and the next one judges in its place
-)
+# s; checks take milliseconds: one that hangs is killed, and the next one judges in its place.
+CHECK_LIMIT = 300
 REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker is needed for alerts
 
 

@@ -134,9 +134,8 @@ def _over_cap(rows: list[EventGroup], rollout: Rollout, watch: Watch, policy: Po
     """Return the clients by which networks pass their cap, where each client id is a voice."""
     if policy.unsigned_telemetry != "full" or not policy.network_clients_max:
         return set()
-    flags = behaviours(
-        rows, conf.variants_with
-    )  # without flags, a client is not remembered, and would be new again
+    # Without flags a client is not remembered, and would be new again.
+    flags = behaviours(rows, conf.variants_with)
     clients = {row.voice: row.network for row in rows if row.network and flags[row.voice]}
     return store.over_cap(rollout.pk, watch.stage, clients, most=policy.network_clients_max)
 

@@ -37,14 +37,12 @@ class Policy:
     # Whose telemetry counts (docs/reference/judge.md, "Whom a check counts").
     unsigned_telemetry: str = "network"  # full, network or none: see UNSIGNED
     unsigned_networks_min: int = 5  # networks that must agree before unsigned telemetry is red
-    network_clients_max: int = (
-        10_000  # clients of a network in a stage that are judged, in mode full; 0: any number
-    )
+    # Clients of a network in a stage that are judged, in mode full; 0: any number.
+    network_clients_max: int = 10_000
     event_age_max: timedelta = timedelta(minutes=10)  # older when sent: not judged
     baseline_min: int = 20  # active clients without the feature, before their errors say anything
-    weather_evidence: float = (
-        20.0  # e-value of a difference, from which errors of everybody are the feature's too
-    )
+    # E-value of a difference, from which errors of everybody are the feature's too.
+    weather_evidence: float = 20.0
 
     # Limits of the signal *no data*. 20 clients without a failure exclude a failure rate of 14 % with 95 % confidence.
     sample_min: int = 20  # clients with the feature and a heartbeat in this stage

@@ -85,9 +85,8 @@ class Window:
     failed: int = 0
     treatment: int = 0  # clients with the feature that sent a heartbeat in this window
     control: int = 0  # clients without it
-    treatment_errors: int = (
-        0  # clients with the feature and a first error in the stage: no migration, no warning
-    )
+    # Clients with the feature and a first error in the stage: no migration, no warning.
+    treatment_errors: int = 0
     control_errors: int = 0
     treatment_sessions: int = 0  # sessions with the feature and a first heartbeat in the stage
     control_new: int = 0  # clients without it and a first heartbeat in the stage
@@ -153,9 +152,8 @@ class Assessment:
     # Not in checks of earlier versions:
     clients_e: float = 1.0  # red at `red_at`, but where clients without the feature fail alike
     baseline_e: float = 1.0  # of the same test on clients without the feature
-    everybody: bool = (
-        False  # clients without the feature have as many errors, and no difference has been seen
-    )
+    # Clients without the feature have as many errors, and no difference has been seen.
+    everybody: bool = False
     # Of the share of clients with errors, as `interval`; None without clients.
     error_interval: tuple[float, float] | None = None
     baseline_error_interval: tuple[float, float] | None = None

@@ -292,9 +292,8 @@ def test_when_everybody_fails_there_is_no_data_an_alert_and_neither_promotion_no
     assert decisions[0].alerts == (AlertKind.WEATHER,)
     assert stage.alerts.count(AlertKind.WEATHER) == 1
     stage.run(HEALTHY, until=401)
-    assert (
-        stage.state.carry.signal is Signal.GREEN
-    )  # the feature has its errors of those minutes not held against it
+    # The errors of those minutes are not held against the feature.
+    assert stage.state.carry.signal is Signal.GREEN
 
 
 def test_the_same_failures_are_red_with_too_few_clients_to_compare() -> None:

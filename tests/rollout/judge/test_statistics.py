@@ -208,10 +208,8 @@ def test_several_rate_ratios_are_averaged() -> None:
 
 def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
     totals = Totals(assigned=100, unassigned=900)
-    new = {
-        "treatment_sessions": 1000,
-        "control_new": 9000,
-    }  # of whom so few have errors that only the comparison asks
+    # So many that only the comparison asks about the few with errors.
+    new = {"treatment_sessions": 1000, "control_new": 9000}
     more = judge(*[Window(treatment=30, control=270, treatment_errors=1, **new)] * 8, totals=totals)
     assert more.signal is Signal.RED
     assert more.reasons[0].startswith("Errors are more frequent with the feature than without it.")
