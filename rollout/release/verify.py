@@ -46,6 +46,15 @@ def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
     return Result(Outcome.HEALTHY, f"Legacy for everybody {where}: {names}.", details)
 
 
+def is_site(url: str) -> bool:
+    """Return whether a text is an address that can be asked: ``http`` or ``https``, and a host."""
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return address.scheme in {"http", "https"} and bool(address.host)
+
+
 def _why(rollout: Rollout) -> str:
     if rollout.emergency_stop:
         return "stopped"

@@ -17,6 +17,10 @@ class Command(BaseCommand):
         parser.add_argument("worker", help="The role in DATABASE_URL of the Celery workers and beat.")
 
     def handle(self, *_args: Any, web: str, worker: str, **_options: Any) -> None:
+        if not web.strip() or not worker.strip():
+            raise CommandError(
+                "A role has no name: name the role of the web processes, then that of the workers."
+            )
         if web == worker:
             raise CommandError(
                 "Name two different roles: the worker may delete rows that the web processes may not."
@@ -24,5 +28,5 @@ class Command(BaseCommand):
         try:
             grant(web=web, worker=worker)
         except (ProgrammingError, ExcessPrivilege) as error:
-            raise CommandError(f"Nothing was granted: {error}") from error
+            raise CommandError(f"Nothing was granted: {str(error).partition(chr(10))[0]}") from error
         self.stdout.write(f"{web} and {worker} have the privileges that they need.")

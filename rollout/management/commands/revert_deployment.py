@@ -36,7 +36,7 @@ class Command(ReleaseCommand):
     def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])
         deployment = records.find(options["pr"])
-        why = options["reason"] or f"{records.shell_user()} reverted the deployment."
+        why = options["reason"].strip() or f"{records.shell_user()} reverted the deployment."
         if options["after_rollback"]:
             incident = records.rolled_back_since(deployment, options["feature"]) if deployment else None
             if deployment is None or incident is None or deployment.revert_settled:

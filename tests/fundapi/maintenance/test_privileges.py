@@ -237,5 +237,8 @@ def test_what_only_the_owner_of_the_database_can_take_away_is_named(roles: tuple
 def test_one_role_for_both_is_refused_and_so_is_one_that_does_not_exist(database: None) -> None:
     with pytest.raises(CommandError, match="Name two different roles"):
         call_command("grant_database_roles", "same", "same")
-    with pytest.raises(CommandError, match=r"Nothing was granted: .*does not exist"):
+    for names in (("", "worker"), ("web", " ")):
+        with pytest.raises(CommandError, match="A role has no name"):
+            call_command("grant_database_roles", *names)
+    with pytest.raises(CommandError, match=r"Nothing was granted: .*does not exist$"):
         call_command("grant_database_roles", "nobody-here", "nobody-there")

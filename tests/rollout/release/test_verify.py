@@ -1,6 +1,7 @@
 """``verify_rollback``: in the database, and at a running server."""
 
 import httpx
+import pytest
 
 from benchmarks.servers import free_port
 from rollout import operations
@@ -49,3 +50,18 @@ def test_a_server_that_does_not_answer_could_not_be_told(release: Release) -> No
     url = f"http://127.0.0.1:{free_port()}"
     ended = release.run("verify_rollback", "--feature", idle().feature, "--url", url)
     assert (ended.code, ended.says) == (2, f"{url}/health did not answer: ConnectError.")
+
+
+@pytest.mark.parametrize(
+    "url", ["", " ", "nonsense", "funds.example.com", "http://", "http://[::1", "ftp://a", "http://a:b"]
+)
+def test_an_address_that_cannot_be_asked_is_not_taken_for_none(
+    release: Release, traffic: Judged, url: str
+) -> None:
+    """A script whose variable is empty must not read that the site was checked."""
+    operations.roll_back(traffic().feature, reason="a test")
+    ended = release.run("verify_rollback", "--url", url)
+    assert (ended.code, ended.says) == (
+        2,
+        f"--url is {url!r}: write the site's address, such as https://funds.example.com, or leave it out.",
+    )
