@@ -61,6 +61,14 @@ def purged(port: int) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
+def last_success(port: int) -> float:
+    """Return when keys were last purged, by the worker's metrics."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    name = 'idempotency_purge_last_success_timestamp_seconds{table="idempotency_store"}'
+    (line,) = [line for line in text.splitlines() if line.startswith(name)]
+    return float(line.rpartition(" ")[2])
+
+
 def test_beat_sends_the_purge_a_worker_runs_it_and_a_metric_counts_it(database: None, tmp_path: Path) -> None:
     expired, live = uuid.uuid4().hex, uuid.uuid4().hex
     keys(expired, 25, hours=-1)
@@ -80,6 +88,7 @@ def test_beat_sends_the_purge_a_worker_runs_it_and_a_metric_counts_it(database: 
         stack.enter_context(celery(env, tmp_path / "beat.log", "beat", "--schedule", schedule))
         eventually(lambda: not IdempotencyKey.objects.filter(principal=expired).exists(), timeout=60)
         eventually(lambda: purged(port) >= 25)
+        assert timezone.now().timestamp() - last_success(port) < 60
         # And again: it is a schedule, not a single shot.
         keys(expired, 4, hours=-1)
         eventually(lambda: not IdempotencyKey.objects.filter(principal=expired).exists(), timeout=60)

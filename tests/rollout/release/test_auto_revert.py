@@ -5,10 +5,13 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
+from django.core.cache import cache
+from django.db import connection
 from django.test import override_settings
 
 from rollout.models import Deployment
 from rollout.release.git import Git
+from rollout.tasks import open_revert
 from tests.canary import Canary, Judged
 from tests.eventually import eventually
 from tests.reliability.test_purge_by_celery import celery
@@ -79,6 +82,31 @@ def test_what_github_does_not_answer_is_tried_again(release: Release, traffic: J
     assert after_rollback(release, canary).code == 0
     deployment.refresh_from_db()
     assert deployment.revert_settled
+
+
+def test_an_hour_of_late_messages_is_one_attempt(release: Release, traffic: Judged) -> None:
+    """Where GitHub hangs, each attempt takes a minute of the worker."""
+    asked: list[Request] = []
+
+    def go(request: Request) -> None:
+        asked.append(request)
+        raise Gone
+
+    release.deployed()
+    rolled_back(traffic)
+    release.stub.fault = go
+    tried = f"rollout.revert.{connection.settings_dict['NAME']}"
+    cache.delete(tried)
+    with override_settings(ROLLOUT_CHECK_INTERVAL=timedelta(minutes=1)):
+        open_revert()
+        of_one = len(asked)
+        for _ in range(59):
+            open_revert()
+        assert len(asked) == of_one > 0
+        cache.delete(tried)  # the pause is over
+        open_revert()
+        assert len(asked) == 2 * of_one
+    cache.delete(tried)
 
 
 def test_a_conflict_is_for_a_person_and_not_tried_for_ever(release: Release, traffic: Judged) -> None:
