@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.schedules import crontab
 from celery.signals import setup_logging, worker_ready
 from django.conf import settings
 from kombu import Exchange, Queue
@@ -22,6 +23,10 @@ app.autodiscover_tasks()
 # A worker without --queues consumes all of these, so a deployment that starts only that one, as before there was a
 # second queue, runs every task. Exchange and key are those that Celery gives a queue that is not declared here.
 app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "checks")]
+app.conf.beat_schedule = {
+    name: entry | ({"schedule": crontab(**entry["schedule"])} if isinstance(entry["schedule"], dict) else {})
+    for name, entry in settings.CELERY_BEAT_SCHEDULE.items()
+}
 
 
 @setup_logging.connect

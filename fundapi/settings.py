@@ -292,17 +292,19 @@ CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}
 # 0: the web's /metrics shows the worker's too
 WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
 ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)
-CELERY_BEAT_SCHEDULE = {
+# Purges run at a time of the day (UTC), not after an interval: a beat that is restarted daily would never reach its
+# end. Their schedules are arguments of crontab(), which fundapi.celery makes: web workers do not import Celery.
+_purge_interval = env.int("IDEMPOTENCY_PURGE_INTERVAL", default=0)  # s; 0: daily (runbook)
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "purge-expired-idempotency-keys": {
         "task": "idempotency.purge_expired",
-        # Daily (runbook).
-        "schedule": timedelta(seconds=env.int("IDEMPOTENCY_PURGE_INTERVAL", default=86_400)),
+        "schedule": timedelta(seconds=_purge_interval) if _purge_interval else {"hour": 3, "minute": 10},
     },
     # Without `expires`: that is a time by beat's clock, and a worker whose clock is ahead would drop every check in
     # silence. A late check does nothing if another has been made.
     "judge-rollouts": {"task": "rollout.check", "schedule": ROLLOUT_CHECK_INTERVAL},
-    "purge-rollout-data": {"task": "rollout.purge", "schedule": timedelta(hours=1)},
-    "purge-signins": {"task": "fundapi.purge_signins", "schedule": timedelta(days=1)},
+    "purge-rollout-data": {"task": "rollout.purge", "schedule": {"minute": 40}},
+    "purge-signins": {"task": "fundapi.purge_signins", "schedule": {"hour": 3, "minute": 50}},
 }
 
 # --- API ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from django.conf import settings
 from django.db import connection
 
 from fundapi.celery import app
@@ -145,8 +144,7 @@ def test_an_hour_of_late_checks_is_one_check_and_takes_seconds(traffic: Judged, 
     """A worker was away, and finds the messages of an hour; none of them has a time by beat's clock to expire at."""
     canary = traffic()
     canary.send(clients=3)
-    entries: Any = settings.CELERY_BEAT_SCHEDULE.values()
-    assert not [entry for entry in entries if "expires" in entry.get("options", {})]
+    assert not [entry for entry in app.conf.beat_schedule.values() if "expires" in entry.get("options", {})]
     with private_valkey() as valkey, ExitStack() as stack:
         with app.connection_for_write(valkey.url.replace("unix://", "redis+socket://")) as broker:
             for _ in range(60):

@@ -6,13 +6,15 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 from django.utils import timezone
 
 from benchmarks.servers import end, free_port
+from fundapi.celery import app
 from idempotency.models import IdempotencyKey
 from tests.eventually import eventually
 from tests.reliability.valkey import private_valkey
@@ -59,6 +61,23 @@ def purged(port: int) -> float:
         return 0
     found = [line for line in text.splitlines() if line.startswith("idempotency_purged_keys_total")]
     return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "hours"),
+    [("purge-expired-idempotency-keys", 24), ("purge-signins", 24), ("purge-rollout-data", 1)],
+)
+def test_a_beat_that_restarts_before_its_interval_is_over_still_purges(name: str, hours: int) -> None:
+    """Restarts do not push its time away, as they would with an interval."""
+    schedule, period = app.conf.beat_schedule[name]["schedule"], timedelta(hours=hours)
+
+    def due(started: datetime) -> datetime:
+        at = datetime.now(UTC) + schedule.remaining_estimate(started)
+        return at.replace(second=0, microsecond=0) + timedelta(minutes=at.second >= 30)
+
+    starts = [datetime(2026, 3, 1, 3, 15, tzinfo=UTC) + period * number / 8 for number in range(8)]
+    assert all(timedelta(0) < due(started) - started <= period for started in starts)
+    assert len({due(started) for started in starts}) <= 2
 
 
 def last_success(port: int) -> float:
