@@ -14,6 +14,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
+from fundapi.access.signins import network_of
+
 logger = structlog.get_logger(__name__)
 TICKET_RATE = "60/minute"  # per user; a page renews its ticket once an hour
 BACKOFF = 5  # s without Valkey after a failure, so that not every request waits for its time-out
@@ -80,7 +82,10 @@ class FundCreateThrottle(ValkeyThrottle):
 
 
 class TelemetryThrottle(ValkeyThrottle):
-    """``TELEMETRY_RATE`` batches of telemetry per client address, as ``TRUSTED_PROXIES`` determines it."""
+    """``TELEMETRY_RATE`` batches of telemetry per client address, as ``TRUSTED_PROXIES`` determines it.
+
+    An IPv6 address counts as its /64: whoever has one of it has any number.
+    """
 
     scope = "telemetry"
 
@@ -89,7 +94,11 @@ class TelemetryThrottle(ValkeyThrottle):
         return rate
 
     def caller(self, request: Request) -> str:
-        return str(self.get_ident(request))
+        address = str(self.get_ident(request))
+        try:
+            return network_of(address)
+        except ValueError:  # a unix socket, or a proxy that says "unknown"
+            return address
 
 
 class TicketThrottle(ValkeyThrottle):

@@ -99,7 +99,7 @@ TICKET = {
         "expiresAt": {"type": "string", "format": "date-time", "description": "It is accepted until then."},
     },
 }
-TICKET_STATUSES = ["200", "401", "403", "405", "406", "429", "500", "503"]
+TICKET_STATUSES = ["200", "400", "401", "403", "405", "406", "413", "415", "429", "500", "503"]
 TELEMETRY_STATUSES = ["202", "400", "405", "406", "413", "415", "429", "500", "503"]
 
 
@@ -196,6 +196,11 @@ class TicketSchema(OpenApiViewExtension):
                     **problem(
                         "permission_denied", description="A session without the CSRF token in `X-CSRFToken`."
                     ),
+                    **problem("bad_request", description="The body is not whole. None is needed."),
+                    **problem(
+                        "body_too_large", description="The body has more than 256 KiB. None is needed."
+                    ),
+                    **problem("unsupported_media_type", description="The body is coded. None is needed."),
                     **problem("throttled", description="Too many tickets for this user."),
                     **COMMON,
                 },

@@ -357,5 +357,8 @@ def test_a_ticket_is_as_documented(schema: Schema, api: Api, server: Server) -> 
         202,
         202,
     ]
-    for answer in (issued, refused, method, taken, stale):
+    large = api.post("/api/telemetry/ticket", content=b" " * (256 * 1024 + 1))
+    form = api.post("/api/telemetry/ticket", data={"a": "b"})
+    assert [answer.status_code for answer in (large, form)] == [413, 200]
+    for answer in (issued, refused, method, taken, stale, large, form):
         assert_documented(schema, answer)

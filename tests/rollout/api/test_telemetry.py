@@ -258,6 +258,10 @@ def test_each_address_has_its_own_throttle(database: None) -> None:
         assert_problem(refused, 429, "throttled")
         assert int(refused.headers["Retry-After"]) > 0
         assert send("192.0.2.2").status_code == 202
+        assert send("unknown").status_code == 202
+        ipv6 = [send(f"2001:db8:7:9::{number}").status_code for number in range(1, 5)]
+        assert ipv6 == [202, 202, 202, 429]
+        assert send("2001:db8:7:a::1").status_code == 202
 
 
 # --- Whose events they are ----------------------------------------------------------------------------------------
