@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from rollout import metrics, operations, tick
 from rollout.alerts import outbox
-from rollout.models import Check, Rollout, Watch
+from rollout.models import Check, Incident, Rollout, Watch
 from tests.canary import Judged
 from tests.servers import manage
 
@@ -183,6 +183,8 @@ def test_a_record_that_failed_is_named_too(traffic: Judged, monkeypatch: pytest.
     assert canary.rollout.percentage == 0
     assert error is not None
     assert f"The check failed for {canary.feature}: DatabaseError: the disk is full." in str(error)
+    assert command()[2] is None
+    assert Incident.objects.filter(rollout=canary.pk).count() == 1
 
 
 def test_a_shell_sees_one_sentence_and_exit_code_2(database: None) -> None:
