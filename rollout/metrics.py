@@ -17,6 +17,11 @@ from rollout.judge.scoring import Signal
 TABLES = ("telemetry", "checks", "alerts", "stage members")  # that are purged
 
 telemetry_events = Counter("rollout_telemetry_events", "Telemetry events received, by outcome.", ["outcome"])
+telemetry_tickets = Counter(
+    "rollout_telemetry_tickets",
+    "Batches of telemetry, by their ticket: none, valid, expired, invalid.",
+    ["ticket"],
+)
 server_reports = Counter(
     "rollout_server_reports", "Outcomes that the server itself reported to the judge.", ["outcome"]
 )
@@ -53,6 +58,8 @@ purge_succeeded = Gauge(
 
 for _outcome in ("accepted", "duplicate", "rejected"):
     telemetry_events.labels(_outcome)  # from 0 on, so that Prometheus sees the first increase
+for _ticket in ("none", "valid", "expired", "invalid"):
+    telemetry_tickets.labels(_ticket)
 for _outcome in ("stored", "failed"):
     server_reports.labels(_outcome)
 for _channel in ("webhook", "email"):
@@ -65,8 +72,9 @@ for _table in TABLES:
     purge_failures.labels(_table)
 
 
-def observe_telemetry(*, accepted: int, duplicates: int, rejected: int) -> None:
+def observe_telemetry(*, accepted: int, duplicates: int, rejected: int, ticket: str) -> None:
     """Count one batch of telemetry."""
+    telemetry_tickets.labels(ticket).inc()
     telemetry_events.labels("accepted").inc(accepted)
     telemetry_events.labels("duplicate").inc(duplicates)
     telemetry_events.labels("rejected").inc(rejected)

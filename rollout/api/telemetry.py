@@ -51,6 +51,11 @@ class Sender:
     network: str = ""
     refused: str | None = None  # code of the reason why its ticket was not accepted
 
+    @property
+    def ticket(self) -> str:
+        """Return the state of its ticket, for the metric."""
+        return self.refused or ("valid" if self.signer else "none")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -90,7 +95,9 @@ class TelemetryView(APIView):
         batch = parse(document, tracks=tracked(), sender=sender)
         new = store.arrive(batch.events)
         known = sum(not event.lost for event in batch.events) - new
-        metrics.observe_telemetry(accepted=new, duplicates=known, rejected=len(batch.rejected))
+        metrics.observe_telemetry(
+            accepted=new, duplicates=known, rejected=len(batch.rejected), ticket=sender.ticket
+        )
         answer = {"accepted": new, "duplicates": known, "rejected": batch.rejected}
         if sender.refused:  # its events count as unsigned, and the browser gets a new ticket
             answer["ticket"] = sender.refused

@@ -1,6 +1,7 @@
 """``POST /api/telemetry``, as browsers and worse clients use it."""
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -303,6 +304,23 @@ def test_a_ticket_that_is_refused_loses_no_event_and_is_named(
     assert answer.status_code == 202
     assert answer.json() == {"accepted": 1, "duplicates": 0, "rejected": [], "ticket": code}
     assert [(each.signer, each.network) for each in stored(body)] == [(None, "127.0.0.0/24")]
+
+
+def test_batches_are_counted_by_their_ticket(browser: httpx.Client) -> None:
+    def counts() -> dict[str, str]:
+        text = browser.get("/metrics").text
+        return dict(
+            re.findall(r'^rollout_telemetry_tickets_total\{ticket="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        )
+
+    before = counts()
+    assert before.keys() == {"none", "valid", "expired", "invalid"}
+    old = tickets.issue(7, now=time.time() - 3601).text
+    for ticket in (None, tickets.issue(7).text, old, "x"):
+        browser.post("/api/telemetry", json=batch(ticket=ticket))
+    assert {name: float(now) - float(before[name]) for name, now in counts().items()} == dict.fromkeys(
+        before, 1
+    )
 
 
 @pytest.mark.parametrize(
