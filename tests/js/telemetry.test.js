@@ -8,6 +8,7 @@ import {
   toBatches,
   truncate,
 } from "../../rollout/static/rollout/telemetry.js";
+import { createRollouts } from "../../rollout/static/rollout/rollout.js";
 import { BlockedStorage, FakeDocument, FakeStorage, json, never, scriptedFetch, settle } from "./fakes.js";
 
 const accepted = () => new Response(JSON.stringify({ accepted: 1, duplicates: 0, rejected: [] }), { status: 202 });
@@ -419,6 +420,29 @@ test("each heartbeat has the variant of its time", async () => {
   mock.timers.tick(60_000);
   await settle();
   assert.deepEqual(telemetry.export().map(({ variant }) => variant), ["off", "on"]);
+});
+
+test("a tab that is seen again after a promotion says so in its first heartbeat", async () => {
+  const answer = (percentage, version) =>
+    json({
+      environment: "test",
+      pollInterval: 15,
+      rollouts: [{ feature: "F", enabled: true, percentage, emergencyStop: false, hashVersion: 1, version }],
+    });
+  const page = { storage: new FakeStorage(), document: new FakeDocument(), events: new EventTarget(), location: { search: "" } };
+  const rollouts = createRollouts({ ...page, fetch: scriptedFetch(answer(0, 1), answer(100, 2)) });
+  const { telemetry } = open({ ...page, variant: () => rollouts.variant("F"), ready: rollouts.refresh });
+  await settle();
+  await telemetry.flush();
+  page.document.setHidden(true); // for hours; also the way into the back/forward cache
+  await settle();
+  page.document.setHidden(false);
+  await settle();
+  assert.deepEqual(telemetry.export().map(({ event, variant }) => [event, variant]), [
+    ["heartbeat", "off"],
+    ["heartbeat", "on"],
+  ]);
+  rollouts.stop();
 });
 
 // --- Tickets ----------------------------------------------------------------------------------------------------
