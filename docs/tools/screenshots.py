@@ -83,7 +83,8 @@ def run_checks() -> None:
     from rollout import store  # noqa: PLC0415
     from rollout.tick import check  # noqa: PLC0415
 
-    def report(*events: str, clients: int, variant: str = "fund-store") -> None:
+    def report(*events: str, clients: int, variant: str = "fund-store", network: str = "") -> None:
+        """Let so many new users send these events; from a network they come without a ticket."""
         store.arrive(
             [
                 store.Arrival(
@@ -97,6 +98,8 @@ def run_checks() -> None:
                     variant=variant,
                     at=None,
                     detail=None,
+                    signer=None if network else client,
+                    network=network,
                 )
                 for client, session in [(uuid.uuid4(), uuid.uuid4()) for _ in range(clients)]
                 for event in ("heartbeat", *events)
@@ -112,12 +115,21 @@ def run_checks() -> None:
         250: ("validation_error",),
         300: ("validation_error", "console_warning"),
     }
+    failures_without = {
+        30: ("error",),
+        120: ("validation_error",),
+        181: ("error",),
+        260: ("error",),
+        290: ("error",),
+    }
     now = timezone.now()
     for minute in range(1, hours * 60 + 1):
         report("migration_succeeded", clients=4)
         report(clients=4, variant="legacy")
         report(*failures.get(minute, ()), clients=1)
-        report(*failures.get(minute, ()), clients=1, variant="legacy")
+        report(*failures_without.get(minute, ()), clients=1, variant="legacy")
+        for network in ("198.51.100.0/24", "203.0.113.0/24"):
+            report(clients=2, network=network)
         check(FEATURE, upto=store.fence()[0], now=now - timedelta(minutes=hours * 60 - minute))
 
 

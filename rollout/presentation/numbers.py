@@ -22,6 +22,13 @@ from rollout.presentation.criteria import (
 )
 from rollout.units import brief_ratio, duration, ratio
 
+UNJUDGED = {  # reasons to leave an event out, as rollout.store gives them
+    "stale": "old when sent",
+    "before_stage": "from before the stage",
+    "unsigned": "without a ticket",
+    "capped": "of clients over their network's cap",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -66,6 +73,7 @@ def _of_voices(check: Check) -> Iterator[Number]:
         yield _window(check)
     yield from _unsigned(check)
     yield _baseline(check)
+    yield _unjudged(check.evidence)
     yield _unknown(check.evidence["unknown"])
 
 
@@ -85,10 +93,10 @@ def _clock(check: Check) -> Number:
     carry, wait = check.decision["carry"], check.decision.get("wait")
     is_watch = check.percentage >= 100
     counted = duration(_whole_seconds(_time(carry["calm" if is_watch else "watched"])))
-    strict = check.state.get("timeline") == "accelerated" and not carry["errors_in_stage"]
+    had_errors = carry["errors_in_stage"] or carry["reds_in_stage"]
+    strict = check.state.get("timeline") == "accelerated" and not had_errors
     notes = ["Only green checks count" if strict else "Green and yellow checks count"]
-    if is_watch:
-        notes.append("A high score starts it again")
+    notes.append("A high score starts it again" if is_watch else "A red check starts it again")
     if wait is None:
         notes = ["A check of this stage was red: only a person promotes"]
     value = f"{counted} of {duration(_time(wait))} counted" if wait else f"{counted} counted"
@@ -181,6 +189,13 @@ def _baseline(check: Check) -> Number:
     if side["failing"]:
         notes.append(f"{points(side['score'])}, {clients(side['failing'])} with failures")
     return Number("Clients without the feature", f"{side['active']:,} active", "in this check", notes)
+
+
+def _unjudged(evidence: dict[str, Any]) -> Number:
+    """Return the events that the check left out, by reason."""
+    unjudged = evidence.get("unjudged") or {}
+    reasons = [f"{events:,} {UNJUDGED.get(reason, reason)}" for reason, events in unjudged.items() if events]
+    return Number("Events not judged", f"{sum(unjudged.values()):,}" if reasons else "none", notes=reasons)
 
 
 def _unknown(side: dict[str, Any]) -> Number:

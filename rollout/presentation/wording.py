@@ -42,8 +42,8 @@ BLOCKED = "No promotion, and no rollback for these errors"
 BLOCKED_RED = "No promotion"  # something else is red, and may roll back
 ONE_NETWORK = "All unsigned telemetry comes from one network"
 PROXY = (
-    "{events:,} events in this check. Behind a proxy that TRUSTED_PROXIES does not name, everybody is one network: "
-    "name the proxy there."
+    "{events:,} events in this check. Behind a proxy that TRUSTED_PROXIES does not count, everybody is one network: "
+    "set it to the number of proxies."
 )
 
 

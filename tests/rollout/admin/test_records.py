@@ -340,7 +340,7 @@ def test_errors_are_shown_with_and_without_the_feature_each_with_its_interval_an
         ("10", {"timeline": "conservative"}, {}, "34 min of 1 h counted Green and yellow checks count"),
         ("10", {"timeline": "accelerated"}, {}, "34 min of 30 min counted Only green checks count"),
         ("10", {"timeline": "accelerated"}, {"errors_in_stage": 1}, "34 min of 1 h counted Green and yellow"),
-        ("50", {"timeline": "conservative"}, {}, "34 min of 6 h counted Green and yellow"),
+        ("50", {"timeline": "conservative"}, {}, "34 min of 6 h counted Green and yellow checks count A red check"),
         ("100", {"timeline": "conservative"}, {}, "3 h 1 min of 24 h counted Green and yellow checks count A high"),
         ("10", {}, {"reds_in_stage": 1}, "34 min counted A check of this stage was red: only a person promotes"),
     ],
@@ -359,6 +359,16 @@ def test_the_clock_of_the_stage_says_how_much_of_which_time_has_counted(
     )
     decided(stage, Evidence(events=50, feature=Side(active=50)), carry=watched, **state)
     assert f"Clock of the stage {text}" in judge_of(viewer, stage)
+
+
+def test_events_that_were_left_out_are_counted_with_their_reasons(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(2)
+    left_out = {"stale": 1200, "before_stage": 0, "capped": 3}
+    decided(stage, Evidence(events=9, feature=Side(active=50), unjudged=left_out))
+    page = judge_of(viewer, stage)
+    assert "Events not judged 1,203 1,200 old when sent 3 of clients over their network's cap" in page
 
 
 def test_events_of_nobody_knows_whom_are_shown(canary: Callable[..., Canary], viewer: Client) -> None:
