@@ -116,7 +116,12 @@ def test_a_proxy_that_hides_the_networks_of_clients_is_told(
 
 
 def test_a_deployment_is_told_when_all_its_clients_are_one_network(database: None) -> None:
-    behind = {"HTTPS": "on", "ALLOWED_HOSTS": "funds.example", "ROLLOUT_UNSIGNED_TELEMETRY": "network"}
+    behind = {
+        "HTTPS": "on",
+        "ALLOWED_HOSTS": "funds.example",
+        "ROLLOUT_UNSIGNED_TELEMETRY": "network",
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "",  # set by browser tests of the same process
+    }
     told = manage("check", "--deploy", "--fail-level", "WARNING", **behind)
     assert (told.returncode, told.stderr.count("rollout.I013")) == (0, 1), told.stderr
     known = manage("check", "--deploy", "--fail-level", "WARNING", TRUSTED_PROXIES="1", **behind)
