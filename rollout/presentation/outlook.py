@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from rollout import store
 from rollout.conf import conf
+from rollout.judge.scoring import Signal
 from rollout.models import Check, Rollout, Stage
 from rollout.presentation.wording import MISREAD
 from rollout.units import duration, percent
@@ -67,7 +68,9 @@ def _from_check(rollout: Rollout, check: Check) -> Outlook:
     if changed := _changed_since(rollout, check):
         return Outlook([f"{changed} The next check updates this."])
     due_at = check.decision["due_at"] and datetime.fromisoformat(check.decision["due_at"])
-    return Outlook([check.decision["next"]], due_at if due_at and due_at > check.at else None)
+    # A red check says when it is rolled back; when it would be promoted is not what happens next.
+    ahead = due_at and due_at > check.at and check.signal != Signal.RED
+    return Outlook([check.decision["next"]], due_at if ahead else None)
 
 
 def _by_hand(rollout: Rollout) -> list[str]:

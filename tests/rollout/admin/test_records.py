@@ -415,6 +415,21 @@ def test_a_judge_that_is_away_is_missed(canary: Callable[..., Canary], viewer: C
     assert f"No check since {never.rollout.stage_started_at:%Y-%m-%d %H:%M} UTC: is Celery" in page
 
 
+def test_a_red_check_is_not_shown_beside_the_time_of_a_promotion(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(3, percentage="50")
+    stage.send("migration_succeeded", clients=30)
+    stage.check()
+    assert "Not before" in part(viewer.get(stage.live), "story")
+    stage.send("migration_failed", clients=5)
+    made = stage.check()
+    assert made.decision["due_at"]
+    story = part(viewer.get(stage.live), "story")
+    assert "2 more red checks in a row, and it is rolled back." in story
+    assert "Not before" not in story
+
+
 def test_what_an_earlier_stage_came_to_says_nothing_about_this_one(
     canary: Callable[..., Canary], viewer: Client
 ) -> None:
