@@ -36,6 +36,7 @@ class Client:
     names_variant: bool = True
     migrated: bool = False  # or has nothing to migrate
     opted_out: bool = False
+    has: bool | None = None  # with the feature; None: to be evaluated
 
 
 @dataclass(slots=True)
@@ -75,6 +76,8 @@ class Browsers:
         config = replace(config, feature=HASHED)
         if config != self._config:
             self._config = config
+            for client in self.clients:
+                client.has = None
             for session in self._sessions:
                 session.has = _has(session.client, config)
         self._begin(conditions.traffic, config)
@@ -148,7 +151,7 @@ class Browsers:
         ]
         if self._chance(rates.kill_switch):
             events.append(self._event(session, Event.KILL_SWITCH_USED))
-            session.client.opted_out = True
+            session.client.opted_out, session.client.has = True, None
             for other in self._sessions:  # the tabs of a browser share the switch
                 other.has = other.has and other.client is not session.client
 
@@ -184,8 +187,8 @@ class Browsers:
         self._events += 1
         return Arrival(
             id=f"{self._event_id}{self._events:016x}",
-            client=client.id,
-            session=session.id,
+            client=client.user if server else client.id,
+            session=client.user if server else session.id,
             event=name,
             category="",
             ok=not reports_failure(name),
@@ -219,7 +222,10 @@ class Browsers:
 
 
 def _has(client: Client, config: Config) -> bool:
-    return evaluate(config, str(client.id), stored_override=False if client.opted_out else None).on
+    if client.has is None:
+        override = False if client.opted_out else None
+        client.has = evaluate(config, str(client.id), stored_override=override).on
+    return client.has
 
 
 def _network(number: int) -> str:

@@ -393,7 +393,7 @@ def test_the_server_reports_creates_of_the_user_by_variant() -> None:
     )
     server = {(event.event, event.variant, event.ok) for event in events if event.server}
     assert server == {("fund_create_failure", "on", False), ("fund_create_success", "legacy", True)}
-    assert all(event.signer for event in events if event.server)
+    assert all(event.signer == event.client == event.session for event in events if event.server)
 
 
 def test_a_share_of_sessions_reports_dropped_events_and_of_clients_migrates() -> None:
