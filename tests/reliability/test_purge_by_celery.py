@@ -72,7 +72,7 @@ def test_a_beat_that_restarts_before_its_interval_is_over_still_purges(name: str
     schedule, period = app.conf.beat_schedule[name]["schedule"], timedelta(hours=hours)
 
     def due(started: datetime) -> datetime:
-        at = datetime.now(UTC) + schedule.remaining_estimate(started)
+        at: datetime = datetime.now(UTC) + schedule.remaining_estimate(started)
         return at.replace(second=0, microsecond=0) + timedelta(minutes=at.second >= 30)
 
     starts = [datetime(2026, 3, 1, 3, 15, tzinfo=UTC) + period * number / 8 for number in range(8)]
