@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from rollout import operations
 from rollout.conf import conf
-from rollout.models import Check, Deployment, Incident, Rollout
+from rollout.models import Alert, Check, Deployment, Incident, Rollout
 from rollout.release import monitor as release_monitor
 from rollout.release.decisions import consecutive_reds
 from rollout.tick import tick
@@ -141,6 +141,9 @@ def test_a_rollback_by_the_judge_is_followed_by_the_revert(
     assert (ended.code, ended.says.partition(":")[0]) == (1, f"The judge rolled {canary.feature} back")
     (reason,) = reasons(canary)
     assert reason.startswith("judge: ")
+    # No channel is set up in this shell; the worker that sends may have one.
+    alerts = Alert.objects.filter(rollout=canary.pk, kind="rolled_back", sent_at=None, skipped=False)
+    assert sorted(alert.channel for alert in alerts) == ["email", "webhook"]
     deployment.refresh_from_db()
     assert deployment.revert_pull_request
     again = monitor(canary, "--auto-revert")
