@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rollout.conf import conf
+from rollout.judge.decision import AlertKind
 from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
 from rollout.options import ID_MAX, WIDTH, number, whole
@@ -227,14 +228,25 @@ def expectation(expected: Expected | None, run: Run) -> Iterator[str]:
 
 
 def as_overview(runs: list[Rehearsal]) -> str:
-    table = Table("scenario", "outcome", "after", "highest", Column("checks", justify="right"), "expected")
+    table = Table(
+        "scenario", "outcome", "after", Column("highest", justify="right"), "signal", "alerts", "expected"
+    )
     for name, scenario, run in runs:
         wrong = unmet(run, scenario.expected) if scenario.expected else []
         verdict = Text("; ".join(wrong), "bold red") if wrong else Text("yes", "green")
+        signal = run.looks[-1].signal if run.looks else Signal.NO_DATA
+        alerts = dict.fromkeys(alert for made in run.looks for alert in made.alerts)
         table.add_row(
-            *(name, WORDS[run.outcome], clock(run.ended), percent(run.highest), str(len(run.looks)), verdict)
+            *(name, WORDS[run.outcome], clock(run.ended), percent(run.highest)),
+            *(Text(signal.label, STYLES[signal]), ", ".join(map(alert_word, alerts)), verdict),
         )
-    return printed(table)
+    checks, took = sum(len(run.looks) for *_, run in runs), sum(run.took for *_, run in runs)
+    return f"{printed(table)}\n{len(runs)} scenarios, {checks:,} checks in {took:.0f} s."
+
+
+def alert_word(alert: str) -> str:
+    """Return the kind of an alert as people read it: ``no data`` is stored as ``hold``."""
+    return Signal.NO_DATA.label if alert == AlertKind.NO_DATA else alert.replace("_", " ")
 
 
 def as_dict(name: str, scenario: Scenario, run: Run) -> dict[str, Any]:

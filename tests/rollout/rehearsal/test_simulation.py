@@ -29,7 +29,7 @@ from rollout.evaluation import Config
 from rollout.judge.decision import AlertKind
 from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
-from rollout.management.commands.simulate_rollout import action_and_reason, draw
+from rollout.management.commands.simulate_rollout import action_and_reason, as_overview, draw
 from rollout.models import Rollout, TelemetryEvent
 from rollout.rehearsal import scenario as scenarios
 from rollout.rehearsal.scenario import Expected, Outcome, Rates, Scenario, ScenarioError
@@ -717,9 +717,18 @@ def test_all_runs_every_scenario_and_fails_when_one_does(
     (tmp_path / "two.toml").write_text(quick + '"held"\n')
     code, text = simulate("--all")
     assert (code, text.count("yes")) == (0, 2)
+    assert re.search(r"^2 scenarios, 12 checks in \d+ s\.$", text, re.MULTILINE)
     (tmp_path / "two.toml").write_text(quick + '"completed"\n')
     code, text = simulate("--all", "--json")
     assert (code, [run["unmet"] for run in json.loads(text)]) == (1, [[], ["expected completed, not held"]])
+
+
+def test_the_overview_has_the_last_signal_and_the_alerts() -> None:
+    run = run_of(
+        replace(look(1, "hold"), alerts=("hold",)), replace(look(2, "hold"), alerts=("rolled_back", "hold"))
+    )
+    text = as_overview([("mine", scenario_of(), run)])
+    assert re.search(r"mine .*rolled back .*no data .*no data, rolled back", text)
 
 
 def test_json_has_every_check(simulate: Simulate) -> None:
