@@ -33,6 +33,7 @@ from rollout.admin.chart_data import chart_context
 from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
 from rollout.admin.latest_checks import LatestCheck, latest_check, latest_checks
 from rollout.conf import conf
+from rollout.judge.scoring import Signal
 from rollout.models import Rollout, Stage, Timeline
 from rollout.presentation.history import Difference, history_of, latest_change_to, lines, with_differences
 from rollout.presentation.outlook import (
@@ -396,6 +397,9 @@ class RolloutAdmin(admin.ModelAdmin):
             "check": latest.check,
             "checked_percentage": percent(latest.check.percentage) if latest.check else "",
             "is_current": latest.current is not None,
+            "is_red": rollout.is_judged
+            and latest.current is not None
+            and latest.current.signal == Signal.RED,
             "reading": read(latest.check) if latest.check else None,
             **chart_context(rollout, SPANS[days], now=now),
             "days": days,

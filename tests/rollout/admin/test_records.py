@@ -126,6 +126,22 @@ def test_red_is_said_with_all_its_reasons(canary: Callable[..., Canary], viewer:
     assert "2 more red checks in a row, and it is rolled back." in words(viewer.get(stage.screen))
 
 
+def test_the_first_button_of_a_red_rollout_rolls_back(canary: Callable[..., Canary], sign_in: Sign) -> None:
+    operator = sign_in("Operator")
+    stage = canary(3)
+
+    def buttons() -> list[tuple[str, str]]:
+        form = operator.get(stage.screen).text.partition('class="rollout-move"')[2].partition("</form>")[0]
+        return re.findall(r'<button class="rollout-button([^"]*)"[^>]*formaction="[^"]*">([^<]*)<', form)
+
+    stage.send("migration_succeeded", clients=30)
+    assert stage.check().signal == "green"
+    assert buttons() == [(" is-primary", "Promote to 50 %"), ("", "Hold"), (" is-warning", "Roll back")]
+    stage.send("migration_failed", clients=5)
+    assert stage.check().signal == "red"
+    assert buttons() == [(" is-danger", "Roll back"), ("", "Promote to 50 %"), ("", "Hold")]
+
+
 def test_no_data_is_shown_with_its_reasons(canary: Callable[..., Canary], viewer: Client) -> None:
     stage = canary(2)
     stage.send("telemetry_dropped", clients=4, lost=7)
