@@ -71,7 +71,9 @@ def test_an_open_screen_sees_a_rollback_and_loses_nothing_typed(
     page.get_by_role("link", name="The incident").click()
     incident = Incident.objects.get(rollout=canary.pk)
     page.wait_for_url(f"**/incident/{incident.pk}/change/")
-    expect(page.locator(".rollout-timeline li")).to_have_count(4)
+    # Red, and rolled back: an alert of each for each channel, set up or not.
+    for kind, many in (("check", 3), ("alert", 4), ("change", 1)):
+        expect(page.locator(f".rollout-timeline li.is-{kind}")).to_have_count(many)
 
 
 def test_what_a_person_unfolded_stays_open_and_focused_when_the_next_check_comes(
