@@ -95,9 +95,9 @@ def test_the_members_of_a_stage_are_deleted_when_it_is_over(traffic: Judged) -> 
     canary.send(clients=3)
     canary.check()
     members = StageMember.objects.filter(rollout=canary.rollout)
-    assert members.count() == 6  # three clients, three sessions
+    assert members.count() == 7  # three clients, three sessions, and the count of their network
     purge()
-    assert members.count() == 6
+    assert members.count() == 7
     operations.promote(canary.feature, reason="a test")
     purge()
     assert members.count() == 0
