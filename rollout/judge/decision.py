@@ -73,7 +73,8 @@ def decide(state: State, evidence: Evidence, now: datetime, policy: Policy) -> D
     if Condition.WEATHER in conditions:  # the errors of everybody say nothing about the feature
         carry = _remember(state, evidence, now, policy, weather=True)
         assessment = _assess(state, carry, policy)
-    if assessment.everybody and assessment.clients_e >= assessment.red_at:
+    red = Signal.RED in {cell.signal for cell in cells}
+    if assessment.everybody and assessment.clients_e >= assessment.red_at and not red:
         conditions.add(Condition.WEATHER)
     no_data = tuple(_reasons_for_no_data(state, evidence, carry, now, policy))
     absolute = worst([*(cell.signal for cell in cells), *(Signal.NO_DATA for _ in no_data[:1])])
