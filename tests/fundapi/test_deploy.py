@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from typing import Any
 
 import httpx
@@ -94,3 +96,12 @@ def test_panels_do_not_overlap() -> None:
         assert not mine & cells, panel["title"]
         assert place["x"] + place["w"] <= 24
         cells |= mine
+
+
+def test_the_rules_fire_when_they_should() -> None:
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is missing: apt-get install prometheus")
+    tests = PROJECT / "deploy" / "prometheus-rules.test.yml"
+    run = subprocess.run([promtool, "test", "rules", str(tests)], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
