@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib.postgres import operations as postgres
 from django.core.checks import CheckMessage, Error
+from django.db import connection
 from django.db.migrations import Migration, operations
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
@@ -94,6 +95,8 @@ def _problems_of_new(field: Field) -> Iterator[str]:
         return
     if isinstance(field, ForeignKey) or field.unique or getattr(field, "db_index", False):
         yield "adds a column with an index or a constraint, under a lock: add the column, then the index concurrently"
+    if field.get_internal_type() in connection.data_type_check_constraints:
+        yield "adds a column with a check, which looks at every row under a lock: use IntegerField"
     if field.has_db_default():
         if hasattr(field.db_default, "resolve_expression") and not isinstance(field.db_default, Now):
             yield "adds a column whose default is computed for every row, under a lock: use a literal"

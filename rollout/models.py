@@ -161,7 +161,8 @@ class TelemetryEvent(models.Model):
     at = models.DateTimeField(null=True, help_text="Time of the browser, only for people to read.")
     detail = models.TextField(null=True)  # noqa: DJ001
     lost = models.PositiveIntegerField(default=0, help_text="Events its session has dropped so far.")
-    age = models.PositiveIntegerField(
+    # Not "positive": the check constraint of a new column reads the whole table under a lock. The intake clamps it.
+    age = models.IntegerField(
         db_default=0, help_text="Seconds between the event and its sending, by the browser's clock."
     )
     signer = models.UUIDField(null=True, help_text="Digest of the user whose ticket came with it.")

@@ -63,6 +63,7 @@ def test_what_nobody_feels_passes(operation: Any) -> None:
         (add(models.TextField(null=True, unique=True)), "with an index"),
         (add(models.TextField(null=True, db_index=True)), "with an index"),
         (add(models.ForeignKey("auth.User", models.CASCADE, null=True)), "with an index"),
+        (add(models.PositiveIntegerField(db_default=0)), "every row"),
         (migrations.AlterField("thing", "name", models.CharField(max_length=9)), "rewrite the table"),
         (migrations.AddConstraint("thing", POSITIVE), "AddConstraintNotValid"),
         (
