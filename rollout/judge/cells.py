@@ -74,11 +74,14 @@ def _weather(
 ) -> bool:
     """Return whether clients without the feature pass the same limit per client, and no difference has been seen.
 
+    Of few clients, one broken or hostile browser would pass it alone, and shield the feature: so it takes two.
+
     ``clients``: how many there are, where ``theirs`` are only a part of them.
     """
     policy = table.policy
     return (
         max(theirs.active, clients) >= policy.baseline_min
+        and min(theirs.failing, count(theirs)) >= policy.red_clients_min
         and count(theirs) * max(ours.active, 1) >= limit * theirs.active
         and table.difference < policy.weather_evidence
     )
@@ -93,8 +96,8 @@ def _with_weather(cell: Cell, *, weather: bool) -> Cell:
 def _server(table: Table) -> Cell:
     """Return the cell of the server's own reports.
 
-    Few users create anything in a window. So heartbeats say whether there are enough clients without the feature, and
-    two of them who fail as often are weather: otherwise an outage of everything would roll back a quiet rollout.
+    Few users create anything in a window. So heartbeats say whether there are enough clients without the feature:
+    otherwise an outage of everything would roll back a quiet rollout.
     """
     evidence = table.evidence
     ours, theirs = evidence.server, evidence.server_baseline
@@ -103,9 +106,7 @@ def _server(table: Table) -> Cell:
         "server", scoring.score_signal(ours.score, limits), wording.server(ours, theirs, limits), fresh=True
     )
     clients = max(evidence.baseline.active, evidence.unsigned_baseline.active)
-    weather = theirs.failing >= table.policy.red_clients_min and _weather(
-        table, ours, theirs, limits.score_red, lambda side: side.score, clients=clients
-    )
+    weather = _weather(table, ours, theirs, limits.score_red, lambda side: side.score, clients=clients)
     return _with_weather(cell, weather=weather)
 
 

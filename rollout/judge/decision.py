@@ -139,7 +139,11 @@ def limits(policy: Policy) -> statistics.Limits:
 def _remember(
     state: State, evidence: Evidence, now: datetime, policy: Policy, *, weather: bool = False
 ) -> Carry:
-    """Return the stage's memory with this check's evidence added; in weather, that of errors left out of the tests."""
+    """Return the stage's memory with this check's evidence added.
+
+    In weather, errors are left out of the tests that need no control group. The comparison goes on: alike, they say
+    nothing there, and if the feature has more of them, it must become known.
+    """
     before, new = state.carry, evidence.new
     window = statistics.Window(
         # Negative when clients failed after a success: they no longer count as successes.
@@ -152,6 +156,11 @@ def _remember(
         treatment_sessions=max(new.sessions, new.treatment),
         control_new=new.control,
     )
+    goal = limits(policy)
+    tests = compared = statistics.advance(before.tests, window, goal)
+    if weather:
+        tests = statistics.advance(before.tests, statistics.without_errors(window), goal)
+        tests = replace(tests, error_rounds=compared.error_rounds, comparison=compared.comparison)
     return replace(
         before,
         checks=before.checks + 1,
@@ -160,9 +169,7 @@ def _remember(
         heartbeat_at=now if evidence.feature.active else before.heartbeat_at,
         totals=before.totals + new,
         totals_unsigned=before.totals_unsigned + evidence.new_unsigned,
-        tests=statistics.advance(
-            before.tests, statistics.without_errors(window) if weather else window, limits(policy)
-        ),
+        tests=tests,
     )
 
 

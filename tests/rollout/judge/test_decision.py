@@ -311,6 +311,28 @@ def test_the_feature_is_red_in_bad_weather_once_it_is_known_to_be_worse() -> Non
     assert Stage("50").check(worse).signal is Signal.RED
 
 
+def test_one_broken_browser_without_the_feature_is_no_weather() -> None:
+    ours = failing(16, active=160, console_errors=16)
+    for theirs in (failing(1, 10, active=40), failing(1, active=40, console_errors=1)):
+        one = replace(HEALTHY, feature=ours, baseline=theirs)
+        decision = Stage("80").check(one)
+        assert (decision.signal, decision.alerts) == (Signal.RED, (AlertKind.RED,))
+
+
+def test_a_feature_that_is_worse_than_the_weather_is_found_with_time() -> None:
+    many = Counts(treatment=160, treatment_errors=32, sessions=160, control=40, control_errors=3)
+    worse = replace(
+        HEALTHY,
+        feature=failing(32, active=160),
+        baseline=failing(3, active=40),
+        new=replace(many, assigned=160, unassigned=40),
+    )
+    stage = Stage("80")
+    assert stage.check(worse).alerts == (AlertKind.WEATHER,)
+    decisions = stage.run(worse, until=30)
+    assert decisions[-1].action is Action.ROLL_BACK
+
+
 def test_events_without_a_variant_or_a_flag_are_yellow_at_most_and_in_no_sample() -> None:
     lost = Evidence(events=400, clients=40, unknown=failing(40, 10, active=40, console_errors=40))
     decision = Stage().check(lost)
