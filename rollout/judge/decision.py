@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from rollout.judge import statistics, timeline, wording
+from rollout.judge import scoring, statistics, timeline, wording
 from rollout.judge.cells import Cell, Condition, Table
 from rollout.judge.cells import cells as judge_cells
 from rollout.judge.evidence import Evidence
@@ -205,12 +205,11 @@ def _advance_clock(
 
     A red check sets it back to 0.
     """
-    policy, score = table.policy, table.evidence.feature.score
-    high = score >= policy.watch_score * max(table.trusted.score_red / policy.error_threshold, 1.0)
-    if Condition.WEATHER in conditions:
-        high = False
+    policy, ours = table.policy, table.evidence.feature
+    too_high = scoring.grown(policy.watch_score * table.windows, ours.active, policy)
+    high = ours.score >= too_high and Condition.WEATHER not in conditions
     good = {Signal.GREEN} if timeline.is_strict(state, carry) else {Signal.GREEN, Signal.YELLOW}
-    counts = carry.signal in good and table.evidence.feature.active > 0
+    counts = carry.signal in good and ours.active > 0
     passed = min(window, 2 * policy.check_interval) if counts else timedelta(0)
     return replace(
         carry,

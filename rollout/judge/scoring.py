@@ -63,22 +63,30 @@ class Thresholds:
     kill_switch_red: float  # users in the stage; above this
 
 
+def grown(limit: int, clients: int, policy: Policy) -> float:
+    """Return a limit for so many clients: it holds up to ``score_clients`` (100), and grows in proportion beyond.
+
+    Multiplied first, so that a whole number stays whole: 15 * 8.2 is less than 123.
+    """
+    few = policy.score_clients
+    return limit * max(clients, few) / few if few else float(limit)
+
+
 def thresholds(clients: int, windows: int, stage_clients: int, policy: Policy) -> Thresholds:
-    """Return the limits for so many clients: the runbook's up to ``score_clients`` (100), in proportion beyond."""
+    """Return the limits of a check."""
     share, of_stage = (
         many / policy.score_clients if policy.score_clients else 0.0 for many in (clients, stage_clients)
     )
-    scale = max(share, 1.0) * windows
     return Thresholds(
         clients=clients,
         windows=windows,
-        score_green=policy.score_green_max * scale,
-        score_red=policy.error_threshold * scale,
+        score_green=grown(policy.score_green_max * windows, clients, policy),
+        score_red=grown(policy.error_threshold * windows, clients, policy),
         score_red_least=policy.error_threshold,
         console_yellow=max(1.0, share),  # 1 % of the clients
         console_red=max(float(policy.red_clients_min), share),
-        kill_switch_yellow=max(policy.kill_switch_green_max + 1.0, 0.1 * of_stage),  # 0.1 %
-        kill_switch_red=max(float(policy.kill_switch_yellow_max), 0.5 * of_stage),  # 0.5 %
+        kill_switch_yellow=max(policy.kill_switch_green_max + 1.0, of_stage / 10),  # 0.1 %
+        kill_switch_red=max(float(policy.kill_switch_yellow_max), of_stage / 2),  # 0.5 %
     )
 
 

@@ -124,6 +124,14 @@ def test_limits_grow_in_proportion_beyond_a_hundred_clients() -> None:
     assert kill_switch_signal(151, many) == "red"
 
 
+@pytest.mark.parametrize("clients", [120, 820, 1640, 3220])
+@pytest.mark.parametrize("windows", [1, 2, 3, 7])
+def test_a_limit_that_is_a_whole_number_is_exactly_that(clients: int, windows: int) -> None:
+    limits = thresholds(clients, windows, clients, POLICY)
+    assert limits.score_green == clients * windows // 20
+    assert limits.score_red == clients * windows * 3 // 20
+
+
 def test_zero_score_clients_is_the_runbook_to_the_letter() -> None:
     letter = thresholds(5000, 1, 30_000, Policy(score_clients=0))
     assert (letter.score_green, letter.score_red, letter.console_yellow, letter.console_red) == (5, 15, 1, 2)
