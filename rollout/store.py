@@ -101,9 +101,13 @@ def arrive(events: Sequence[Arrival], *, fence: int = FENCE) -> int:
     return new
 
 
+# The same as `evaluation.is_live` and `Rollout.is_judged`, of `rollout_rollout AS r`.
+LIVE = "(r.enabled AND NOT r.emergency_stop AND r.percentage > 0)"
+JUDGED = f"({LIVE} AND r.stage <> 'complete')"
+
 # The statement asks itself which rollouts are judged, so no cache can be wrong about it. Its COMMIT does not wait for
 # the disk: a crash of PostgreSQL loses a few reports. It does not wait for its lock either where an intake hangs.
-REPORT = """
+REPORT = f"""
 WITH settings AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true), set_config('lock_timeout', %s, true)
 ),
@@ -112,8 +116,8 @@ INSERT INTO rollout_telemetry
     (id, client, session, event, category, ok, flag, variant, detail, lost, signer, server)
 SELECT gen_random_uuid(), %s, %s, %s, %s, %s, r.feature, named.value, %s, 0, %s, true
 FROM fence, json_each_text(%s) AS named JOIN rollout_rollout AS r ON r.feature = named.key
-WHERE r.enabled AND NOT r.emergency_stop AND r.percentage > 0 AND r.stage <> 'complete'
-"""
+WHERE {JUDGED}
+"""  # noqa: S608 - it joins constants
 REPORT_WAIT = timedelta(milliseconds=100)  # the judge holds the lock for an instant
 
 
@@ -332,14 +336,13 @@ def remember(rollout: int, stage: int, flags: Mapping[UUID, int]) -> list[tuple[
     return rows
 
 
-STANDINGS = """
-SELECT r.feature, r.percentage, r.enabled AND NOT r.emergency_stop AND r.percentage > 0, r.emergency_stop,
-       CASE WHEN r.enabled AND NOT r.emergency_stop AND r.percentage > 0 AND r.stage <> 'complete'
-           THEN r.stage_started_at END,
+STANDINGS = f"""
+SELECT r.feature, r.percentage, {LIVE}, r.emergency_stop,
+       CASE WHEN {JUDGED} THEN r.stage_started_at END,
        w.checked_at, w.carry, (SELECT score FROM rollout_check WHERE rollout_id = r.id ORDER BY id DESC LIMIT 1)
 FROM rollout_rollout AS r LEFT JOIN rollout_watch AS w ON w.rollout_id = r.id
 ORDER BY r.feature
-"""
+"""  # noqa: S608 - it joins constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,11 +369,11 @@ def standings() -> list[Standing]:
     ]
 
 
-UNCHECKED = """
+UNCHECKED = f"""
 SELECT max(clock_timestamp() - coalesce(w.checked_at, r.stage_started_at))
 FROM rollout_rollout AS r LEFT JOIN rollout_watch AS w ON w.rollout_id = r.id
-WHERE r.enabled AND NOT r.emergency_stop AND r.percentage > 0 AND r.stage <> 'complete'
-"""
+WHERE {JUDGED}
+"""  # noqa: S608 - it joins constants
 
 
 def longest_unchecked() -> timedelta | None:

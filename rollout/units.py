@@ -1,10 +1,18 @@
-"""Percents and durations in words: the one formatter of each, and the one reader of percents. Pure."""
+"""Percents, durations and numbers in words: the one formatter of each, and the one reader of percents. Pure."""
 
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400  # s
+
+
+def points(score: int) -> str:
+    return "1 point" if score == 1 else f"{score:,} points"
+
+
+def clients(many: int) -> str:
+    return "1 client" if many == 1 else f"{many:,} clients"
 
 
 def percent(percentage: Decimal | float) -> str:

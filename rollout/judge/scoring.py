@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rollout import units
 from rollout.judge.events import ErrorClass
 from rollout.judge.policy import Policy
 
@@ -61,6 +62,18 @@ class Thresholds:
     console_red: float  # clients with errors; from this on
     kill_switch_yellow: float  # users in the stage; from this on
     kill_switch_red: float  # users in the stage; above this
+
+    @property
+    def grown_with(self) -> str:
+        """Return what the limit of the score grew with: `` with 5,000 clients and 3 intervals``; empty for nothing."""
+        grown = [units.clients(self.clients)] * (self.score_red > self.score_red_least * self.windows)
+        grown += [f"{self.windows:,} intervals"] * self.is_long
+        return f" with {' and '.join(grown)}" if grown else ""
+
+    @property
+    def is_long(self) -> bool:
+        """Return whether the window was longer than an interval."""
+        return self.windows > 1
 
 
 def grown(limit: int, clients: int, policy: Policy) -> float:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
+from math import ceil, floor
 
 from rollout.judge.evidence import Counts, Evidence, Side
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal, Thresholds
 from rollout.judge.state import Action, Plan, State
-from rollout.units import duration, percent, ratio
+from rollout.units import duration, percent, points, ratio
 
 # Conditions of the timelines.
 NO_ERRORS = "no error event in the stage"
@@ -18,20 +19,20 @@ NO_RED = "no red in that time"
 WEATHER = "not the feature: everybody has errors"
 BLOCKED = "something else than the feature is wrong"
 
-# --- Cells ----------------------------------------------------------------------------------------------------------
+# --- Cells: their numbers are whole, so a limit is the next whole number that passes it -----------------------------
 
 
 def score(ours: Side, unknown: Side, limits: Thresholds) -> str:
     uncapped = "" if ours.points == ours.score else f", of {ours.points:,} before the cap per client"
     of_unknown = f"; {unknown.score:,} more from events without a flag or a variant" if unknown.score else ""
-    return f"{_points(ours.score)} in this check{uncapped}{of_unknown}{_limit(limits)}"
+    return f"{points(ours.score)} in this check{uncapped}{of_unknown}{_limit(limits)}"
 
 
 def server(ours: Side, theirs: Side, limits: Thresholds) -> str:
     others = f"; without it {theirs.failing:,} of {theirs.active:,}" if theirs.active else ""
     return (
         f"creates with the feature failed for {ours.failing:,} of {ours.active:,} users{others}"
-        f" ({_points(ours.score)}{_limit(limits)})"
+        f" ({points(ours.score)}{_limit(limits)})"
     )
 
 
@@ -43,14 +44,13 @@ def migrations(totals: Counts) -> str:
 
 
 def kill_switch(totals: Counts, limits: Thresholds) -> str:
-    grown = limits.kill_switch_red
-    return f"{kill_switch_users(totals)} in this stage, red above {_number(grown)}"
+    return f"{kill_switch_users(totals)} in this stage, red above {floor(limits.kill_switch_red):,}"
 
 
 def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
     of_unknown = f"; {unknown.console_errors:,} without a flag or a variant" if unknown.console_errors else ""
     return (
-        f"clients with console errors: {ours.console_errors:,} (red from {_number(limits.console_red)}), "
+        f"clients with console errors: {ours.console_errors:,} (red from {ceil(limits.console_red):,}), "
         f"with warnings: {ours.console_warnings:,}{of_unknown}"
     )
 
@@ -58,7 +58,7 @@ def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
 def unsigned(ours: Side, totals: Counts, limits: Thresholds, enough: int) -> str:
     return (
         f"{ours.failing:,} of {max(ours.active, ours.failing):,} networks without a ticket report failures "
-        f"({_points(ours.score)}{_limit(limits)}), {totals.failed:,} failed migrations, "
+        f"({points(ours.score)}{_limit(limits)}), {totals.failed:,} failed migrations, "
         f"red only from {enough} networks on"
     )
 
@@ -66,24 +66,13 @@ def unsigned(ours: Side, totals: Counts, limits: Thresholds, enough: int) -> str
 def baseline(side: Side) -> str:
     return (
         f"only clients without the feature fail: {side.failing:,} of {max(side.active, side.failing):,} "
-        f"({_points(side.score)}, {side.console_errors:,} with console errors)"
+        f"({points(side.score)}, {side.console_errors:,} with console errors)"
     )
-
-
-def _points(score: int) -> str:
-    return "1 point" if score == 1 else f"{score:,} points"
 
 
 def _limit(limits: Thresholds) -> str:
     """Return the limit of the score, and what it grew with."""
-    grown = [f"{limits.clients:,} clients"] * (limits.score_red > limits.score_red_least * limits.windows)
-    grown += [f"{limits.windows:,} intervals"] * (limits.windows >= 2)
-    with_these = f" with {' and '.join(grown)}" if grown else ""
-    return f", red from {_number(limits.score_red)}{with_these}"
-
-
-def _number(limit: float) -> str:
-    return f"{limit:,.1f}".removesuffix(".0")
+    return f", red from {ceil(limits.score_red):,}{limits.grown_with}"
 
 
 # --- Reasons for no data --------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any
 
-from rollout.judge.scoring import Signal
+import msgspec
+
+from rollout.judge.scoring import Signal, Thresholds
 from rollout.models import Check
-from rollout.units import brief_ratio, ratio, ratio_range
+from rollout.units import brief_ratio, clients, points, ratio, ratio_range
 
 E_VALUE_MAX = 1e6  # greater e-values are shown as "over 1,000,000"
 E_VALUE_MIN = 2  # smaller e-values are shown as "no evidence"
@@ -40,6 +42,11 @@ def is_of_earlier_rules(check: Check) -> bool:
     return check.decision.get("thresholds") is None
 
 
+def limits_of(check: Check) -> Thresholds:
+    """Return the limits that a check used; not of one by earlier rules."""
+    return msgspec.convert(check.decision["thresholds"], Thresholds, strict=False)
+
+
 def thresholds(check: Check) -> Iterator[Criterion]:
     """Yield the cells of a check in the judge's order, and whether there was enough data."""
     values = {} if is_of_earlier_rules(check) else _values(check)
@@ -66,7 +73,7 @@ def _values(check: Check) -> dict[str, tuple[str, str]]:
 
     All of them are whole numbers, so a limit is shown as the next whole number that passes it.
     """
-    policy, limits = check.policy, check.decision["thresholds"]
+    policy, limits = check.policy, limits_of(check)
     ours, unknown = check.evidence["feature"], check.evidence["unknown"]
     totals = check.decision["carry"]["totals"]
     capped = f", of {ours['points']:,} before the cap per client" if ours["points"] != ours["score"] else ""
@@ -80,7 +87,7 @@ def _values(check: Check) -> dict[str, tuple[str, str]]:
         "migrations": (success(totals, policy), _migration_limits(totals, policy)),
         "kill switch": (
             f"{totals['kill_switch']:,}",
-            f"yellow from {ceil(limits['kill_switch_yellow']):,}, red over {floor(limits['kill_switch_red']):,}",
+            f"yellow from {ceil(limits.kill_switch_yellow):,}, red over {floor(limits.kill_switch_red):,}",
         ),
         "console": (
             f"{clients(ours['console_errors'])} with errors, {ours['console_warnings']:,} with warnings{failing}",
@@ -89,27 +96,14 @@ def _values(check: Check) -> dict[str, tuple[str, str]]:
     }
 
 
-def _score_limits(limits: dict[str, Any]) -> str:
-    green, red = floor(limits["score_green"]), ceil(limits["score_red"])
-    return f"green up to {green:,}, red from {red:,}{grown_with(limits)}"
+def _score_limits(limits: Thresholds) -> str:
+    green, red = floor(limits.score_green), ceil(limits.score_red)
+    return f"green up to {green:,}, red from {red:,}{limits.grown_with}"
 
 
-def _console_limits(limits: dict[str, Any]) -> str:
-    red, yellow = ceil(limits["console_red"]), ceil(limits["console_yellow"])
+def _console_limits(limits: Thresholds) -> str:
+    red, yellow = ceil(limits.console_red), ceil(limits.console_yellow)
     return f"red from {red:,} with errors, yellow from {yellow:,} with warnings"
-
-
-def grown_with(limits: dict[str, Any]) -> str:
-    """Return what the limit of the score grew with: `` with 5,000 clients and 3 intervals``; empty if it did not."""
-    per_interval = limits["score_red_least"] * limits["windows"]
-    grown = [clients(limits["clients"])] * (limits["score_red"] > per_interval)
-    grown += [f"{limits['windows']:,} intervals"] * is_long(limits)
-    return f" with {' and '.join(grown)}" if grown else ""
-
-
-def is_long(limits: dict[str, Any]) -> bool:
-    """Return whether the window of a check was longer than an interval."""
-    return bool(limits["windows"] > 1)
 
 
 def success(totals: dict[str, Any], policy: dict[str, Any]) -> str:
@@ -194,11 +188,3 @@ def interval_name(policy: dict[str, Any]) -> str:
 def interval_words(interval: list[float], limits: list[float]) -> str:
     low, high = interval
     return ratio_range(low, high, limits)
-
-
-def points(score: int) -> str:
-    return "1 point" if score == 1 else f"{score:,} points"
-
-
-def clients(many: int) -> str:
-    return "1 client" if many == 1 else f"{many:,} clients"

@@ -12,15 +12,8 @@ import msgspec
 
 from rollout.judge.events import ErrorClass
 from rollout.models import Check
-from rollout.presentation.criteria import (
-    clients,
-    interval_name,
-    interval_words,
-    is_long,
-    is_of_earlier_rules,
-    points,
-)
-from rollout.units import brief_ratio, duration, ratio
+from rollout.presentation.criteria import interval_name, interval_words, is_of_earlier_rules, limits_of
+from rollout.units import brief_ratio, clients, duration, points, ratio
 
 UNJUDGED = {  # reasons to leave an event out, as rollout.store gives them
     "stale": "old when sent",
@@ -68,8 +61,7 @@ def _of_earlier_rules(check: Check) -> Iterator[Number]:
 
 def _of_voices(check: Check) -> Iterator[Number]:
     yield _error_rates(check)
-    limits = check.decision["thresholds"]
-    if is_long(limits):
+    if limits_of(check).is_long:
         yield _window(check)
     yield from _unsigned(check)
     yield _baseline(check)
@@ -81,7 +73,7 @@ def _population(check: Check) -> Number:
     totals = check.decision["carry"]["totals"]
     return Number(
         "Clients with the feature",
-        f"{check.decision['thresholds']['clients']:,} active",
+        f"{limits_of(check).clients:,} active",
         "in this check",
         [f"{clients(totals['treatment'])} in this stage ({check.policy['sample_min']} needed)"],
         urgent=True,
@@ -152,12 +144,12 @@ def _error_rates(check: Check) -> Number:
 
 
 def _window(check: Check) -> Number:
-    limits = check.decision["thresholds"]
-    length = duration(_time(check.policy["check_interval"]) * limits["windows"])
+    windows = limits_of(check).windows
+    length = duration(_time(check.policy["check_interval"]) * windows)
     return Number(
         "Time since the previous check",
         length,
-        notes=[f"{limits['windows']:,} intervals: the limits of the score grow with them"],
+        notes=[f"{windows:,} intervals: the limits of the score grow with them"],
         urgent=True,
     )
 

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 
 from rollout.judge.policy import Policy
 from rollout.presentation.charts import APART, GAP, Segment, position, stepped, time_labels, typical_interval
-from rollout.units import brief_ratio, ratio, ratio_range
+from rollout.units import brief_ratio, clients, ratio, ratio_range
 
 CELLS = 60  # in the width of a chart; there are two side by side
 BOTTOMS = (0.9, 0.75, 0.5, 0.0)  # of the scale of success
@@ -27,8 +27,7 @@ class Estimate:
 
     @property
     def words(self) -> str:
-        many = "1 client" if self.clients == 1 else f"{self.clients:,} clients"
-        return f"{brief_ratio(self.rate)} of {many} ({ratio_range(*self.interval)})"
+        return f"{brief_ratio(self.rate)} of {clients(self.clients)} ({ratio_range(*self.interval)})"
 
 
 @dataclass(frozen=True, slots=True)

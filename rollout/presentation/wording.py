@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from rollout.judge.scoring import Signal
 from rollout.models import Check
 from rollout.presentation.criteria import Criterion, is_of_earlier_rules, statistics, thresholds
@@ -20,7 +22,7 @@ DONE = {
     "complete": "Completed",
 }
 # Raised by reading a check that another version stored with other names.
-MISREAD = (LookupError, TypeError, ValueError, AttributeError)
+MISREAD = (LookupError, TypeError, ValueError, AttributeError, msgspec.ValidationError)
 ANOTHER_VERSION = "Another version stored this check."
 EARLIER_RULES = "Decided by the rules of an earlier version."
 MANY_EVENTS = 20  # of one network in a check: too many for one person

@@ -7,9 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from rollout import operations, store
+from rollout.evaluation import is_live
 from rollout.metrics import RolloutCollector
 from rollout.models import Rollout
 from tests.canary import Judged
+from tests.rollout.conftest import MakeRollout
 
 
 def last_check(feature: str) -> float | None:
@@ -39,3 +41,19 @@ def test_a_complete_rollout_has_no_check_to_be_late_with(traffic: Judged) -> Non
     operations.complete(canary.feature, reason="x")
     Rollout.objects.filter(pk=canary.pk).update(stage_started_at=store.clock() - timedelta(days=1))
     assert last_check(canary.feature) is None
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("stopped", [True, False])
+@pytest.mark.parametrize(
+    ("percentage", "stage"), [("0", "off"), ("0.01", "canary"), ("100", "full"), ("100", "complete")]
+)
+def test_the_database_and_the_model_agree_on_what_is_judged(
+    enabled: bool, stopped: bool, percentage: str, stage: str, make_rollout: MakeRollout
+) -> None:
+    rollout = make_rollout(
+        enabled=enabled, emergency_stop=stopped, percentage=Decimal(percentage), stage=stage
+    )
+    standing = next(each for each in store.standings() if each.feature == rollout.feature)
+    assert standing.live == is_live(rollout.config)
+    assert (standing.judged_from is not None) == rollout.is_judged
