@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rollout.judge import scoring, wording
+from rollout.judge import scoring, statistics, wording
 from rollout.judge.evidence import Counts, Evidence, Side
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal, Thresholds, thresholds, worst
@@ -70,21 +70,45 @@ def cells(table: Table) -> list[Cell]:
 
 
 def _weather(
-    table: Table, ours: Side, theirs: Side, limit: float, count: Callable[[Side], int], *, clients: int = 0
+    table: Table,
+    ours: Side,
+    theirs: Side,
+    limit: float,
+    count: Callable[[Side], int],
+    *,
+    difference: float,
+    clients: int = 0,
 ) -> bool:
     """Return whether clients without the feature pass the same limit per client, and no difference has been seen.
 
     Of few clients, one broken or hostile browser would pass it alone, and shield the feature: so it takes two.
 
-    ``clients``: how many there are, where ``theirs`` are only a part of them.
+    Args:
+        difference: e-value of ours against theirs.
+        clients: how many there are, where ``theirs`` are only a part of them.
     """
     policy = table.policy
     return (
         max(theirs.active, clients) >= policy.baseline_min
         and min(theirs.failing, count(theirs)) >= policy.red_clients_min
         and count(theirs) * max(ours.active, 1) >= limit * theirs.active
-        and table.difference < policy.weather_evidence
+        and difference < policy.weather_evidence
     )
+
+
+def _difference(ours: Side, theirs: Side) -> float:
+    """Return the e-value of more failing voices with the feature than without it, in this check.
+
+    For the server's reports and for networks: the comparison that remembers earlier checks does not know them.
+    """
+    window = statistics.Window(
+        treatment=ours.active,
+        control=theirs.active,
+        treatment_errors=ours.failing,
+        control_errors=theirs.failing,
+    )
+    limits = statistics.Limits()
+    return statistics.comparison_e(statistics.advance(statistics.Memory(), window, limits), limits)
 
 
 def _with_weather(cell: Cell, *, weather: bool) -> Cell:
@@ -106,7 +130,15 @@ def _server(table: Table) -> Cell:
         "server", scoring.score_signal(ours.score, limits), wording.server(ours, theirs, limits), fresh=True
     )
     clients = max(evidence.baseline.active, evidence.unsigned_baseline.active)
-    weather = _weather(table, ours, theirs, limits.score_red, lambda side: side.score, clients=clients)
+    weather = _weather(
+        table,
+        ours,
+        theirs,
+        limits.score_red,
+        lambda side: side.score,
+        difference=_difference(ours, theirs),
+        clients=clients,
+    )
     return _with_weather(cell, weather=weather)
 
 
@@ -116,7 +148,14 @@ def _score(table: Table) -> Cell:
     if signal is Signal.GREEN and ours.score + unknown.score > limits.score_green:
         signal = Signal.YELLOW  # at most: nobody knows whose failures those are
     cell = Cell("score", signal, wording.score(ours, unknown, limits), fresh=True)
-    weather = _weather(table, ours, table.evidence.baseline, limits.score_red, lambda side: side.score)
+    weather = _weather(
+        table,
+        ours,
+        table.evidence.baseline,
+        limits.score_red,
+        lambda side: side.score,
+        difference=table.difference,
+    )
     return _with_weather(cell, weather=weather)
 
 
@@ -141,7 +180,12 @@ def _console(table: Table) -> Cell:
         signal = Signal.YELLOW
     cell = Cell("console", signal, wording.console(ours, unknown, limits), fresh=True)
     weather = _weather(
-        table, ours, table.evidence.baseline, limits.console_red, lambda side: side.console_errors
+        table,
+        ours,
+        table.evidence.baseline,
+        limits.console_red,
+        lambda side: side.console_errors,
+        difference=table.difference,
     )
     return _with_weather(cell, weather=weather)
 
@@ -154,9 +198,17 @@ def _unsigned(table: Table) -> Iterator[Cell]:
         return
     limits = table.networks
     baseline = table.evidence.baseline
-    everybody = [
-        _weather(table, ours, side, limits.score_red, lambda side: side.score) for side in (theirs, baseline)
-    ]
+    everybody = any(
+        _weather(
+            table,
+            ours,
+            side,
+            limits.score_red,
+            lambda side: side.score,
+            difference=_difference(ours, side),
+        )
+        for side in (theirs, baseline)
+    )
     findings = [  # signal, networks that say so, new evidence
         (scoring.score_signal(ours.score, limits), ours.failing, True),
         (
@@ -178,7 +230,7 @@ def _unsigned(table: Table) -> Iterator[Cell]:
     if signal is not Signal.RED:
         yield Cell("unsigned", signal, says)
     elif agreed:
-        yield _with_weather(Cell("unsigned", signal, says, fresh=any(agreed)), weather=any(everybody))
+        yield _with_weather(Cell("unsigned", signal, says, fresh=any(agreed)), weather=everybody)
     else:
         yield Cell("unsigned", Signal.YELLOW, says, condition=Condition.UNSIGNED)
 

@@ -248,16 +248,13 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
     share = float(share)
     # At 100 % clients without the feature have opted out or are stale tabs: no control group.
     compared = 0 < share < 1 and totals.unassigned > 0
-    stakes = _comparison(memory, limits)
     certificate_e = _exp(log_certificate_e(totals.succeeded, totals.failed, limits.goal))
     migrations = totals.succeeded + totals.failed
     plain = Assessment(
         signal=Signal.GREEN,
         reasons=(),
         failures_e=_e_value(memory.failures, memory.migration_rounds),
-        comparison_e=fsum(_e_value(stake, memory.error_rounds) for stake in stakes) / len(stakes)
-        if compared
-        else 1.0,
+        comparison_e=comparison_e(memory, limits) if compared else 1.0,
         clients_e=min(_exp(memory.clients) + 1 / (memory.client_rounds + 1), E_MAX),
         baseline_e=min(_exp(memory.baseline) + 1 / (memory.baseline_rounds + 1), E_MAX),
         ratio_e=_exp(log_ratio_e(totals.assigned, totals.unassigned, share)) if compared else 1.0,
@@ -278,6 +275,12 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
         signal=worst(signal for signal, _ in findings),
         reasons=tuple(reason for _, reason in findings),
     )
+
+
+def comparison_e(memory: Memory, limits: Limits) -> float:
+    """Return the evidence that errors are more frequent with the feature than without it."""
+    stakes = _comparison(memory, limits)
+    return fsum(_e_value(stake, memory.error_rounds) for stake in stakes) / len(stakes)
 
 
 def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) -> Iterator[tuple[Signal, str]]:

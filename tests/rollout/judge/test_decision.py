@@ -376,6 +376,20 @@ def test_networks_without_a_ticket_are_red_from_five_on(
     assert stage.alerts == alerts
 
 
+@pytest.mark.parametrize(("theirs", "signal"), [(25, Signal.NO_DATA), (2, Signal.RED)])
+@pytest.mark.parametrize("side", ["unsigned_baseline", "baseline"])
+def test_a_few_networks_that_fail_without_the_feature_are_no_weather(
+    theirs: int, signal: Signal, side: str
+) -> None:
+    evidence = replace(
+        HEALTHY,
+        unsigned=failing(30, 10, active=30),
+        networks=55,
+        **{side: failing(theirs, 10, active=25)},
+    )
+    assert Stage("50").check(evidence).signal is signal
+
+
 def test_networks_without_a_ticket_are_no_sample_and_promote_nothing() -> None:
     many = Evidence(
         events=900,
@@ -418,6 +432,16 @@ def test_an_outage_is_weather_for_the_few_who_create_something_meanwhile(
 ) -> None:
     away = replace(HEALTHY, server=failing(5, active=5), server_baseline=theirs, baseline=others)
     assert Stage().check(away).signal is signal
+
+
+def test_creations_that_fail_for_a_few_without_the_feature_are_no_weather() -> None:
+    broken = replace(
+        HEALTHY,
+        server=failing(30, active=30),
+        server_baseline=failing(8, active=25),
+        baseline=Side(active=90),
+    )
+    assert Stage("50").check(broken).signal is Signal.RED
 
 
 # --- No data ------------------------------------------------------------------------------------------------------
