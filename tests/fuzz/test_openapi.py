@@ -15,4 +15,4 @@ def test_every_answer_is_as_the_document_says(server: Server, user: User) -> Non
         *("--phases", "coverage,stateful", "--max-examples", "3", "--generation-deterministic"),
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "11 selected / 11 total" in run.stdout
+    assert "12 selected / 12 total" in run.stdout

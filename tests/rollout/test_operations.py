@@ -160,6 +160,10 @@ def test_a_narrow_terminal_shows_each_rollout_s_state(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert "STOPPED" in row_of(feature)
+    longest = f"F{uuid.uuid4().hex.upper()}".ljust(100, "X")
+    Rollout.objects.create(feature=longest, emergency_stop=True)
+    assert "STOPPED" in row_of(feature)
+    assert "STOPPED" in row_of(longest[:25])
 
 
 def test_the_shell_has_the_admin_s_buttons(make_rollout: MakeRollout) -> None:

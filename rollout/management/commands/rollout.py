@@ -27,6 +27,7 @@ OPERATIONS: dict[str, Callable[..., Rollout]] = {
     "release": operations.release,
     "complete": operations.complete,
 }
+FEATURE_WIDTH = 30  # characters of a name that a narrow terminal keeps in one line
 SWITCHES = {"on": True, "off": False}
 FIELDS = {  # of a rollout, with the help of its option
     "enabled": "off: no browser gets the feature, not even after opting in",
@@ -156,10 +157,11 @@ def as_json(rollouts: list[Rollout], *, single: bool) -> str:
 
 def as_table(rollouts: list[Rollout]) -> str:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    # Where the terminal is narrow, long names and the last columns wrap: the state is not among them.
     widest = max((len(rollout.feature) for rollout in rollouts), default=0)
-    # Where the terminal is narrow, the last columns wrap: the state is not among them.
+    feature = Column("feature", min_width=min(widest, FEATURE_WIDTH), overflow="fold")
     first = [Column(name, no_wrap=True) for name in ("percentage", "state")]
-    table = Table(Column("feature", min_width=widest), *first, "stage", "since (UTC)", "timeline")
+    table = Table(feature, *first, "stage", "since (UTC)", "timeline")
     for rollout in rollouts:
         table.add_row(
             *(rollout.feature, percent(rollout.percentage), state(rollout)),
