@@ -381,13 +381,8 @@ def test_networks_without_a_ticket_are_red_from_five_on(
 def test_a_few_networks_that_fail_without_the_feature_are_no_weather(
     theirs: int, signal: Signal, side: str
 ) -> None:
-    evidence = replace(
-        HEALTHY,
-        unsigned=failing(30, 10, active=30),
-        networks=55,
-        **{side: failing(theirs, 10, active=25)},
-    )
-    assert Stage("50").check(evidence).signal is signal
+    sides: dict[str, Any] = {"unsigned": failing(30, 10, active=30), side: failing(theirs, 10, active=25)}
+    assert Stage("50").check(replace(HEALTHY, networks=55, **sides)).signal is signal
 
 
 def test_networks_without_a_ticket_are_no_sample_and_promote_nothing() -> None:
