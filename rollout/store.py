@@ -220,13 +220,13 @@ def window(
     unsigned: str,
     known: Known,
 ) -> tuple[list[EventGroup], Counter[str]]:
-    """Return the telemetry of a feature after one sequence number and up to another, and what of it is not judged.
+    """Return the telemetry of a feature after one sequence number and up to another.
 
-    The latter is the number of events by reason: ``stale``, ``before_stage``, ``unsigned``.
+    The second value is the number of events that are not judged, by reason: ``stale``, ``before_stage``, ``unsigned``.
 
     Args:
-        began_at: begin of the stage; events that happened earlier are left out,
-        age_max: and so are those that were older when they were sent.
+        began_at: begin of the stage; events that happened earlier are not judged.
+        age_max: events that were older when they were sent are not judged.
         unsigned: whose voice events without a ticket have: ``full``, ``network`` or ``none``.
     """
     parameters = {

@@ -204,9 +204,8 @@ class RolloutAdmin(admin.ModelAdmin):
         one_button = {"show_save_and_continue": False, "show_save_and_add_another": False}
         try:
             return super().add_view(request, form_url, {**(extra_context or {}), **one_button})
-        except (
-            operations.OperationError
-        ) as refused:  # somebody else created it between the form's check and now
+        except operations.OperationError as refused:
+            # Somebody else created it between the form's check and now.
             self.message_user(request, str(refused), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:rollout_rollout_changelist"))
 

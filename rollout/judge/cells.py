@@ -74,7 +74,7 @@ def _weather(
     ours: Side,
     theirs: Side,
     limit: float,
-    count: Callable[[Side], int],
+    count: Callable[[Side], int] = lambda side: side.score,
     *,
     difference: float,
     clients: int = 0,
@@ -84,8 +84,9 @@ def _weather(
     Of few clients, one broken or hostile browser would pass it alone, and shield the feature: so it takes two.
 
     Args:
+        count: number that the limit is for.
         difference: e-value of ours against theirs.
-        clients: how many there are, where ``theirs`` are only a part of them.
+        clients: without the feature, where ``theirs`` are only some of them.
     """
     policy = table.policy
     return (
@@ -131,13 +132,7 @@ def _server(table: Table) -> Cell:
     )
     clients = max(evidence.baseline.active, evidence.unsigned_baseline.active)
     weather = _weather(
-        table,
-        ours,
-        theirs,
-        limits.score_red,
-        lambda side: side.score,
-        difference=_difference(ours, theirs),
-        clients=clients,
+        table, ours, theirs, limits.score_red, difference=_difference(ours, theirs), clients=clients
     )
     return _with_weather(cell, weather=weather)
 
@@ -148,14 +143,7 @@ def _score(table: Table) -> Cell:
     if signal is Signal.GREEN and ours.score + unknown.score > limits.score_green:
         signal = Signal.YELLOW  # at most: nobody knows whose failures those are
     cell = Cell("score", signal, wording.score(ours, unknown, limits), fresh=True)
-    weather = _weather(
-        table,
-        ours,
-        table.evidence.baseline,
-        limits.score_red,
-        lambda side: side.score,
-        difference=table.difference,
-    )
+    weather = _weather(table, ours, table.evidence.baseline, limits.score_red, difference=table.difference)
     return _with_weather(cell, weather=weather)
 
 
@@ -199,29 +187,18 @@ def _unsigned(table: Table) -> Iterator[Cell]:
     limits = table.networks
     baseline = table.evidence.baseline
     everybody = any(
-        _weather(
-            table,
-            ours,
-            side,
-            limits.score_red,
-            lambda side: side.score,
-            difference=_difference(ours, side),
-        )
+        _weather(table, ours, side, limits.score_red, difference=_difference(ours, side))
         for side in (theirs, baseline)
     )
+    points = scoring.score_signal(ours.score, limits)
+    console = scoring.console_signal(ours.console_warnings, ours.console_errors, limits)
+    migrations = scoring.migration_signal(totals.succeeded, totals.failed, table.policy)
+    kill_switch = scoring.kill_switch_signal(totals.kill_switch, limits)
     findings = [  # signal, networks that say so, new evidence
-        (scoring.score_signal(ours.score, limits), ours.failing, True),
-        (
-            scoring.console_signal(ours.console_warnings, ours.console_errors, limits),
-            ours.console_errors,
-            True,
-        ),
-        (
-            scoring.migration_signal(totals.succeeded, totals.failed, table.policy),
-            totals.failed,
-            new.failed > 0,
-        ),
-        (scoring.kill_switch_signal(totals.kill_switch, limits), totals.kill_switch, new.kill_switch > 0),
+        (points, ours.failing, True),
+        (console, ours.console_errors, True),
+        (migrations, totals.failed, new.failed > 0),
+        (kill_switch, totals.kill_switch, new.kill_switch > 0),
     ]
     enough = table.policy.unsigned_networks_min
     signal = worst(signal for signal, _, _ in findings)

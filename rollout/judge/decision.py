@@ -246,7 +246,7 @@ def _reasons_for_no_data(
         yield wording.too_few_migrations(migrations, policy)
     counted = evidence.feature.active + evidence.baseline.active
     if evidence.lossy_clients > max(policy.loss_max * counted, policy.red_clients_min - 1):
-        yield wording.telemetry_lost(evidence)
+        yield wording.telemetry_lost(evidence.lossy_clients, counted)
 
 
 def _because(

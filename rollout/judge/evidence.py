@@ -41,7 +41,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What voices of one kind reported in a window. Stored: fields keep their names."""
+    """Reports of voices of one kind in a window. Stored: fields keep their names."""
 
     active: int = 0  # voices with a heartbeat; of the server's own reports, with any
     score: int = 0  # points, capped for each voice
@@ -135,17 +135,16 @@ def behaviours(rows: Collection[EventsAlike], variants_with: frozenset[str]) -> 
     would see those who failed and miss those who did not.
     """
     flags: defaultdict[UUID, Behaviour] = defaultdict(lambda: Behaviour(0))
-    browsers: dict[
-        UUID, tuple[UUID, bool]
-    ] = {}  # of each trusted voice the first by id, and whether it has it
-    sessions: dict[UUID, UUID] = {}  # of each user one: a voice, however many tabs
+    # Of each trusted voice: its first browser by id, and whether that has the feature.
+    browsers: dict[UUID, tuple[UUID, bool]] = {}
+    sessions: dict[UUID, UUID] = {}  # of each user one, however many tabs
     for row in rows:
         if row.server:
             continue
         has = has_feature(row, variants_with)
         flags[row.voice] |= _flags(row, has=has)
         if has and not row.ok and row.trusted:
-            flags[_speaker(row)] |= Behaviour.SESSION_ERROR
+            flags[_failing_session(row)] |= Behaviour.SESSION_ERROR
         if has is None or row.event != Event.HEARTBEAT or row.client is None or row.session is None:
             continue
         # The smallest id, and of one id the feature: the order of the rows means nothing.
@@ -163,8 +162,8 @@ def behaviours(rows: Collection[EventsAlike], variants_with: frozenset[str]) -> 
     return dict(flags)
 
 
-def _speaker(row: EventsAlike) -> UUID:
-    """Return whose failing session it is: the session's own, or the user's, who has one failing session at most."""
+def _failing_session(row: EventsAlike) -> UUID:
+    """Return the session that failed; of a user always the same, so that each has one failing session at most."""
     return row.session if row.session is not None and row.voice == row.client else row.voice
 
 

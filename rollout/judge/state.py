@@ -36,7 +36,7 @@ class Carry:
     watched: timedelta = timedelta(0)  # the clock of the stage: time of its checks that met the timeline
     calm: timedelta = timedelta(0)  # the same since the latest high score, for the watch at 100 %
     hold_since: datetime | None = None  # the first of the latest checks without data
-    conditions: dict[str, datetime] = field(default_factory=dict)  # AlertKind: the latest check that had it
+    conditions: dict[str, datetime] = field(default_factory=dict)  # Condition: the latest check that had it
     totals: Counts = field(default_factory=Counts)
     totals_unsigned: Counts = field(default_factory=Counts)  # networks
     tests: Memory = field(default_factory=Memory)

@@ -264,7 +264,6 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
         certified=certificate_e >= 1 / limits.alpha,
         certificate_e=certificate_e,
         compared=compared,
-        everybody=False,
         error_interval=_error_interval(totals.treatment_errors, totals.treatment, limits),
         baseline_error_interval=_error_interval(totals.control_errors, totals.control, limits),
     )

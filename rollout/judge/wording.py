@@ -5,7 +5,7 @@ from datetime import timedelta
 from decimal import Decimal
 from math import ceil, floor
 
-from rollout.judge.evidence import Counts, Evidence, Side
+from rollout.judge.evidence import Counts, Side
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal, Thresholds
 from rollout.judge.state import Action, Plan, State
@@ -94,8 +94,8 @@ def too_few_migrations(migrations: int, policy: Policy) -> str:
     return f"{many}: {migrations} of {policy.sample_min}"
 
 
-def telemetry_lost(evidence: Evidence) -> str:
-    return f"telemetry is lost: {evidence.lossy_clients} of {evidence.clients} clients report dropped events"
+def telemetry_lost(lossy: int, clients: int) -> str:
+    return f"telemetry is lost: {lossy:,} of {max(clients, lossy):,} clients report dropped events"
 
 
 # --- Plans ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ DONE = {
 # Raised by reading a check that another version stored with other names.
 MISREAD = (LookupError, TypeError, ValueError, AttributeError, msgspec.ValidationError)
 ANOTHER_VERSION = "Another version stored this check."
-EARLIER_RULES = "Decided by the rules of an earlier version."
 MANY_EVENTS = 20  # of one network in a check: too many for one person
 # Conditions by the names of `rollout.judge.cells.Condition`: their meaning, and what to do.
 CONDITIONS = {

@@ -54,9 +54,7 @@ def test_nobody_else_gets_one(server: Server, make_user: Callable[..., User]) ->
 def test_nothing_but_the_caller_is_looked_up(user: User) -> None:
     browser = Client()
     browser.force_login(user)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert browser.post(PATH).status_code == 200
     assert [query["sql"].split("FROM")[1].split()[0] for query in queries] == [
         '"django_session"',
