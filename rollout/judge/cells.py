@@ -214,9 +214,9 @@ def _unsigned(table: Table) -> Iterator[Cell]:
 
 def _baseline(table: Table) -> Iterator[Cell]:
     """Yield a cell if clients without the feature fail: yellow, because it is not the feature."""
-    for side, least in (
-        (table.evidence.baseline, 1),
-        (table.evidence.unsigned_baseline, table.policy.unsigned_networks_min),
+    for side, voices, least in (
+        (table.evidence.baseline, "clients", 1),
+        (table.evidence.unsigned_baseline, "networks", table.policy.unsigned_networks_min),
     ):
         limits = thresholds(side.active, table.windows, side.active, table.policy)
         # The limit of the fewer clients; with many, not what is green of them.
@@ -225,6 +225,6 @@ def _baseline(table: Table) -> Iterator[Cell]:
         )
         console = scoring.console_signal(0, side.console_errors, limits) is Signal.RED
         if (loud or console) and side.failing >= least:
-            says = wording.baseline(side)
+            says = wording.baseline(side, voices=voices)
             yield Cell("without the feature", Signal.YELLOW, says, condition=Condition.BASELINE)
             return

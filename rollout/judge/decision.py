@@ -80,7 +80,8 @@ def decide(state: State, evidence: Evidence, now: datetime, policy: Policy) -> D
     absolute = worst([*(cell.signal for cell in cells), *(Signal.NO_DATA for _ in no_data[:1])])
     # The stage's numbers do not get worse by themselves: where nothing arrived, nothing new is known of them.
     signal = worst([absolute, assessment.signal]) if evidence.events else Signal.NO_DATA
-    carry = _count(state, carry, signal, now, fresh=_is_fresh(cells, assessment, evidence))
+    fresh = _is_fresh(cells, assessment, evidence)
+    carry = _count(state, carry, signal, now, fresh=fresh)
     carry = _advance_clock(state, carry, window_of(state, now), table, conditions=conditions)
     plan = timeline.plan(state, carry, signal, now, policy, blocked=bool(conditions))
     allowed = timeline.is_allowed(state, plan.action)
@@ -97,7 +98,7 @@ def decide(state: State, evidence: Evidence, now: datetime, policy: Policy) -> D
         target=plan.target if action is Action.PROMOTE else None,
         advice=plan.action if plan.due else Action.NONE,
         reason=wording.reason(signal, _because(signal, cells, no_data, assessment), plan),
-        next=wording.next_step(state, plan, reds_left, allowed=allowed),
+        next=wording.next_step(state, plan, reds_left, fresh=fresh, allowed=allowed),
         due_at=plan.due_at if allowed else None,
         alerts=tuple(_alerts(state.carry, carry, action, policy, conditions=conditions, now=now)),
         carry=_note(carry, conditions, now),

@@ -63,9 +63,9 @@ def unsigned(ours: Side, totals: Counts, limits: Thresholds, enough: int) -> str
     )
 
 
-def baseline(side: Side) -> str:
+def baseline(side: Side, *, voices: str) -> str:
     return (
-        f"only clients without the feature fail: {side.failing:,} of {max(side.active, side.failing):,} "
+        f"only {voices} without the feature fail: {side.failing:,} of {max(side.active, side.failing):,} "
         f"({points(side.score)}, {side.console_errors:,} with console errors)"
     )
 
@@ -151,11 +151,12 @@ def reason(signal: Signal, because: Sequence[str], plan: Plan) -> str:
     return f"{signal.label}: {'; '.join(because) or 'all numbers within their limits'} ({plan.reason})"
 
 
-def next_step(state: State, plan: Plan, reds_left: int | None, *, allowed: bool) -> str:
+def next_step(state: State, plan: Plan, reds_left: int | None, *, fresh: bool, allowed: bool) -> str:
     """Return what happens next.
 
     Args:
         reds_left: red checks in a row until the breaker trips; ``None`` while the signal is not red.
+        fresh: this check brought new evidence for its red, and so counts.
         allowed: the judge may act by itself.
     """
     if plan.action is Action.ROLL_BACK:
@@ -165,6 +166,8 @@ def next_step(state: State, plan: Plan, reds_left: int | None, *, allowed: bool)
     if reds_left is not None:
         many = "1 more red check" if reds_left == 1 else f"{reds_left} more red checks in a row"
         then = "it is rolled back" if state.auto_rollback else "the breaker trips; auto-rollback is off"
+        if not fresh:
+            return f"Nothing new speaks against it since. {many} with new failures, and {then}."
         return f"{many}, and {then}."
     if allowed:
         return f"{plan.reason[0].upper()}{plan.reason[1:]}."

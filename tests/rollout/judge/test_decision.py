@@ -142,6 +142,10 @@ def test_only_new_evidence_adds_to_the_breaker_and_a_red_without_it_neither_adds
     made = [stage.check(evidence) for evidence in (three, *[later] * 10, three, *[later] * 10)]
     assert {decision.signal for decision in made} == {Signal.RED}
     assert [decision.carry.reds for decision in made] == [1] * 11 + [2] * 11
+    assert made[0].next == "2 more red checks in a row, and it is rolled back."
+    assert made[10].next == (
+        "Nothing new speaks against it since. 2 more red checks in a row with new failures, and it is rolled back."
+    )
     assert stage.check(three).action is Action.ROLL_BACK
 
 
@@ -257,6 +261,11 @@ def test_clients_without_the_feature_that_fail_alone_are_yellow_alerted_and_bloc
         assert "only clients without the feature fail" in decisions[-1].reason
         stage.run(HEALTHY, until=201)
         assert stage.state.carry.signal is Signal.GREEN
+
+
+def test_networks_that_fail_without_the_feature_are_named_as_networks() -> None:
+    decision = Stage().check(replace(HEALTHY, unsigned_baseline=failing(10, active=100), networks=100))
+    assert "only networks without the feature fail: 10 of 100" in decision.reason
 
 
 def test_noise_of_many_clients_without_the_feature_blocks_nothing() -> None:
