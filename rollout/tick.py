@@ -6,6 +6,7 @@ that is interrupted, the next tick finishes it, once.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -84,43 +85,20 @@ def check(
     with transaction.atomic():
         rollout = Rollout.objects.select_for_update().get(feature=feature)
         watch, _ = Watch.objects.get_or_create(rollout=rollout, defaults={"watermark": upto})
+        watch.rollout = rollout  # the locked row, without another query
         if not rollout.is_judged:
             Watch.objects.filter(pk=watch.pk, watermark__lt=upto).update(watermark=upto)
             return None
-        since = now - watch.checked_at if watch.checked_at else None
-        if since is not None and since < -policy.check_interval and upto > watch.watermark:
-            # The clock was set back: a late beat would not know of later events. The earlier times mean nothing now,
-            # and a red check must not wait until the clock reaches them.
-            logger.warning("rollout_clock_set_back", extra={"feature": feature})
-            since = None
+        since = _since_latest(watch, upto, now, policy)
         early = since is not None and since < EARLY * policy.check_interval
         overtaken = upto < watch.watermark or (since is not None and since < timedelta(0))
         if overtaken or (early and only_due):
             return None
-        rows, unjudged = store.window(
-            feature,
-            after=watch.watermark,
-            upto=upto,
-            began_at=watch.began_at,
-            age_max=policy.event_age_max,
-            unsigned=policy.unsigned_telemetry,
-            known=store.Known(tuple(conf.variants_with), tuple(BY_NAME), tuple(BY_CATEGORY)),
-        )
+        rows, unjudged = _window(watch, upto, policy)
         if early and not rows:
             return None
         state = state_of(rollout, watch)
-        if capped := _over_cap(rows, rollout, watch, policy):
-            unjudged["capped"] = sum(row.count for row in rows if row.voice in capped)
-            rows = [row for row in rows if row.voice not in capped]
-        changes = store.remember(rollout.pk, watch.stage, behaviours(rows, conf.variants_with))
-        evidence = gather(
-            rows,
-            changes,
-            policy,
-            variants_with=conf.variants_with,
-            windows=windows_of(state, now, policy),
-            unjudged=unjudged,
-        )
+        evidence = _evidence(watch, rows, unjudged, policy, windows=windows_of(state, now, policy))
         decision = decide(state, evidence, now, policy)
         made = _record(rollout, watch, upto, now, (state, evidence, policy, decision))
         watch.watermark, watch.checked_at, watch.carry = upto, now, plain(decision.carry)
@@ -130,14 +108,51 @@ def check(
     return made
 
 
-def _over_cap(rows: list[EventGroup], rollout: Rollout, watch: Watch, policy: Policy) -> set[UUID]:
+def _since_latest(watch: Watch, upto: int, now: datetime, policy: Policy) -> timedelta | None:
+    """Return the time since the stage's latest check; ``None`` if none counts."""
+    if watch.checked_at is None:
+        return None
+    since = now - watch.checked_at
+    if since < -policy.check_interval and upto > watch.watermark:
+        # The clock was set back: a late beat would not know of later events. The earlier times mean nothing now,
+        # and a red check must not wait until the clock reaches them.
+        logger.warning("rollout_clock_set_back", extra={"feature": watch.rollout.feature})
+        return None
+    return since
+
+
+def _window(watch: Watch, upto: int, policy: Policy) -> tuple[list[EventGroup], Counter[str]]:
+    """Return the telemetry since the latest check, and the number of events that are not judged, by reason."""
+    return store.window(
+        watch.rollout.feature,
+        after=watch.watermark,
+        upto=upto,
+        began_at=watch.began_at,
+        age_max=policy.event_age_max,
+        unsigned=policy.unsigned_telemetry,
+        known=store.Known(tuple(conf.variants_with), tuple(BY_NAME), tuple(BY_CATEGORY)),
+    )
+
+
+def _evidence(
+    watch: Watch, rows: list[EventGroup], unjudged: Counter[str], policy: Policy, *, windows: int
+) -> Evidence:
+    """Return the evidence of a check, and remember whom it saw in the stage."""
+    if capped := _over_cap(rows, watch, policy):
+        unjudged = unjudged + Counter(capped=sum(row.count for row in rows if row.voice in capped))
+        rows = [row for row in rows if row.voice not in capped]
+    changes = store.remember(watch.rollout_id, watch.stage, behaviours(rows, conf.variants_with))
+    return gather(rows, changes, policy, variants_with=conf.variants_with, windows=windows, unjudged=unjudged)
+
+
+def _over_cap(rows: list[EventGroup], watch: Watch, policy: Policy) -> set[UUID]:
     """Return the clients by which networks pass their cap, where each client id is a voice."""
     if policy.unsigned_telemetry != "full" or not policy.network_clients_max:
         return set()
     # Without flags a client is not remembered, and would be new again.
     flags = behaviours(rows, conf.variants_with)
     clients = {row.voice: row.network for row in rows if row.network and flags[row.voice]}
-    return store.over_cap(rollout.pk, watch.stage, clients, most=policy.network_clients_max)
+    return store.over_cap(watch.rollout_id, watch.stage, clients, most=policy.network_clients_max)
 
 
 def _interrupt_behind(error: BaseException | None) -> BaseException | None:
