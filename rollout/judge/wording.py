@@ -56,10 +56,11 @@ def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
 
 
 def unsigned(ours: Side, totals: Counts, limits: Thresholds, enough: int) -> str:
+    console = f", {ours.console_errors:,} of them console errors" if ours.console_errors else ""
     return (
-        f"{ours.failing:,} of {max(ours.active, ours.failing):,} networks without a ticket report failures "
+        f"{ours.failing:,} of {max(ours.active, ours.failing):,} networks without a ticket report failures{console} "
         f"({points(ours.score)}{_limit(limits)}), {totals.failed:,} failed migrations, "
-        f"red only from {enough} networks on"
+        f"{kill_switch_users(totals)}, red only from {enough} networks on"
     )
 
 

@@ -394,6 +394,19 @@ def test_a_few_networks_that_fail_without_the_feature_are_no_weather(
     assert Stage("50").check(replace(HEALTHY, networks=55, **sides)).signal is signal
 
 
+def test_networks_that_are_red_say_by_which_number() -> None:
+    fled = replace(
+        HEALTHY,
+        unsigned=Side(active=30, failing=6, score=6, errors=6, console_errors=6),
+        networks=30,
+        new_unsigned=Counts(treatment=30, kill_switch=21),
+    )
+    decision = Stage("50").check(fled)
+    assert decision.signal is Signal.RED
+    assert "6 of 30 networks without a ticket report failures, 6 of them console errors" in decision.reason
+    assert "21 users of a kill switch" in decision.reason
+
+
 def test_networks_without_a_ticket_are_no_sample_and_promote_nothing() -> None:
     many = Evidence(
         events=900,
