@@ -210,8 +210,11 @@ def _failed_events(check: Check) -> Number:
 
 
 def _lost(evidence: dict[str, Any]) -> Number:
+    """Return the losses, of the clients that the judge compares them with; earlier versions took all of the check."""
     lossy = evidence["lossy_clients"]
-    value = f"{evidence['lost']:,} events by {lossy:,} of {clients(evidence['clients'])}" if lossy else "none"
+    sides = [evidence[name]["active"] for name in ("feature", "baseline") if name in evidence]
+    many = max(sum(sides), lossy) if sides else evidence["clients"]
+    value = f"{evidence['lost']:,} events by {lossy:,} of {clients(many)}" if lossy else "none"
     return Number("Lost telemetry", value, urgent=lossy > 0)
 
 

@@ -552,6 +552,9 @@ def test_lost_telemetry_is_no_data() -> None:
         Signal.NO_DATA,
         ("telemetry is lost: 2 of 20 clients report dropped events",),
     )
+    # Networks and the server's users are clients of the check, and not of this share.
+    with_networks = replace(HEALTHY, clients=500, networks=480, lossy_clients=2, lost=2)
+    assert Stage().check(with_networks).holds == decision.holds
 
 
 def test_errors_without_heartbeats_are_still_red() -> None:
