@@ -277,7 +277,7 @@ def stepped(lines: Sequence[tuple[float, float, float]]) -> list[Segment]:
             y=position(y),
             next_y=position(after[2]) if after and after[0] - right < TOUCHING else "",
         )
-        for (left, right, y), after in zip(joined, [*joined[1:], None], strict=True)
+        for (left, right, y), after in zip(joined, [*joined, None][1:], strict=True)
     ]
 
 

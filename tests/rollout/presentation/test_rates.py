@@ -72,6 +72,12 @@ def test_the_extremes_are_drawn(rate: float) -> None:
             assert 0 <= float(band.y[:-1]) <= float(band.y[:-1]) + float(band.height[:-1]) <= 100
 
 
+def test_a_stage_that_nobody_reported_has_no_line_beside_another_that_has_one() -> None:
+    [errors] = draw(sample(1, 1, errors=estimate(0.01)), sample(2, 2), sample(3, 3, errors=estimate(0.02)))
+    [ours] = errors.series
+    assert len(ours.line) == 2
+
+
 def test_a_new_stage_and_a_judge_that_was_away_break_the_line() -> None:
     seen = [sample(minute, success=estimate(0.96)) for minute in range(5, 20)]
     seen += [sample(minute, success=estimate(0.97)) for minute in range(40, 50)]
