@@ -141,7 +141,8 @@ def _evidence(
     if capped := _over_cap(rows, watch, policy):
         unjudged = unjudged + Counter(capped=sum(row.count for row in rows if row.voice in capped))
         rows = [row for row in rows if row.voice not in capped]
-    changes = store.remember(watch.rollout_id, watch.stage, behaviours(rows, conf.variants_with))
+    flags = behaviours(rows, conf.variants_with, first_check=watch.checked_at is None)
+    changes = store.remember(watch.rollout_id, watch.stage, flags)
     return gather(rows, changes, policy, variants_with=conf.variants_with, windows=windows, unjudged=unjudged)
 
 

@@ -34,6 +34,8 @@ DETAIL_MAX = 500  # characters; a longer one is cut, because its event must not 
 COUNT_MAX = 2**31 - 1  # of the columns `lost` and `age`
 NETWORK_V4, NETWORK_V6 = 24, 48  # bits; who has more addresses than that is rarely one person
 EVENT = re.compile(NAME)
+# An address as some proxies write it: 192.0.2.1:4711, [2001:db8::1]:4711, [2001:db8::1].
+WITH_PORT = re.compile(r"^(?:([0-9.]+):[0-9]+|\[([^\]]+)\](?::[0-9]+)?)$")
 WORD = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,32}")
 YEARS = range(1970, 3000)  # of browsers' clocks; any other is refused
 CONTENT_TYPES = {"application/json", "text/plain"}  # the latter is a beacon's, which needs no preflight
@@ -119,7 +121,7 @@ def sender_of(request: Request, document: Any) -> Sender:
 def network_of(address: str) -> str:
     """Return the network of an address, such as ``192.0.2.0/24`` or ``2001:db8:7::/48``; "" if it is no address."""
     try:
-        parsed = ip_address(address)
+        parsed = ip_address(WITH_PORT.sub(r"\1\2", address))
     except ValueError:  # a unix socket, or a proxy that says "unknown"
         return ""
     if isinstance(parsed, IPv6Address):

@@ -89,8 +89,10 @@ def _weather(
         clients: without the feature, where ``theirs`` are only some of them.
     """
     policy = table.policy
+    # At 100 % clients without the feature have opted out, or are old tabs: no comparison.
     return (
-        max(theirs.active, clients) >= policy.baseline_min
+        table.percentage < 100
+        and max(theirs.active, clients) >= policy.baseline_min
         and min(theirs.failing, count(theirs)) >= policy.red_clients_min
         and count(theirs) * max(ours.active, 1) >= limit * theirs.active
         and difference < policy.weather_evidence
@@ -194,20 +196,23 @@ def _unsigned(table: Table) -> Iterator[Cell]:
     console = scoring.console_signal(ours.console_warnings, ours.console_errors, limits)
     migrations = scoring.migration_signal(totals.succeeded, totals.failed, table.policy)
     kill_switch = scoring.kill_switch_signal(totals.kill_switch, limits)
-    findings = [  # signal, networks that say so, new evidence
-        (points, ours.failing, True),
-        (console, ours.console_errors, True),
-        (migrations, totals.failed, new.failed > 0),
-        (kill_switch, totals.kill_switch, new.kill_switch > 0),
+    # Signal, networks that say so, new evidence, and whether clients without the feature can have it too.
+    findings = [
+        (points, ours.failing, True, True),
+        (console, ours.console_errors, True, True),
+        (migrations, totals.failed, new.failed > 0, False),
+        (kill_switch, totals.kill_switch, new.kill_switch > 0, False),
     ]
     enough = table.policy.unsigned_networks_min
-    signal = worst(signal for signal, _, _ in findings)
-    agreed = [fresh for found, networks, fresh in findings if found is Signal.RED and networks >= enough]
+    signal = worst(found[0] for found in findings)
+    agreed = [found for found in findings if found[0] is Signal.RED and found[1] >= enough]
     says = wording.unsigned(ours, totals, limits, enough)
     if signal is not Signal.RED:
         yield Cell("unsigned", signal, says)
     elif agreed:
-        yield _with_weather(Cell("unsigned", signal, says, fresh=any(agreed)), weather=everybody)
+        fresh = any(found[2] for found in agreed)
+        weather = everybody and all(found[3] for found in agreed)
+        yield _with_weather(Cell("unsigned", signal, says, fresh=fresh), weather=weather)
     else:
         yield Cell("unsigned", Signal.YELLOW, says, condition=Condition.UNSIGNED)
 

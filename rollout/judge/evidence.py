@@ -5,7 +5,7 @@ A *voice* counts as one client: the user of a ticket, however many browsers; wit
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntFlag
 from typing import Protocol
@@ -31,7 +31,7 @@ class Counts:
     control_errors: int = 0  # the same without the feature
     assigned: int = 0  # whose first browser in the stage had the feature
     unassigned: int = 0  # whose first browser did not: the other half of the sample ratio
-    # With the feature, and of a user with a ticket one in a check, one with failures in a stage:
+    # With the feature; of a user with a ticket, at most one of each in a check:
     sessions: int = 0  # with a heartbeat
     error_sessions: int = 0  # with any failure
 
@@ -128,43 +128,63 @@ def has_feature(row: EventsAlike, variants_with: frozenset[str]) -> bool | None:
     return row.variant in variants_with if row.flagged and row.variant is not None else None
 
 
-def behaviours(rows: Collection[EventsAlike], variants_with: frozenset[str]) -> dict[UUID, Behaviour]:
+def behaviours(
+    rows: Collection[EventsAlike], variants_with: frozenset[str], *, first_check: bool = False
+) -> dict[UUID, Behaviour]:
     """Return the behaviour flags of each voice and each session in a window.
+
+    In the first check of a stage, browsers may still have the percentage of the stage before: none counts for the
+    sample ratio yet.
 
     Reports of the server have a cell of their own and give none: their users need not send telemetry, so the tests
     would see those who failed and miss those who did not.
     """
     flags: defaultdict[UUID, Behaviour] = defaultdict(lambda: Behaviour(0))
-    # Of each trusted voice: its first browser by id, and whether that has the feature.
-    browsers: dict[UUID, tuple[UUID, bool]] = {}
-    sessions: dict[UUID, UUID] = {}  # of each user one, however many tabs
+    visits = _Visits()
     for row in rows:
         if row.server:
             continue
         has = has_feature(row, variants_with)
         flags[row.voice] |= _flags(row, has=has)
-        if has and not row.ok and row.trusted:
-            flags[_failing_session(row)] |= Behaviour.SESSION_ERROR
-        if has is None or row.event != Event.HEARTBEAT or row.client is None or row.session is None:
-            continue
-        # The smallest id, and of one id the feature: the order of the rows means nothing.
-        first, had = browsers.get(row.voice, (row.client, has))
-        if row.client <= first:
-            browsers[row.voice] = row.client, has or (had and row.client == first)
-        if has and row.voice == row.client:
-            flags[row.session] |= Behaviour.SESSION_HEARTBEAT
-        elif has:
-            sessions[row.voice] = min(row.session, sessions.get(row.voice, row.session))
-    for voice, (_, had) in browsers.items():
-        flags[voice] |= Behaviour.FIRST_WITH_FEATURE if had else Behaviour.FIRST_WITHOUT_FEATURE
-    for session in sessions.values():
-        flags[session] |= Behaviour.SESSION_HEARTBEAT
+        if has is not None:
+            visits.add(row, has=has)
+    for session, flag in visits.sessions():
+        flags[session] |= flag
+    if not first_check:
+        for voice, flag in visits.first_browsers():
+            flags[voice] |= flag
     return dict(flags)
 
 
-def _failing_session(row: EventsAlike) -> UUID:
-    """Return the session that failed; of a user always the same, so that each has one failing session at most."""
-    return row.session if row.session is not None and row.voice == row.client else row.voice
+class _Visits:
+    """The browsers and sessions behind trusted voices: of a user one of each counts, however many there are."""
+
+    def __init__(self) -> None:
+        self._browsers: dict[UUID, tuple[UUID, bool]] = {}  # the first by id, and whether it has the feature
+        self._sessions: dict[tuple[UUID, Behaviour], UUID] = {}
+
+    def add(self, row: EventsAlike, *, has: bool) -> None:
+        if row.client is None or row.session is None:
+            return
+        alive = row.event == Event.HEARTBEAT
+        if alive:
+            # The smallest id, and of one id the feature: the order of the rows means nothing.
+            first, had = self._browsers.get(row.voice, (row.client, has))
+            if row.client <= first:
+                self._browsers[row.voice] = row.client, has or (had and row.client == first)
+        if has and (alive or not row.ok):
+            flag = Behaviour.SESSION_HEARTBEAT if alive else Behaviour.SESSION_ERROR
+            # A client id without a ticket is a voice by itself: each of its sessions counts.
+            key = (row.session if row.voice == row.client else row.voice), flag
+            self._sessions[key] = min(row.session, self._sessions.get(key, row.session))
+
+    def sessions(self) -> Iterator[tuple[UUID, Behaviour]]:
+        for (_, flag), session in self._sessions.items():
+            yield session, flag
+
+    def first_browsers(self) -> Iterator[tuple[UUID, Behaviour]]:
+        for voice, (_, had) in self._browsers.items():
+            yield voice, Behaviour.FIRST_WITH_FEATURE if had else Behaviour.FIRST_WITHOUT_FEATURE
 
 
 def _flags(row: EventsAlike, *, has: bool | None) -> Behaviour:

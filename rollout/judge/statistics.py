@@ -247,7 +247,7 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
     """
     share = float(share)
     # At 100 % clients without the feature have opted out or are stale tabs: no control group.
-    compared = 0 < share < 1 and totals.unassigned > 0
+    compared = 0 < share < 1 and (totals.control > 0 or totals.unassigned > 0)
     certificate_e = _exp(log_certificate_e(totals.succeeded, totals.failed, limits.goal))
     migrations = totals.succeeded + totals.failed
     plain = Assessment(
@@ -257,7 +257,9 @@ def assess(memory: Memory, totals: Totals, share: Decimal | float, limits: Limit
         comparison_e=comparison_e(memory, limits) if compared else 1.0,
         clients_e=min(_exp(memory.clients) + 1 / (memory.client_rounds + 1), E_MAX),
         baseline_e=min(_exp(memory.baseline) + 1 / (memory.baseline_rounds + 1), E_MAX),
-        ratio_e=_exp(log_ratio_e(totals.assigned, totals.unassigned, share)) if compared else 1.0,
+        ratio_e=_exp(log_ratio_e(totals.assigned, totals.unassigned, share))
+        if compared and totals.unassigned
+        else 1.0,
         red_at=limits.red_at,
         rate=totals.succeeded / migrations if migrations else None,
         interval=success_interval(totals.succeeded, totals.failed, limits.alpha) if migrations else None,

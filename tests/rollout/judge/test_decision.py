@@ -363,6 +363,23 @@ def unsigned(networks: int, **fields: Any) -> Evidence:
     )
 
 
+def test_at_100_percent_old_tabs_that_fail_shield_no_broken_feature() -> None:
+    broken = replace(WEATHER, feature=failing(60, active=60), baseline=failing(25, active=25))
+    assert acted(Stage("100").run(broken, until=5)) == (3, Action.ROLL_BACK, None)
+
+
+def test_bad_weather_hides_no_failed_migrations_of_networks() -> None:
+    minute = replace(
+        HEALTHY,
+        unsigned=failing(10, 10, active=50),
+        unsigned_baseline=failing(25, 10, active=25),
+        new_unsigned=Counts(failed=10, succeeded=40),
+    )
+    assert Stage("50").check(minute).signal is Signal.RED
+    weather = replace(minute, new_unsigned=Counts(succeeded=50))
+    assert Stage("50").check(weather).signal is Signal.NO_DATA
+
+
 def test_one_network_without_a_ticket_stops_nothing() -> None:
     stage = Stage(timeline="conservative")
     stage.check(unsigned(1))

@@ -146,12 +146,27 @@ def test_sessions_count_beside_clients() -> None:
     assert new(row("error", ok=False, variant="legacy")).error_sessions == 0
 
 
-def test_a_user_has_one_session_in_a_check_and_one_with_failures_in_a_stage() -> None:
+def test_a_user_has_one_session_and_one_with_failures_in_a_check() -> None:
     user = uuid4()
     beats = [row("heartbeat", user, client=uuid4()) for _ in range(3)]
     failures = [row("error", user, client=uuid4(), ok=False) for _ in range(3)]
     counts = new(*beats, *failures)
     assert (counts.sessions, counts.error_sessions, counts.treatment) == (1, 1, 1)
+
+
+def test_a_user_whose_every_session_fails_is_counted_each_time() -> None:
+    user = uuid4()
+    visits = [behaviours([row("heartbeat", user, client=uuid4()), row("error", user, client=uuid4(), ok=False)], WITH)
+              for _ in range(3)]  # fmt: skip
+    flags = [int(each) for visit in visits for who, each in visit.items() if who != user]
+    counts, _ = count_new((0, each, 1) for each in flags)
+    assert (counts.sessions, counts.error_sessions) == (3, 3)
+
+
+def test_in_the_first_check_of_a_stage_nobody_counts_for_the_sample_ratio() -> None:
+    flags = behaviours([row("heartbeat"), row("heartbeat", variant="legacy")], WITH, first_check=True)
+    counts, _ = count_new((0, int(each), 1) for each in flags.values())
+    assert (counts.treatment, counts.control, counts.assigned, counts.unassigned) == (1, 1, 0, 0)
 
 
 def test_a_user_counts_for_the_sample_ratio_once_by_one_browser() -> None:
