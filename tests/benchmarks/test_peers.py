@@ -12,7 +12,10 @@ PINNED = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>\d[A-Za-z0-9.]*)(?: --hash=sha256:[0-9a-f]{64})+"
 )
 PLACES = re.compile(r"https?://|--(extra-)?index-url|--find-links|\bpypi\b", re.IGNORECASE)
-FILES = [path for path in (PROJECT / "benchmarks").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+# Python writes its caches while the tests are collected, under names of the moment.
+FILES = sorted(
+    path for path in (PROJECT / "benchmarks").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+)
 
 
 @pytest.mark.parametrize("path", sorted(REQUIREMENTS.iterdir()), ids=lambda path: path.name)
