@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from fundapi.models import Fund
 from rollout import operations
 from rollout.models import Rollout
 
+LEAVING = 2  # s that a session takes to end, after its client has gone
 LOCK_WAIT = 10_000  # ms; if a migration holds a table for longer, repeat the backup by hand
 SKIPPED_IDS = 1_000_000  # more funds than are created between two backups; a bigint reaches 9e18
 TABLES = ("fundapi_fund", "idempotency_store")  # a dump without their rows is not of fundapi
@@ -186,16 +188,23 @@ def _owner_of_schema() -> str:
 
 
 def _refuse_company() -> None:
+    deadline = time.monotonic() + LEAVING
+    while others := _other_sessions():
+        if time.monotonic() > deadline:
+            raise BackupError(
+                f"Others use this database ({others} sessions). Stop web, worker and beat, then run this again."
+            )
+        time.sleep(0.1)
+
+
+def _other_sessions() -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND usename IS NOT NULL AND pid <> pg_backend_pid()"
         )
-        others = cursor.fetchone()[0]
-    if others:
-        raise BackupError(
-            f"Others use this database ({others} sessions). Stop web, worker and beat, then run this again."
-        )
+        others: int = cursor.fetchone()[0]
+    return others
 
 
 def _execute(*statements: str) -> None:

@@ -73,7 +73,8 @@ def web(database: None) -> Iterator[WebReceiver]:
 
 @pytest.fixture
 def mail(database: None) -> Iterator[MailServer]:
-    """E-mail that is set up."""
+    """E-mail that is set up. Alerts that other tests have left unsent would come here too."""
+    Alert.objects.filter(sent_at=None).delete()
     with (
         mail_server(password=PASSWORD) as server,
         override_settings(
