@@ -73,8 +73,7 @@ def web(database: None) -> Iterator[WebReceiver]:
 
 @pytest.fixture
 def mail(database: None) -> Iterator[MailServer]:
-    """E-mail that is set up. Alerts that other tests have left unsent would come here too."""
-    Alert.objects.filter(sent_at=None).delete()
+    """E-mail that is set up."""
     with (
         mail_server(password=PASSWORD) as server,
         override_settings(
@@ -432,7 +431,11 @@ def test_pauses_grow_are_spread_and_have_an_end() -> None:
 
 @pytest.fixture
 def valkey(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Valkey]:
-    """A broker of this test's own, which this process sends to."""
+    """A broker of this test's own, which this process sends to.
+
+    Its workers would also send the alerts that other tests have left unsent.
+    """
+    Alert.objects.filter(sent_at=None).delete()
     with private_valkey() as running:
         monkeypatch.setenv("CELERY_BROKER_URL", running.url.replace("unix://", "redis+socket://", 1))
         yield running
