@@ -7,7 +7,7 @@ that is interrupted, the next tick finishes it, once.
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -21,7 +21,7 @@ from rollout.alerts import outbox
 from rollout.conf import conf
 from rollout.judge.decision import AlertKind, Decision, decide, windows_of
 from rollout.judge.events import BY_CATEGORY, BY_NAME
-from rollout.judge.evidence import Evidence, behaviours, gather
+from rollout.judge.evidence import Behaviour, Evidence, behaviours, gather
 from rollout.judge.policy import Policy
 from rollout.judge.state import Action, Carry, State
 from rollout.models import Check, Incident, Rollout, Watch
@@ -138,20 +138,23 @@ def _evidence(
     watch: Watch, rows: list[EventGroup], unjudged: Counter[str], policy: Policy, *, windows: int
 ) -> Evidence:
     """Return the evidence of a check, and remember whom it saw in the stage."""
-    if capped := _over_cap(rows, watch, policy):
+    first_check = watch.checked_at is None
+    flags = behaviours(rows, conf.variants_with, first_check=first_check)
+    if capped := _over_cap(rows, flags, watch, policy):
         unjudged = unjudged + Counter(capped=sum(row.count for row in rows if row.voice in capped))
         rows = [row for row in rows if row.voice not in capped]
-    flags = behaviours(rows, conf.variants_with, first_check=watch.checked_at is None)
+        flags = behaviours(rows, conf.variants_with, first_check=first_check)
     changes = store.remember(watch.rollout_id, watch.stage, flags)
     return gather(rows, changes, policy, variants_with=conf.variants_with, windows=windows, unjudged=unjudged)
 
 
-def _over_cap(rows: list[EventGroup], watch: Watch, policy: Policy) -> set[UUID]:
+def _over_cap(
+    rows: list[EventGroup], flags: Mapping[UUID, Behaviour], watch: Watch, policy: Policy
+) -> set[UUID]:
     """Return the clients by which networks pass their cap, where each client id is a voice."""
     if policy.unsigned_telemetry != "full" or not policy.network_clients_max:
         return set()
     # Without flags a client is not remembered, and would be new again.
-    flags = behaviours(rows, conf.variants_with)
     clients = {row.voice: row.network for row in rows if row.network and flags[row.voice]}
     return store.over_cap(watch.rollout_id, watch.stage, clients, most=policy.network_clients_max)
 
