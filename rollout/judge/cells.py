@@ -7,6 +7,7 @@ feature. The first decide; the others may hold a rollout, and only many networks
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from rollout.judge import scoring, statistics, wording
 from rollout.judge.evidence import Counts, Evidence, Side
@@ -180,6 +181,15 @@ def _console(table: Table) -> Cell:
     return _with_weather(cell, weather=weather)
 
 
+class _Finding(NamedTuple):
+    """One of the four numbers, as networks without a ticket report it."""
+
+    signal: Signal
+    networks: int  # that say so
+    fresh: bool  # this check brought new evidence for it
+    comparable: bool  # clients without the feature can have it too
+
+
 def _unsigned(table: Table) -> Iterator[Cell]:
     """Yield the cell of networks: the worst of the same four numbers, red only if many networks say so."""
     ours, theirs = table.evidence.unsigned, table.evidence.unsigned_baseline
@@ -187,31 +197,28 @@ def _unsigned(table: Table) -> Iterator[Cell]:
     if not (ours.active or ours.errors or totals.failed or totals.kill_switch):
         return
     limits = table.networks
-    baseline = table.evidence.baseline
-    everybody = any(
-        _weather(table, ours, side, limits.score_red, difference=_difference(ours, side))
-        for side in (theirs, baseline)
-    )
     points = scoring.score_signal(ours.score, limits)
     console = scoring.console_signal(ours.console_warnings, ours.console_errors, limits)
     migrations = scoring.migration_signal(totals.succeeded, totals.failed, table.policy)
     kill_switch = scoring.kill_switch_signal(totals.kill_switch, limits)
-    # Signal, networks that say so, new evidence, and whether clients without the feature can have it too.
     findings = [
-        (points, ours.failing, True, True),
-        (console, ours.console_errors, True, True),
-        (migrations, totals.failed, new.failed > 0, False),
-        (kill_switch, totals.kill_switch, new.kill_switch > 0, False),
+        _Finding(points, ours.failing, fresh=True, comparable=True),
+        _Finding(console, ours.console_errors, fresh=True, comparable=True),
+        _Finding(migrations, totals.failed, fresh=new.failed > 0, comparable=False),
+        _Finding(kill_switch, totals.kill_switch, fresh=new.kill_switch > 0, comparable=False),
     ]
     enough = table.policy.unsigned_networks_min
-    signal = worst(found[0] for found in findings)
-    agreed = [found for found in findings if found[0] is Signal.RED and found[1] >= enough]
+    signal = worst(found.signal for found in findings)
+    agreed = [found for found in findings if found.signal is Signal.RED and found.networks >= enough]
     says = wording.unsigned(ours, totals, limits, enough)
     if signal is not Signal.RED:
         yield Cell("unsigned", signal, says)
     elif agreed:
-        fresh = any(found[2] for found in agreed)
-        weather = everybody and all(found[3] for found in agreed)
+        fresh = any(found.fresh for found in agreed)
+        weather = all(found.comparable for found in agreed) and any(
+            _weather(table, ours, side, limits.score_red, difference=_difference(ours, side))
+            for side in (theirs, table.evidence.baseline)
+        )
         yield _with_weather(Cell("unsigned", signal, says, fresh=fresh), weather=weather)
     else:
         yield Cell("unsigned", Signal.YELLOW, says, condition=Condition.UNSIGNED)
