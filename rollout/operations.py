@@ -245,7 +245,7 @@ def _sign(rollout: Rollout, reason: str, actor: AbstractBaseUser | None) -> None
     """Date the next save, and write who and why into its history record."""
     if not reason.strip():
         raise OperationError("Give a reason: whoever reads the history at night needs it.")
-    # Times beside those of checks and incidents, which are the database's.
+    # Times beside those of checks and incidents, which are the database's. simple-history reads these private names.
     rollout.updated_at = rollout._history_date = store.clock()  # type: ignore[attr-defined]  # noqa: SLF001
     rollout._history_user = actor  # type: ignore[attr-defined]  # noqa: SLF001 - simple-history's own way
     rollout._change_reason = reason.strip()  # type: ignore[attr-defined]  # noqa: SLF001

@@ -15,7 +15,7 @@ KNOWN = 24 * 60  # minutes of traffic before the rollout whose clients are known
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What goes wrong although the feature is healthy: shares of sessions; of migrations, one for each client."""
+    """Failures of a healthy feature: shares of sessions; of migrations, one for each client."""
 
     migration_failure: float
     validation_error: float
@@ -56,7 +56,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What happened to one group in a minute."""
+    """Events of one group in a minute."""
 
     new: int  # clients
     migrating: int

@@ -223,9 +223,17 @@ def test_errors_at_a_million_sessions_an_hour_that_both_groups_have_are_green() 
         feature=failing(4, active=5000, console_errors=4),
         baseline=failing(36, active=45_000, console_errors=36),
         errors={"default": 4},
-        new=Counts(succeeded=1600, treatment=1600, assigned=1600, unassigned=14_400, control=14_400,
-                   sessions=1600, treatment_errors=1, control_errors=7),
-    )  # fmt: skip
+        new=Counts(
+            succeeded=1600,
+            treatment=1600,
+            assigned=1600,
+            unassigned=14_400,
+            control=14_400,
+            sessions=1600,
+            treatment_errors=1,
+            control_errors=7,
+        ),
+    )
     decisions = Stage(timeline="conservative").run(minute, until=60)
     assert acted(decisions) == (60, Action.PROMOTE, Decimal(50))
 

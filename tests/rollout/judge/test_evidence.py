@@ -156,8 +156,12 @@ def test_a_user_has_one_session_and_one_with_failures_in_a_check() -> None:
 
 def test_a_user_whose_every_session_fails_is_counted_each_time() -> None:
     user = uuid4()
-    visits = [behaviours([row("heartbeat", user, client=uuid4()), row("error", user, client=uuid4(), ok=False)], WITH)
-              for _ in range(3)]  # fmt: skip
+    visits = [
+        behaviours(
+            [row("heartbeat", user, client=uuid4()), row("error", user, client=uuid4(), ok=False)], WITH
+        )
+        for _ in range(3)
+    ]
     flags = [int(each) for visit in visits for who, each in visit.items() if who != user]
     counts, _ = count_new((0, each, 1) for each in flags)
     assert (counts.sessions, counts.error_sessions) == (3, 3)
