@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -36,6 +37,26 @@ class AdminSignInForm(CodeForm, AuthenticationForm):
         self.fields["otp_token"].widget.attrs["class"] = " ".join(BASE_INPUT_CLASSES)
 
 
+class OfferedFilters(DjangoModelAdmin):
+    """Base of every page: a list filters by what it offers, and by nothing else.
+
+    Django takes any lookup of a model's own fields: ``?key__startswith=a`` would read a column that no page shows,
+    letter by letter.
+    """
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        offered = [_parameter(item) for item in (*self.get_list_filter(request), self.date_hierarchy) if item]
+        return any(lookup == name or lookup.startswith(f"{name}__") for name in offered) and bool(
+            super().lookup_allowed(lookup, value, request)
+        )
+
+
+def _parameter(list_filter: Any) -> str:
+    """Return the field or parameter of an item of ``list_filter``."""
+    name = list_filter[0] if isinstance(list_filter, list | tuple) else list_filter
+    return str(getattr(name, "parameter_name", name))
+
+
 class AdminSite(UnfoldAdminSite):
     login_form = AdminSignInForm
 
@@ -48,12 +69,13 @@ class AdminSite(UnfoldAdminSite):
     ) -> None:
         """Register a page for models, but for those that :meth:`replace` took over.
 
-        A page written for Django's own admin gets Unfold's as its base, so apps need not know of Unfold.
+        Each page gets :class:`OfferedFilters`. One written for Django's own admin gets Unfold's as its base too, so
+        apps need not know of Unfold.
         """
         models = [model_or_iterable] if isinstance(model_or_iterable, ModelBase) else model_or_iterable
         page = admin_class or ModelAdmin
-        if not issubclass(page, ModelAdmin):
-            page = type(page.__name__, (page, ModelAdmin), {"__module__": page.__module__})
+        bases = (OfferedFilters, page) if issubclass(page, ModelAdmin) else (OfferedFilters, page, ModelAdmin)
+        page = type(page.__name__, bases, {"__module__": page.__module__})
         super().register([model for model in models if model not in self._replaced], page, **options)
 
     def replace(self, model: type[Model], page: type[DjangoModelAdmin] | None) -> None:
@@ -76,6 +98,18 @@ class AdminSite(UnfoldAdminSite):
             "scripts": [static("fundapi/admin.js")],
             "colors": None,
         }
+
+    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+        """Complete the fields that a form here offers. By any other, an answer could name another table's rows."""
+        source = tuple(request.GET.get(name) for name in ("app_label", "model_name", "field_name"))
+        offered = {
+            (model._meta.app_label, model._meta.model_name, field)
+            for model, page in self._registry.items()
+            for field in page.get_autocomplete_fields(request)
+        }
+        if source not in offered:
+            raise PermissionDenied
+        return super().autocomplete_view(request)
 
     def has_permission(self, request: Any) -> bool:
         if not super().has_permission(request):

@@ -25,7 +25,7 @@ from unfold.admin import ModelAdmin
 
 from fundapi.admin.tokens import TokenAdmin
 from fundapi.models import Fund
-from fundapi.site import AdminSite, environment_badge
+from fundapi.site import AdminSite, OfferedFilters, environment_badge
 from idempotency.models import IdempotencyKey
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 from tests.canary import judged_rollouts
@@ -83,7 +83,7 @@ def test_a_replaced_page_stays_replaced_in_any_order_of_apps(order: tuple[str, .
                 site.register(AuthToken, AuthTokenAdmin)
             case "otp":
                 site.register([StaticDevice, TOTPDevice], StaticDeviceAdmin)
-    assert type(site.get_model_admin(AuthToken)) is OurPage
+    assert isinstance(site.get_model_admin(AuthToken), OurPage)
     assert not site.is_registered(StaticDevice)
     assert site.is_registered(TOTPDevice)
 
@@ -92,14 +92,14 @@ def test_the_latest_replacement_counts() -> None:
     site = AdminSite()
     site.replace(AuthToken, None)
     site.replace(AuthToken, OurPage)
-    assert type(site.get_model_admin(AuthToken)) is OurPage
+    assert isinstance(site.get_model_admin(AuthToken), OurPage)
 
 
 def test_a_page_of_django_is_put_on_unfold_with_its_own_ways_first() -> None:
     site = AdminSite()
     site.register(Group, TheirPage)
     page: Any = site.get_model_admin(Group)
-    assert type(page).__mro__[1:3] == (TheirPage, ModelAdmin)
+    assert type(page).__mro__[1:4] == (OfferedFilters, TheirPage, ModelAdmin)
     assert page.list_before_template == "their.html"
     assert type(page).__name__ == "TheirPage"
 
@@ -107,7 +107,7 @@ def test_a_page_of_django_is_put_on_unfold_with_its_own_ways_first() -> None:
 def test_a_page_without_a_class_is_unfolds() -> None:
     site = AdminSite()
     site.register(Group)
-    assert type(site.get_model_admin(Group)) is ModelAdmin
+    assert type(site.get_model_admin(Group)).__mro__[1:3] == (OfferedFilters, ModelAdmin)
 
 
 # --- Opening ----------------------------------------------------------------------------------------------------
