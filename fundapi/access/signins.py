@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Any
 
 import structlog
@@ -27,6 +27,8 @@ from django.shortcuts import render
 from django.utils import timezone
 from prometheus_client import Counter, Gauge
 from rest_framework.throttling import BaseThrottle
+
+from rollout.api.telemetry import parse_address
 
 logger = structlog.get_logger("fundapi.signin")
 signins = Counter("signins", "Attempts to sign in with a password, by outcome.", ["outcome"])
@@ -52,7 +54,7 @@ def client_address(request: HttpRequest) -> str | None:
     identity = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads headers only
     for text in (identity, request.META.get("REMOTE_ADDR")):
         try:
-            return str(_parsed(text or ""))
+            return str(parse_address(text or ""))
         except ValueError:  # a proxy may send "unknown"
             continue
     return None
@@ -69,14 +71,8 @@ def network_of(address: str) -> str:
 
     An IPv6 line has a /64 or more, and its user can take a new address at any time. Raises ValueError.
     """
-    parsed = _parsed(address)
+    parsed = parse_address(address)
     return str(IPv6Address(int(parsed) >> 64 << 64) if isinstance(parsed, IPv6Address) else parsed)
-
-
-def _parsed(address: str) -> IPv4Address | IPv6Address:
-    """Parse an address; a dual-stack socket reports ``192.0.2.1`` as ``::ffff:192.0.2.1``. Raises ValueError."""
-    parsed = ip_address(address)
-    return (isinstance(parsed, IPv6Address) and parsed.ipv4_mapped) or parsed
 
 
 class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no types

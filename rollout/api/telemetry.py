@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from hashlib import blake2b
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from uuid import UUID
 
@@ -121,14 +121,21 @@ def sender_of(request: Request, document: Any) -> Sender:
 def network_of(address: str) -> str:
     """Return the network of an address, such as ``192.0.2.0/24`` or ``2001:db8:7::/48``; "" if it is no address."""
     try:
-        parsed = ip_address(WITH_PORT.sub(r"\1\2", address))
+        parsed = parse_address(address)
     except ValueError:  # a unix socket, or a proxy that says "unknown"
         return ""
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is None:
-            return str(IPv6Network((int(parsed), NETWORK_V6), strict=False))
-        parsed = parsed.ipv4_mapped
+        return str(IPv6Network((int(parsed), NETWORK_V6), strict=False))
     return str(IPv4Network((int(parsed), NETWORK_V4), strict=False))
+
+
+def parse_address(text: str) -> IPv4Address | IPv6Address:
+    """Parse a client's address, without the port that some proxies add. Raises ValueError.
+
+    A dual-stack socket reports ``192.0.2.1`` as ``::ffff:192.0.2.1``.
+    """
+    parsed = ip_address(WITH_PORT.sub(r"\1\2", text))
+    return (isinstance(parsed, IPv6Address) and parsed.ipv4_mapped) or parsed
 
 
 def tracked() -> Callable[[str | None], bool]:

@@ -121,6 +121,9 @@ def test_many_names_from_one_address_are_locked_out_too(staff: User, address: st
         (1, "unknown", "198.51.100.1"),
         (1, "::ffff:203.0.113.9", "203.0.113.9"),
         (1, "2001:db8::1:2", "2001:db8::1:2"),
+        (1, "203.0.113.9:4711", "203.0.113.9"),
+        (1, "[2001:db8::1:2]:4711", "2001:db8::1:2"),
+        (1, "[::ffff:203.0.113.9]:4711", "203.0.113.9"),
     ],
 )
 def test_the_address_is_the_one_that_throttles_count(settings, proxies: int, header: str, found: str) -> None:

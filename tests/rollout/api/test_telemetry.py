@@ -263,6 +263,10 @@ def test_each_address_has_its_own_throttle(database: None) -> None:
         ipv6 = [send(f"2001:db8:7:9::{number}").status_code for number in range(1, 5)]
         assert ipv6 == [202, 202, 202, 429]
         assert send("2001:db8:7:a::1").status_code == 202
+        with_ports = [send(f"192.0.2.3:{port}").status_code for port in range(4711, 4715)]
+        assert with_ports == [202, 202, 202, 429]
+        assert send("192.0.2.1:4711").status_code == 429
+        assert send("[2001:db8:7:9::1]:4711").status_code == 429
 
 
 # --- Whose events they are ----------------------------------------------------------------------------------------
