@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from django.core.management import execute_from_command_line
 
 from fundapi.embedded import EmbeddedError, Home, alone, services
+from fundapi.variables import exit_in_one_sentence, name_settings
 
 # These use neither database nor broker, so their settings name services that do not exist.
 NEED_NO_SERVICES = {
@@ -48,7 +49,7 @@ def needs_services(arguments: list[str]) -> bool:
 @contextmanager
 def environment(arguments: list[str]) -> Iterator[None]:
     """Complete the environment that the settings read."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fundapi.settings")
+    name_settings()
     if not needs_services(arguments):
         for name, value in NOWHERE.items():
             os.environ[name] = os.environ.get(name) or value
@@ -71,7 +72,7 @@ def main() -> None:
             sys.stderr.write(f"manage.py: {argument!r} is not UTF-8, as every name here is.\n")
             sys.exit(2)
     try:
-        with environment(sys.argv[1:]):
+        with exit_in_one_sentence(), environment(sys.argv[1:]):
             execute_from_command_line(sys.argv)
     except EmbeddedError as error:
         sys.exit(f"manage.py: {error}")

@@ -1,7 +1,6 @@
 """The Celery application. It runs the purges and the judge; tasks are in each app's ``tasks.py``."""
 
 import logging
-import os
 from typing import Any
 
 from celery import Celery
@@ -12,10 +11,13 @@ from kombu import Exchange, Queue
 from prometheus_client import start_http_server
 
 from fundapi.metrics import registry
+from fundapi.variables import exit_in_one_sentence, name_settings
 
 logger = logging.getLogger(__name__)
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fundapi.settings")
+name_settings()
+with exit_in_one_sentence():
+    beat_schedule = settings.CELERY_BEAT_SCHEDULE
 
 app = Celery("fundapi")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -25,7 +27,7 @@ app.autodiscover_tasks()
 app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "checks")]
 app.conf.beat_schedule = {
     name: entry | ({"schedule": crontab(**entry["schedule"])} if isinstance(entry["schedule"], dict) else {})
-    for name, entry in settings.CELERY_BEAT_SCHEDULE.items()
+    for name, entry in beat_schedule.items()
 }
 
 

@@ -10,62 +10,55 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import environ
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
-from django.core.exceptions import ImproperlyConfigured
 from psycopg import IsolationLevel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fundapi import addresses
+from fundapi.variables import Variables
+from fundapi.web import serve
 from fundapi.web.logs import logging_config
-from fundapi.web.serve import limits
-from rollout.judge.policy import Policy
+from rollout.judge.policy import UNSIGNED, Policy
 
-env = environ.Env()
+env = Variables()
+DAY, MONTH = timedelta(days=1), timedelta(days=30)
 
 
 def _threshold(name: str, default: Any) -> Any:
-    """Return a threshold of the judge from the environment, of the same type as its default."""
-    if name not in env:
-        return default
-    text = env.str(name)
-    try:
-        match default:
-            case timedelta():
-                return timedelta(seconds=float(text))  # env.float would take "90 min" for 90
-            case tuple():
-                return tuple(int(part) for part in text.split(","))
-        return type(default)(text)
-    except (ValueError, OverflowError):
-        kinds = {timedelta: "seconds", tuple: "whole numbers with commas between", int: "a whole number"}
-        raise ImproperlyConfigured(
-            f"{name} is '{text}', and should be {kinds.get(type(default), 'a number')}, "
-            f"such as {_as_written(default)}."
-        ) from None
-
-
-def _as_written(default: Any) -> str:
-    if isinstance(default, timedelta):
-        return f"{default.total_seconds():g}"
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    """Return a threshold of the judge, of the same type as its default. The policy's own rules come later."""
+    match default:
+        case timedelta():
+            return env.seconds(name, default)
+        case tuple():
+            return env.wholes(name, default, most=100)
+        case str():
+            return env.choice(name, default, UNSIGNED)
+        case int():
+            return env.whole(name, default)
+        case _:
+            return env.decimal(name, default)
 
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-ENVIRONMENT = env.str("ENVIRONMENT", default="dev")  # namespace of keys and rollouts, and nothing else
+# Namespace of keys and rollouts, and nothing else. A part of each key, and as long as the column of deployments.
+ENVIRONMENT = env.text(
+    "ENVIRONMENT", "dev", pattern="[A-Za-z0-9_.:~-]{1,100}", should="1 to 100 of A-Z a-z 0-9 _ . : ~ -"
+)
 
 # --- Security: none of it depends on ENVIRONMENT ------------------------------------------------------------
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY")
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+DEBUG = env.switch("DEBUG", default=False)
+SECRET_KEY = env.secret("SECRET_KEY", None, should="50 or more random characters")
+SECRET_KEY_FALLBACKS = env.secrets("SECRET_KEY_FALLBACKS")
 # Probes come to the last three.
-ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[]), "localhost", "127.0.0.1", "[::1]"]
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-HTTPS = env.bool("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
+ALLOWED_HOSTS = [*env.hosts("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", patterns=True)
+HTTPS = env.switch("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     # s; a year, which browsers' preload lists require
-    SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000)
+    SECURE_HSTS_SECONDS = env.whole("HSTS_SECONDS", 31_536_000)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
 SECURE_SSL_REDIRECT = HTTPS
@@ -132,26 +125,26 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # first: during a lock-out no password is checked
     "django.contrib.auth.backends.ModelBackend",
 ]
-TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)  # proxies whose X-Forwarded-For is believed
+TRUSTED_PROXIES = env.whole("TRUSTED_PROXIES", 0, most=100)  # proxies whose X-Forwarded-For is believed
 AXES_HANDLER = "fundapi.access.signins.SignInHandler"
 AXES_CLIENT_IP_CALLABLE = "fundapi.access.signins.client_network"
 SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # its middleware: see fundapi.access.signins.lockout_response
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]  # by name alone, anybody could lock anybody out
-AXES_FAILURE_LIMIT = env.int("SIGNIN_FAILURES_MAX", default=5) or sys.maxsize  # axes reads 0 as "always"
+AXES_FAILURE_LIMIT = env.whole("SIGNIN_FAILURES_MAX", 5) or sys.maxsize  # axes reads 0 as "always"
 # Behind a proxy that TRUSTED_PROXIES does not count, all have one address: one attacker would lock everybody out.
-SIGNIN_ADDRESS_FAILURES_MAX = env.int(
-    "SIGNIN_ADDRESS_FAILURES_MAX", default=0 if HTTPS and not TRUSTED_PROXIES else 50
+SIGNIN_ADDRESS_FAILURES_MAX = env.whole(
+    "SIGNIN_ADDRESS_FAILURES_MAX", 0 if HTTPS and not TRUSTED_PROXIES else 50
 )
-AXES_COOLOFF_TIME = timedelta(seconds=env.int("SIGNIN_COOLOFF", default=900))
+AXES_COOLOFF_TIME = env.seconds("SIGNIN_COOLOFF", timedelta(minutes=15))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when the lock-out ends
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
 AXES_ENABLE_ADMIN = False  # fundapi.admin.signins has pages of its own, on Unfold
 AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
-ADMIN_OTP_REQUIRED = env.bool("ADMIN_OTP_REQUIRED", default=False)
+ADMIN_OTP_REQUIRED = env.switch("ADMIN_OTP_REQUIRED", default=False)
 OTP_TOTP_ISSUER = f"fundapi {ENVIRONMENT}"  # the name in an authenticator
-SIGNIN_RETENTION = timedelta(days=env.int("SIGNIN_RETENTION_DAYS", default=90))
+SIGNIN_RETENTION = env.days("SIGNIN_RETENTION_DAYS", 90)
 
 # --- Applications -------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -217,7 +210,7 @@ USE_I18N = False
 TIME_ZONE = "UTC"
 FORMAT_MODULE_PATH = "fundapi.formats"
 STATIC_URL = "/static/"
-STATIC_ROOT = env.str("STATIC_ROOT", default=None)  # where collectstatic writes; an image sets it
+STATIC_ROOT = env.path("STATIC_ROOT")  # where collectstatic writes; an image sets it
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
@@ -225,17 +218,17 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # static files from the packages, without collectstatic
 
 # --- Overload (fundapi.web.overload) ------------------------------------------------------------------------
-WEB_THREADS, WEB_QUEUE = limits(env.ENVIRON)  # as many as the server has threads for
-WEB_QUEUE_SECONDS = env.float("WEB_QUEUE_SECONDS", default=1.0)  # s that a request waits; then 503
+WEB_THREADS, WEB_QUEUE = serve.limits(env)  # as many as the server has threads for
+WEB_QUEUE_SECONDS = env.decimal("WEB_QUEUE_SECONDS", 1.0, most=300)  # s that a request waits; then 503
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
-DATABASE = env.db_url("DATABASE_URL", default="postgres:///fundapi")
-DATABASE_TRANSACTION_POOLING = env.bool("DATABASE_TRANSACTION_POOLING", default=False)  # behind PgBouncer
-# s; browsers give up soon after
-DATABASE_STATEMENT_TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=10)
-DATABASE_LOCK_TIMEOUT = env.int("DATABASE_LOCK_TIMEOUT", default=5)  # s; well before the statement's time-out
+DATABASE = addresses.database(env, "DATABASE_URL", "postgres:///fundapi")
+DATABASE_TRANSACTION_POOLING = env.switch("DATABASE_TRANSACTION_POOLING", default=False)  # behind PgBouncer
+# s; browsers give up soon after. 0: no limit. PostgreSQL counts milliseconds in 31 bits
+DATABASE_STATEMENT_TIMEOUT = env.whole("DATABASE_STATEMENT_TIMEOUT", 10, most=86_400)
+DATABASE_LOCK_TIMEOUT = env.whole("DATABASE_LOCK_TIMEOUT", 5, most=86_400)  # s; well before the statement's
 # s; with a new connection for each, a request costs five times as much
-DATABASE["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=600)
+DATABASE["CONN_MAX_AGE"] = env.whole("DATABASE_CONN_MAX_AGE", 600)
 # One ping a request, so that no request fails after a restart of PostgreSQL.
 DATABASE["CONN_HEALTH_CHECKS"] = True
 DATABASE["OPTIONS"] = {
@@ -258,18 +251,19 @@ else:
     # Statements with separate parameters are prepared at their fifth use; the ORM's have none.
     DATABASE["OPTIONS"]["prepare_threshold"] = 5
     DATABASE["OPTIONS"]["options"] = (
+        f"{DATABASE['OPTIONS'].get('options', '')} "
         f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT}s -c lock_timeout={DATABASE_LOCK_TIMEOUT}s"
-    )
+    ).strip()
 DATABASES = {"default": DATABASE}
 
 # --- Valkey: Celery's broker and throttle counters, neither of which a fund needs ---------------------------
-REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 REDIS_TIMEOUT = 0.25  # s; no request should wait longer for a throttle
 REDIS_OPTIONS = {  # of every client but Celery's; by default, redis-py would try again, with pauses
     "socket_timeout": REDIS_TIMEOUT,
     "socket_connect_timeout": REDIS_TIMEOUT,
     "retry": Retry(NoBackoff(), 0),
 }
+REDIS_URL = addresses.valkey(env, "REDIS_URL", "redis://127.0.0.1:6379/0", REDIS_OPTIONS)
 CACHES = {
     "default": {
         "BACKEND": "fundapi.web.cache.FailOpenCache",
@@ -290,11 +284,11 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Checks have a queue, and a worker, of their own: a purge, a revert or a slow delivery must not delay them.
 CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}
 # 0: the web's /metrics shows the worker's too
-WORKER_METRICS_PORT = env.int("WORKER_METRICS_PORT", default=0)
+WORKER_METRICS_PORT = env.whole("WORKER_METRICS_PORT", 0, most=65535)
 ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)
 # Purges run at a time of the day (UTC), not after an interval: a beat that is restarted daily would never reach its
 # end. Their schedules are arguments of crontab(), which fundapi.celery makes: web workers do not import Celery.
-_purge_interval = env.int("IDEMPOTENCY_PURGE_INTERVAL", default=0)  # s; 0: daily (runbook)
+_purge_interval = env.whole("IDEMPOTENCY_PURGE_INTERVAL", 0, most=30 * 86_400)  # s; 0: daily (runbook)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "purge-expired-idempotency-keys": {
         "task": "idempotency.purge_expired",
@@ -310,9 +304,9 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 # --- API ----------------------------------------------------------------------------------------------------
 BODY_LIMIT = 256 * 1024  # bytes of a request's body under /api
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
-FUND_CREATE_RATE = env.str("FUND_CREATE_RATE", default="600/minute")  # per user, in DRF's notation
+FUND_CREATE_RATE = env.rate("FUND_CREATE_RATE", "600/minute")  # per user, in DRF's notation
 # Per client address: an office with 200 open pages.
-TELEMETRY_RATE = env.str("TELEMETRY_RATE", default="1200/minute")
+TELEMETRY_RATE = env.rate("TELEMETRY_RATE", "1200/minute")
 REST_FRAMEWORK = {
     "NUM_PROXIES": TRUSTED_PROXIES,
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -329,7 +323,7 @@ REST_FRAMEWORK = {
 }
 REST_KNOX = {
     "AUTH_HEADER_PREFIX": "Bearer",
-    "TOKEN_TTL": timedelta(days=env.int("TOKEN_TTL_DAYS", default=90)),
+    "TOKEN_TTL": env.days("TOKEN_TTL_DAYS", 90),
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "fundapi",
@@ -343,7 +337,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Frontends on other origins -----------------------------------------------------------------------------
-CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
 CORS_URLS_REGEX = r"^/(api|ofrep)/"
 CORS_ALLOW_HEADERS = (
     *default_headers,
@@ -365,10 +359,10 @@ CORS_EXPOSE_HEADERS = [
 IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
 IDEMPOTENCY_ADMIT = "fundapi.api.admission.admit"
 IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
-IDEMPOTENCY_TTL = timedelta(seconds=env.int("IDEMPOTENCY_TTL", default=86_400))  # s; 24 h (runbook)
-IDEMPOTENCY_WAIT_MAX = env.int("IDEMPOTENCY_WAIT_MAX", default=2)  # s
+IDEMPOTENCY_TTL = env.seconds("IDEMPOTENCY_TTL", DAY, least=timedelta(seconds=1))  # 24 h (runbook)
+IDEMPOTENCY_WAIT_MAX = env.whole("IDEMPOTENCY_WAIT_MAX", 2)  # s
 # half the slots stay free
-IDEMPOTENCY_WAITERS_MAX = env.int("IDEMPOTENCY_WAITERS_MAX", default=WEB_THREADS // 2)
+IDEMPOTENCY_WAITERS_MAX = env.whole("IDEMPOTENCY_WAITERS_MAX", WEB_THREADS // 2)
 
 # --- Rollout ------------------------------------------------------------------------------------------------
 ROLLOUT_ENVIRONMENT = ENVIRONMENT
@@ -377,13 +371,11 @@ ROLLOUT_SEED = [
     {
         "feature": "USE_FUND_STORE",
         "description": "The fund set-up keeps its draft in the fund store.",
-        "enabled": env.bool("USE_FUND_STORE", default=env.bool("VITE_USE_FUND_STORE", default=True)),
-        "percentage": env.int(
-            "USE_FUND_STORE_ROLLOUT", default=env.int("VITE_USE_FUND_STORE_ROLLOUT", default=0)
+        "enabled": env.switch("USE_FUND_STORE", env.switch("VITE_USE_FUND_STORE", default=True)),
+        "percentage": env.whole(
+            "USE_FUND_STORE_ROLLOUT", env.whole("VITE_USE_FUND_STORE_ROLLOUT", 0, most=100), most=100
         ),
-        "track_migrations": env.bool(
-            "TRACK_MIGRATIONS", default=env.bool("VITE_TRACK_MIGRATIONS", default=True)
-        ),
+        "track_migrations": env.switch("TRACK_MIGRATIONS", env.switch("VITE_TRACK_MIGRATIONS", default=True)),
         "hash_version": 1,  # the frontends' own
     }
 ]
@@ -391,39 +383,36 @@ ROLLOUT_SEED = [
 # Thresholds of the judge: ROLLOUT_<FIELD> for each field of rollout.judge.policy.Policy; durations in seconds.
 for _field in fields(Policy):
     _name = f"ROLLOUT_{_field.name.upper()}"
-    if _name in env:
-        globals()[_name] = _threshold(_name, _field.default)
-ROLLOUT_TICKET_TTL = timedelta(seconds=env.int("ROLLOUT_TICKET_TTL", default=3600))
-ROLLOUT_EVENT_RETENTION = timedelta(days=env.int("ROLLOUT_EVENT_RETENTION_DAYS", default=7))
-ROLLOUT_CHECK_RETENTION = timedelta(days=env.int("ROLLOUT_CHECK_RETENTION_DAYS", default=30))
+    globals()[_name] = _threshold(_name, _field.default)
+ROLLOUT_TICKET_TTL = env.seconds(
+    "ROLLOUT_TICKET_TTL", timedelta(hours=1), least=timedelta(minutes=1), most=MONTH
+)
+ROLLOUT_EVENT_RETENTION = env.days("ROLLOUT_EVENT_RETENTION_DAYS", 7)
+ROLLOUT_CHECK_RETENTION = env.days("ROLLOUT_CHECK_RETENTION_DAYS", 30)
 
 # --- Alerts -------------------------------------------------------------------------------------------------
-ROLLOUT_WEBHOOK_URL = env.str("ROLLOUT_WEBHOOK_URL", default="")
-ROLLOUT_WEBHOOK_SECRET = env.str("ROLLOUT_WEBHOOK_SECRET", default="")
+ROLLOUT_WEBHOOK_URL = env.url(
+    "ROLLOUT_WEBHOOK_URL", secret=True, example="https://hooks.example.com/services/..."
+)
+ROLLOUT_WEBHOOK_SECRET = env.secret("ROLLOUT_WEBHOOK_SECRET")
 ROLLOUT_CELERY_APP = "fundapi.celery.app"  # by name: web workers do not import Celery
-ROLLOUT_ALERT_EMAILS = env.list("ROLLOUT_ALERT_EMAILS", default=[])
-ROLLOUT_ADMIN_URL = env.str("ROLLOUT_ADMIN_URL", default="")
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="fundapi@localhost")
+ROLLOUT_ALERT_EMAILS = env.words("ROLLOUT_ALERT_EMAILS", str, "e-mail addresses")
+ROLLOUT_ADMIN_URL = env.url("ROLLOUT_ADMIN_URL", example="https://funds.example.com")
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "fundapi@localhost")
 EMAIL_TIMEOUT = 5  # s for each answer of the mail server
 # EMAIL_BACKEND, EMAIL_HOST, ...; Django's defaults stay where the URL says nothing.
-globals().update(
-    {
-        name: value
-        for name, value in env.email_url("EMAIL_URL", default="consolemail://").items()
-        if name.startswith("EMAIL_") and value is not None
-    }
-)
+globals().update(addresses.mail(env, "EMAIL_URL", "consolemail://"))
 
 # --- Release commands ---------------------------------------------------------------------------------------
 ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
-ROLLOUT_GIT_REMOTE = env.str("GIT_REMOTE", default="origin")
-ROLLOUT_AUTO_REVERT = env.bool("ROLLOUT_AUTO_REVERT", default=False)
+ROLLOUT_GIT_REMOTE = env.text("GIT_REMOTE", "origin")
+ROLLOUT_AUTO_REVERT = env.switch("ROLLOUT_AUTO_REVERT", default=False)
 if ROLLOUT_AUTO_REVERT:
     CELERY_BEAT_SCHEDULE["open-reverts"] = {"task": "rollout.revert", "schedule": ROLLOUT_CHECK_INTERVAL}
-ROLLOUT_GITHUB_TOKEN = env.str("GITHUB_TOKEN", default="")
-ROLLOUT_GITHUB_REPOSITORY = env.str("GITHUB_REPOSITORY", default="")
-ROLLOUT_GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
-ROLLOUT_E2E_WORKFLOW = env.str("GITHUB_TEST_WORKFLOW", default="ci.yml")
+ROLLOUT_GITHUB_TOKEN = env.secret("GITHUB_TOKEN")
+ROLLOUT_GITHUB_REPOSITORY = env.text("GITHUB_REPOSITORY", pattern="([\\w.-]+/[\\w.-]+)?", should="owner/name")
+ROLLOUT_GITHUB_API_URL = env.url("GITHUB_API_URL", "https://api.github.com")
+ROLLOUT_E2E_WORKFLOW = env.text("GITHUB_TEST_WORKFLOW", "ci.yml")
 
 # --- Admin --------------------------------------------------------------------------------------------------
 UNFOLD = {  # fundapi.site has the rest
@@ -440,6 +429,6 @@ UNFOLD = {  # fundapi.site has the rest
 # --- Logs ---------------------------------------------------------------------------------------------------
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(
-    level=env.str("LOG_LEVEL", default="INFO"),
-    json=env.str("LOG_FORMAT", default="json") == "json",
+    level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+    json=env.choice("LOG_FORMAT", "json", ("json", "console")) == "json",
 )

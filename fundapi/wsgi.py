@@ -1,15 +1,16 @@
 """The WSGI application that Granian serves."""
 
-import os
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fundapi.settings")
+from fundapi.variables import name_settings
 
-import fundapi.web.light  # noqa: F401 - before the settings import structlog
+name_settings()
+
+import fundapi.web.light  # noqa: E402, F401 - before the settings import structlog
 
 django = get_wsgi_application()
 

@@ -15,6 +15,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 
 from fundapi.embedded.home import Home
+from fundapi.variables import exit_in_one_sentence
 
 
 def migrate() -> None:
@@ -64,7 +65,8 @@ def demo_token(home: Home) -> str:
 
 
 if __name__ == "__main__":
-    django.setup()
+    with exit_in_one_sentence():
+        django.setup()
     home = Home.from_environment()
     migrate()
     username, password = admin(home)

@@ -8,14 +8,20 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
-from django.core.exceptions import ImproperlyConfigured
+from django.conf import settings
+
+from fundapi.variables import Variables, exit_in_one_sentence, name_settings, wrong
 
 BACKLOG = 1024  # connections that the kernel queues
 # Open connections per process; idle keep-alive ones count, so this is no limit of requests.
 BACKPRESSURE = 512
 THREADS = 4  # requests that a process works on at once
+THREADS_MAX = 1000
+QUEUE_MAX = 10_000
+PROCESSES_MAX = 512
 QUEUE = 100  # requests of a process that may wait for one of its WEB_THREADS slots (fundapi.web.overload)
 PROBES = 4  # requests to /readyz, /health and /metrics that may wait for a slot of their own
 REJECTING_THREADS = 4  # threads beside all of these, for requests that are answered with 503 at once
@@ -36,31 +42,38 @@ def readers(working: int, waiting: int) -> int:
     return working + waiting // 2
 
 
-def limits(environ: Mapping[str, str]) -> tuple[int, int]:
+def limits(env: Variables) -> tuple[int, int]:
     """Return how many requests a process works on at once, and how many may wait for that.
 
     Raises ImproperlyConfigured.
     """
-    working = _whole(environ, "WEB_THREADS", THREADS, least=1)
-    connections = _whole(environ, "DATABASE_POOL_SIZE", 0, least=0)
-    if connections:
-        # A request at work holds a connection, and so do the probes.
-        working = min(working, max(1, connections - 1))
-    return working, _whole(environ, "WEB_QUEUE", QUEUE, least=0)
-
-
-def _whole(environ: Mapping[str, str], name: str, default: int, *, least: int) -> int:
-    text = environ.get(name) or str(default)
-    if not text.isdecimal() or int(text) < least:
-        raise ImproperlyConfigured(
-            f"{name} is '{text}', and should be a whole number, {least} or more, such as {default}."
+    working = env.whole("WEB_THREADS", THREADS, least=1, most=THREADS_MAX)
+    connections = env.whole("DATABASE_POOL_SIZE", 0, most=10_000)
+    if connections == 1:
+        raise wrong(
+            "DATABASE_POOL_SIZE", "1", "2 or more: one connection is for the probes", example=THREADS + 1
         )
-    return int(text)
+    if connections:
+        working = min(working, connections - 1)
+    return working, env.whole("WEB_QUEUE", QUEUE, most=QUEUE_MAX)
 
 
-def _threads(environ: Mapping[str, str]) -> int:
+def port(env: Variables) -> int:
+    return env.whole("PORT", 8000, least=1, most=65535)
+
+
+def host(env: Variables) -> str:
+    """Return the address to listen on, which the server takes as a number only."""
+    text = env.text("WEB_HOST", "127.0.0.1")
+    try:
+        return str(ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise wrong("WEB_HOST", text, "an IP address", example="127.0.0.1 or 0.0.0.0") from None
+
+
+def _threads(env: Variables) -> int:
     """Return a thread for every request that may be in a process; Granian starts them when they are needed."""
-    working, waiting = limits(environ)
+    working, waiting = limits(env)
     return working + waiting + readers(working, waiting) + 1 + PROBES + REJECTING_THREADS
 
 
@@ -69,13 +82,14 @@ def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[s
 
     Raises ImproperlyConfigured.
     """
+    env = Variables(environ)
     return [
         *(sys.executable, "-m", "granian", "fundapi.wsgi:application"),
         *("--interface", "wsgi", "--http", "1", "--no-ws"),
-        *("--host", environ.get("WEB_HOST") or "127.0.0.1"),
-        *("--port", environ.get("PORT") or "8000"),
-        *("--workers", environ.get("WEB_CONCURRENCY") or str(cores())),
-        *("--blocking-threads", str(threads or _threads(environ))),
+        *("--host", host(env)),
+        *("--port", str(port(env))),
+        *("--workers", str(env.whole("WEB_CONCURRENCY", cores(), least=1, most=PROCESSES_MAX))),
+        *("--blocking-threads", str(threads or _threads(env))),
         *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
         *("--http1-header-read-timeout", str(HEADER_TIMEOUT), "--http1-buffer-size", str(HEADERS_MAX)),
         *("--workers-kill-timeout", str(KILL_TIMEOUT)),
@@ -94,8 +108,8 @@ class ThreadAdviceFilter(logging.Filter):
 
 
 if __name__ == "__main__":
-    try:
+    name_settings()
+    with exit_in_one_sentence():
         line = command(os.environ)
-    except ImproperlyConfigured as error:
-        sys.exit(str(error))
+        settings.INSTALLED_APPS  # noqa: B018 - reads them all here: a worker that cannot would be started again
     os.execv(sys.executable, line)  # noqa: S606 - the same process: signals reach the server

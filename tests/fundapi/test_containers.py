@@ -3,7 +3,6 @@
 The commands run from a copy of exactly what the image holds, with only the packages that the image has.
 """
 
-import ast
 import fnmatch
 import os
 import re
@@ -32,6 +31,7 @@ from fundapi.celery import app
 from fundapi.embedded.home import Home
 from fundapi.embedded.programs import postgres_directory, valkey_server
 from fundapi.embedded.run import programs
+from fundapi.settings import env
 from rollout.judge.policy import Policy
 from tests.servers import PROJECT
 
@@ -313,18 +313,7 @@ def test_env_example_documents_every_variable_of_the_settings() -> None:
     """And no variable that nobody reads."""
     documented = re.findall(r"^#([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
     assert len(documented) == len(set(documented))
-    settings = ast.parse((PROJECT / "fundapi" / "settings.py").read_text())
-    read = {
-        node.args[0].value
-        for node in ast.walk(settings)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "env"
-        and node.args
-        and isinstance(node.args[0], ast.Constant)
-    }
-    read |= {f"ROLLOUT_{field.name.upper()}" for field in fields(Policy)}  # which the settings read in a loop
+    read = env.names
     assert read - set(documented) == set()
     others = [
         PROJECT / "docker-compose.yml",

@@ -144,18 +144,23 @@ def test_the_checks_are_registered_and_tell_no_secret(database: None) -> None:
 
 
 BAD = [
-    ("ROLLOUT_STEPS", "abc", "ROLLOUT_STEPS is 'abc', and should be whole numbers with commas between"),
-    ("ROLLOUT_WATCH", "a day", "ROLLOUT_WATCH is 'a day', and should be seconds, such as 86400."),
+    (
+        "ROLLOUT_STEPS",
+        "abc",
+        "ROLLOUT_STEPS is 'abc', and should be whole numbers from 0 to 100, with commas between",
+    ),
+    ("ROLLOUT_WATCH", "a day", "ROLLOUT_WATCH is 'a day', and should be seconds, 0 or more, such as 86400."),
     ("ROLLOUT_CHECK_INTERVAL", "1e99", "ROLLOUT_CHECK_INTERVAL is '1e99', and should be seconds"),
     ("ROLLOUT_BREAKER_CHECKS", "2.5", "ROLLOUT_BREAKER_CHECKS is '2.5', and should be a whole number"),
     ("ROLLOUT_WATCH", "90 min", "ROLLOUT_WATCH is '90 min', and should be seconds"),
-    ("ROLLOUT_ALPHA", "1/20", "ROLLOUT_ALPHA is '1/20', and should be a number, such as 0.05."),
+    ("ROLLOUT_ALPHA", "1/20", "ROLLOUT_ALPHA is '1/20', and should be a number, 0 or more, such as 0.05."),
+    ("ROLLOUT_ALPHA", "nan", "ROLLOUT_ALPHA is 'nan', and should be a number, 0 or more, such as 0.05."),
+    ("ROLLOUT_WATCH", "-60", "ROLLOUT_WATCH is '-60', and should be seconds, 0 or more, such as 86400."),
+    ("ROLLOUT_UNSIGNED_TELEMETRY", "nobody", "should be one of full, network, none, such as network."),
 ]
 SENSELESS = {  # read, and then found to make no sense by Django's checks
-    "ROLLOUT_ALPHA": ("nan", "alpha is a share"),
-    "ROLLOUT_WATCH": ("-60", "watch must be longer than 0"),
+    "ROLLOUT_ALPHA": ("5", "alpha is a share"),
     "ROLLOUT_CHECK_INTERVAL": ("0", "check_interval must be longer than 0"),
-    "ROLLOUT_UNSIGNED_TELEMETRY": ("nobody", "unsigned_telemetry must be one of full, network, none"),
     "ROLLOUT_STEPS": ("10,50,90", "steps must be whole percents that climb to 100"),
 }
 READ = """
