@@ -55,10 +55,10 @@ SECRET_KEY_FALLBACKS = env.secrets("SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = [*env.hosts("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", patterns=True)
 HTTPS = env.switch("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
+HSTS_SECONDS = env.whole("HSTS_SECONDS", 31_536_000)  # a year, which browsers' preload lists require
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    # s; a year, which browsers' preload lists require
-    SECURE_HSTS_SECONDS = env.whole("HSTS_SECONDS", 31_536_000)
+    SECURE_HSTS_SECONDS = HSTS_SECONDS
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
 SECURE_SSL_REDIRECT = HTTPS

@@ -3,6 +3,7 @@
 The commands run from a copy of exactly what the image holds, with only the packages that the image has.
 """
 
+import ast
 import fnmatch
 import os
 import re
