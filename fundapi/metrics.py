@@ -1,19 +1,8 @@
-"""Metrics for Prometheus at ``/metrics``, of all worker processes (prometheus-client's multiprocess mode)."""
+"""Metrics for Prometheus, of all worker processes (prometheus-client's multiprocess mode)."""
 
 import os
 
-from django.http import HttpRequest, HttpResponse
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_safe
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from idempotency.metrics import IdempotencyCollector
@@ -42,9 +31,3 @@ def registry() -> CollectorRegistry:
     everything.register(IdempotencyCollector(source))
     everything.register(RolloutCollector())
     return everything
-
-
-@csrf_exempt  # so that a POST gets 405, not 403
-@require_safe
-def metrics(_request: HttpRequest) -> HttpResponse:
-    return HttpResponse(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)

@@ -13,9 +13,8 @@ from django.views.decorators.http import require_safe
 from fundapi.access.signins import lockout_response
 from fundapi.api.throttling import TelemetryThrottle, TicketThrottle
 from fundapi.api.views import FundsView, FundView
-from fundapi.metrics import metrics
 from fundapi.pages import SignInView, fund_setup
-from fundapi.web.health import health, livez, readyz
+from fundapi.web.health import health, livez, metrics, readyz
 from fundapi.web.problems import CATALOGUE, problem_response
 from rollout.api.telemetry import TelemetryView
 from rollout.api.tickets import TicketView

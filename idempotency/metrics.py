@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Protocol
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -80,7 +80,7 @@ class IdempotencyCollector:
         )
         try:
             size = store.count_active()
-        except (InterfaceError, OperationalError):
+        except Error:
             # The scrape still shows the rest; /health says that the database is away.
             return
         yield GaugeMetricFamily("idempotency_storage_size", "Active idempotency keys.", value=size)

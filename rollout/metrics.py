@@ -6,7 +6,7 @@ Counters count where events happen. The state of rollouts is read from the datab
 
 from collections.abc import Iterable, Iterator
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -86,7 +86,7 @@ class RolloutCollector:
     def collect(self) -> Iterable[Metric]:
         try:
             return list(self._collect())
-        except (InterfaceError, OperationalError):
+        except Error:
             return ()  # the scrape still has the rest, and /health reports the database
 
     def _collect(self) -> Iterator[Metric]:

@@ -1,45 +1,58 @@
 """Health: ``/health`` for people and scripts, ``/livez`` and ``/readyz`` for orchestrators."""
 
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import redis
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import fundapi
+from fundapi.metrics import registry
+from fundapi.web.overload import overloaded
+from fundapi.web.probes import Probe
+from fundapi.web.readiness import AWAY, readiness
 from rollout.models import Rollout
 from rollout.presentation.outlook import judge_state
 
 
-def _database() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM idempotency_store LIMIT 1")  # answers, and is migrated
-
-
-def _valkey() -> None:
-    client = redis.Redis.from_url(
-        settings.REDIS_URL,
-        **settings.REDIS_OPTIONS,
-    )
-    with client:
-        client.ping()
-
-
-def _works(check: Callable[[], None]) -> bool:
+def _valkey() -> str:
+    client = redis.Redis.from_url(settings.REDIS_URL, **settings.REDIS_OPTIONS)
     try:
-        check()
-    except (DatabaseError, InterfaceError, redis.RedisError):
-        return False
-    return True
+        with client:
+            client.ping()
+    except redis.RedisError:
+        return "unavailable"
+    return "ok"
 
 
-def _store_type() -> str:
-    rollout = Rollout.objects.filter(feature="USE_FUND_STORE").first()
-    return rollout.store_type if rollout else "legacy"
+def rollout_state() -> tuple[str, str]:
+    """Return which store browsers use, and whether the judge is late."""
+    try:
+        rollout = Rollout.objects.filter(feature="USE_FUND_STORE").first()
+        return rollout.store_type if rollout else "legacy", judge_state()
+    except (DatabaseError, InterfaceError):
+        return _NO_ROLLOUT
+
+
+def _metrics() -> bytes:
+    try:
+        return generate_latest(registry())
+    finally:
+        connection.close()  # a scrape is rare
+
+
+# Without the database browsers fall back to legacy, and no check can be made.
+_NO_ROLLOUT = ("legacy", "late")
+_database_thread = ThreadPoolExecutor(1, "probe-database")  # keeps a connection, as a slot does
+_database_probe = Probe(readiness, otherwise=AWAY, thread=_database_thread)
+_rollout_probe = Probe(rollout_state, otherwise=_NO_ROLLOUT, thread=_database_thread)
+_valkey_probe = Probe(_valkey, otherwise="unavailable", thread=ThreadPoolExecutor(1, "probe-valkey"))
+_metrics_probe = Probe(_metrics, otherwise=b"", thread=ThreadPoolExecutor(1, "probe-metrics"))
 
 
 @csrf_exempt  # so that a POST gets 405, not 403
@@ -54,36 +67,38 @@ def livez(_request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 def readyz(_request: HttpRequest) -> HttpResponse:
-    """Answer 200 when this process can serve requests: the database answers and is migrated."""
-    ready = _works(_database)
-    return HttpResponse(
-        "ok" if ready else "no database", status=200 if ready else 503, content_type="text/plain"
-    )
+    """Answer 200 when a create would succeed; else 503 and why: away, read-only, unmigrated, forbidden."""
+    database = _database_probe()
+    return HttpResponse(database.text, status=200 if database.ready else 503, content_type="text/plain")
 
 
 @csrf_exempt  # so that a POST gets 405, not 403
 @require_safe
 @never_cache
 def health(_request: HttpRequest) -> JsonResponse:
-    """Answer 503 without the database, and ``degraded`` without Valkey or with a late judge: funds are still created.
+    """Answer 503 when no fund can be created, and ``degraded`` without Valkey or with a late judge.
 
     The runbook's "Rollback Verification" reads ``store_type``: ``legacy`` as soon as the rollout of the fund store is
     at 0, disabled or stopped, and while the database is away.
     """
-    database, valkey = _works(_database), _works(_valkey)
-    judge = judge_state() if database else "late"  # no check can be made
-    status = "unavailable" if not database else "ok" if valkey and judge != "late" else "degraded"
+    database, valkey = _database_probe(), _valkey_probe()
+    store_type, judge = _NO_ROLLOUT if database == AWAY else _rollout_probe()
+    status = "ok" if valkey == "ok" and judge != "late" else "degraded"
     return JsonResponse(
         {
-            "status": status,
-            "store_type": _store_type() if database else "legacy",
+            "status": status if database.ready else "unavailable",
+            "store_type": store_type,
             "environment": settings.ENVIRONMENT,
             "version": fundapi.__version__,
-            "checks": {
-                "database": "ok" if database else "unavailable",
-                "valkey": "ok" if valkey else "unavailable",
-                "judge": judge,
-            },
+            "checks": {"database": database.word, "valkey": valkey, "judge": judge},
         },
-        status=200 if database else 503,
+        status=200 if database.ready else 503,
     )
+
+
+@csrf_exempt  # so that a POST gets 405, not 403
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponseBase:
+    """Answer with the metrics of all processes, for Prometheus."""
+    samples = _metrics_probe()
+    return HttpResponse(samples, content_type=CONTENT_TYPE_LATEST) if samples else overloaded(request)

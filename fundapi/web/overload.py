@@ -29,14 +29,12 @@ from django.http import HttpRequest, HttpResponseBase
 
 from fundapi.metrics import requests_shed, requests_waiting
 from fundapi.web.problems import refusal
-from fundapi.web.serve import PROBES, readers
+from fundapi.web.serve import readers
 
 RETRY_AFTER = "2"  # s
 REJECTED = "fundapi.rejected"  # in the WSGI environment
-# These paths have a slot of their own: a server that is busy is not broken.
-PROBE_PATHS = {"/readyz", "/health", "/metrics"}
-# These use no connection, and need no slot.
-SLOTLESS_PATHS = {"/livez"}
+# These need no slot: they use no connection, or those of `fundapi.web.probes`.
+SLOTLESS_PATHS = {"/livez", "/readyz", "/health", "/metrics"}
 # Django's own mark: the line of RequestLogMiddleware is enough, and this is no error.
 LOGGED = "_has_been_logged"
 
@@ -108,15 +106,12 @@ class OverloadControl:
         self._application = application
         length, timeout = settings.WEB_QUEUE, settings.WEB_QUEUE_SECONDS
         self._requests = SlotQueue([Slot() for _ in range(settings.WEB_THREADS)], length, timeout)
-        self._probes = SlotQueue([Slot()], PROBES, timeout)
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        if path in SLOTLESS_PATHS:
+        if environ["PATH_INFO"] in SLOTLESS_PATHS:
             return self._application(environ, start_response)
-        queue = self._probes if path in PROBE_PATHS else self._requests
-        slot = queue.acquire() if self._read(environ) else None
+        slot = self._requests.acquire() if self._read(environ) else None
         if slot is None:
             environ[REJECTED] = True
             return self._application(environ, start_response)
@@ -124,7 +119,7 @@ class OverloadControl:
             with slot:
                 return self._application(environ, start_response)
         finally:
-            queue.release(slot)
+            self._requests.release(slot)
 
     def _read(self, environ: WSGIEnvironment) -> bool:
         """Read the body; return False when too many clients are slow to send theirs.
@@ -156,8 +151,13 @@ class OverloadMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if REJECTED not in request.META:
             return self.get_response(request)
-        requests_shed.inc()
-        response = refusal(request, "overloaded")
-        response.headers["Retry-After"] = RETRY_AFTER
-        setattr(response, LOGGED, True)
-        return response
+        return overloaded(request)
+
+
+def overloaded(request: HttpRequest) -> HttpResponseBase:
+    """Return the 503 of a request that there was no time for."""
+    requests_shed.inc()
+    response = refusal(request, "overloaded")
+    response.headers["Retry-After"] = RETRY_AFTER
+    setattr(response, LOGGED, True)
+    return response

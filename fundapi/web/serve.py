@@ -23,7 +23,8 @@ THREADS_MAX = 1000
 QUEUE_MAX = 10_000
 PROCESSES_MAX = 512
 QUEUE = 100  # requests of a process that may wait for one of its WEB_THREADS slots (fundapi.web.overload)
-PROBES = 4  # requests to /readyz, /health and /metrics that may wait for a slot of their own
+PROBE_WAITERS = 8  # requests of a process that may wait for one evaluation of a probe (fundapi.web.probes)
+PROBES = 4  # the probes of fundapi.web.health
 REJECTING_THREADS = 4  # threads beside all of these, for requests that are answered with 503 at once
 # ms for the head of a request to arrive; an idle connection waits as long for its next request
 HEADER_TIMEOUT = 30_000
@@ -74,7 +75,7 @@ def host(env: Variables) -> str:
 def _threads(env: Variables) -> int:
     """Return a thread for every request that may be in a process; Granian starts them when they are needed."""
     working, waiting = limits(env)
-    return working + waiting + readers(working, waiting) + 1 + PROBES + REJECTING_THREADS
+    return working + waiting + readers(working, waiting) + PROBES * PROBE_WAITERS + REJECTING_THREADS
 
 
 def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[str]:

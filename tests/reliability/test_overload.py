@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import User
 
-from fundapi.web.serve import PROBES
+from fundapi.web.serve import PROBE_WAITERS
 from tests.conftest import FUND, Api
 from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT
@@ -105,7 +105,7 @@ def test_many_threads_share_the_connections_of_a_few_slots(busy: Server, user: U
     with Api(busy, user) as api, ThreadPoolExecutor(QUEUE) as pool:
         answers = list(pool.map(lambda number: api.create(f"many-{number}").status_code, range(3 * QUEUE)))
         assert set(answers) == {201}
-    with ThreadPoolExecutor(PROBES) as probes:
+    with ThreadPoolExecutor(PROBE_WAITERS) as probes:
         ready = probes.map(lambda _: httpx.get(f"{busy.url}/readyz", timeout=30).status_code, range(QUEUE))
         assert set(ready) == {200}
     with psycopg.connect(database_url()) as session:
