@@ -1,12 +1,18 @@
 """The Celery application. It runs the purges and the judge; tasks are in each app's ``tasks.py``."""
 
+import gc
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
+import celery
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_ready
+from celery.signals import setup_logging, worker_before_create_process, worker_ready
 from django.conf import settings
+from django.db import connection
 from kombu import Exchange, Queue
 from prometheus_client import start_http_server
 
@@ -19,14 +25,55 @@ name_settings()
 with exit_in_one_sentence():
     beat_schedule = settings.CELERY_BEAT_SCHEDULE
 
-app = Celery("fundapi")
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+ALONE = 0x616C6F6E  # "alon": namespace of the advisory locks of tasks that run once at a time
+
+
+class Task(celery.Task):
+    """A task of the project. With ``alone`` (CELERY_TASK_ANNOTATIONS) a second run at the same time does nothing.
+
+    So a purge that takes hours, or a revert that hangs, holds one of the worker's processes, however often it is sent.
+    """
+
+    alone = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.alone:
+            return super().__call__(*args, **kwargs)
+        with held(str(self.name)) as free:
+            return super().__call__(*args, **kwargs) if free else None
+
+
+@contextmanager
+def held(name: str) -> Iterator[bool]:
+    """Hold the database's lock of a task, and yield whether it was free.
+
+    A transaction of a connection of its own holds it: that ends with the process in any way, and a transaction pooler
+    keeps it in one session. Without a snapshot it does not hold back vacuum.
+    """
+    holder = connection.copy()
+    try:
+        holder.set_autocommit(False)
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", [ALONE, name])
+            free: bool = cursor.fetchone()[0]
+        yield free
+    finally:
+        holder.close()
+
+
+app = Celery("fundapi", task_cls=Task)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 # A worker without --queues consumes all of these, so a deployment that starts only that one, as before there was a
 # second queue, runs every task. Exchange and key are those that Celery gives a queue that is not declared here.
 app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "checks")]
+# "Never run": a beat without memory of earlier runs (a restart on a tmpfs) sends each task at once. Whatever makes beat
+# restart, and however often, nothing starves.
 app.conf.beat_schedule = {
-    name: entry | ({"schedule": crontab(**entry["schedule"])} if isinstance(entry["schedule"], dict) else {})
+    name: entry
+    | ({"schedule": crontab(**entry["schedule"])} if isinstance(entry["schedule"], dict) else {})
+    | {"last_run_at": NEVER}
     for name, entry in beat_schedule.items()
 }
 
@@ -34,6 +81,13 @@ app.conf.beat_schedule = {
 @setup_logging.connect
 def keep_our_logs(**_: Any) -> None:
     """Keep Django's LOGGING in workers; without this handler Celery would set its own level."""
+
+
+@worker_before_create_process.connect
+def share_memory(**_: Any) -> None:
+    """Keep the collector from writing to what a new process shares with its parent."""
+    gc.collect()
+    gc.freeze()
 
 
 @worker_ready.connect

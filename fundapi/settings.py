@@ -279,26 +279,37 @@ CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_ACKS_LATE = True  # a task may run twice, which is better than not at all
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_TIME_LIMIT = 3600  # s; a purge of ten million rows takes minutes
+CELERY_TASK_TIME_LIMIT = 300  # s; of tasks that have no limit of their own
+# s; a purge rests for nine tenths of its time, and a table of hundreds of millions of rows takes hours
+PURGE_LIMIT = 6 * 3600
+# `alone`: fundapi.celery.Task. The worker has a process more than there are such tasks: alerts find one free.
+_purge = {"alone": True, "time_limit": PURGE_LIMIT}
+CELERY_TASK_ANNOTATIONS = {
+    "idempotency.purge_expired": _purge,
+    "rollout.purge": _purge,
+    "fundapi.purge_signins": _purge,
+    "rollout.revert": {"alone": True},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Checks have a queue, and a worker, of their own: a purge, a revert or a slow delivery must not delay them.
 CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}
 # 0: the web's /metrics shows the worker's too
 WORKER_METRICS_PORT = env.whole("WORKER_METRICS_PORT", 0, most=65535)
 ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)
-# Purges run at a time of the day (UTC), not after an interval: a beat that is restarted daily would never reach its
-# end. Their schedules are arguments of crontab(), which fundapi.celery makes: web workers do not import Celery.
+# Purges run when beat starts without memory of earlier runs, and at a time of the day (UTC); at the later hours once
+# more, in case that database or broker were away, or the purge was cut off. Their schedules are arguments of crontab(),
+# which fundapi.celery makes: web workers do not import Celery.
 _purge_interval = env.whole("IDEMPOTENCY_PURGE_INTERVAL", 0, most=30 * 86_400)  # s; 0: daily (runbook)
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "purge-expired-idempotency-keys": {
         "task": "idempotency.purge_expired",
-        "schedule": timedelta(seconds=_purge_interval) if _purge_interval else {"hour": 3, "minute": 10},
+        "schedule": timedelta(seconds=_purge_interval) if _purge_interval else {"hour": "3-5", "minute": 10},
     },
     # Without `expires`: that is a time by beat's clock, and a worker whose clock is ahead would drop every check in
     # silence. A late check does nothing if another has been made.
     "judge-rollouts": {"task": "rollout.check", "schedule": ROLLOUT_CHECK_INTERVAL},
     "purge-rollout-data": {"task": "rollout.purge", "schedule": {"minute": 40}},
-    "purge-signins": {"task": "fundapi.purge_signins", "schedule": {"hour": 3, "minute": 50}},
+    "purge-signins": {"task": "fundapi.purge_signins", "schedule": {"hour": "3-5", "minute": 50}},
 }
 
 # --- API ----------------------------------------------------------------------------------------------------

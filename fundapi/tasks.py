@@ -7,5 +7,5 @@ from fundapi.access.signins import purge
 
 @shared_task(name="fundapi.purge_signins", ignore_result=True)
 def purge_signins() -> None:
-    """Delete old records of sign-ins. Schedule it daily; it may run twice, also at the same time."""
+    """Delete old records of sign-ins, sessions and tokens; schedule it daily. May run twice, at once or again."""
     purge()

@@ -15,8 +15,9 @@ from rollout.tick import EARLY, tick
 logger = logging.getLogger(__name__)
 
 # s; checks take milliseconds: one that hangs is killed, and the next one judges in its place.
-CHECK_LIMIT = 300
-REVERT_LIMIT = 100  # s; GitHub and git may hang, and the worker is needed for alerts
+CHECK_LIMIT = 120
+REVERT_LIMIT = 100  # s; GitHub and git may hang
+GRACE = 40  # s after a soft limit, which cannot interrupt everything, until the process is killed
 
 
 @shared_task(name="rollout.check", time_limit=CHECK_LIMIT, ignore_result=True)
@@ -32,7 +33,12 @@ def purge_rollout_data() -> None:
 
 
 @shared_task(
-    name=outbox.TASK, bind=True, max_retries=None, soft_time_limit=outbox.SEND_LIMIT, ignore_result=True
+    name=outbox.TASK,
+    bind=True,
+    max_retries=None,
+    soft_time_limit=outbox.SEND_LIMIT,
+    time_limit=outbox.SEND_LIMIT + GRACE,
+    ignore_result=True,
 )
 def deliver_alert(task: Task, alert_id: int) -> None:
     """Send an alert, and retry later if that fails. May run twice, at once or again."""
@@ -43,7 +49,9 @@ def deliver_alert(task: Task, alert_id: int) -> None:
         raise task.retry(exc=error, countdown=error.pause.total_seconds() + 1) from None
 
 
-@shared_task(name="rollout.revert", soft_time_limit=REVERT_LIMIT, ignore_result=True)
+@shared_task(
+    name="rollout.revert", soft_time_limit=REVERT_LIMIT, time_limit=REVERT_LIMIT + GRACE, ignore_result=True
+)
 def open_revert() -> None:
     """Open the revert of the latest deployment if the judge has rolled back since; schedule it with the checks.
 

@@ -18,6 +18,7 @@ from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import Max, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Now
@@ -25,6 +26,7 @@ from django.db.models.lookups import IsNull
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
+from knox.models import AuthToken
 from prometheus_client import Counter, Gauge
 from rest_framework.throttling import BaseThrottle
 
@@ -38,7 +40,16 @@ for _outcome in ("succeeded", "failed", "code_missing", "locked"):
 purge_failures = Counter(
     "signins_purge_failures", "Purges of a table of sign-ins that ended in an error.", ["table"]
 )
-for _model in (AccessLog, AccessFailureLog, AccessAttempt):
+# What is purged: the column that dates a row, and the setting of how long it is kept after that.
+TABLES: list[tuple[Any, str, str]] = [
+    (AccessLog, "attempt_time", "SIGNIN_RETENTION"),
+    (AccessFailureLog, "attempt_time", "SIGNIN_RETENTION"),
+    (AccessAttempt, "attempt_time", "AXES_COOLOFF_TIME"),
+    (AuthToken, "expiry", "SIGNIN_RETENTION"),
+    (Session, "expire_date", ""),
+]
+BATCH = 1000  # rows that one statement deletes
+for _model, _, _ in TABLES:
     purge_failures.labels(_model._meta.model_name)
 # No series before the first success: the rule for an overdue purge is quiet on a fresh install.
 purge_succeeded = Gauge(
@@ -187,17 +198,17 @@ def _locked_out(request: Any) -> HttpResponse:
 
 
 def purge() -> dict[str, int]:
-    """Delete records older than ``SIGNIN_RETENTION`` and failures past their cool-off; return the number of each.
+    """Delete what :data:`TABLES` says is too old, and return the number of rows of each table.
 
     By the database's clock: a worker with a wrong one would delete lock-outs that still count. A table whose purge
     fails is left out, and stops no other.
     """
-    retention, cooloff = settings.SIGNIN_RETENTION, settings.AXES_COOLOFF_TIME
     deleted: dict[str, int] = {}
-    for model, age in ((AccessLog, retention), (AccessFailureLog, retention), (AccessAttempt, cooloff)):
+    for model, column, setting in TABLES:
         table = model._meta.model_name
+        age = getattr(settings, setting) if setting else timedelta(0)
         try:
-            deleted[table] = model.objects.filter(attempt_time__lt=Now() - age).delete()[0]
+            deleted[table] = _purge(model.objects.filter(**{f"{column}__lt": Now() - age}), column)
         except Exception:
             connection.close_if_unusable_or_obsolete()
             purge_failures.labels(table).inc()
@@ -205,6 +216,19 @@ def purge() -> dict[str, int]:
         else:
             purge_succeeded.labels(table).set(_clock())
     return deleted
+
+
+def _purge(old: QuerySet[Any], column: str) -> int:
+    """Delete rows, the oldest first, in batches that lock no row for long; return how many.
+
+    A batch goes by time alone: the worker's role must not read the keys of sessions, which sign in whoever has them.
+    """
+    total = 0
+    last = None
+    while (cut := old.order_by(column).values_list(column)[BATCH - 1 : BATCH].first()) and cut != last:
+        total += old.filter(**{f"{column}__lte": cut[0]}).delete()[0]
+        last = cut
+    return total + old.delete()[0]
 
 
 def _clock() -> float:

@@ -129,7 +129,7 @@ def programs(home: Home) -> list[Program]:
     worker = (*celery, "worker", "--without-gossip", "--without-mingle")
     return [
         Program("web", [sys.executable, "-m", "fundapi.web.serve"], remind=True),
-        Program("worker", [*worker, "--queues", "celery", "--concurrency", "2"]),
+        Program("worker", [*worker, "--queues", "celery", "--concurrency", "5"]),
         Program("checks", [*worker, "--queues", "checks", "--concurrency", "1", "--hostname", "checks@%h"]),
         Program("beat", [*celery, "beat", "--schedule", str(home.run / "beat-schedule")]),
     ]

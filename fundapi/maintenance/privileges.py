@@ -49,6 +49,9 @@ WORKER = {
     "axes_accessattemptexpiration": "SELECT, DELETE",
     "axes_accessfailurelog": "SELECT, DELETE",
     "axes_accesslog": "SELECT, DELETE",
+    "knox_authtoken": "SELECT (expiry), DELETE",
+    # Not session_key: who reads it is signed in.
+    "django_session": "SELECT (expire_date), DELETE",
 }
 
 

@@ -1,5 +1,6 @@
 """The daily purge, with real Celery: beat sends it, a worker runs it, a metric counts it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from django.utils import timezone
 
 from benchmarks.servers import end, free_port
@@ -78,6 +80,24 @@ def test_a_beat_that_restarts_before_its_interval_is_over_still_purges(name: str
     starts = [datetime(2026, 3, 1, 3, 15, tzinfo=UTC) + period * number / 8 for number in range(8)]
     assert all(timedelta(0) < due(started) - started <= period for started in starts)
     assert len({due(started) for started in starts}) <= 2
+
+
+def test_a_beat_without_memory_sends_every_task_at_once_and_one_with_it_does_not(tmp_path: Path) -> None:
+    """However short each life of beat is, and whenever it is away, no task starves."""
+    every = sorted(entry["task"] for entry in app.conf.beat_schedule.values())
+    with private_valkey() as valkey, redis.Redis(unix_socket_path=str(valkey.socket)) as client:
+
+        def sent() -> list[str]:
+            messages = [each for queue in ("celery", "checks") for each in client.lrange(queue, 0, -1)]
+            return sorted(json.loads(message)["headers"]["task"] for message in messages)
+
+        env = {"REDIS_URL": valkey.url, "ROLLOUT_CHECK_INTERVAL": "3600", "LOG_LEVEL": "DEBUG"}
+        for life in (1, 2):
+            log = tmp_path / f"{life}.log"
+            with celery(env, log, "beat", "--schedule", str(tmp_path / "schedule")):
+                eventually(lambda: sent() == every, timeout=30)
+                eventually(log.read_text, lambda text: "Waking up in" in text, timeout=30)
+        assert sent() == every
 
 
 def last_success(port: int) -> float:

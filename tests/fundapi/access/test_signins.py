@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import httpx
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client, RequestFactory
 from django.utils import timezone
+from knox.models import AuthToken
 from prometheus_client import REGISTRY
 
+from fundapi.access import signins
 from fundapi.access.signins import client_address, purge
 from fundapi.tasks import purge_signins
 from rollout import store
@@ -193,6 +197,27 @@ def test_old_records_are_deleted_and_young_ones_are_not(database: None, address:
         assert [row.username for row in model.objects.filter(ip_address=address)] == ["young"]
 
 
+def test_sessions_go_when_they_have_expired_and_tokens_a_retention_later(user: User) -> None:
+    """In batches, also where more rows than one batch have the same time."""
+    now = timezone.now()
+    expired = [Session(session_key=uuid.uuid4().hex, expire_date=now - timedelta(hours=1)) for _ in range(7)]
+    older = [Session(session_key=uuid.uuid4().hex, expire_date=now - timedelta(days=n)) for n in range(1, 6)]
+    live = Session(session_key=uuid.uuid4().hex, expire_date=now + timedelta(minutes=1))
+    Session.objects.bulk_create([*expired, *older, live])
+    for days in (91, 89, -1):
+        token, _ = AuthToken.objects.create(user)
+        AuthToken.objects.filter(pk=token.pk).update(expiry=now - timedelta(days=days))
+    endless, _ = AuthToken.objects.create(user, expiry=None)
+    with patch.object(signins, "BATCH", 3):
+        deleted = purge()
+    assert deleted["session"] >= 12
+    keys = [session.session_key for session in [*expired, *older, live]]
+    assert [row.pk for row in Session.objects.filter(pk__in=keys)] == [live.pk]
+    kept = AuthToken.objects.filter(user=user)
+    assert sorted(round((now - token.expiry).days) for token in kept if token.expiry) == [-1, 89]
+    assert endless in kept
+
+
 def test_a_table_of_sign_ins_that_cannot_be_purged_stops_no_other(database: None) -> None:
     def sample(name: str, table: str) -> float:
         return REGISTRY.get_sample_value(f"signins_purge_{name}", {"table": table}) or 0
@@ -205,7 +230,7 @@ def test_a_table_of_sign_ins_that_cannot_be_purged_stops_no_other(database: None
             "CREATE TRIGGER refused BEFORE DELETE ON axes_accesslog EXECUTE FUNCTION refuse()"
         )
         try:
-            assert set(purge()) == {"accessfailurelog", "accessattempt"}
+            assert set(purge()) == {"accessfailurelog", "accessattempt", "authtoken", "session"}
         finally:
             cursor.execute("DROP FUNCTION refuse CASCADE")
     assert sample("failures_total", "accesslog") == failures + 1
