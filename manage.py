@@ -1,20 +1,27 @@
 #!/usr/bin/env python3
 """Django's command line, with the embedded services where DATABASE_URL or REDIS_URL is unset.
 
-A command uses the services of FUNDAPI_HOME when they run, and starts them for itself when they do not.
+A command uses the services of FUNDAPI_HOME when they run, and starts them for itself when they do not. A wrong
+setting and a database that is away, not migrated or read-only are one sentence; --traceback shows the rest.
 Messages of this file go to stderr: a command's stdout is its own.
 """
 
+import errno
 import os
 import secrets
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 from fundapi.embedded import EmbeddedError, Home, alone, services
-from fundapi.variables import exit_in_one_sentence, name_settings
+from fundapi.variables import WRONG, name_settings
+from rollout import faults
+from rollout.options import NOT_STOPPED
 
 # These use neither database nor broker, so their settings name services that do not exist.
 NEED_NO_SERVICES = {
@@ -36,6 +43,8 @@ NOWHERE = {
     "REDIS_URL": "redis://127.0.0.1:9/0",
     "SECRET_KEY": secrets.token_urlsafe(48),
 }
+
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # a full disk, a full quota, a read-only file system
 
 
 def needs_services(arguments: list[str]) -> bool:
@@ -66,18 +75,50 @@ def environment(arguments: list[str]) -> Iterator[None]:
         yield
 
 
-def main() -> None:
-    for argument in sys.argv[1:]:
+def refuse_bytes(arguments: list[str]) -> None:
+    for argument in arguments:
         if argument.encode(errors="ignore").decode() != argument:
-            sys.stderr.write(f"manage.py: {argument!r} is not UTF-8, as every name here is.\n")
-            sys.exit(2)
+            fail(arguments, f"manage.py: {argument!r} is not UTF-8, as every name here is.", 2)
+
+
+def in_words(error: Exception) -> str | None:
+    """Return an error that is no bug as a sentence."""
+    if isinstance(error, ImproperlyConfigured):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return f"manage.py: cannot write {error.filename or 'a file'}: {error.strerror}"
+    text = str(error) if isinstance(error, EmbeddedError) else faults.sentence(error)
+    return text and f"manage.py: {text}"
+
+
+def fail(arguments: list[str], text: str, code: int = 1) -> NoReturn:
+    """Print why the command failed, and exit. Whoever wanted to stop a rollout has to know that it goes on."""
+    sys.stderr.write(f"{NOT_STOPPED.format(text) if is_stop(arguments) else text}\n")
+    sys.exit(2 if is_stop(arguments) else code)
+
+
+def is_stop(arguments: list[str]) -> bool:
+    return arguments[:1] == ["rollout"] and "stop" in arguments
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    refuse_bytes(arguments)
     try:
-        with exit_in_one_sentence(), environment(sys.argv[1:]):
+        with environment(arguments):
             execute_from_command_line(sys.argv)
-    except EmbeddedError as error:
-        sys.exit(f"manage.py: {error}")
     except KeyboardInterrupt:
+        if is_stop(arguments):
+            fail(arguments, "it was interrupted.")
         sys.exit(130)
+    except Exception as error:
+        text = in_words(error)
+        if text is None or "--traceback" in arguments:
+            if not is_stop(arguments):
+                raise
+            traceback.print_exc()
+        code = WRONG if isinstance(error, ImproperlyConfigured) else 1
+        fail(arguments, text or "the command itself is at fault, see above.", code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Transient errors of the database, as opposed to bugs."""
+"""Errors of the database that are no bugs: it is away, busy, read-only or not migrated."""
 
 from django.db import InterfaceError, InternalError, OperationalError
 
@@ -8,6 +8,7 @@ TRANSIENT = {
     "25P03",  # idle_in_transaction_session_timeout
     "25P04",  # transaction_timeout
 }
+UNDEFINED_TABLE = "42P01"
 
 
 def is_unavailable(error: BaseException | None) -> bool:
@@ -15,3 +16,12 @@ def is_unavailable(error: BaseException | None) -> bool:
     if isinstance(error, InternalError):
         return getattr(error.__cause__, "sqlstate", None) in TRANSIENT
     return isinstance(error, OperationalError | InterfaceError)
+
+
+def sentence(error: BaseException) -> str | None:
+    """Return the error and what to do, for a person at a shell; None where it may be a bug."""
+    if getattr(error.__cause__, "sqlstate", None) == UNDEFINED_TABLE:
+        return "The database is not migrated: run manage.py migrate."
+    if is_unavailable(error):
+        return f"The database could not be asked ({str(error).partition(chr(10))[0].rstrip('.')}): try again later."
+    return None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from copy import copy
 from datetime import datetime
 from decimal import Decimal
+from difflib import SequenceMatcher
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,8 @@ from rollout.units import percent
 
 logger = logging.getLogger(__name__)
 
+KNOWN_MAX = 8  # features that an error lists, those with the nearest names
+
 
 class OperationError(Exception):
     """The change was refused; the message says why and what to do."""
@@ -33,8 +36,16 @@ class OperationError(Exception):
 
 class NoSuchRollout(OperationError):
     def __init__(self, feature: str) -> None:
-        known = ", ".join(Rollout.objects.values_list("feature", flat=True)) or "none"
-        super().__init__(f"There is no rollout '{feature}'. Known: {known}.")
+        known = sorted(Rollout.objects.values_list("feature", flat=True), key=partial(_distance, feature))
+        more = f" and {len(known) - KNOWN_MAX} more" if len(known) > KNOWN_MAX else ""
+        super().__init__(
+            f"There is no rollout '{feature}'. Known: {', '.join(known[:KNOWN_MAX]) or 'none'}{more}."
+        )
+
+
+def _distance(name: str, other: str) -> float:
+    """Return how far two names are apart, from 0 (the same) to 1."""
+    return 1 - SequenceMatcher(None, name.upper(), other).ratio()
 
 
 class StaleEdit(OperationError):

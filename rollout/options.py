@@ -1,4 +1,4 @@
-"""Shared by the commands: readers of numbers for options, and the width of printed tables. Pure.
+"""Shared by the commands: readers of numbers for options, the width of tables, a failed emergency stop. Pure.
 
 A reader goes into ``add_argument(type=...)``: what is not a number of its range, ``nan`` included, is refused in one
 sentence before the command does anything.
@@ -10,6 +10,10 @@ from contextlib import suppress
 
 WIDTH = 140  # characters, without a terminal
 ID_MAX = 2**31 - 1  # of the database's integers
+NOT_STOPPED = (
+    "NOT STOPPED: {} Run it again. Until it goes through, ask people (chat, mail, a notice on the site) to open the "
+    "page with ?emergency_rollback=true, which takes their browser back to legacy."
+)
 MINUTES_MAX = 31 * 24 * 60  # a month; nobody watches a command for longer
 
 

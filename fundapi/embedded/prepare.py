@@ -13,9 +13,11 @@ import sys
 import django
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
+from django.db import DatabaseError, InterfaceError
 
-from fundapi.embedded.home import Home
+from fundapi.embedded.home import EmbeddedError, Home
 from fundapi.variables import exit_in_one_sentence
+from rollout import faults
 
 
 def migrate() -> None:
@@ -64,10 +66,20 @@ def demo_token(home: Home) -> str:
     return token
 
 
-if __name__ == "__main__":
+def main() -> None:
     with exit_in_one_sentence():
         django.setup()
     home = Home.from_environment()
     migrate()
     username, password = admin(home)
     print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (EmbeddedError, DatabaseError, InterfaceError) as error:
+        text = str(error) if isinstance(error, EmbeddedError) else faults.sentence(error)
+        if text is None:
+            raise
+        sys.exit(text)

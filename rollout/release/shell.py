@@ -7,8 +7,8 @@ from typing import Any, TextIO, cast
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError
 
+from rollout import faults
 from rollout.models import Rollout
 from rollout.operations import NoSuchRollout
 from rollout.options import ID_MAX, whole
@@ -74,15 +74,13 @@ class ReleaseCommand(BaseCommand):
             return self.release(terminal, **options)
         except ReleaseError as error:
             return Result(error.outcome, str(error))
-        except (DatabaseError, InterfaceError) as error:
-            return Result(
-                Outcome.UNKNOWN, f"The database could not be asked: {str(error).partition(chr(10))[0]}"
-            )
         except KeyboardInterrupt:
             terminal.say("Interrupted. Run the command again to continue.", "yellow")
             raise
         except SoftTimeLimitExceeded:
             raise  # the Celery task around this command handles it
         except Exception as error:  # noqa: BLE001 - Python's exit code of a crash would say "unhealthy"
+            if says := faults.sentence(error):
+                return Result(Outcome.UNKNOWN, says)
             traceback.print_exc()
             return Result(Outcome.UNKNOWN, f"A fault of the command itself: {error!r}")

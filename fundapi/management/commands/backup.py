@@ -2,9 +2,9 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
 
 from fundapi.maintenance.backup import BackupError, dump
+from rollout import faults
 
 
 class Command(BaseCommand):
@@ -16,9 +16,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE", help="a new file, in pg_dump's custom format")
 
+    @faults.in_words()
     def handle(self, *_args: Any, file: Path, **_options: Any) -> None:
         try:
             size = dump(file)
-        except (BackupError, DatabaseError) as error:
+        except BackupError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(self.style.SUCCESS(f"{file}: {size:,} bytes, verified from end to end."))

@@ -1,12 +1,12 @@
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fundapi.maintenance.consistency import KINDS, Report, check
+from rollout import faults
 
 
 class Command(BaseCommand):
@@ -17,12 +17,11 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.completed:,} answers compared"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("check", total=None)
-            try:
+            with faults.in_words(2):
                 report = check(lambda answers: bar.advance(task, answers))
-            except DatabaseError as error:
-                raise CommandError(f"The comparison failed: {error}", returncode=2) from None
         self.stdout.write(as_text(report))
         if not report:
             sys.exit(1)

@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 
 from fundapi.maintenance.privileges import ExcessPrivilege, grant
+from rollout import faults
 
 
 class Command(BaseCommand):
@@ -25,6 +26,10 @@ class Command(BaseCommand):
             raise CommandError(
                 "Name two different roles: the worker may delete rows that the web processes may not."
             )
+        with faults.in_words():
+            unmigrated = faults.unmigrated()
+        if unmigrated:
+            raise CommandError(f"Nothing was granted: {unmigrated}")
         try:
             grant(web=web, worker=worker)
         except (ProgrammingError, ExcessPrivilege) as error:

@@ -3,9 +3,9 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError
 
 from fundapi.maintenance.backup import BackupError, hold_rollouts, restore
+from rollout import faults
 from rollout.management.commands.rollout import as_table
 
 
@@ -23,10 +23,11 @@ class Command(BaseCommand):
             help="replace everything in a database that is not empty; no other process may use it",
         )
 
+    @faults.in_words()
     def handle(self, *_args: Any, file: Path, overwrite: bool, **_options: Any) -> None:
         try:
             restore(file, overwrite=overwrite)
-        except (BackupError, DatabaseError) as error:
+        except BackupError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(
             f"{file} is restored. Next: migrate it, put rollouts on hold, compare funds with stored answers."

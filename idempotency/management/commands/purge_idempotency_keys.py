@@ -1,10 +1,11 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from idempotency import store
+from idempotency import faults, store
 from idempotency.purge import purge_expired
 
 
@@ -15,12 +16,20 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only say how many keys would be deleted.")
 
     def handle(self, *_args: Any, dry_run: bool, **_options: Any) -> None:
-        expired = store.count_expired()
-        if dry_run:
-            self.stdout.write(f"{expired} expired keys would be deleted.")
-            return
-        columns = ("Purging", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("purge", total=expired)
-            total = purge_expired(lambda deleted: bar.advance(task, deleted))
-        self.stdout.write(self.style.SUCCESS(f"{total} expired keys deleted."))
+        try:
+            said = f"{store.count_expired()} expired keys would be deleted." if dry_run else purge()
+        except (DatabaseError, InterfaceError) as error:
+            if (text := faults.sentence(error)) is None:
+                raise
+            raise CommandError(text) from error
+        self.stdout.write(said if dry_run else self.style.SUCCESS(said))
+
+
+def purge() -> str:
+    """Delete all expired keys, with a progress bar on stderr, and return the result."""
+    columns = ("Purging", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("purge", total=store.count_expired())
+        total = purge_expired(lambda deleted: bar.advance(task, deleted))
+    return f"{total} expired keys deleted."

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from rollout import store
+from rollout import faults, store
 from rollout.conf import conf
 from rollout.models import Check, Watch
 from rollout.tick import tick
@@ -40,8 +40,9 @@ class Command(BaseCommand):
         except Refused as error:
             raise self._wrong(str(error), json=json) from None
         except (DatabaseError, InterfaceError) as error:
-            message = f"The database could not be asked: {first_line(error)}. Nothing was checked: try again."
-            raise self._wrong(message, json=json) from error
+            if (why := faults.sentence(error)) is None:
+                raise
+            raise self._wrong(f"Nothing was checked. {why}", json=json) from error
         if json:
             documents = [as_dict(check) for check in checks]
             failed = [{"feature": feature, "error": first_line(failures[feature])} for feature in failures]
@@ -136,7 +137,9 @@ def notes_on(done: set[str]) -> Iterator[str]:
 
 
 def first_line(error: Exception) -> str:
-    """Return an error as part of a sentence: its kind and the first line of its text."""
+    """Return an error as part of a sentence: in words, or its kind and the first line of its text."""
+    if known := faults.sentence(error):
+        return known.rstrip(".")
     text = str(error).strip().partition("\n")[0].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

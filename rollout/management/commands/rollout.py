@@ -1,18 +1,19 @@
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError
+from django.db import transaction
 from rich.console import Console
 from rich.table import Column, Table
 
-from rollout import operations
+from rollout import faults, operations
 from rollout.models import Rollout, Stage, Timeline
-from rollout.options import WIDTH
+from rollout.options import NOT_STOPPED, WIDTH
 from rollout.units import percent, read_percent
 
 OPERATIONS: dict[str, Callable[..., Rollout]] = {
@@ -36,10 +37,18 @@ FIELDS = {  # of a rollout, with the help of its option
     "auto_rollback": "three red checks in a row roll it back",
     "description": "at most 200 characters",
 }
-NOT_STOPPED = (
-    "NOT STOPPED: the database did not answer. Run it again. Until it goes through, people can help themselves with "
-    "?emergency_rollback=true. ({})"
-)
+NOT_DONE = {  # for each action but the stop
+    "create": "NOT CREATED",
+    "configure": "NOT CONFIGURED",
+    "set": "NOT SET",
+    "promote": "NOT PROMOTED",
+    "hold": "NOT PUT ON HOLD",
+    "resume": "NOT RESUMED",
+    "rollback": "NOT ROLLED BACK",
+    "release": "NOT RELEASED",
+    "complete": "NOT COMPLETED",
+}
+UNKNOWN = 2  # exit code of a stop that failed, like that of the release commands
 
 
 class Command(BaseCommand):
@@ -62,15 +71,28 @@ class Command(BaseCommand):
         for subparser in subparsers.choices.values():
             subparser.add_argument("--json", action="store_true", help="print JSON")
 
-    def handle(self, *_args: Any, action: str, feature: str | None, json: bool, **options: Any) -> None:
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command; a stop whose arguments cannot be read says NOT STOPPED too."""
+        self.has_begun = False
         try:
-            changed = shown(feature) if action == "status" else [change(action, feature, options)]
-        except operations.OperationError as error:
-            raise CommandError(str(error)) from None
-        except (DatabaseError, InterfaceError) as error:
-            why = str(error).partition("\n")[0]
-            text = NOT_STOPPED if action == "stop" else "The database did not answer: {}. Try again."
-            raise CommandError(text.format(why)) from error
+            super().run_from_argv(argv)
+        except SystemExit as end:
+            if end.code and not self.has_begun and "stop" in argv[2:]:
+                self.stderr.write(NOT_STOPPED.format("the arguments are wrong, see above."))
+            raise
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        self.has_begun = True
+        # A wrong setting that has nothing to do with it must not keep anybody from an emergency stop.
+        checks = {"skip_checks": True} if options["action"] == "stop" else {}
+        return super().execute(*args, **options | checks)
+
+    def handle(self, *_args: Any, action: str, feature: str | None, json: bool, **options: Any) -> None:
+        if action == "status":
+            with faults.in_words():
+                changed = shown(feature)
+        else:
+            changed = [attempt(action, feature, options)]
         self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
 
 
@@ -90,8 +112,36 @@ def shown(feature: str | None) -> list[Rollout]:
         return list(Rollout.objects.all())
     found = list(Rollout.objects.filter(feature=feature))
     if not found:
-        raise operations.NoSuchRollout(feature)
+        raise CommandError(str(operations.NoSuchRollout(feature)))
     return found
+
+
+def attempt(action: str, feature: str | None, options: dict[str, Any]) -> Rollout:
+    """Carry out an action. Raises :class:`CommandError`, which says what did not happen, why, and what to do."""
+    is_committing = False
+    try:
+        with transaction.atomic():
+            rollout = change(action, feature, options)
+            is_committing = True
+    except operations.OperationError as error:
+        raise failure(action, str(error)) if action == "stop" else CommandError(str(error)) from None
+    except (Exception, KeyboardInterrupt) as error:
+        why = "it was interrupted." if isinstance(error, KeyboardInterrupt) else faults.sentence(error)
+        if why is None:  # a bug
+            if action != "stop":
+                raise
+            traceback.print_exc()
+            why = f"a fault of the command itself, {error!r}."
+        if is_committing:  # the COMMIT may have arrived although its answer did not
+            why += f" It may be stored all the same: `rollout status {feature}` shows it."
+        raise failure(action, why) from error
+    return rollout
+
+
+def failure(action: str, why: str) -> CommandError:
+    if action == "stop":
+        return CommandError(NOT_STOPPED.format(why), returncode=UNKNOWN)
+    return CommandError(f"{NOT_DONE[action]}: {why}")
 
 
 def change(action: str, feature: str | None, options: dict[str, Any]) -> Rollout:

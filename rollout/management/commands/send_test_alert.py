@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rollout import store
+from rollout import faults, store
 from rollout.alerts import channels, messages, outbox
 from rollout.alerts.messages import Message
 from rollout.conf import conf
@@ -17,6 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--channel", choices=sorted(channels.CHANNELS), help="only over this channel")
 
+    @faults.in_words()
     def handle(self, *_args: Any, channel: str | None, **_options: Any) -> None:
         chosen = [name for name in channels.configured() if channel in {None, name}]
         if not chosen:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from rollout import faults
 from rollout.conf import conf
 from rollout.judge.decision import AlertKind
 from rollout.judge.scoring import Signal
@@ -89,6 +90,7 @@ class Command(BaseCommand):
             "--control-kill-switch-rate", type=share, help="0-1, of the sessions without the feature"
         )
 
+    @faults.in_words(UNKNOWN)
     def handle(self, *_args: Any, **options: Any) -> None:
         if options["list"]:
             self.stdout.write(as_list(json=options["json"]))

@@ -12,7 +12,6 @@ from django.core.management import CommandError, call_command
 from rollout import configuration, operations
 from rollout.models import Rollout
 from tests.rollout.conftest import MakeRollout
-from tests.servers import manage
 
 
 def run(*arguments: str) -> Any:
@@ -186,14 +185,3 @@ def test_the_table_says_that_a_rollout_at_0_is_off(make_rollout: MakeRollout) ->
     assert "│ off " in lines[off]
     assert "│ moving " in lines[moving]
     Rollout.objects.filter(feature=moving).update(percentage=0, stage="off")
-
-
-def test_a_stop_without_a_database_says_not_stopped(database: None) -> None:
-    away = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing"}
-    for arguments, words in (
-        (["stop", "USE_FUND_STORE"], ["NOT STOPPED", "?emergency_rollback=true"]),
-        (["status"], ["The database did not answer"]),
-    ):
-        result = manage("rollout", *arguments, **away)
-        assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
-        assert all(word in result.stderr for word in words)
