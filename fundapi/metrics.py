@@ -1,10 +1,13 @@
 """Metrics for Prometheus, of all worker processes (prometheus-client's multiprocess mode)."""
 
-import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from fundapi.metric_files import SHARED, remove_gauges_of_dead_processes
 from idempotency.metrics import IdempotencyCollector
 from rollout.metrics import RolloutCollector
 
@@ -22,10 +25,22 @@ requests_shed = Counter(
 )
 
 
+class SharedSamples(MultiProcessCollector):
+    """The samples of all processes that share a directory, without the gauges of dead ones."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(None, str(directory))  # type: ignore[no-untyped-call]  # has no types
+        self._directory = directory
+
+    def collect(self) -> Iterable[Metric]:
+        remove_gauges_of_dead_processes(self._directory)
+        samples: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]  # has no types
+        return samples
+
+
 def registry() -> CollectorRegistry:
     """Return all samples: of the processes that share ``PROMETHEUS_MULTIPROC_DIR``, or of this one when it is unset."""
-    shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ  # prometheus-client's own switch, read by it at import
-    source = MultiProcessCollector(None) if shared else REGISTRY  # type: ignore[no-untyped-call]  # has no types
+    source = SharedSamples(SHARED) if SHARED else REGISTRY
     everything = CollectorRegistry()
     everything.register(source)
     everything.register(IdempotencyCollector(source))

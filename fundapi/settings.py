@@ -16,6 +16,7 @@ from psycopg import IsolationLevel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import fundapi.metric_files  # noqa: F401 - before an app makes a metric
 from fundapi import addresses
 from fundapi.variables import Variables
 from fundapi.web import serve
