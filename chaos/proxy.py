@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that can refuse, cut, stall, delay, half-close, and cut exactly at COMMIT.
+"""A TCP proxy in front of PostgreSQL or Valkey that can refuse, cut, stall, strand, delay, half-close, cut at COMMIT.
 
 `python -m chaos.proxy SOCKET` is one for another process: it prints its port, then carries out the commands that come
 on its stdin, one a line (`cut`, `delay 0.2`, `heal SOCKET`), and prints an empty line when each is done.
@@ -53,12 +53,13 @@ class Proxy:
                     continue
                 self._pairs.append((client, server))
                 for pump in (self._to_server, self._to_client):
-                    threading.Thread(target=pump, args=(client, server), daemon=True).start()
+                    arguments = (client, server, self._forwarding)
+                    threading.Thread(target=pump, args=arguments, daemon=True).start()
 
-    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+    def _to_server(self, client: socket.socket, server: socket.socket, forwarding: threading.Event) -> None:
         with suppress(OSError):
             while data := client.recv(65536):
-                self._hold()
+                self._hold(forwarding)
                 if COMMIT in data and self.cut_at_commit == "before":
                     self._cut_once(client, server)
                     return
@@ -69,19 +70,19 @@ class Proxy:
                     return
         self._close(client, server)
 
-    def _to_client(self, client: socket.socket, server: socket.socket) -> None:
+    def _to_client(self, client: socket.socket, server: socket.socket, forwarding: threading.Event) -> None:
         with suppress(OSError):
             # Peek: the other thread reads the answer to a COMMIT that is to be cut.
             while server.recv(1, socket.MSG_PEEK):
                 if self.cut_at_commit == "after" and self._committing(server):
                     return
                 data = server.recv(65536)
-                self._hold()
+                self._hold(forwarding)
                 client.sendall(data)
         self._close(client, server)
 
-    def _hold(self) -> None:
-        self._forwarding.wait()
+    def _hold(self, forwarding: threading.Event) -> None:
+        forwarding.wait()
         if self.delayed:
             time.sleep(self.delayed)
 
@@ -115,6 +116,12 @@ class Proxy:
     def stall(self) -> None:
         """Keep all connections, and forward nothing in either direction."""
         self._forwarding.clear()
+
+    def strand(self) -> None:
+        """Keep all connections, and forward nothing of theirs again; new ones work, as after a failover of a router."""
+        self.stall()
+        self._forwarding = threading.Event()
+        self._forwarding.set()
 
     def resume(self) -> None:
         self._forwarding.set()

@@ -4,7 +4,7 @@ What connects later also checks here, so this module has no lists of options: li
 """
 
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 import environ
 import psycopg
@@ -84,6 +84,25 @@ def _is_valkey(text: str, options: dict[str, Any]) -> bool:
     except (ValueError, TypeError, redis.RedisError):
         return False
     return True
+
+
+def broker(url: str) -> tuple[str, dict[str, Any] | None]:
+    """Return the URL of a Redis or Valkey server as Celery writes it, and its options of TLS (``None``: no TLS).
+
+    Celery ignores `?db=`, does not know `unix://`, and accepts any certificate unless told to verify it.
+    """
+    options: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]  # redis-py
+    name, password = (quote(options.get(part) or "", safe="") for part in ("username", "password"))
+    user = f"{name}:{password}@" if name or password else ""
+    number = options.get("db", 0)
+    if "path" in options:
+        return f"redis+socket://{user}{quote(options['path'])}?virtual_host={number}", None
+    host = f"[{options['host']}]" if ":" in options["host"] else options["host"]
+    found = f"://{user}{host}:{options.get('port', 6379)}/{number}"
+    if not url.startswith("rediss:"):
+        return f"redis{found}", None
+    tls = {option: value for option, value in options.items() if option.startswith("ssl_")}
+    return f"rediss{found}", {"ssl_cert_reqs": "required"} | tls
 
 
 def mail(env: Variables, name: str, default: str) -> dict[str, Any]:

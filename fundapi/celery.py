@@ -10,7 +10,7 @@ from typing import Any
 import celery
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_before_create_process, worker_ready
+from celery.signals import celeryd_after_setup, setup_logging, worker_before_create_process, worker_ready
 from django.conf import settings
 from django.db import connection
 from kombu import Exchange, Queue
@@ -65,9 +65,16 @@ def held(name: str) -> Iterator[bool]:
 app = Celery("fundapi", task_cls=Task)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# A worker without --queues consumes all of these, so a deployment that starts only that one, as before there was a
-# second queue, runs every task. Exchange and key are those that Celery gives a queue that is not declared here.
-app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in ("celery", "checks")]
+
+
+def queue(name: str, alias: str | None = None) -> Queue:
+    """Return a queue with the exchange and key that Celery gives one that is not declared."""
+    return Queue(name, Exchange(name), routing_key=name, alias=alias)
+
+
+# A worker without --queues takes from both. Environments that share a Valkey have queues of their own; routes and
+# command lines name them by the alias.
+app.conf.task_queues = [queue(f"{settings.ENVIRONMENT}.{name}", alias=name) for name in ("celery", "checks")]
 # "Never run": a beat without memory of earlier runs (a restart on a tmpfs) sends each task at once. Whatever makes beat
 # restart, and however often, nothing starves.
 app.conf.beat_schedule = {
@@ -88,6 +95,14 @@ def share_memory(**_: Any) -> None:
     """Keep the collector from writing to what a new process shares with its parent."""
     gc.collect()
     gc.freeze()
+
+
+@celeryd_after_setup.connect
+def take_from_earlier_queues(instance: Any, **_: Any) -> None:
+    """Take also what an earlier beat sends, to queues without the name of an environment, in a rolling deployment."""
+    taken = instance.app.amqp.queues.consume_from
+    for name in [each.alias for each in taken.values() if each.alias]:
+        taken[f"{name} of earlier versions"] = queue(name)
 
 
 @worker_ready.connect

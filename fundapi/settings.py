@@ -276,8 +276,16 @@ CACHES = {
 }
 
 # --- Celery -------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_BROKER_URL, CELERY_BROKER_USE_SSL = addresses.broker(REDIS_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever: an outage ends by itself
+# Without them a connection that goes silent hangs worker and beat for good. A worker waits for tasks in steps of 1 s.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 5,  # s for an answer
+    "socket_connect_timeout": 5,  # s
+    "socket_keepalive": True,
+    "health_check_interval": 5,  # s; a worker's connection that is silent for twice as long is replaced
+}
 CELERY_TASK_ACKS_LATE = True  # a task may run twice, which is better than not at all
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_TIME_LIMIT = 300  # s; of tasks that have no limit of their own
@@ -293,7 +301,7 @@ CELERY_TASK_ANNOTATIONS = {
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Checks have a queue, and a worker, of their own: a purge, a revert or a slow delivery must not delay them.
-CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}
+CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}  # fundapi.celery puts ENVIRONMENT before the name
 # 0: the web's /metrics shows the worker's too
 WORKER_METRICS_PORT = env.whole("WORKER_METRICS_PORT", 0, most=65535)
 ROLLOUT_CHECK_INTERVAL = _threshold("ROLLOUT_CHECK_INTERVAL", Policy().check_interval)

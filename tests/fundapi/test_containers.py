@@ -360,7 +360,7 @@ def test_checks_have_a_worker_of_their_own_and_every_queue_has_one() -> None:
         if "worker" in command
     }
     assert queues == {"worker": "celery", "checks": "checks"}
-    assert sorted(queues.values()) == sorted(app.amqp.queues)
+    assert sorted(f"test.{queue}" for queue in queues.values()) == sorted(app.amqp.queues)
     assert SERVICES["beat"]["depends_on"]["checks"] == {"condition": "service_started"}
     started = [program.command for program in programs(Home.at(Path("/nowhere")))]
     assert [command[command.index("--queues") + 1] for command in started if "worker" in command] == [

@@ -13,6 +13,7 @@ import pytest
 import redis
 from celery import Celery
 
+from fundapi.addresses import broker
 from fundapi.celery import app
 from fundapi.embedded import run as make_run
 from fundapi.embedded.home import Home
@@ -73,8 +74,7 @@ def environment(valkey: Valkey) -> dict[str, str]:
 
 def send(valkey: Valkey, *tasks: str, args: tuple[int, ...] = ()) -> None:
     """Send tasks as beat does: by their names alone."""
-    url = valkey.url.replace("unix://", "redis+socket://", 1)
-    with app.connection_for_write(url) as connection:
+    with app.connection_for_write(broker(valkey.url)[0]) as connection:
         for task in tasks:
             app.send_task(task, args, connection=connection)
 
@@ -165,8 +165,11 @@ def test_each_task_goes_into_one_queue(valkey: Valkey) -> None:
     send(valkey, *tasks)
     with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
         queued: dict[str, list[Any]] = {
-            queue: [json.loads(message)["headers"]["task"] for message in client.lrange(queue, 0, -1)]
+            queue: [
+                json.loads(message)["headers"]["task"] for message in client.lrange(f"test.{queue}", 0, -1)
+            ]
             for queue in ("celery", "checks")
         }
+        assert not client.exists("celery", "checks")  # where other environments would take them
     assert queued["checks"] == ["rollout.check"]
     assert sorted(queued["celery"]) == sorted(set(tasks) - {"rollout.check"})

@@ -444,13 +444,13 @@ def valkey(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Valkey]:
 def queued(valkey: Valkey) -> int:
     """Return how many messages nobody has finished yet."""
     with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
-        return int(client.llen("celery")) + int(client.hlen("unacked"))
+        return int(client.llen("test.celery")) + int(client.hlen("unacked"))
 
 
 def waiting(valkey: Valkey, canary: Canary) -> list[int]:
     """Return the canary's alerts that wait in the queue. A tick also hands over what earlier tests left unsent."""
     with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
-        messages = [json.loads(message) for message in client.lrange("celery", 0, -1)]
+        messages = [json.loads(message) for message in client.lrange("test.celery", 0, -1)]
     handed_over = [message["headers"]["argsrepr"] for message in messages]
     return [alert.pk for alert in canary.alerts for _ in range(handed_over.count(f"({alert.pk},)"))]
 
