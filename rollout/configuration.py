@@ -3,12 +3,18 @@
 A change clears the cache when it commits. If that fails, or a reader has just stored the old rows, the entry expires
 after ``ROLLOUT_CACHE_SECONDS``. Without a cache every read asks the database.
 
+One thread of a process asks at a time. The others take a copy of its last answer, at most ``COPY_SECONDS`` old, so that
+a cache or a database that hangs or is slow holds one thread and not all. So under load a change reaches browsers that
+much later at most; ``max-age`` comes on top.
+
 The cache holds only the bytes of the answer, so that two releases side by side can read each other's entry. Its key
 names the database.
 """
 
 import hashlib
 import json
+import threading
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -20,6 +26,12 @@ from django.db import connection
 from rollout.conf import conf
 from rollout.evaluation import Config
 from rollout.models import Rollout
+
+COPY_SECONDS = 2
+_copies: dict[
+    str, tuple[float, "Configuration"]
+] = {}  # of this process: when it was asked for, and the answer
+_asking = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,26 @@ class Configuration:
 
 def current() -> Configuration:
     """Return the configuration of all rollouts, from the cache if it is there."""
-    cached: bytes | None = cache.get(_key())
+    key, now = _key(), time.monotonic()
+    asked, copy = _copies.get(key, (0.0, None))
+    if not _asking.acquire(blocking=False):
+        return copy if copy is not None and now - asked < COPY_SECONDS else _ask(key)
+    try:
+        found = _ask(key)
+        if copy is not None and copy.body == found.body:
+            found = copy  # with what it has worked out already
+        _copies[key] = (now, found)
+        return found
+    finally:
+        _asking.release()
+
+
+def _ask(key: str) -> Configuration:
+    cached: bytes | None = cache.get(key)
     if cached is not None:
         return Configuration(cached)
     fresh = read()
-    cache.add(_key(), fresh.body, timeout=conf.cache_seconds)
+    cache.add(key, fresh.body, timeout=conf.cache_seconds)
     return fresh
 
 
@@ -89,6 +116,7 @@ def read() -> Configuration:
 
 def forget() -> None:
     """Clear the cache: the next reader asks the database."""
+    _copies.pop(_key(), None)
     cache.delete(_key())
 
 
