@@ -23,6 +23,13 @@ requests_waiting = Gauge(
 requests_shed = Counter(
     "http_requests_shed", "Requests answered with 503: the queue was full, or the wait too long."
 )
+valkey_failures = Counter(
+    "valkey_failures",
+    "Failed attempts to use Valkey, by its state then; after a failure a process makes one attempt a second.",
+    ["state"],
+)
+for _state in ("unavailable", "read-only", "full"):
+    valkey_failures.labels(_state)  # present from the start, or a rate would miss the first failure
 
 
 class SharedSamples(MultiProcessCollector):

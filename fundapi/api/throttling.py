@@ -4,8 +4,6 @@ import threading
 import time
 from typing import ClassVar
 
-import redis
-import structlog
 from django.conf import settings
 from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
@@ -15,10 +13,9 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from fundapi.access.signins import network_of
+from fundapi.web.valkey import breaker, client
 
-logger = structlog.get_logger(__name__)
 TICKET_RATE = "60/minute"  # per user; a page renews its ticket once an hour
-BACKOFF = 5  # s without Valkey after a failure, so that not every request waits for its time-out
 
 # Without it, concurrent first requests each created a limiter, and CPython 3.11 crashed in its hit().
 _limiter_lock = threading.Lock()
@@ -29,41 +26,28 @@ class ValkeyThrottle(SimpleRateThrottle):
 
     scope: str
     _limiter: ClassVar[MovingWindowRateLimiter | None] = None
-    _paused_until: ClassVar[float] = 0.0
 
     def caller(self, request: Request) -> str:
         """Return the name under which the request counts."""
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        if self.rate is None or time.monotonic() < ValkeyThrottle._paused_until:
+        if self.rate is None:
             return True
         requests, seconds = self.parse_rate(self.rate)
         self.item = RateLimitItemPerSecond(requests or 0, seconds, self.scope)
         self.who = self.caller(request)
-        try:
-            return self.limiter.hit(self.item, settings.ENVIRONMENT, self.who)
-        except redis.RedisError as error:
-            ValkeyThrottle._paused_until = time.monotonic() + BACKOFF
-            logger.warning("throttle_open", reason=type(error).__name__, seconds=BACKOFF)
-            return True
+        return breaker.call(True, self.limiter.hit, self.item, settings.ENVIRONMENT, self.who)  # noqa: FBT003
 
     def wait(self) -> float | None:
-        try:
-            reset = self.limiter.get_window_stats(self.item, settings.ENVIRONMENT, self.who).reset_time
-        except redis.RedisError:
-            return None
-        return max(1.0, reset - time.time())
+        stats = breaker.call(None, self.limiter.get_window_stats, self.item, settings.ENVIRONMENT, self.who)
+        return None if stats is None else max(1.0, stats.reset_time - time.time())
 
     @property
     def limiter(self) -> MovingWindowRateLimiter:
         with _limiter_lock:
             if ValkeyThrottle._limiter is None:
-                pool = redis.ConnectionPool.from_url(
-                    settings.REDIS_URL,
-                    **settings.REDIS_OPTIONS,
-                )
-                storage = RedisStorage("redis://", connection_pool=pool)
+                storage = RedisStorage("redis://", connection_pool=client().connection_pool)
                 ValkeyThrottle._limiter = MovingWindowRateLimiter(storage)
         return ValkeyThrottle._limiter
 

@@ -1,14 +1,10 @@
 """Django's cache on Valkey. While Valkey is away, the cache is empty and raises no error."""
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
-import redis
-import structlog
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 
-logger = structlog.get_logger(__name__)
+from fundapi.web.valkey import breaker, client
 
 
 class BytesSerializer:
@@ -18,18 +14,16 @@ class BytesSerializer:
         return value
 
     def loads(self, data: bytes) -> bytes:
+        if not isinstance(data, bytes):
+            raise TypeError(f"a stored value is {type(data).__name__}")  # a garbled answer
         return data
 
 
-class LastingClient(RedisCacheClient):
-    """Keep one client of redis-py. Django makes one for every command, which takes as long as the command."""
-
-    @cached_property
-    def _client_of_the_server(self) -> Any:
-        return super().get_client()
+class SharedClient(RedisCacheClient):
+    """Use the client of the process. Django makes one for every command, which takes as long as the command."""
 
     def get_client(self, key: Any = None, *, write: bool = False) -> Any:
-        return self._client_of_the_server
+        return client()
 
 
 class FailOpenCache(RedisCache):
@@ -37,24 +31,17 @@ class FailOpenCache(RedisCache):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(server, params)
-        self._class = LastingClient
+        self._class = SharedClient
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        return self._or(default, super().get, key, default, version)
+        return breaker.call(default, super().get, key, default, version)
 
     def add(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(self._or(False, super().add, *args, **kwargs))  # noqa: FBT003
+        return bool(breaker.call(False, super().add, *args, **kwargs))  # noqa: FBT003
 
     def set(self, *args: Any, **kwargs: Any) -> None:
-        self._or(None, super().set, *args, **kwargs)
+        breaker.call(None, super().set, *args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(self._or(False, super().delete, *args, **kwargs))  # noqa: FBT003
-
-    @staticmethod
-    def _or(default: Any, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        try:
-            return operation(*args, **kwargs)
-        except redis.RedisError as error:
-            logger.warning("cache_away", reason=type(error).__name__)
-            return default
+        # Also while the circuit is open: an operator's change is rare, and other processes may serve what is stored.
+        return bool(breaker.attempt(False, super().delete, *args, **kwargs))  # noqa: FBT003

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import redis
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -13,21 +12,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 import fundapi
 from fundapi.metrics import registry
+from fundapi.web import valkey
 from fundapi.web.overload import overloaded
 from fundapi.web.probes import Probe
 from fundapi.web.readiness import AWAY, readiness
 from rollout.models import Rollout
 from rollout.presentation.outlook import judge_state
-
-
-def _valkey() -> str:
-    client = redis.Redis.from_url(settings.REDIS_URL, **settings.REDIS_OPTIONS)
-    try:
-        with client:
-            client.ping()
-    except redis.RedisError:
-        return "unavailable"
-    return "ok"
 
 
 def rollout_state() -> tuple[str, str]:
@@ -51,7 +41,9 @@ _NO_ROLLOUT = ("legacy", "late")
 _database_thread = ThreadPoolExecutor(1, "probe-database")  # keeps a connection, as a slot does
 _database_probe = Probe(readiness, otherwise=AWAY, thread=_database_thread)
 _rollout_probe = Probe(rollout_state, otherwise=_NO_ROLLOUT, thread=_database_thread)
-_valkey_probe = Probe(_valkey, otherwise="unavailable", thread=ThreadPoolExecutor(1, "probe-valkey"))
+_valkey_probe = Probe(
+    valkey.state, otherwise=valkey.UNAVAILABLE, thread=ThreadPoolExecutor(1, "probe-valkey")
+)
 _metrics_probe = Probe(_metrics, otherwise=b"", thread=ThreadPoolExecutor(1, "probe-metrics"))
 
 
@@ -78,19 +70,21 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 def health(_request: HttpRequest) -> JsonResponse:
     """Answer 503 when no fund can be created, and ``degraded`` without Valkey or with a late judge.
 
+    A Valkey that takes no writes is ``read-only`` or ``full``: then throttles do not count, and no task is sent.
+
     The runbook's "Rollback Verification" reads ``store_type``: ``legacy`` as soon as the rollout of the fund store is
     at 0, disabled or stopped, and while the database is away.
     """
-    database, valkey = _database_probe(), _valkey_probe()
+    database, broker = _database_probe(), _valkey_probe()
     store_type, judge = _NO_ROLLOUT if database == AWAY else _rollout_probe()
-    status = "ok" if valkey == "ok" and judge != "late" else "degraded"
+    status = "ok" if broker == valkey.OK and judge != "late" else "degraded"
     return JsonResponse(
         {
             "status": status if database.ready else "unavailable",
             "store_type": store_type,
             "environment": settings.ENVIRONMENT,
             "version": fundapi.__version__,
-            "checks": {"database": database.word, "valkey": valkey, "judge": judge},
+            "checks": {"database": database.word, "valkey": broker, "judge": judge},
         },
         status=200 if database.ready else 503,
     )

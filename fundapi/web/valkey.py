@@ -1,0 +1,186 @@
+"""Valkey for requests: one client, and one circuit breaker, for all threads of a process.
+
+A Valkey that hangs must not take a worker's threads. So after one failure nobody asks it (the circuit is open), and a
+thread in the background tries a write every ``PAUSE`` seconds until one succeeds. An outage costs a process a few
+time-outs, and not each request one.
+
+Two things have no time-out in redis-py: looking up a name, and an answer that comes byte by byte. :class:`_Timed` adds
+them. It leans on ``_connect()`` of redis-py's connections, and on what its parsers call on a socket.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache
+from socket import socket
+from typing import Any, TypeVar
+
+import redis
+import structlog
+from django.conf import settings
+from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+
+from fundapi.metrics import valkey_failures
+
+logger = structlog.get_logger(__name__)
+T = TypeVar("T")
+PAUSE = 1  # s between attempts while the circuit is open
+PROBE_KEPT = 60  # s; so long the key of a probe stays
+
+# The states of Valkey, as /health has them.
+OK, UNAVAILABLE, READ_ONLY, FULL = "ok", "unavailable", "read-only", "full"
+# First words of errors of a server that answers and refuses writes: a replica, a full disk, too few replicas.
+NO_WRITES = ("READONLY", "MISCONF", "NOREPLICAS")
+
+
+class _Socket:
+    """A socket whose answer takes one time-out at most; redis-py's starts again with every piece of it."""
+
+    def __init__(self, sock: socket, seconds: float) -> None:
+        self._sock, self._seconds = sock, seconds
+        self._end = time.monotonic() + seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: bytes) -> None:
+        self._end = time.monotonic() + self._seconds
+        self._sock.settimeout(self._seconds)
+        self._sock.sendall(data)
+
+    def recv_into(self, buffer: bytearray) -> int:
+        self._sock.settimeout(max(self._end - time.monotonic(), 0.001))  # 0 would mean: do not wait
+        return self._sock.recv_into(buffer)
+
+
+class _Timed(AbstractConnection):
+    """A connection of redis-py that is made, with its look-up of a name, within ``REDIS_TIMEOUT``."""
+
+    def _connect(self) -> _Socket:
+        made: Future[socket] = Future()
+
+        def connect() -> None:
+            try:
+                made.set_result(super(_Timed, self)._connect())  # type: ignore[no-untyped-call,safe-super]  # redis-py
+            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                made.set_exception(error)
+
+        threading.Thread(target=connect, daemon=True).start()
+        try:
+            return _Socket(made.result(settings.REDIS_TIMEOUT), settings.REDIS_TIMEOUT)
+        except TimeoutError:
+            made.add_done_callback(_close)
+            raise
+
+
+def _close(made: Future[socket]) -> None:
+    """Close a socket that came too late."""
+    if made.exception() is None:
+        made.result().close()
+
+
+class _TimedConnection(_Timed, Connection):
+    pass
+
+
+class _TimedSSLConnection(_Timed, SSLConnection):
+    pass
+
+
+class _TimedUnixConnection(_Timed, UnixDomainSocketConnection):
+    pass
+
+
+_TIMED = {
+    Connection: _TimedConnection,
+    SSLConnection: _TimedSSLConnection,
+    UnixDomainSocketConnection: _TimedUnixConnection,
+}
+
+
+@cache
+def client() -> redis.Redis:
+    """Return the client of this process."""
+    pool = redis.ConnectionPool.from_url(settings.REDIS_URL, **settings.REDIS_OPTIONS)
+    pool.connection_class = _TIMED[pool.connection_class]
+    return redis.Redis(connection_pool=pool)
+
+
+class Breaker:
+    """A circuit breaker: calls pass while the state is ``ok``, and are not made while it is anything else."""
+
+    def __init__(self) -> None:
+        self.state = OK
+        self._lock = threading.Lock()
+
+    def call(self, default: T, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Return what an operation on Valkey returns, or ``default`` when it fails or the circuit is open."""
+        return default if self.state != OK else self.attempt(default, operation, *args, **kwargs)
+
+    def attempt(self, default: T, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Do the same, also while the circuit is open."""
+        try:
+            return operation(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - a garbled answer may end in any error of a parser
+            self._failed(error)
+            return default
+
+    def _failed(self, error: Exception) -> None:
+        valkey_failures.labels(_state(error)).inc()
+        with self._lock:
+            opens = self.state == OK
+            self._change(_state(error), type(error).__name__)
+        if opens:
+            threading.Thread(target=self._recover, daemon=True).start()
+
+    def _recover(self) -> None:
+        """Try a write until one succeeds, then close the circuit. Connections from before may never answer again."""
+        while self.state != OK:
+            time.sleep(PAUSE)
+            client().connection_pool.disconnect(inuse_connections=False)
+            try:
+                probe()
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failed(error)
+            else:
+                with self._lock:
+                    self._change(OK)
+
+    def _change(self, state: str, reason: str = "") -> None:
+        """Take a state, and log it if it is a new one. The text of an error may hold addresses and names of users."""
+        if state == self.state:
+            return
+        self.state = state
+        if state == OK:
+            logger.info("valkey_back")
+        else:
+            logger.warning(
+                "valkey_not_usable", state=state, reason=reason, meanwhile="throttle_open, cache empty"
+            )
+
+
+def probe() -> None:
+    """Write a key, as the broker must be able to. Raises redis.RedisError."""
+    if client().set(f"{settings.ENVIRONMENT}.probe", b"1", ex=PROBE_KEPT) is not True:
+        raise redis.InvalidResponse
+
+
+def state() -> str:
+    """Return the state of Valkey: by a write, unless the circuit is open already."""
+    breaker.call(None, probe)
+    return breaker.state
+
+
+def _state(error: Exception) -> str:
+    if isinstance(error, redis.OutOfMemoryError):
+        return FULL
+    if isinstance(error, redis.ReadOnlyError) or str(error).startswith(NO_WRITES):
+        return READ_ONLY
+    return UNAVAILABLE
+
+
+breaker = Breaker()
+# A child of a worker of Celery has none of its parent's threads.
+os.register_at_fork(after_in_child=breaker.__init__)  # type: ignore[misc]  # the same object, as new
