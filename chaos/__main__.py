@@ -79,6 +79,7 @@ def faults(result: Result) -> Iterator[str]:
     """Yield the faults of a trial that its row does not show, in words."""
     if result.control and not result:
         yield f"it has to show something {result.control}, so this run has proved nothing"
+    yield from result.complaints
     for what, count in {} if result.control else result.journal.unexpected.items():
         yield f"{count} unexpected answers: {what}"
 

@@ -58,7 +58,7 @@ class Client:
         if answer is None:
             self.journal.pending += 1
             return
-        self.journal.acknowledgements.append(Acknowledgement(key, answer.body.decode()))
+        self.journal.acknowledgements.append(Acknowledgement(key, answer.body.decode(), time.monotonic()))
         if self.random.random() < REPLAYED:
             again = self._insist(sent)
             if again is not None and again.body != answer.body:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +48,25 @@ class Stack:
         self.account.make_directory(sockets)
         self.valkey = Valkey(self.home, self.account, sockets)
         self.valkey.start()
-        self.proxy = Proxied(self.postgres.socket)
-        self.address = self.postgres.url("fundapi", "fundapi")
+        self.proxy, self.valkey_proxy = Proxied(self.postgres.socket), Proxied(self.valkey.socket)
+        self.address, self.broker = self.postgres.url("fundapi", "fundapi"), self.valkey.url
         if proxied:
             self.address = f"postgres://fundapi@127.0.0.1:{self.proxy.port}/fundapi"
+            self.broker = f"redis://127.0.0.1:{self.valkey_proxy.port}/0"
+        self.complaints: list[str] = []
         self.port = free_port()
         self.manager = Manager(
             self.home.path, make_run.programs(self.home), env=self._environment() | env, pass_fds=()
         )
-        self._manage("migrate", "--verbosity", "0")
-        self.token = self._manage("create_token", "chaos", "--create")
+        self.manage("migrate", "--verbosity", "0")
+        self.token = self.manage("create_token", "chaos", "--create")
 
     def _environment(self) -> dict[str, str]:
         served = make_run.environment(self.home, self.port)
         return {
             **{name: value for name, value in served.items() if not name.startswith(NOT_HANDED_ON)},
             "DATABASE_URL": self.address,
-            "REDIS_URL": self.valkey.url,
+            "REDIS_URL": self.broker,
             "SECRET_KEY": secrets.token_urlsafe(48),
             "FUND_CREATE_RATE": "1000000/second",
             "TELEMETRY_RATE": "1000000/second",
@@ -72,7 +74,8 @@ class Stack:
             "WEB_CONCURRENCY": "2",
         }
 
-    def _manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str) -> str:
+        """Run a command of ``manage.py`` and return its stdout."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(
             command, cwd=PROJECT, env=self.manager.env, check=True, capture_output=True, text=True
@@ -96,6 +99,7 @@ class Stack:
         if not self.valkey.running():
             self.valkey.start()
         self.proxy.say("heal", str(self.postgres.socket))
+        self.valkey_proxy.say("heal", str(self.valkey.socket))
         deadline = time.monotonic() + READY_TIMEOUT
         while not make_run.answers(self.port):
             if time.monotonic() > deadline:
@@ -104,12 +108,49 @@ class Stack:
                 program.restart_at = 0  # the storm is over: no need to hold back
             self.look_after(0.1)
 
+    def must_be_ready(self, when: str) -> None:
+        """Complain if /readyz says no. ``when`` is a clause, such as "while PostgreSQL is read-only"."""
+        if not make_run.answers(self.port):
+            self.complaints.append(f"/readyz says no {when}")
+
+    def must_not_be_ready(self, when: str) -> None:
+        """Complain if /readyz says yes."""
+        if make_run.answers(self.port):
+            self.complaints.append(f"/readyz says yes {when}")
+
+    def must_create(self, when: str, *, within: float) -> None:
+        """Complain if no create succeeds within so many seconds."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            key = secrets.token_hex(16)
+            sent = request("POST", "/api/funds", token=self.token, body=fund(name=key), key=key)
+            with suppress(OSError, ValueError):
+                if ask(self.port, sent, timeout=within).status == 201:
+                    return
+            self.look_after(TICK)
+        self.complaints.append(f"no fund was created for {within:g} s {when}")
+
     def web_workers(self) -> list[psutil.Process]:
         """Return the processes that serve requests."""
         web = self.manager.programs[0].process
         if web is None or web.poll() is not None:
             return []
         return workers_of(web.pid)
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Return the processes of a program: itself and its children."""
+        for program in self.manager.programs:
+            if program.name == name and program.process is not None and program.process.poll() is None:
+                process = psutil.Process(program.process.pid)
+                return [process, *process.children(recursive=True)]
+        return []
+
+    def configure(self, name: str, value: str) -> None:
+        """Change a setting of the running PostgreSQL."""
+        with self.postgres.superuser() as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(f"ALTER SYSTEM SET {name} = {value}")
+            connection.execute("SELECT pg_reload_conf()")
 
     def kill_programs(self, *names: str) -> None:
         """Kill programs and their children with SIGKILL."""
@@ -142,6 +183,7 @@ class Stack:
     def stop(self) -> None:
         self.manager.stop(lambda: False)
         self.proxy.stop()
+        self.valkey_proxy.stop()
         self.valkey.stop()
         self.postgres.stop()
 

@@ -1,6 +1,8 @@
 """The storms: the fault of each, and its pace."""
 
 import random
+import resource
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from chaos.stack import Stack
 
 Wait = float  # s
 Harm = Callable[[Stack, random.Random], Iterator[Wait]]
+SILENT = 1100  # connections: more than the server and the kernel take together
+HUNG = (2.0, 6.0)  # s
+FROZEN = 25.0  # s; by then a frozen process has been replaced
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,71 @@ def _network(stack: Stack, random: random.Random) -> Iterator[Wait]:
     yield 1.0
 
 
+def _hanging(stack: Stack, random: random.Random) -> Iterator[Wait]:
+    both = (stack.valkey_proxy, stack.proxy)
+    hung = random.choice((both[:1], both[1:], both))
+    for proxy in hung:
+        proxy.say("stall")
+    yield random.uniform(*HUNG)
+    if stack.proxy not in hung:
+        stack.must_create("while Valkey hangs", within=2)
+    for proxy in hung:
+        proxy.say(random.choice(("resume", "strand")))  # they come back, or only new connections work
+    yield 1.0
+    stack.must_create("after PostgreSQL or Valkey hung", within=5)
+
+
+def _read_only(stack: Stack, _random: random.Random) -> Iterator[Wait]:
+    stack.configure("default_transaction_read_only", "on")
+    yield 2.0
+    stack.must_not_be_ready("while PostgreSQL is read-only")
+    stack.configure("default_transaction_read_only", "off")
+    yield 2.0
+    stack.must_create("after PostgreSQL was read-only", within=5)
+
+
+def _frozen(stack: Stack, random: random.Random) -> Iterator[Wait]:
+    name = random.choice(("web", "worker", "checks", "beat"))
+    with suppress(psutil.NoSuchProcess, IndexError):
+        process = random.choice(stack.web_workers() if name == "web" else stack.processes(name))
+        process.suspend()
+        yield FROZEN
+        if process.is_running() and process.status() == psutil.STATUS_STOPPED:
+            stack.complaints.append(f"a frozen process of {name} was not replaced in {FROZEN:g} s")
+            process.resume()
+    yield 1.0
+
+
+def _silent(stack: Stack, _random: random.Random) -> Iterator[Wait]:
+    with ExitStack() as connections:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SILENT), hard))
+        connections.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            for _ in range(SILENT):
+                address = ("127.0.0.1", stack.port)
+                connections.enter_context(socket.create_connection(address, timeout=1))
+        yield 5.0
+    yield 2.0
+    stack.must_create("after silent connections", within=5)
+
+
+def _migrated(stack: Stack, _random: random.Random) -> Iterator[Wait]:
+    stack.manage("migrate", "idempotency", "0001", "--verbosity", "0")
+    yield 2.0
+    stack.must_not_be_ready("while the schema is one migration behind")
+    stack.manage("migrate", "--verbosity", "0")
+    yield 2.0
+    with stack.postgres.superuser() as connection:
+        connection.execute("ALTER TABLE fundapi_fund ADD next_version text")
+        connection.execute("INSERT INTO django_migrations VALUES (DEFAULT, 'fundapi', '9999_next', now())")
+        yield 2.0
+        stack.must_create("while the schema is one migration ahead", within=5)
+        stack.must_be_ready("while the schema is one migration ahead")
+        connection.execute("ALTER TABLE fundapi_fund DROP next_version")
+        connection.execute("DELETE FROM django_migrations WHERE name = '9999_next'")
+
+
 def _everything(stack: Stack, _random: random.Random) -> Iterator[Wait]:
     stack.kill_programs("web", "worker", "checks", "beat")
     stack.postgres.kill()
@@ -113,5 +183,12 @@ STORMS = [
         _network,
         proxied=True,
     ),
+    Storm(
+        "stall", "Valkey, PostgreSQL or both accept and never answer, for 2 to 6 s", _hanging, proxied=True
+    ),
+    Storm("readonly", "PostgreSQL refuses writes, for 2 s of 4", _read_only),
+    Storm("frozen", "SIGSTOP of a process of web, worker or beat, until it is replaced", _frozen),
+    Storm("silent", f"{SILENT:,} connections that say nothing, for 5 s of 7", _silent),
+    Storm("behind", "the schema is one migration behind, then one ahead", _migrated),
     Storm("everything", "kill -9 of every process at once, every 8 s", _everything),
 ]

@@ -13,7 +13,7 @@ from chaos.failover import fail_over, replicated
 from chaos.rolling import roll
 from chaos.stack import Crowd, Stack, running
 from chaos.storms import Storm
-from chaos.verdict import Journal, Verdict, judge
+from chaos.verdict import Journal, Verdict, judge, longest_pause
 
 COLUMNS = (
     "storm",
@@ -26,6 +26,7 @@ COLUMNS = (
     "differing",
     "unexpected",
     "unanswered",
+    "longest pause s",
 )
 
 
@@ -47,16 +48,20 @@ class Result:
     journal: Journal
     verdict: Verdict
     control: str = ""
+    complaints: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Return True if the trial has the expected result."""
-        return getattr(self.verdict, self.control) > 0 if self.control else bool(self.verdict)
+        if self.control:
+            return bool(getattr(self.verdict, self.control))
+        return bool(self.verdict) and not self.complaints
 
     def row(self) -> list[str]:
         name = f"{self.name} (control)" if self.control else self.name
         seen = self.journal
         counts = (self.faults, seen.requests, seen.turned_away, len(seen.acknowledgements))
-        return [name, *(f"{count:,}" for count in (*counts, *asdict(self.verdict).values()))]
+        figures = [f"{count:,}" for count in (*counts, *asdict(self.verdict).values())]
+        return [name, *figures, f"{longest_pause(seen):.1f}"]
 
 
 def storm(stack: Stack, storm: Storm, options: Options) -> Result:
@@ -124,4 +129,5 @@ def _trial(
     stack.heal()
     journal = crowd.finish(stack)
     funds = stack.funds(run)  # before the replays, which would create lost funds again
-    return Result(name, faults, journal, judge(journal, funds, stack.replays(journal)), control)
+    complaints, stack.complaints = tuple(stack.complaints), []
+    return Result(name, faults, journal, judge(journal, funds, stack.replays(journal)), control, complaints)

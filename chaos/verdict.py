@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,7 @@ class Acknowledgement:
 
     key: str  # which is the fund's name as well
     body: str
+    at: float = 0.0  # s, of the clients' clock
 
 
 @dataclass(slots=True)
@@ -46,6 +48,12 @@ class Verdict:
     def __bool__(self) -> bool:
         """Return True if nothing was lost, doubled or wrong."""
         return not (self.lost or self.doubled or self.differing or self.unexpected or self.pending)
+
+
+def longest_pause(journal: Journal) -> float:
+    """Return the longest time without an acknowledgement, in seconds."""
+    times = sorted(acknowledged.at for acknowledged in journal.acknowledgements)
+    return max((after - before for before, after in pairwise(times)), default=0.0)
 
 
 def judge(journal: Journal, funds: Iterable[str], replays: Mapping[str, Replay]) -> Verdict:

@@ -44,6 +44,10 @@ class SharedSamples(MultiProcessCollector):
         samples: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]  # has no types
         return samples
 
+connections_cut = Counter(
+    "database_connections_cut", "Connections to PostgreSQL that were cut off because no answer came."
+)
+
 
 def registry() -> CollectorRegistry:
     """Return all samples: of the processes that share ``PROMETHEUS_MULTIPROC_DIR``, or of this one when it is unset."""

@@ -5,6 +5,7 @@ So a test decides when a real request of a real server is still running, or how 
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -48,6 +49,17 @@ def query(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def undeletable(table: str) -> Iterator[None]:
+    """Let every deletion from a table fail."""
+    query("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$")
+    try:
+        query(f"CREATE TRIGGER refused BEFORE DELETE ON {table} EXECUTE FUNCTION refuse()")
+        yield
+    finally:  # with a cursor of its own: the product may have closed the connection after the failure
+        query("DROP FUNCTION refuse CASCADE")
 
 
 class Hold:

@@ -25,9 +25,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponseBase
 
 from fundapi.metrics import requests_shed, requests_waiting
+from fundapi.web import cutoff
 from fundapi.web.problems import refusal
 from fundapi.web.serve import readers
 
@@ -49,6 +51,10 @@ class Slot:
             connection.inc_thread_sharing()  # one thread after another, never two at once
             self._own.append((connections, alias, connection))
         self._own += [(caches, alias, caches.create_connection(alias)) for alias in caches]
+
+    def databases(self) -> list[BaseDatabaseWrapper]:
+        """Return the databases whose connections the slot has."""
+        return [own for handler, _, own in self._own if handler is connections]
 
     def __enter__(self) -> None:
         for handler, alias, own in self._own:
@@ -105,7 +111,10 @@ class OverloadControl:
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
         length, timeout = settings.WEB_QUEUE, settings.WEB_QUEUE_SECONDS
-        self._requests = SlotQueue([Slot() for _ in range(settings.WEB_THREADS)], length, timeout)
+        slots = [Slot() for _ in range(settings.WEB_THREADS)]
+        for slot in slots:
+            cutoff.watch(slot.databases())
+        self._requests = SlotQueue(slots, length, timeout)
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
+from fundapi.web import cutoff
 from fundapi.web.serve import PROBE_WAITERS
 
 PATIENCE = 2.0  # s; a busy process needs one, and an orchestrator's probe waits three (docker-compose.yml)
@@ -56,5 +57,6 @@ class Probe(Generic[T]):
         with self._lock:
             self._next = None
         close_old_connections()  # as Django does at the start of each request
+        cutoff.watch(connections.all())
         self._latest = value = self._evaluate()
         return value

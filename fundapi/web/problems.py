@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import ProgrammingError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 
@@ -15,6 +16,7 @@ from idempotency.faults import is_unavailable
 from idempotency.problems import IdempotencyError, Unavailable
 
 PROBLEM_JSON = "application/problem+json"
+UNDEFINED = {"42P01", "42703", "42883"}  # SQLSTATE of a missing table, column or function
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,12 @@ def is_api(request: HttpRequest) -> bool:
     return request.path.startswith("/api/") or request.path == "/api"
 
 
+def _database_failed(error: BaseException | None) -> bool:
+    """Return whether the database is away, busy or read-only, or its schema is older than this code."""
+    unmigrated = isinstance(error, ProgrammingError) and getattr(error.__cause__, "sqlstate", "") in UNDEFINED
+    return unmigrated or is_unavailable(error)
+
+
 def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
     """Return a problem of the catalogue in the form of its address: problem+json, OFREP's or text.
 
@@ -133,7 +141,7 @@ def exception_handler(exc: Exception, _context: dict[str, Any]) -> HttpResponse 
     ``None`` re-raises the exception, which Django logs and :func:`server_error` answers.
     """
     headers: dict[str, str] = {}
-    if is_unavailable(exc):
+    if _database_failed(exc):
         logger.warning("The database failed", exc_info=exc)
         exc = Unavailable()
     if isinstance(exc, IdempotencyError):
@@ -177,8 +185,8 @@ def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer an exception that nothing else has answered: 503 when the database is lost, else 500."""
-    lost = is_unavailable(sys.exception())
+    """Answer an exception that nothing else has answered: 503 when the database failed, else 500."""
+    lost = _database_failed(sys.exception())
     response = problem_response("database_unavailable" if lost else "server_error")
     if lost:
         response.headers["Retry-After"] = "1"

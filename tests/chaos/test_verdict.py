@@ -2,7 +2,7 @@
 
 import pytest
 
-from chaos.verdict import Acknowledgement, Journal, Replay, Verdict, judge
+from chaos.verdict import Acknowledgement, Journal, Replay, Verdict, judge, longest_pause
 
 TOLD = Acknowledgement("run-1", '{"id":1}')
 GOOD = Replay(created=False, body='{"id":1}')
@@ -66,3 +66,9 @@ def test_a_fund_that_was_never_acknowledged_may_be_there_or_not() -> None:
     asked = journal(keys=["run-1", "run-2"])
     assert judge(asked, ["run-1"], {"run-1": GOOD})
     assert judge(asked, ["run-1", "run-2"], {"run-1": GOOD})
+
+
+def test_the_longest_pause_is_between_two_acknowledgements_of_any_clients() -> None:
+    told = [Acknowledgement(f"run-{at}", "", at) for at in (7.0, 1.0, 2.5, 9.0)]
+    assert longest_pause(journal(acknowledgements=told)) == 4.5
+    assert longest_pause(journal(acknowledgements=[])) == 0.0

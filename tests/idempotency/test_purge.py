@@ -19,7 +19,7 @@ from idempotency.models import IdempotencyKey
 from idempotency.tasks import purge_expired_keys
 from tests.answers import funds_of
 from tests.conftest import Api
-from tests.obedience import query
+from tests.obedience import query, undeletable
 from tests.servers import database_url
 
 INSERT = """
@@ -255,13 +255,8 @@ def test_metrics_say_that_a_purge_failed_and_when_the_latest_succeeded(owner: st
 
     keep(owner, expired=1)
     failures, latest = sample("failures_total"), succeeded()
-    query("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$")
-    query("CREATE TRIGGER refused BEFORE DELETE ON idempotency_store EXECUTE FUNCTION refuse()")
-    try:
-        with pytest.raises(DatabaseError, match="refused"):
-            purge_expired_keys()
-    finally:
-        query("DROP FUNCTION refuse CASCADE")
+    with undeletable("idempotency_store"), pytest.raises(DatabaseError, match="refused"):
+        purge_expired_keys()
     assert (sample("failures_total"), succeeded()) == (failures + 1, latest)
     assert purge_expired_keys() == 1
     assert sample("failures_total") == failures + 1

@@ -130,6 +130,47 @@ def test_a_connection_lost_under_a_running_view_leaves_nothing(
     assert funds_of(user) == 1
 
 
+def test_a_connection_on_which_no_answer_comes_is_cut_off(proxy: Proxy, user: User) -> None:
+    """A frozen server, or a proxy that has lost it: no keepalive fails, and no time-out of the server comes."""
+    url = f"postgres://fundapi@127.0.0.1:{proxy.port}/{connection.settings_dict['NAME']}?sslmode=disable"
+    key = uuid.uuid4().hex
+    with (
+        running_server(workers=1, DATABASE_URL=url, DATABASE_STATEMENT_TIMEOUT="1", **LAB) as running,
+        Api(running, user) as api,
+    ):
+        assert api.create().status_code == 201
+        assert api.get("/readyz").status_code == 200
+        proxy.strand()
+        assert statuses(api.create(key)) == (201, "created")  # over a new connection
+        eventually(lambda: api.get("/readyz").status_code == 200)
+        assert "database_connections_cut_total 0" not in api.get("/metrics").text
+        assert "database_connection_cut" in running.log
+    assert funds_of(user) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("FUNCTION idempotency_save RENAME TO behind", "FUNCTION behind RENAME TO idempotency_save"),
+        ("TABLE idempotency_store RENAME TO behind", "TABLE behind RENAME TO idempotency_store"),
+        (
+            "TABLE fundapi_fund RENAME model_version TO behind",
+            "TABLE fundapi_fund RENAME behind TO model_version",
+        ),
+    ],
+)
+def test_an_older_schema_is_a_503_until_it_is_migrated(far: Api, user: User, change: str, back: str) -> None:
+    key = uuid.uuid4().hex
+    with psycopg.connect(superuser_url(), autocommit=True) as owner:
+        owner.execute(f"ALTER {change}")
+        try:
+            is_unavailable(far.create(key))
+        finally:
+            owner.execute(f"ALTER {back}")
+    assert statuses(far.create(key)) == (201, "created")
+    assert funds_of(user) == 1
+
+
 def test_out_of_connections_is_a_503_until_there_are_some_again(database: None, user: User) -> None:
     role = f"crowded_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(superuser_url(), autocommit=True) as session:

@@ -15,6 +15,7 @@ from rollout.purge import purge
 from rollout.tasks import purge_rollout_data
 from tests.canary import Judged
 from tests.clock import travelled
+from tests.obedience import undeletable
 
 SMALL = override_settings(ROLLOUT_PURGE_BATCH_SIZE=7, ROLLOUT_PURGE_PAUSE=timedelta(0))
 
@@ -157,18 +158,9 @@ def test_a_table_that_cannot_be_purged_stops_no_other(
     name = {"telemetry": "rollout_telemetry", "checks": "rollout_check", "alerts": "rollout_alert"}
     failures = "rollout_purge_failures_total"
     before = {each: sample(failures, each) for each in metrics.TABLES}
-    with connection.cursor() as cursor:
-        refused = name.get(table, "rollout_stage_member")
-        cursor.execute(
-            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION 'refused'; END $$;"
-            f"CREATE TRIGGER refused BEFORE DELETE ON {refused} EXECUTE FUNCTION refuse()"
-        )
-        try:
-            began = store.clock().timestamp()
-            deleted = purge()
-        finally:
-            cursor.execute("DROP FUNCTION refuse CASCADE")
+    began = store.clock().timestamp()
+    with undeletable(name.get(table, "rollout_stage_member")):
+        deleted = purge()
     assert set(deleted) == set(metrics.TABLES) - {table}
     for each in metrics.TABLES:
         assert sample(failures, each) == before[each] + (each == table)

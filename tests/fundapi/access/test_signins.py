@@ -15,7 +15,6 @@ from django.contrib.auth.hashers import MD5PasswordHasher, make_password
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
-from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client, RequestFactory
 from django.utils import timezone
@@ -28,6 +27,7 @@ from fundapi.tasks import purge_signins
 from rollout import store
 from tests.clock import travelled
 from tests.fundapi.conftest import PASSWORD
+from tests.obedience import undeletable
 from tests.servers import PROJECT, Server, running_server
 
 pytestmark = pytest.mark.usefixtures("quick_passwords")
@@ -224,15 +224,8 @@ def test_a_table_of_sign_ins_that_cannot_be_purged_stops_no_other(database: None
 
     failures = sample("failures_total", "accesslog")
     began = store.clock().timestamp()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;"
-            "CREATE TRIGGER refused BEFORE DELETE ON axes_accesslog EXECUTE FUNCTION refuse()"
-        )
-        try:
-            assert set(purge()) == {"accessfailurelog", "accessattempt", "authtoken", "session"}
-        finally:
-            cursor.execute("DROP FUNCTION refuse CASCADE")
+    with undeletable("axes_accesslog"):
+        assert set(purge()) == {"accessfailurelog", "accessattempt", "authtoken", "session"}
     assert sample("failures_total", "accesslog") == failures + 1
     assert sample("last_success_timestamp_seconds", "accesslog") < began
     assert sample("last_success_timestamp_seconds", "accessattempt") >= began
