@@ -44,6 +44,7 @@ class SharedSamples(MultiProcessCollector):
         samples: Iterable[Metric] = super().collect()  # type: ignore[no-untyped-call]  # has no types
         return samples
 
+
 connections_cut = Counter(
     "database_connections_cut", "Connections to PostgreSQL that were cut off because no answer came."
 )
