@@ -12,6 +12,7 @@ from rollout.judge.state import Action
 from rollout.units import duration
 
 SIZE_WARNING = 1000  # changed lines (runbook, "PR Size Check")
+MISSED_MAX = 1  # looks
 POINTS_ISSUE = 5  # of one issue labelled `production-issue`, where there is no telemetry (design §6)
 
 
@@ -41,6 +42,58 @@ class CheckRun:
     url: str = ""
 
 
+PASSED = {"success", "neutral", "skipped"}  # as GitHub's rules for branches count them
+FAILED_SUITE = {"failure", "timed_out", "startup_failure", "action_required"}
+ACTIONS = "github-actions"  # creates a check run for every job; other apps have suites that never start
+
+
+def state_of_run(status: str | None, conclusion: str | None) -> CheckState:
+    """Return the state of a check run. What is not known to have passed has not."""
+    if status != "completed" or conclusion is None:
+        return CheckState.PENDING
+    return CheckState.PASSED if conclusion in PASSED else CheckState.FAILED
+
+
+def state_of_status(state: str) -> CheckState:
+    """Return the state of a commit status, or of all of a commit."""
+    if state == "pending":
+        return CheckState.PENDING
+    return CheckState.PASSED if state == "success" else CheckState.FAILED
+
+
+def counted(what: str, announced: int, read: int) -> list[CheckRun]:
+    """Return a pending check where GitHub counts other entries than were read, so that nothing is known of some.
+
+    A list may change between two pages, and GitHub lists at most the latest 1,000 check suites.
+    """
+    if announced == read:
+        return []
+    return [CheckRun(f"all {what} ({read:,} of {announced:,} were read)", CheckState.PENDING)]
+
+
+def combined(state: str, statuses: Sequence[CheckRun]) -> list[CheckRun]:
+    """Return a check of GitHub's combined state where it is worse than the statuses that were read.
+
+    Without a status it is "pending", and says nothing.
+    """
+    whole = state_of_status(state)
+    if not statuses or whole is CheckState.PASSED or whole in {status.state for status in statuses}:
+        return []
+    return [CheckRun(f"combined status ({state})", whole)]
+
+
+def empty_suite(app: str, slug: str, status: str | None, conclusion: str | None) -> CheckRun | None:
+    """Return a check for a check suite without check runs, ``None`` if it says nothing.
+
+    A workflow that needs an approval, or whose file is wrong, has no check run that could fail.
+    """
+    if conclusion in FAILED_SUITE:
+        return CheckRun(f"{app or 'a check suite'} ({conclusion.replace('_', ' ')})", CheckState.FAILED)
+    if slug == ACTIONS and status != "completed":
+        return CheckRun(f"{app or slug} ({status or 'not started'})", CheckState.PENDING)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class PullRequest:
     """The present state of a pull request on GitHub."""
@@ -61,6 +114,12 @@ class PullRequest:
     lines: int  # added and deleted
     commits: int
     labels: frozenset[str]
+    files: int = 0  # that it changes
+    node: str = ""  # its id in GraphQL
+    fork: str = ""  # the repository that it comes from, if that is another one
+    auto_merge: bool = False
+    # Its base has a merge queue, as far as its rules say; they are read if the merge seems blocked.
+    has_queue: bool = False
 
 
 class Step(StrEnum):
@@ -91,13 +150,32 @@ def readiness(
     if says := _flaw(pull) or _failing(pull, checks):
         return Readiness(Step.REFUSE, says)
     if awaited := _awaited(pull, checks):
-        if waited < (timeout if checks else start):
+        if waited < (timeout if checks else min(start, timeout)):
             return Readiness(Step.WAIT, f"waiting for {awaited}")
         hint = "" if checks else " Are Actions enabled, and does a workflow run on pull requests?"
         return Readiness(Step.GIVE_UP, f"After {duration(waited)}, still waiting for {awaited}.{hint}")
     if says := _rule(pull):
         return Readiness(Step.REFUSE, says)
     return Readiness(Step.MERGE, f"all {len(checks)} checks passed")
+
+
+def in_queue(pull: PullRequest, *, missed: int, waited: timedelta, timeout: timedelta) -> Readiness:
+    """Return the next step for a pull request that entered a merge queue.
+
+    ``missed``: how many looks in a row did not find it there. One may have been between the queue and the merge.
+    """
+    queue = f"the merge queue of {pull.base_branch}"
+    if pull.merged:
+        return Readiness(Step.DONE, f"#{pull.number} is merged")
+    if says := _flaw(pull):
+        return Readiness(Step.REFUSE, says)
+    if missed > MISSED_MAX:
+        says = f"#{pull.number} left {queue} without a merge: look at its page, then run the command again."
+        return Readiness(Step.REFUSE, says)
+    if waited < timeout:
+        return Readiness(Step.WAIT, f"#{pull.number} is in {queue}")
+    says = f"After {duration(waited)}, #{pull.number} is still in {queue}: run the command again to go on waiting."
+    return Readiness(Step.GIVE_UP, says)
 
 
 def may_be_merged(pull: PullRequest) -> bool:
@@ -129,6 +207,8 @@ def _awaited(pull: PullRequest, checks: Sequence[CheckRun]) -> str:
 
 
 def _rule(pull: PullRequest) -> str:
+    if pull.has_queue:  # it refuses what must not enter, and updates what is behind
+        return ""
     match pull.mergeable_state:
         case "blocked":
             return (

@@ -1,6 +1,7 @@
 """Merge a pull request when its checks pass, and record the deployment, once."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from rollout.conf import conf
@@ -12,11 +13,12 @@ from rollout.release.decisions import (
     PullRequest,
     Readiness,
     Step,
+    in_queue,
     may_be_merged,
     readiness,
     size_warning,
 )
-from rollout.release.errors import Refused, ReleaseError
+from rollout.release.errors import Busy, Refused, ReleaseError
 from rollout.release.github import GitHub
 from rollout.release.terminal import Terminal
 
@@ -38,16 +40,31 @@ def deploy(
             f"#{number} is recorded: {deployment.commit[:12]}, merged {deployment.deployed_at:%Y-%m-%d %H:%M} UTC."
         )
         return deployment
-    pull = github.pull_request(number)
-    if warning := size_warning(pull):
-        terminal.warn(warning)
-    if pull.merged:
-        terminal.say(f"#{number} is merged already.")
-    else:
-        pull, ready = wait_until_ready(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
-        if ready.step is not Step.DONE:
-            pull = merge(pull, github=github, terminal=terminal) or pull
+    # The time is for what happens before the merge: a merged pull request is recorded in any case.
+    with github.until(time.monotonic() + timeout.total_seconds()):
+        pull = github.pull_request(number)
+        if warning := size_warning(pull):
+            terminal.warn(warning)
+        if pull.merged:
+            terminal.say(f"#{number} is merged already.")
+        else:
+            pull = _merge_in_time(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
     return record(pull, github=github, terminal=terminal)
+
+
+def _merge_in_time(
+    pull: PullRequest, *, e2e: bool, timeout: timedelta, github: GitHub, terminal: Terminal
+) -> PullRequest:
+    """Wait for the checks, merge, and wait for the merge queue if there is one. A dry run does not wait."""
+    began = time.monotonic()
+    pull, ready = wait_until_ready(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
+    if ready.step is Step.DONE:
+        return pull
+    after = merge(pull, github=github, terminal=terminal)
+    if after is None or after.merged:
+        return after or pull
+    left = timeout - timedelta(seconds=time.monotonic() - began)
+    return wait_for_queue(after, timeout=left, github=github, terminal=terminal)
 
 
 def wait_until_ready(
@@ -59,19 +76,65 @@ def wait_until_ready(
         Refused: the pull request must not be merged.
         ReleaseError: the checks have not started or not ended in time.
     """
-    began = time.monotonic()
     started = ""  # the head for which this command has started the end-to-end tests
-    with terminal.progress(f"Checks of #{pull.number}", timeout.total_seconds()) as show:
+
+    def look(waited: timedelta) -> Readiness:
+        nonlocal pull, started
+        if waited:
+            pull = github.pull_request(pull.number)
+        checks = github.checks(pull.head) if pull.is_open else []
+        if e2e and may_be_merged(pull) and checks:
+            run = github.e2e(conf.e2e_workflow, pull.head)
+            if run is None and started != pull.head:
+                start_e2e(pull, github=github, terminal=terminal)
+                started = pull.head
+            checks.append(run or CheckRun(f"end-to-end ({conf.e2e_workflow})", CheckState.PENDING))
+        return readiness(pull, checks, waited=waited, start=conf.checks_start, timeout=timeout)
+
+    decided = _poll(f"Checks of #{pull.number}", look, timeout=timeout, github=github, terminal=terminal)
+    return pull, decided
+
+
+def wait_for_queue(
+    pull: PullRequest, *, timeout: timedelta, github: GitHub, terminal: Terminal
+) -> PullRequest:
+    """Wait until the merge queue has merged a pull request.
+
+    Raises:
+        Refused: the queue gave it back, or somebody closed it.
+        ReleaseError: it is still in the queue when the time is up.
+    """
+    missed = 0
+
+    def look(waited: timedelta) -> Readiness:
+        nonlocal pull, missed
+        missed = missed + 1 if github.is_queued(pull) is False else 0
+        pull = github.pull_request(pull.number)
+        return in_queue(pull, missed=missed, waited=waited, timeout=timeout)
+
+    _poll(f"Merge of #{pull.number}", look, timeout=timeout, github=github, terminal=terminal)
+    return pull
+
+
+def _poll(
+    what: str,
+    look: Callable[[timedelta], Readiness],
+    *,
+    timeout: timedelta,
+    github: GitHub,
+    terminal: Terminal,
+) -> Readiness:
+    """Look until there is nothing to wait for. While GitHub asks for a pause that ends in time, wait for its end."""
+    began, seconds = time.monotonic(), timeout.total_seconds()
+    waited = timedelta(0)
+    with terminal.progress(what, seconds) as show:
         while True:
-            waited = timedelta(seconds=time.monotonic() - began)
-            checks = github.checks(pull.head) if pull.is_open else []
-            if e2e and may_be_merged(pull) and checks:
-                run = github.e2e(conf.e2e_workflow, pull.head)
-                if run is None and started != pull.head:
-                    start_e2e(pull, github=github, terminal=terminal)
-                    started = pull.head
-                checks.append(run or CheckRun(f"end-to-end ({conf.e2e_workflow})", CheckState.PENDING))
-            decided = readiness(pull, checks, waited=waited, start=conf.checks_start, timeout=timeout)
+            try:
+                decided = look(waited)
+            except Busy as error:
+                if terminal.dry_run or not github.has_time_for(error):
+                    raise
+                decided = Readiness(Step.WAIT, str(error))
             show(waited.total_seconds(), decided.says)
             match decided.step:
                 case Step.REFUSE:
@@ -79,22 +142,21 @@ def wait_until_ready(
                 case Step.GIVE_UP:
                     raise ReleaseError(decided.says)
                 case Step.WAIT if not terminal.dry_run:
-                    time.sleep(conf.github_poll.total_seconds())
-                    pull = github.pull_request(pull.number)
+                    left = began + seconds - time.monotonic()
+                    time.sleep(max(0, min(conf.github_poll.total_seconds(), left)))
+                    waited = timedelta(seconds=time.monotonic() - began)
                 case _:
-                    return pull, decided
+                    return decided
 
 
 def start_e2e(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
     """Start the end-to-end tests on the branch of a pull request."""
     workflow = conf.e2e_workflow
-    terminal.outside(
-        f"start {workflow} on {pull.head_branch}", lambda: github.start_workflow(workflow, pull.head_branch)
-    )
+    terminal.outside(f"start {workflow} on {pull.head_branch}", lambda: github.start_workflow(workflow, pull))
 
 
 def merge(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> PullRequest | None:
-    """Squash-merge the commit whose checks passed; ``None`` in a dry run."""
+    """Squash-merge the commit whose checks passed, or put it in the merge queue; ``None`` in a dry run."""
     what = f"merge #{pull.number} ({pull.head[:12]}, “{pull.title}”) into {pull.base_branch} by squashing"
     return terminal.outside(what, lambda: github.merge(pull))
 

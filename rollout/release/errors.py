@@ -1,5 +1,7 @@
 """The errors that end a release command early. Each message is a sentence for the person at the shell."""
 
+from datetime import UTC, datetime
+
 from rollout.release.decisions import Outcome
 
 
@@ -11,6 +13,21 @@ class ReleaseError(Exception):
 
 class Unavailable(ReleaseError):
     """GitHub or git cannot be reached: no network, no token, rate limit reached."""
+
+
+class Unanswered(Unavailable):
+    """No answer, half of one, or one that is not GitHub's. A change may have been made all the same."""
+
+
+class Busy(Unavailable):
+    """GitHub asks not to be asked again before ``until`` (seconds since the epoch)."""
+
+    def __init__(self, what: str, until: float) -> None:
+        self.until = until
+        at = datetime.fromtimestamp(until, UTC)
+        super().__init__(
+            f"GitHub's rate limit is used up, so it did not {what}: try again after {at:%Y-%m-%d %H:%M:%S} UTC."
+        )
 
 
 class MissingPermission(ReleaseError):

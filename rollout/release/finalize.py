@@ -24,6 +24,7 @@ from rollout.release.github import GitHub
 from rollout.release.terminal import Result, Terminal
 
 LABELER = ".github/labeler.yml"
+FILES_LISTED = 3000  # GitHub's maximum
 
 
 def finalize(number: int, *, merge: bool, run_e2e: bool, github: GitHub, terminal: Terminal) -> Result:
@@ -54,7 +55,12 @@ def label(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
         terminal.warn(f"There is no {LABELER}, so no label was set.")
         return
     rules = dict(rules_of(yaml.safe_load(path.read_text()) or {}))
-    wanted = [name for name in labels_for(github.paths(pull.number), rules) if name not in pull.labels]
+    paths = github.paths(pull.number)
+    if pull.files > FILES_LISTED:
+        terminal.warn(
+            f"GitHub lists {FILES_LISTED:,} of {pull.files:,} changed files: labels of the others are not set."
+        )
+    wanted = [name for name in labels_for(paths, rules) if name not in pull.labels]
     for name in wanted:
         if not github.has_label(name):
             terminal.outside(f"create the label '{name}'", partial(github.create_label, name))
@@ -85,6 +91,11 @@ def _merge_when_green(pull: PullRequest, *, e2e: bool, github: GitHub, terminal:
     failing = any(check.state is CheckState.FAILED for check in checks)
     if decided.step is Step.MERGE:
         after = deploy.merge(pull, github=github, terminal=terminal)
+        if after and not after.merged:
+            says = (
+                f"#{pull.number} is in the merge queue of {pull.base_branch}: GitHub merges it in its turn."
+            )
+            return Result(Outcome.HEALTHY, says)
         return Result(Outcome.HEALTHY, f"#{pull.number} is merged.", _merged(after or pull, github, terminal))
     if decided.step is Step.REFUSE and (failing or not blocked):
         raise Refused(decided.says)

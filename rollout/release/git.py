@@ -178,6 +178,7 @@ class Git:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
                 timeout=TIMEOUT,
                 env=os.environ | QUIET | self._sign_in(),

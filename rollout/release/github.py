@@ -1,35 +1,39 @@
-"""The GitHub calls of the release commands, through PyGithub. They return plain records.
+"""The GitHub calls of the release commands. They return plain records.
 
-Requests are retried on rate limits, 5xx and time-outs, with growing pauses, a limited number of times. A write that was
-made although its answer was lost is found, not repeated.
+Every page of every list is read. A change that was made although its answer was lost is found, not repeated.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
-from http import HTTPStatus
-from typing import Any
-
-import github as pygithub
-import requests
-from github.CheckRun import CheckRun as GithubCheckRun
-from github.GithubException import BadCredentialsException, RateLimitExceededException, UnknownObjectException
-from github.PullRequest import PullRequest as GithubPullRequest
-from github.Repository import Repository
+from urllib.parse import quote
 
 from rollout.conf import Settings
-from rollout.release.decisions import CheckRun, CheckState, PullRequest
-from rollout.release.errors import Missing, MissingPermission, Rejected, ReleaseError, Unavailable
+from rollout.release import answers
+from rollout.release.api import Api
+from rollout.release.decisions import (
+    CheckRun,
+    PullRequest,
+    combined,
+    counted,
+    empty_suite,
+    state_of_run,
+    state_of_status,
+)
+from rollout.release.errors import Busy, Missing, Rejected, ReleaseError, Unavailable
 
-TIMEOUT = 15  # s for an answer
-RATE_LIMIT_WAIT = 60  # s; after a longer wait the command fails and says so
-BACK_OFF = 0.5  # s, doubled with every retry
-RETRIED = [HTTPStatus.TOO_MANY_REQUESTS.value, *range(500, 600)]
-PASSED = {"success", "neutral", "skipped"}
 LABEL_COLOUR = "ededed"
 PRODUCTION_ISSUE = "production-issue"
+QUEUE = """query($id: ID!) { node(id: $id) { ... on PullRequest { isInMergeQueue } } }"""
+ENQUEUE = """mutation($input: EnqueuePullRequestInput!) {
+    enqueuePullRequest(input: $input) { mergeQueueEntry { position } }
+}"""
+AUTO_MERGE = """mutation($input: EnablePullRequestAutoMergeInput!) {
+    enablePullRequestAutoMerge(input: $input) { clientMutationId }
+}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,7 @@ class GitHub:
 
     def __init__(self, *, token: str, repository: str, api_url: str, retries: int) -> None:
         self.name = repository
-        retry = pygithub.GithubRetry(
-            total=retries,
-            backoff_factor=BACK_OFF,
-            status_forcelist=RETRIED,
-            secondary_rate_wait=RATE_LIMIT_WAIT,
-            max_rate_limit_wait=RATE_LIMIT_WAIT,
-            retry_after_max=RATE_LIMIT_WAIT,
-        )
-        self._client = pygithub.Github(
-            auth=pygithub.Auth.Token(token),
-            base_url=api_url.rstrip("/"),
-            timeout=TIMEOUT,
-            retry=retry,
-            seconds_between_requests=None,  # reads are few; writes keep their pause of a second
-            user_agent="rollout-release",
-        )
+        self._api = Api(token=token, url=api_url, retries=retries)
 
     @classmethod
     def from_settings(cls, conf: Settings) -> "GitHub":
@@ -85,43 +74,134 @@ class GitHub:
         """Connect like :meth:`from_settings`; ``None`` when GitHub is not configured."""
         return cls.from_settings(conf) if conf.github_configured else None
 
+    @contextmanager
+    def until(self, end: float) -> Iterator[None]:
+        """Begin no pause that lasts beyond ``end`` (of the monotonic clock)."""
+        with self._api.until(end):
+            yield
+
+    def has_time_for(self, error: Busy) -> bool:
+        """Return whether the pause that GitHub asks for ends before the command's time."""
+        return self._api.has_time_for(error.until - time.time())
+
     @cached_property
-    def _repository(self) -> Repository:
-        with _asking(f"find {self.name}"):
-            return self._client.get_repo(self.name)
+    def _full_name(self) -> str:
+        """The present name: GitHub redirects from those that a repository had before, and loses queries then."""
+        found = self._api.get(f"find {self.name}", f"/repos/{quote(self.name)}", answers.Repository)
+        return found.full_name
+
+    @property
+    def _path(self) -> str:
+        return f"/repos/{quote(self._full_name)}"
 
     # --- Reading ----------------------------------------------------------------------------------------------
 
     def pull_request(self, number: int) -> PullRequest:
-        with _asking(f"read pull request #{number}"):
-            return _pull_request(self._pull(number))
+        what = f"read pull request #{number}"
+        pull = _pull_request(self._api.get(what, f"{self._path}/pulls/{number}", answers.WholePull))
+        if pull.is_open and pull.mergeable_state in {"blocked", "behind"}:
+            return replace(pull, has_queue=self._has_queue(pull.base_branch))
+        return pull
 
     def paths(self, number: int) -> list[str]:
-        """Return the paths that a pull request changes; of a renamed file, both."""
-        with _asking(f"read the files of #{number}"):
-            files = list(self._pull(number).get_files())
+        """Return the paths that a pull request changes; of a renamed file, both. GitHub lists 3,000 files."""
+        pages = self._api.pages(
+            f"read the files of #{number}", f"{self._path}/pulls/{number}/files", list[answers.File]
+        )
+        files = [file for page in pages for file in page]
         return [path for file in files for path in (file.filename, file.previous_filename) if path]
 
     def checks(self, commit: str) -> list[CheckRun]:
-        """Return the latest of each check run and commit status of a commit."""
-        with _asking(f"read the checks of {commit[:12]}"):
-            github_commit = self._repository.get_commit(commit)
-            runs = [_check_run(run) for run in github_commit.get_check_runs(filter="latest")]
-            statuses = [
-                CheckRun(status.context, _state(status.state), status.target_url or "")
-                for status in github_commit.get_combined_status().statuses
-            ]
-        return runs + statuses
+        """Return the latest of each check run and commit status of a commit, and what speaks against a merge else."""
+        return [*self._check_runs(commit), *self._check_suites(commit), *self._statuses(commit)]
+
+    def _check_runs(self, commit: str) -> list[CheckRun]:
+        pages = list(
+            self._api.pages(
+                f"read the check runs of {commit[:12]}",
+                f"{self._path}/commits/{commit}/check-runs",
+                answers.CheckRuns,
+                filter="latest",
+            )
+        )
+        runs = {run.id: run for page in pages for run in page.check_runs}
+        return [
+            *(
+                CheckRun(run.name, state_of_run(run.status, run.conclusion), run.html_url or "")
+                for run in runs.values()
+            ),
+            *counted("check runs", pages[-1].total_count, len(runs)),
+        ]
+
+    def _check_suites(self, commit: str) -> list[CheckRun]:
+        """Return the check suites without a check run: not approved, not started, or with a broken workflow file."""
+        try:
+            pages = list(
+                self._api.pages(
+                    f"read the check suites of {commit[:12]}",
+                    f"{self._path}/commits/{commit}/check-suites",
+                    answers.CheckSuites,
+                )
+            )
+        except Missing:  # its check runs were there: this API has no suites
+            return []
+        suites = {suite.id: suite for page in pages for suite in page.check_suites}
+        empty = [suite for suite in suites.values() if not suite.latest_check_runs_count]
+        found = [
+            empty_suite(app.name, app.slug or "", suite.status, suite.conclusion)
+            for suite in empty
+            for app in [suite.app or answers.App()]
+        ]
+        total = pages[-1].total_count
+        return [*(each for each in found if each), *counted("check suites", total, len(suites))]
+
+    def _statuses(self, commit: str) -> list[CheckRun]:
+        pages = list(
+            self._api.pages(
+                f"read the commit statuses of {commit[:12]}",
+                f"{self._path}/commits/{commit}/status",
+                answers.CombinedStatus,
+            )
+        )
+        latest: dict[str, answers.Status] = {}
+        for status in (each for page in pages for each in page.statuses):
+            before = latest.get(status.context)
+            if before is None or (
+                status.updated_at and before.updated_at and status.updated_at > before.updated_at
+            ):
+                latest[status.context] = status
+        checks = [
+            CheckRun(status.context, state_of_status(status.state), status.target_url or "")
+            for status in latest.values()
+        ]
+        total = pages[-1].total_count
+        return [*checks, *counted("commit statuses", total, len(checks)), *combined(pages[-1].state, checks)]
 
     def e2e(self, workflow: str, commit: str) -> CheckRun | None:
         """Return the latest end-to-end run for a commit, or ``None`` when there was none."""
-        with _asking(f"read the runs of {workflow}", hint=f"is there a workflow {workflow}?"):
-            runs = self._repository.get_workflow(workflow).get_runs(head_sha=commit)
-            run = next(iter(runs), None)
+        run = self._latest_run(workflow, self._workflow(workflow), commit)
         if run is None:
             return None
-        state = _state(run.conclusion) if run.status == "completed" else CheckState.PENDING
+        state = state_of_run(run.status, run.conclusion)
         return CheckRun(f"end-to-end ({workflow})", state, run.html_url)
+
+    def _workflow(self, workflow: str) -> str:
+        """Return the path of a workflow, which is found by its file name."""
+        found = self._api.get(
+            f"read {workflow}",
+            f"{self._path}/actions/workflows/{quote(workflow)}",
+            answers.Workflow,
+            hint=f"is there a workflow {workflow}?",
+        )
+        return f"{self._path}/actions/workflows/{found.id}"
+
+    def _latest_run(self, workflow: str, path: str, commit: str) -> answers.WorkflowRun | None:
+        pages = self._api.pages(
+            f"read the runs of {workflow}", f"{path}/runs", answers.WorkflowRuns, head_sha=commit
+        )
+        return max(
+            (run for page in pages for run in page.workflow_runs), key=lambda run: run.id, default=None
+        )
 
     def merged_commits(self, pull: PullRequest) -> int:
         """Return how many commits a merge added to the base: 1, unless it was rebased.
@@ -130,16 +210,19 @@ class GitHub:
         """
         if pull.commits == 1 or pull.merge_commit is None:
             return 1
-        with _asking(f"read the commits of #{pull.number}"):
-            merged = self._repository.get_commit(pull.merge_commit)
-            head = self._repository.get_commit(pull.head)
+        what = f"read the commits of #{pull.number}"
+        merged, head = (
+            self._api.get(what, f"{self._path}/commits/{commit}", answers.Commit)
+            for commit in (pull.merge_commit, pull.head)
+        )
         rebased = len(merged.parents) == 1 and merged.commit.message == head.commit.message
         return pull.commits if rebased else 1
 
     def has_label(self, name: str) -> bool:
         try:
-            with _asking(f"read the label '{name}'"):
-                self._repository.get_label(name)
+            self._api.get(
+                f"read the label '{name}'", f"{self._path}/labels/{quote(name, safe='')}", answers.Label
+            )
         except Missing:
             return False
         return True
@@ -150,76 +233,182 @@ class GitHub:
             raise Missing(
                 f"{self.name} has no label '{PRODUCTION_ISSUE}', so no issue can have been reported."
             )
-        with _asking("read the issues"):
-            # `since` filters by the latest change. Pull requests are issues too; reading issue.pull_request would be
-            # one more request for each issue.
-            changed = self._repository.get_issues(labels=[PRODUCTION_ISSUE], state="all", since=since)
-            issues = [issue.created_at for issue in changed if "/pull/" not in issue.html_url]
-        return [opened for opened in issues if opened >= since]
+        pages = self._api.pages(
+            "read the issues",
+            f"{self._path}/issues",
+            list[answers.Issue],
+            labels=PRODUCTION_ISSUE,
+            state="all",
+            since=f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",  # of the latest change
+        )
+        # Pull requests are issues too.
+        issues = [issue for page in pages for issue in page if "/pull/" not in issue.html_url]
+        return [issue.created_at for issue in issues if issue.created_at >= since]
 
     def pull_request_of(self, branch: str, base: str) -> Revert | None:
         """Return the latest pull request of a branch of this repository, or ``None``."""
-        owner = self.name.partition("/")[0]
-        with _asking(f"look for a pull request of {branch}"):
-            pull = next(
-                iter(self._repository.get_pulls(state="all", head=f"{owner}:{branch}", base=base)), None
-            )
-        return _revert(pull) if pull else None
+        owner = self._full_name.partition("/")[0]
+        pages = self._api.pages(
+            f"look for a pull request of {branch}",
+            f"{self._path}/pulls",
+            list[answers.Pull],
+            state="all",
+            head=f"{owner}:{branch}",
+            base=base,
+        )
+        # GitHub ignores a filter that it does not understand, so what it found is looked at again.
+        found = (pull for page in pages for pull in page if (pull.head.ref, pull.base.ref) == (branch, base))
+        latest = next(found, None)
+        return _revert(latest) if latest else None
+
+    def is_queued(self, pull: PullRequest) -> bool | None:
+        """Return whether a pull request is in a merge queue; ``None`` where GitHub does not say."""
+        try:
+            return self._queue(pull).is_in_merge_queue
+        except Busy:
+            raise
+        except ReleaseError:  # an older GitHub Enterprise Server, or a token that may not ask
+            return None
+
+    def _has_queue(self, branch: str) -> bool:
+        """Return whether the rules of a branch have a merge queue. GitHub does not list those of older protections."""
+        pages = self._api.pages(
+            f"read the rules of {branch}",
+            f"{self._path}/rules/branches/{quote(branch, safe='')}",
+            list[answers.Rule],
+        )
+        try:
+            return any(rule.type == "merge_queue" for page in pages for rule in page)
+        except Missing:
+            return False
+
+    def _queue(self, pull: PullRequest) -> answers.QueuedPull:
+        what = f"read the merge queue of {pull.base_branch}"
+        found = self._api.query(what, QUEUE, {"id": pull.node}, answers.Node).node
+        if found is None:
+            raise Missing(f"GitHub could not {what}: it does not find #{pull.number}.")
+        return found
 
     # --- Writing ----------------------------------------------------------------------------------------------
 
     def create_label(self, name: str) -> None:
-        with _asking(f"create the label '{name}'"):
-            self._repository.create_label(name, LABEL_COLOUR)
+        self._api.attempt(
+            lambda: self._api.send(
+                f"create the label '{name}'",
+                "POST",
+                f"{self._path}/labels",
+                {"name": name, "color": LABEL_COLOUR},
+            ),
+            lambda: self.has_label(name) or None,
+        )
 
     def add_labels(self, number: int, labels: list[str]) -> None:
-        with _asking(f"label #{number}"):
-            self._pull(number).add_to_labels(*labels)
+        # Adding them again changes nothing.
+        self._api.attempt(
+            lambda: self._api.send(f"label #{number}", "POST", f"{self._path}/issues/{number}/labels", labels)
+        )
 
-    def start_workflow(self, workflow: str, branch: str) -> None:
-        """Start a workflow on a branch of this repository."""
-        with _asking(
-            f"start {workflow}", hint=f"is there a workflow {workflow} with the trigger workflow_dispatch?"
-        ):
-            self._repository.get_workflow(workflow).create_dispatch(branch, throw=True)
+    def start_workflow(self, workflow: str, pull: PullRequest) -> None:
+        """Start a workflow on the branch of a pull request.
+
+        Raises:
+            Rejected: the branch is a fork's, where GitHub starts no workflow for others.
+        """
+        if pull.fork:
+            raise Rejected(
+                f"#{pull.number} comes from the fork {pull.fork}, and GitHub starts {workflow} only on branches of "
+                f"{self._full_name}: let {workflow} run on pull requests too and approve its run on the pull "
+                f"request's page, or push the commits to a branch of {self._full_name} and open a pull request of it."
+            )
+        path = self._workflow(workflow)
+        before = self._latest_run(workflow, path, pull.head)
+
+        def started() -> bool | None:
+            after = self._latest_run(workflow, path, pull.head)
+            return True if after and (before is None or after.id > before.id) else None
+
+        self._api.attempt(
+            lambda: self._api.send(
+                f"start {workflow}",
+                "POST",
+                f"{path}/dispatches",
+                {"ref": pull.head_branch, "inputs": {}},
+                hint=f"has {workflow} the trigger workflow_dispatch?",
+            ),
+            started,
+        )
 
     def merge(self, pull: PullRequest) -> PullRequest:
-        """Squash-merge exactly the commit whose checks passed, and return the merged pull request."""
+        """Squash-merge exactly the commit whose checks passed, or put it in the merge queue of its base.
+
+        Returns:
+            The pull request afterwards: merged, or waiting in the queue.
+        """
+        if pull.has_queue:
+            return self._enqueue(pull)
         try:
-            with _asking(f"merge #{pull.number}"):
-                self._pull(pull.number).merge(merge_method="squash", sha=pull.head)
-        except Rejected:
-            # The first request may have merged it, and only its answer been lost.
-            after = self.pull_request(pull.number)
-            if not after.merged:
-                raise
-            return after
+            return self._api.attempt(lambda: self._merge_now(pull), lambda: self._if_merged(pull))
+        except Rejected as error:
+            if "merge queue" in str(error).lower():
+                return self._enqueue(pull)
+            raise
+
+    def _merge_now(self, pull: PullRequest) -> PullRequest:
+        self._api.send(
+            f"merge #{pull.number}",
+            "PUT",
+            f"{self._path}/pulls/{pull.number}/merge",
+            {"merge_method": "squash", "sha": pull.head},
+        )
         return self.pull_request(pull.number)
+
+    def _if_merged(self, pull: PullRequest) -> PullRequest | None:
+        after = self.pull_request(pull.number)
+        return after if after.merged else None
+
+    def _enqueue(self, pull: PullRequest) -> PullRequest:
+        """Enter the merge queue, which merges with the method that it is set to."""
+
+        def entered() -> PullRequest | None:
+            return self._if_merged(pull) or (pull if self.is_queued(pull) else None)
+
+        def enter() -> PullRequest:
+            given = {"pullRequestId": pull.node, "expectedHeadOid": pull.head}
+            self._api.mutate(f"put #{pull.number} in the merge queue", ENQUEUE, {"input": given})
+            return self.pull_request(pull.number)
+
+        return self._api.attempt(enter, entered)
 
     def merge_when_green(self, pull: PullRequest) -> None:
         """Let GitHub squash-merge by itself, as ``gh pr merge --squash --auto`` does."""
-        with _asking(f"turn on auto-merge of #{pull.number}"):
-            self._pull(pull.number).enable_automerge("SQUASH", expected_head_oid=pull.head)
+        given = {"pullRequestId": pull.node, "mergeMethod": "SQUASH", "expectedHeadOid": pull.head}
+
+        def on() -> bool | None:
+            after = self.pull_request(pull.number)
+            return after.merged or after.auto_merge or None
+
+        self._api.attempt(
+            lambda: self._api.mutate(f"turn on auto-merge of #{pull.number}", AUTO_MERGE, {"input": given}),
+            on,
+        )
 
     def create_pull_request(self, *, branch: str, base: str, title: str, body: str) -> Revert:
         """Open a pull request, or return the one that the branch has already."""
-        try:
-            with _asking(f"open a pull request of {branch}"):
-                created = self._repository.create_pull(base=base, head=branch, title=title, body=body)
-                return _revert(created)
-        except Rejected:
-            if existing := self.pull_request_of(branch, base):
-                return existing
-            raise
 
-    def _pull(self, number: int) -> GithubPullRequest:
-        return self._repository.get_pull(number)
+        def create() -> Revert:
+            given = {"title": title, "head": branch, "base": base, "body": body}
+            what = f"open a pull request of {branch}"
+            return _revert(self._api.post(what, f"{self._path}/pulls", given, answers.Pull))
+
+        return self._api.attempt(create, lambda: self.pull_request_of(branch, base))
 
 
 # --- Records ------------------------------------------------------------------------------------------------------
 
 
-def _pull_request(pull: GithubPullRequest) -> PullRequest:
+def _pull_request(pull: answers.WholePull) -> PullRequest:
+    head, base = pull.head.repo, pull.base.repo
+    own = base is None or (head is not None and head.full_name == base.full_name)
     return PullRequest(
         number=pull.number,
         title=pull.title,
@@ -237,76 +426,14 @@ def _pull_request(pull: GithubPullRequest) -> PullRequest:
         lines=pull.additions + pull.deletions,
         commits=pull.commits,
         labels=frozenset(label.name for label in pull.labels),
+        files=pull.changed_files,
+        node=pull.node_id,
+        fork="" if own else (head.full_name if head else "that was deleted"),
+        auto_merge=pull.auto_merge is not None,
     )
 
 
-def _check_run(run: GithubCheckRun) -> CheckRun:
-    state = _state(run.conclusion) if run.status == "completed" else CheckState.PENDING
-    return CheckRun(run.name, state, run.html_url or "")
-
-
-def _state(conclusion: str | None) -> CheckState:
-    if conclusion in {None, "pending"}:
-        return CheckState.PENDING
-    return CheckState.PASSED if conclusion in PASSED else CheckState.FAILED
-
-
-def _revert(pull: GithubPullRequest) -> Revert:
+def _revert(pull: answers.Pull) -> Revert:
     return Revert(
         number=pull.number, url=pull.html_url, is_open=pull.state == "open", merged=pull.merged_at is not None
     )
-
-
-# --- Errors -------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _asking(what: str, *, hint: str = "") -> Iterator[None]:
-    """Turn errors of GitHub and the network into a :class:`ReleaseError` that names ``what`` failed."""
-    try:
-        yield
-    except pygithub.GithubException as error:
-        raise _sentence(error, what, hint) from None
-    except requests.RequestException as error:
-        raise Unavailable(f"GitHub did not answer the request to {what}: {_cause(error)}.") from None
-
-
-def _sentence(error: pygithub.GithubException, what: str, hint: str) -> ReleaseError:
-    says = _message(error)
-    if isinstance(error, RateLimitExceededException):
-        return Unavailable(f"GitHub's rate limit is used up, so it did not {what}: try again later. {says}")
-    if isinstance(error, BadCredentialsException) or error.status == HTTPStatus.UNAUTHORIZED:
-        return MissingPermission(f"GitHub does not accept GITHUB_TOKEN, so it did not {what}: is it expired?")
-    if isinstance(error, UnknownObjectException) or error.status == HTTPStatus.NOT_FOUND:
-        return Missing(
-            f"GitHub could not {what}: it does not exist, or GITHUB_TOKEN may not read it{hint and '; '}{hint}."
-        )
-    if error.status == HTTPStatus.FORBIDDEN:
-        return MissingPermission(
-            f"GITHUB_TOKEN may not {what}.{_needed(error.headers or {})} {says}".rstrip()
-        )
-    if error.status >= 500:
-        return Unavailable(f"GitHub could not {what}: it answered {error.status}.")
-    return Rejected(f"GitHub will not {what}: {says or error.status}{hint and '; '}{hint}")
-
-
-def _message(error: pygithub.GithubException) -> str:
-    """Return GitHub's message: REST sends a message with errors, GraphQL only errors."""
-    data: Any = error.data if isinstance(error.data, Mapping) else {}
-    errors = [each.get("message", "") for each in data.get("errors") or [] if isinstance(each, Mapping)]
-    texts = [*([error.message] if error.message else []), data.get("message") or "", *errors]
-    return "; ".join(dict.fromkeys(text for text in texts if text))
-
-
-def _needed(headers: Mapping[str, str | int]) -> str:
-    """Return the permission that the request needs, from the headers of the answer."""
-    low = {name.lower(): str(value) for name, value in headers.items()}
-    if needed := low.get("x-accepted-github-permissions") or low.get("x-accepted-oauth-scopes"):
-        return f" It needs {needed}."
-    return ""
-
-
-def _cause(error: BaseException) -> str:
-    """Return the innermost reason of a failed request, without those of pools and adapters."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return str(reason or error).rpartition(": ")[2] if reason else type(error).__name__

@@ -18,7 +18,9 @@ from rollout.release.decisions import (
     PullRequest,
     Step,
     by_issues,
+    combined,
     consecutive_reds,
+    in_queue,
     is_overdue,
     labels_for,
     matches,
@@ -26,6 +28,8 @@ from rollout.release.decisions import (
     revert_branch,
     rules_of,
     size_warning,
+    state_of_run,
+    state_of_status,
     verdict,
 )
 
@@ -67,6 +71,9 @@ FAILED = CheckRun("lint", CheckState.FAILED)
         ({}, [PASSED, FAILED, PENDING], 0, Step.REFUSE),  # what fails now will not pass by waiting
         ({}, [], 4, Step.WAIT),
         ({}, [], 5, Step.GIVE_UP),
+        ({"mergeable_state": "behind", "has_queue": True}, [PASSED], 0, Step.MERGE),
+        ({"mergeable_state": "blocked", "has_queue": True}, [PASSED, PENDING], 0, Step.WAIT),
+        ({"draft": True, "has_queue": True}, [PASSED], 0, Step.REFUSE),
         ({}, [PASSED, PENDING], 59, Step.WAIT),
         ({}, [PASSED, PENDING], 60, Step.GIVE_UP),
         ({"mergeable": None, "mergeable_state": "unknown"}, [PASSED], 0, Step.WAIT),
@@ -82,6 +89,90 @@ def test_what_to_do_about_a_pull_request(
     decided = readiness(
         replace(PULL, **fields), checks, waited=waited * MINUTE, start=5 * MINUTE, timeout=60 * MINUTE
     )
+    assert decided.step is step, decided.says
+
+
+def test_the_time_to_wait_bounds_the_wait_for_a_first_check() -> None:
+    decided = readiness(PULL, [], waited=MINUTE, start=5 * MINUTE, timeout=MINUTE)
+    assert decided.step is Step.GIVE_UP
+
+
+@pytest.mark.parametrize(
+    ("status", "conclusion", "state"),
+    [
+        *(("completed", conclusion, CheckState.PASSED) for conclusion in ("success", "neutral", "skipped")),
+        *(
+            ("completed", conclusion, CheckState.FAILED)
+            for conclusion in (
+                "failure",
+                "cancelled",
+                "timed_out",
+                "action_required",
+                "stale",
+                "startup_failure",
+                "something new",
+            )
+        ),
+        *(
+            (status, None, CheckState.PENDING)
+            for status in ("queued", "in_progress", "waiting", "requested", "pending", "something new", None)
+        ),
+        ("completed", None, CheckState.PENDING),
+        ("in_progress", "success", CheckState.PENDING),
+    ],
+)
+def test_only_what_is_known_to_have_passed_has_passed(
+    status: str | None, conclusion: str | None, state: CheckState
+) -> None:
+    assert state_of_run(status, conclusion) is state
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("success", "passed"),
+        ("pending", "pending"),
+        ("failure", "failed"),
+        ("error", "failed"),
+        ("odd", "failed"),
+    ],
+)
+def test_the_state_of_a_commit_status(state: str, expected: str) -> None:
+    assert state_of_status(state) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "statuses", "names"),
+    [
+        ("pending", [], []),  # GitHub's answer without any status
+        ("success", [PASSED], []),
+        ("pending", [PASSED, PENDING], []),
+        ("failure", [PASSED, FAILED, PENDING], []),
+        ("pending", [PASSED], ["combined status (pending)"]),
+        ("failure", [PASSED, PENDING], ["combined status (failure)"]),
+    ],
+)
+def test_the_combined_state_must_not_be_worse_than_what_was_read(
+    state: str, statuses: list[CheckRun], names: list[str]
+) -> None:
+    assert [check.name for check in combined(state, statuses)] == names
+
+
+@pytest.mark.parametrize(
+    ("fields", "missed", "waited", "step"),
+    [
+        ({"merged": True, "is_open": False}, 2, 0, Step.DONE),
+        ({"is_open": False}, 0, 0, Step.REFUSE),
+        ({}, 0, 59, Step.WAIT),
+        ({}, 1, 59, Step.WAIT),  # between the queue and the merge
+        ({}, 2, 59, Step.REFUSE),
+        ({}, 0, 60, Step.GIVE_UP),
+    ],
+)
+def test_what_to_do_about_a_pull_request_in_a_queue(
+    fields: dict[str, Any], missed: int, waited: int, step: Step
+) -> None:
+    decided = in_queue(replace(PULL, **fields), missed=missed, waited=waited * MINUTE, timeout=60 * MINUTE)
     assert decided.step is step, decided.says
 
 

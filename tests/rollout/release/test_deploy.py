@@ -1,6 +1,10 @@
 """``deploy_with_confidence``, as far as the merge."""
 
 import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +13,7 @@ from django.test import override_settings
 from rollout.models import Deployment
 from rollout.release import records
 from tests.rollout.release.conftest import Release
-from tests.rollout.release.stub import Answer, Gone, Request
+from tests.rollout.release.stub import Answer, Gone, Pull, Request
 
 GREEN = ("test", "completed", "success")
 UNDER_WAY = ("test", "in_progress", None)
@@ -99,6 +103,31 @@ def test_checks_that_do_not_end_in_time_are_named(release: Release) -> None:
     assert release.stub.writes() == []
 
 
+def test_the_time_to_wait_also_bounds_the_wait_for_a_first_check(release: Release) -> None:
+    began = time.monotonic()
+    pauses = {"ROLLOUT_CHECKS_START": timedelta(minutes=5), "ROLLOUT_GITHUB_POLL": timedelta(seconds=15)}
+    with override_settings(**pauses):
+        ended = release.deploy(release.pull(), "--skip-e2e", "--wait-minutes", "0.02")
+    assert (ended.code, "a first check" in ended.says) == (2, True)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("state", "code"), [("failure", 1), ("error", 1), ("pending", 2)])
+def test_a_red_status_behind_the_first_page_keeps_it_out(release: Release, state: str, code: int) -> None:
+    release.stub.statuses = [(f"ci/{number}", "success") for number in range(35)]
+    release.stub.statuses[32] = ("ci/32", state)
+    ended = release.deploy(release.pull(), "--skip-e2e", "--wait-minutes", "0.005")
+    assert (ended.code, "ci/32" in ended.says) == (code, True), ended.says
+    assert release.stub.writes() == []
+
+
+def test_commit_statuses_alone_are_enough(release: Release) -> None:
+    release.stub.statuses = [(f"ci/{number}", "success") for number in range(35)]
+    pull = release.pull()
+    release.deploy(pull, "--skip-e2e")
+    assert pull.merged_at
+
+
 def test_checks_under_way_are_waited_for(release: Release) -> None:
     release.stub.checks, release.stub.statuses = [UNDER_WAY], [("coverage", "pending")]
     looks = 0
@@ -154,6 +183,78 @@ def test_a_commit_pushed_meanwhile_is_not_merged_unseen(release: Release) -> Non
     ended = release.deploy(pull, "--skip-e2e")
     assert (ended.code, "Head branch was modified" in ended.says) == (2, True)
     assert "drei" not in release.remote.read("main", "fund.py")
+
+
+# --- Merge queues -------------------------------------------------------------------------------------------------
+
+
+def in_the_queue(release: Release, then: Callable[[Pull], None], looks: int = 2) -> list[Request]:
+    """A base with a merge queue, which does something at the third look into it. Returns the looks."""
+    release.stub.checks, release.stub.merge_queue = [GREEN], True
+    seen: list[Request] = []
+
+    def look(request: Request) -> None:
+        if "isInMergeQueue" not in str(request.body):
+            return
+        seen.append(request)
+        if len(seen) == looks:
+            then(release.stub.pulls[release.stub.queue.pop()])
+
+    release.stub.fault = look
+    return seen
+
+
+@pytest.mark.parametrize("state", ["clean", "blocked", "behind"])
+def test_a_merge_queue_is_entered_and_waited_for(release: Release, state: str) -> None:
+    seen = in_the_queue(release, release.stub.merge_now)
+    pull = release.pull(mergeable_state=state)
+    ended = release.deploy(pull, "--skip-e2e")
+    assert (ended.code, "is not under way" in ended.says) == (2, True), ended.says
+    assert Deployment.objects.get(environment=release.environment).commit == pull.merge_commit
+    assert len(seen) == 2
+    entered = [each for each in release.stub.requests if "enqueuePullRequest" in str(each.body)]
+    assert len(entered) == 1
+    assert f"#{pull.number} is in the merge queue of main" in ended.shown
+
+
+def test_what_the_queue_gives_back_is_not_deployed(release: Release) -> None:
+    in_the_queue(release, lambda _pull: None)
+    ended = release.deploy(release.pull(), "--skip-e2e")
+    assert (ended.code, "left the merge queue of main without a merge" in ended.says) == (1, True)
+    assert not Deployment.objects.filter(environment=release.environment).exists()
+
+
+def test_a_queue_that_takes_too_long_is_waited_for_by_the_next_run(release: Release) -> None:
+    in_the_queue(release, release.stub.merge_now, looks=99)
+    pull = release.pull()
+    ended = release.deploy(pull, "--skip-e2e", "--wait-minutes", "0.01")
+    assert (ended.code, "still in the merge queue of main" in ended.says) == (2, True), ended.says
+    in_the_queue(release, release.stub.merge_now)
+    release.deploy(pull, "--skip-e2e")
+    assert Deployment.objects.get(environment=release.environment).commit == pull.merge_commit
+
+
+def test_without_the_right_to_look_into_the_queue_the_merge_is_waited_for(release: Release) -> None:
+    release.stub.checks, release.stub.merge_queue = [GREEN], True
+    pull = release.pull()
+
+    def forbid(request: Request) -> Answer | None:
+        if "isInMergeQueue" not in str(request.body):
+            return None
+        release.stub.merge_now(pull)
+        return 200, {"data": None, "errors": [{"type": "FORBIDDEN", "message": "no"}]}, {}
+
+    release.stub.fault = forbid
+    release.deploy(pull, "--skip-e2e")
+    assert Deployment.objects.get(environment=release.environment).commit == pull.merge_commit
+
+
+def test_a_fork_s_end_to_end_tests_are_for_a_person_to_approve(release: Release) -> None:
+    release.stub.checks = [GREEN]
+    ended = release.deploy(release.pull(fork="bob/funds"))
+    assert (ended.code, "comes from the fork bob/funds" in ended.says) == (2, True), ended.says
+    assert "approve its run" in ended.says
+    assert release.stub.writes() == []
 
 
 def test_a_long_pull_request_is_warned_about(release: Release) -> None:
@@ -285,3 +386,21 @@ def test_a_commit_is_recorded_once_and_as_a_hash(release: Release) -> None:
     release.stub.merge_now(pull)
     seen = release.github.pull_request(pull.number)
     assert records.record(seen, 1).pk == records.record(seen, 1).pk
+
+
+def test_a_pause_that_ends_in_time_is_waited_for_without_asking(release: Release) -> None:
+    release.stub.checks = [GREEN]
+    pull = release.pull()
+    times: list[float] = []
+
+    def limit(request: Request) -> Answer | None:
+        times.append(time.monotonic())
+        if request.path.endswith("check-runs") and len(times) < 4:
+            return 429, {"message": "Too many requests"}, {"Retry-After": "3"}
+        return None
+
+    release.stub.fault = limit
+    with override_settings(ROLLOUT_GITHUB_RETRIES=0):
+        release.deploy(pull, "--skip-e2e")
+    assert pull.merged_at
+    assert max(after - before for before, after in pairwise(times)) >= 3

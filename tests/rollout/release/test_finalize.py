@@ -6,6 +6,7 @@ import pytest
 
 from rollout.models import Deployment
 from tests.rollout.release.conftest import Release
+from tests.rollout.release.stub import Lost, Request
 
 GREEN = ("test", "completed", "success")
 UNDER_WAY = ("test", "in_progress", None)
@@ -80,6 +81,34 @@ def test_what_is_not_green_yet_is_left_to_github(release: Release, state: str) -
     ended = release.run("finalize_pr", pull.number)
     assert (ended.code, pull.auto_merge) == (0, True), ended.says
     assert not pull.merged_at
+
+
+def test_what_is_green_enters_the_merge_queue(release: Release) -> None:
+    release.stub.checks, release.stub.merge_queue = [GREEN], True
+    pull = release.pull()
+    ended = release.run("finalize_pr", pull.number)
+    assert (ended.code, "is in the merge queue of main" in ended.says) == (0, True), ended.says
+    assert (release.stub.queue, pull.merged_at) == ([pull.number], None)
+
+
+def test_a_label_made_by_a_request_whose_answer_was_lost_is_used(release: Release) -> None:
+    pull = release.pull(files=("rollout/judge/decision.py",))
+    lost: list[Request] = []
+
+    def lose(request: Request) -> None:
+        if request.path.endswith("/labels") and not lost:
+            lost.append(request)
+            raise Lost
+
+    release.stub.fault = lose
+    ended = release.run("finalize_pr", pull.number, "--no-merge")
+    assert (ended.code, pull.labels) == (0, ["judge"]), ended.says
+
+
+def test_files_that_github_does_not_list_are_warned_about(release: Release) -> None:
+    pull = release.pull(files=tuple(f"{number}.md" for number in range(3001)))
+    (warning,) = release.run("finalize_pr", pull.number, "--no-merge").document["warnings"]
+    assert "lists 3,000 of 3,001 changed files" in warning
 
 
 def test_where_auto_merge_is_not_allowed_it_says_what_to_run(release: Release) -> None:
