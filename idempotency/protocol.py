@@ -82,7 +82,7 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded, token: str) -> H
     if isinstance(answer, HttpResponse):
         return answer
     if answer.fingerprint != fingerprint:
-        store.record_conflict(digest)
+        _record_conflict(digest)
         raise KeyReused
     return _replay(answer, guarded)
 
@@ -173,6 +173,16 @@ def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> Htt
     )
     response.headers["Idempotency-Status"] = "created"
     return response
+
+
+def _record_conflict(digest: UUID) -> None:
+    """Count a conflict on its key, if the database takes writes: the 409 is right either way."""
+    try:
+        store.record_conflict(digest)
+    except Error as error:
+        if not is_unavailable(error):
+            raise
+        logger.warning("A conflict was not counted on its key: %s", type(error).__name__)
 
 
 def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:

@@ -91,10 +91,15 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     return _response(*stored) if state == "stored" else None
 
 
-# idempotency_save() is made by migration 0002. It refuses by an error, so that the COMMIT behind it in the message is
-# not executed if a live row is in the way.
+# idempotency_save() is made by migration 0002. It refuses by an error, so that the COMMIT behind it is not executed if
+# a live row is in the way. The two settings end with the transaction, so they also hold behind a pooler. Without them,
+# a role could have PostgreSQL hide the warning below (client_min_messages), or answer before the row is on disk, here
+# and on the standby (synchronous_commit).
 SAVE = """
-SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s)
+SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s),
+    set_config('client_min_messages', 'warning', true),
+    set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
+        THEN 'on' ELSE current_setting('synchronous_commit') END, true)
 """
 # The SQLSTATE of that error.
 REFUSED = "IK409"

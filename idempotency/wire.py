@@ -16,14 +16,15 @@ The internals that the short way leans on:
   ``validate_no_broken_transaction`` and ``wrap_database_errors`` of a connection, the last two in the order of
   ``CursorWrapper.execute``; the cursor classes of ``django.db.backends.postgresql.base``. No time zone is set on the
   results, as ``create_cursor`` does: a statement here returns no ``timestamptz``.
-* psycopg: ``pgconn``, ``prepare_threshold``, ``autocommit`` and ``cursor_factory`` of a connection;
-  ``execute("")`` begins a transaction; ``adapt.Transformer``, ``errors.error_from_result`` and ``pq``.
+* psycopg: ``pgconn``, ``prepare_threshold``, ``autocommit``, ``cursor_factory`` and ``wait`` of a connection;
+  ``execute("")`` begins a transaction; ``adapt.Transformer``, ``errors.error_from_result``, ``waiting.Wait`` and
+  ``pq``, with the pipelines of libpq 14.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from types import FunctionType
 from typing import Any
@@ -34,9 +35,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.base import Cursor, DatabaseWrapper, ServerBindingCursor
 from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, abc, errors
+from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Wait
 
 __all__ = ["read_one"]
 
@@ -81,26 +84,23 @@ def execute(
     """Execute a statement of a transaction, and return its first row, or ``None``.
 
     With ``begins`` it is the first of an ``atomic`` block, which then is READ COMMITTED whatever the server's default.
-    With ``commits``, COMMIT follows if it succeeds, and no row is returned. The short way sends either in the message
-    of the statement: a round trip less.
+    With ``commits``, COMMIT follows if it succeeds. The short way sends either in the round trip of the statement.
     """
     connection = connections[using]
     if _may_bypass_cursor(connection):
         if begins:
             # The driver's own autocommit, so that it sends no BEGIN.
             connection.connection.autocommit = True
-            sql = f"BEGIN ISOLATION LEVEL READ COMMITTED; {sql}"
-        return _send(connection, _ask_in_one_message, f"{sql}; COMMIT" if commits else sql, parameters)
+        return _send(connection, partial(_ask_at_once, begins=begins, commits=commits), sql, parameters)
     if begins:
         # By Django's own cursor: a subclass's may run a statement first, and then PostgreSQL refuses this one.
         with BaseDatabaseWrapper.cursor(connection) as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
     with connection.cursor() as cursor:
         row = _first_row(cursor, sql, parameters)
-        if not commits:
-            return row
-        cursor.execute("COMMIT")
-        return None
+        if commits:
+            cursor.execute("COMMIT")
+        return row
 
 
 @contextmanager
@@ -180,11 +180,53 @@ def _row(driver: Connection[Any], values: abc.Transformer, result: PGresult) -> 
     raise errors.OperationalError(result.get_error_message())
 
 
-def _ask_in_one_message(
-    driver: Connection[Any], values: abc.Transformer, sql: str, parameters: Sequence[Any]
+def _ask_at_once(
+    driver: Connection[Any],
+    values: abc.Transformer,
+    sql: str,
+    parameters: Sequence[Any],
+    *,
+    begins: bool,
+    commits: bool,
 ) -> PGresult:
-    """Send statements with their values written into the text: PostgreSQL takes several in one message only so."""
-    return driver.pgconn.exec_(sql.encode() % tuple(map(values.as_literal, parameters)))
+    """Send a statement in a pipeline, with BEGIN before or COMMIT behind it: if it fails, COMMIT is not executed.
+
+    Its values go beside it. Written into it, they would be in PostgreSQL's log whenever it fails or is slow.
+    """
+    pgconn = driver.pgconn
+    texts: Any = values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+    try:
+        pgconn.enter_pipeline_mode()
+        if begins:
+            pgconn.send_query_params(b"BEGIN ISOLATION LEVEL READ COMMITTED", None)
+        pgconn.send_query_params(_numbered(sql), texts)
+        if commits:
+            pgconn.send_query_params(b"COMMIT", None)
+        pgconn.pipeline_sync()
+        results = driver.wait(_results(pgconn))
+        pgconn.exit_pipeline_mode()
+    except BaseException:
+        # Half a pipeline: nobody could tell whose the next answer is.
+        driver.close()
+        raise
+    failed = (result for result in results if result.status == ExecStatus.FATAL_ERROR)
+    return next(failed, results[1 if begins else 0])
+
+
+def _results(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """Collect the results of a pipeline. psycopg waits meanwhile, without the interpreter's lock."""
+    while pgconn.flush():
+        yield Wait.W
+    results = list[PGresult]()
+    while True:
+        while pgconn.is_busy():
+            yield Wait.R
+            pgconn.consume_input()
+        result = pgconn.get_result()  # None after each statement
+        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+            return results
+        if result is not None:
+            results.append(result)
 
 
 def _ask_kept(
