@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import celery
+import redis
 from celery import Celery
 from celery.schedules import crontab
 from celery.signals import celeryd_after_setup, setup_logging, worker_before_create_process, worker_ready
 from django.conf import settings
 from django.db import connection
 from kombu import Exchange, Queue
+from kombu.transport.redis import Transport
 from prometheus_client import start_http_server
 
 from fundapi.metrics import registry
@@ -61,6 +63,9 @@ def held(name: str) -> Iterator[bool]:
     finally:
         holder.close()
 
+
+# A broker that refuses a command (a replica, a full one) is as good as away: a worker connects again, and does not end.
+Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
 app = Celery("fundapi", task_cls=Task)
 app.config_from_object("django.conf:settings", namespace="CELERY")

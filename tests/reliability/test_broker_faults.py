@@ -1,5 +1,6 @@
 """Celery's way to Valkey: what hangs ends by itself, and environments that share a Valkey share no task."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -71,8 +72,58 @@ def test_a_broker_connection_that_goes_silent_stops_the_checks_only_for_a_while(
         eventually(lambda: checks.count() >= made + 3, timeout=BOUND)
 
 
-def test_a_database_number_in_the_address_of_a_socket_reaches_celery(valkey: Valkey) -> None:
-    url, _ = broker(f"{valkey.url}?db=3")
-    Celery(broker=url).send_task("rollout.check")
-    with redis.Redis.from_url(f"{valkey.url}?db=3") as three, redis.Redis.from_url(valkey.url) as zero:
-        assert (three.llen("celery"), zero.keys()) == (1, [])
+@pytest.mark.parametrize("user", ["", "one%40two:p%3A%2Fw@", ":p%3A%2Fw@"])
+def test_celery_uses_the_database_and_the_password_in_the_address_of_a_socket(
+    valkey: Valkey, user: str
+) -> None:
+    with redis.Redis.from_url(valkey.url) as admin:
+        if user:
+            admin.execute_command("ACL", "SETUSER", "one@two", "on", ">p:/w", "~*", "&*", "+@all")
+            admin.execute_command("CONFIG", "SET", "requirepass", "p:/w")
+        url = f"unix://{user}{valkey.socket}?db=3"
+        Celery(broker=broker(url)[0]).send_task("rollout.check")
+        with redis.Redis.from_url(url) as three:
+            assert three.llen("celery") == 1
+        admin.auth("p:/w") if user else None
+        assert admin.keys() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("redis://h", ("redis://h:6379/0", None)),
+        ("redis://h:1/2?db=3", ("redis://h:1/3", None)),
+        ("redis://u%40v:p%2F@[::1]:1/2", ("redis://u%40v:p%2F@[::1]:1/2", None)),
+        ("rediss://h/1", ("rediss://h:6379/1", {"ssl_cert_reqs": "required"})),
+        (
+            "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none",
+            ("rediss://h:6379/0", {"ssl_cert_reqs": "none", "ssl_ca_certs": "/ca.pem"}),
+        ),
+    ],
+)
+def test_celery_gets_the_same_address_and_verifies_certificates(
+    url: str, found: tuple[str, dict[str, str] | None]
+) -> None:
+    assert broker(url) == found
+
+
+FAULTS = {
+    "full": (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+    "read-only": (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_checks_go_on_when_a_broker_takes_writes_again(
+    traffic: Judged, valkey: Valkey, tmp_path: Path, fault: str
+) -> None:
+    canary = traffic()
+    canary.send(clients=5)
+    checks = Check.objects.filter(rollout=canary.pk)
+    with redis.Redis.from_url(valkey.url) as admin, checks_every_second(valkey.url, tmp_path):
+        eventually(lambda: checks.count() >= 2, timeout=60)
+        admin.execute_command(*FAULTS[fault][0])
+        time.sleep(3)
+        made = checks.count()
+        admin.execute_command(*FAULTS[fault][1])
+        eventually(lambda: checks.count() >= made + 3, timeout=BOUND)

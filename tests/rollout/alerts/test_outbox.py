@@ -553,6 +553,23 @@ def test_a_broker_that_hangs_holds_the_judge_for_seconds_only(web: WebReceiver, 
     assert canary.alert.attempts == 0
 
 
+@pytest.mark.parametrize("fault", [["CONFIG", "SET", "maxmemory", "1"], ["REPLICAOF", "127.0.0.1", "1"]])
+def test_a_broker_that_takes_no_writes_loses_no_check_and_no_alert(
+    web: WebReceiver, valkey: Valkey, fault: list[str]
+) -> None:
+    canary = Canary()
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as broker:
+        broker.execute_command(*fault)
+        canary.fail(checks=1)
+        assert canary.alert.attempts == 0
+        broker.execute_command("CONFIG", "SET", "maxmemory", "0")
+        broker.execute_command("REPLICAOF", "NO", "ONE")
+    for alert in canary.alerts:
+        now_due(alert, timedelta(minutes=3))
+    tick.settle_all()
+    assert waiting(valkey, canary) == [alert.pk for alert in canary.alerts]
+
+
 def test_what_was_never_handed_over_is_handed_over_by_a_later_tick(web: WebReceiver, valkey: Valkey) -> None:
     """A crash between commit and Celery, or a broker that lost its memory."""
     canary = Canary()
