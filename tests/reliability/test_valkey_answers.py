@@ -57,7 +57,8 @@ class Liar:
     """A TCP server in front of a Valkey that may change the answers."""
 
     def __init__(self, valkey: Valkey) -> None:
-        self.valkey, self.answer = valkey, honest
+        self.valkey = valkey
+        self.answer: Answer = honest
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
