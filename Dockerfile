@@ -24,9 +24,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PORT=8000 \
     STATIC_ROOT=/app/staticfiles \
     PROMETHEUS_MULTIPROC_DIR=/run/fundapi
-# The worker needs git to open reverts (ROLLOUT_AUTO_REVERT).
+# The worker needs git to open reverts (ROLLOUT_AUTO_REVERT). tini is PID 1: the kernel lets nobody kill that one, not
+# even the watchdog of a process that hangs.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git \
+    && apt-get install --yes --no-install-recommends git tini \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fundapi \
     && install --directory --owner fundapi --mode 0700 /run/fundapi
@@ -38,4 +39,5 @@ EXPOSE 8000
 # Liveness, not readiness: a restart would not bring back a database.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', os.environ['PORT'], timeout=2); c.request('GET', '/livez'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["tini", "--"]
 CMD ["python", "-m", "fundapi.web.serve"]

@@ -72,6 +72,7 @@ class Stack:
             "TELEMETRY_RATE": "1000000/second",
             "LOG_LEVEL": "CRITICAL",  # a 503 is what a storm is for
             "WEB_CONCURRENCY": "2",
+            "WATCHDOG_SECONDS": "15",  # the storm `frozen` does not wait longer
         }
 
     def manage(self, *arguments: str) -> str:

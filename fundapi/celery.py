@@ -9,7 +9,8 @@ from typing import Any
 
 import celery
 import redis
-from celery import Celery
+from celery import Celery, bootsteps
+from celery.beat import PersistentScheduler
 from celery.schedules import crontab
 from celery.signals import celeryd_after_setup, setup_logging, worker_before_create_process, worker_ready
 from django.conf import settings
@@ -18,6 +19,7 @@ from kombu import Exchange, Queue
 from kombu.transport.redis import Transport
 from prometheus_client import start_http_server
 
+from fundapi import watchdog
 from fundapi.metrics import registry
 from fundapi.variables import exit_in_one_sentence, name_settings
 
@@ -28,6 +30,8 @@ with exit_in_one_sentence():
     beat_schedule = settings.CELERY_BEAT_SCHEDULE
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+# Times WATCHDOG_SECONDS for a process without its broker, or on its way to end: that is not hanging.
+PATIENCE = 10
 ALONE = 0x616C6F6E  # "alon": namespace of the advisory locks of tasks that run once at a time
 
 
@@ -67,7 +71,38 @@ def held(name: str) -> Iterator[bool]:
 # A broker that refuses a command (a replica, a full one) is as good as away: a worker connects again, and does not end.
 Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
+
+class Scheduler(PersistentScheduler):
+    """Beat's scheduler, which gives a sign of life each time that it looks for due tasks."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        watchdog.alive(settings.WATCHDOG_SECONDS)
+        return float(super().tick(*args, **kwargs))
+
+    def _ensure_connected(self) -> Any:
+        watchdog.alive(PATIENCE * settings.WATCHDOG_SECONDS)
+        return super()._ensure_connected()  # type: ignore[misc]  # celery-types lacks it
+
+
+class Heartbeat(bootsteps.StartStopStep):
+    """Signs of life of a worker, from the loop that takes messages; it starts anew with each connection."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **_: Any) -> None:
+        self.stop(consumer)
+
+    def start(self, consumer: Any) -> None:
+        seconds = settings.WATCHDOG_SECONDS
+        watchdog.alive(seconds)
+        consumer.timer.call_repeatedly(settings.CELERY_BEAT_MAX_LOOP_INTERVAL, watchdog.alive, (seconds,))
+
+    def stop(self, _consumer: Any) -> None:
+        watchdog.alive(PATIENCE * settings.WATCHDOG_SECONDS)
+
+
 app = Celery("fundapi", task_cls=Task)
+app.steps["consumer"].add(Heartbeat)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 

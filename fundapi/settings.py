@@ -300,6 +300,9 @@ CELERY_TASK_ANNOTATIONS = {
     "rollout.revert": {"alone": True},
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+WATCHDOG_SECONDS = env.whole("WATCHDOG_SECONDS", 30, most=3600)  # s; fundapi.watchdog; 0: none
+CELERY_BEAT_SCHEDULER = "fundapi.celery:Scheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = max(1, min(5, WATCHDOG_SECONDS // 3))  # s between signs of life
 # Checks have a queue, and a worker, of their own: a purge, a revert or a slow delivery must not delay them.
 CELERY_TASK_ROUTES = {"rollout.check": {"queue": "checks"}}  # fundapi.celery puts ENVIRONMENT before the name
 # 0: the web's /metrics shows the worker's too
