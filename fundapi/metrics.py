@@ -20,6 +20,14 @@ request_duration = Histogram(
 requests_waiting = Gauge(
     "http_requests_waiting", "Requests that wait for a slot.", multiprocess_mode="livesum"
 )
+connections = Gauge(
+    "http_connections",
+    "Open connections of clients, and the few of a process to PostgreSQL and Valkey.",
+    multiprocess_mode="livesum",
+)
+connections_max = Gauge(
+    "http_connections_max", "Connections that the processes may hold open.", multiprocess_mode="livesum"
+)
 requests_shed = Counter(
     "http_requests_shed", "Requests answered with 503: the queue was full, or the wait too long."
 )

@@ -220,6 +220,7 @@ WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # static files from the packages, 
 
 # --- Overload (fundapi.web.overload) ------------------------------------------------------------------------
 WEB_THREADS, WEB_QUEUE = serve.limits(env)  # as many as the server has threads for
+WEB_CONNECTIONS = serve.connection_limit(env)  # open connections of a web process
 WEB_QUEUE_SECONDS = env.decimal("WEB_QUEUE_SECONDS", 1.0, most=300)  # s that a request waits; then 503
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
@@ -227,6 +228,8 @@ DATABASE = addresses.database(env, "DATABASE_URL", "postgres:///fundapi")
 DATABASE_TRANSACTION_POOLING = env.switch("DATABASE_TRANSACTION_POOLING", default=False)  # behind PgBouncer
 # s; browsers give up soon after. 0: no limit. PostgreSQL counts milliseconds in 31 bits
 DATABASE_STATEMENT_TIMEOUT = env.whole("DATABASE_STATEMENT_TIMEOUT", 10, most=86_400)
+# s that all slots of a web process may be held by the same requests; then it is replaced (fundapi.web.vitals)
+WEB_HUNG_SECONDS = 60 + DATABASE_STATEMENT_TIMEOUT
 DATABASE_LOCK_TIMEOUT = env.whole("DATABASE_LOCK_TIMEOUT", 5, most=86_400)  # s; well before the statement's
 # s; with a new connection for each, a request costs five times as much
 DATABASE["CONN_MAX_AGE"] = env.whole("DATABASE_CONN_MAX_AGE", 600)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 
@@ -15,6 +16,7 @@ import fundapi.web.light  # noqa: E402, F401 - before the settings import struct
 django = get_wsgi_application()
 
 from fundapi.web.overload import OverloadControl  # noqa: E402 - it needs the settings
+from fundapi.web.vitals import Vitals  # noqa: E402 - likewise
 
 
 def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -28,3 +30,4 @@ def in_one_piece(environ: WSGIEnvironment, start_response: StartResponse) -> Ite
 
 
 application = OverloadControl(in_one_piece)
+Vitals(application.held, hung=settings.WEB_HUNG_SECONDS, connections_max=settings.WEB_CONNECTIONS).start()

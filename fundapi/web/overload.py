@@ -15,6 +15,7 @@ A body is read before a request gets a slot, so that slow clients occupy none. O
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
@@ -45,6 +46,7 @@ class Slot:
     """The connections that Django would keep for a thread, lent to the one in ``with slot: ...``."""
 
     def __init__(self) -> None:
+        self.since = 0.0  # when a request took it, by time.monotonic(); 0: nobody has it
         self._own: list[tuple[Any, str, Any]] = []
         for alias in connections:
             connection = connections.create_connection(alias)
@@ -57,12 +59,14 @@ class Slot:
         return [own for handler, _, own in self._own if handler is connections]
 
     def __enter__(self) -> None:
+        self.since = time.monotonic()
         for handler, alias, own in self._own:
             handler[alias] = own
 
     def __exit__(self, *_: object) -> None:
         for handler, alias, _own in self._own:
             del handler[alias]
+        self.since = 0.0
 
 
 class SlotQueue:
@@ -111,10 +115,10 @@ class OverloadControl:
     def __init__(self, application: WSGIApplication) -> None:
         self._application = application
         length, timeout = settings.WEB_QUEUE, settings.WEB_QUEUE_SECONDS
-        slots = [Slot() for _ in range(settings.WEB_THREADS)]
-        for slot in slots:
+        self._slots = [Slot() for _ in range(settings.WEB_THREADS)]
+        for slot in self._slots:
             cutoff.watch(slot.databases())
-        self._requests = SlotQueue(slots, length, timeout)
+        self._requests = SlotQueue(self._slots, length, timeout)
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -129,6 +133,11 @@ class OverloadControl:
                 return self._application(environ, start_response)
         finally:
             self._requests.release(slot)
+
+    def held(self) -> float:
+        """Return for how many s all slots have been held by the requests that hold them now; 0 when one is free."""
+        since = [slot.since for slot in self._slots]
+        return time.monotonic() - max(since) if all(since) else 0.0
 
     def _read(self, environ: WSGIEnvironment) -> bool:
         """Read the body; return False when too many clients are slow to send theirs.

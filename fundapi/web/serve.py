@@ -6,18 +6,22 @@
 
 import logging
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from fundapi.variables import Variables, exit_in_one_sentence, name_settings, wrong
 
 BACKLOG = 1024  # connections that the kernel queues
-# Open connections per process; idle keep-alive ones count, so this is no limit of requests.
-BACKPRESSURE = 512
+# Open connections per process; idle keep-alive ones count, so this is no limit of requests. A silent one takes 11 KiB.
+CONNECTIONS = 4096
+CONNECTIONS_MIN = 64
+OTHER_DESCRIPTORS = 64  # of a process, beside one for each connection and each thread
 THREADS = 4  # requests that a process works on at once
 THREADS_MAX = 1000
 QUEUE_MAX = 10_000
@@ -26,8 +30,9 @@ QUEUE = 100  # requests of a process that may wait for one of its WEB_THREADS sl
 PROBE_WAITERS = 8  # requests of a process that may wait for one evaluation of a probe (fundapi.web.probes)
 PROBES = 4  # the probes of fundapi.web.health
 REJECTING_THREADS = 4  # threads beside all of these, for requests that are answered with 503 at once
-# ms for the head of a request to arrive; an idle connection waits as long for its next request
-HEADER_TIMEOUT = 30_000
+# ms for the head of a request to arrive, on a line that loses some packets; an idle connection waits as long for its
+# next request, twice as long as browsers' and proxies' clients commonly rely on
+HEADER_TIMEOUT = 10_000
 HEADERS_MAX = 32_768  # bytes of a request's head; then 431. Browsers with many cookies send a tenth of it
 # s for a stopping process to finish its requests; a statement may take 10, a stop grace is 30
 KILL_TIMEOUT = 20
@@ -78,6 +83,36 @@ def _threads(env: Variables) -> int:
     return working + waiting + readers(working, waiting) + PROBES * PROBE_WAITERS + REJECTING_THREADS
 
 
+def connection_limit(env: Variables) -> int:
+    """Return how many connections a process may hold open: CONNECTIONS, or what the limit of open files leaves."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(CONNECTIONS, max(1, soft - _other_descriptors(env))) if soft > 0 else CONNECTIONS
+
+
+def _other_descriptors(env: Variables) -> int:
+    return _threads(env) + OTHER_DESCRIPTORS
+
+
+def raise_descriptor_limit(env: Variables) -> None:
+    """Raise the limit of open files to what a web process needs. Raises ImproperlyConfigured when it stays too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = CONNECTIONS + _other_descriptors(env)
+    if soft >= needed or soft < 0:  # below 0: no limit
+        return
+    possible = min(needed, hard) if hard > 0 else needed
+    least = CONNECTIONS_MIN + _other_descriptors(env)
+    if possible < least:
+        raise ImproperlyConfigured(
+            f"The limit of open files (ulimit -n) is {hard}, and should be {least} or more, such as {needed}."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < needed:
+        sys.stderr.write(
+            f"The limit of open files (ulimit -n) is {hard}, and should be {needed}: "
+            f"each web process may have {connection_limit(env)} connections instead of {CONNECTIONS}.\n"
+        )
+
+
 def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[str]:
     """Return the command line of the server; with ``threads``, for an application that has no queue of its own.
 
@@ -85,13 +120,13 @@ def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[s
     """
     env = Variables(environ)
     return [
-        *(sys.executable, "-m", "granian", "fundapi.wsgi:application"),
+        *(sys.executable, "-m", "fundapi.web.granian", "fundapi.wsgi:application"),
         *("--interface", "wsgi", "--http", "1", "--no-ws"),
         *("--host", host(env)),
         *("--port", str(port(env))),
         *("--workers", str(env.whole("WEB_CONCURRENCY", cores(), least=1, most=PROCESSES_MAX))),
         *("--blocking-threads", str(threads or _threads(env))),
-        *("--backlog", str(BACKLOG), "--backpressure", str(BACKPRESSURE)),
+        *("--backlog", str(BACKLOG), "--backpressure", str(connection_limit(env))),
         *("--http1-header-read-timeout", str(HEADER_TIMEOUT), "--http1-buffer-size", str(HEADERS_MAX)),
         *("--workers-kill-timeout", str(KILL_TIMEOUT)),
         "--respawn-failed-workers",
@@ -111,6 +146,7 @@ class ThreadAdviceFilter(logging.Filter):
 if __name__ == "__main__":
     name_settings()
     with exit_in_one_sentence():
+        raise_descriptor_limit(Variables())
         line = command(os.environ)
         settings.INSTALLED_APPS  # noqa: B018 - reads them all here: a worker that cannot would be started again
     os.execv(sys.executable, line)  # noqa: S606 - the same process: signals reach the server
