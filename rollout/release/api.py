@@ -6,6 +6,7 @@ when the command must end. So only its requester is used.
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -42,12 +43,14 @@ REQUEST_MAX = 30
 REQUEST_MIN = 5  # s that a request gets at least, also when the command's time is up
 BACK_OFF = 0.5  # s, doubled with every retry
 PAUSE_MAX = 60  # s; where GitHub asks for a longer pause, the command ends and says until when
+PAUSE_BELIEVED = 86_400  # s; GitHub's limits last an hour, and a day is a fault of somebody's
 SECONDARY_PAUSE = 60  # s; GitHub's documentation asks for a minute where an answer names no time
 WRITES_APART = 1  # s; GitHub's documentation asks for it
 PER_PAGE = 100  # GitHub's maximum; its default is 30
 PAGES_MAX = 100  # GitHub ends its lists earlier
 EXAMPLES = "such as https://api.github.com, or https://github.example.com/api/v3"
 RATE_LIMITED = ("rate limit", "abuse detection")
+PASSWORD = re.compile(r"//[^/@\s]*@")  # of a proxy's address
 FORBIDDEN = {"FORBIDDEN", "INSUFFICIENT_SCOPES"}  # of GraphQL
 
 
@@ -159,18 +162,19 @@ class Api:
             made: returns the result of a change whose answer was lost; asked before every further attempt, and when
                 GitHub refuses, which may be because an earlier attempt was successful.
         """
+        end = time.time() + PAUSE_MAX + 1  # of pauses that GitHub asks for
         for number in count():
             try:
                 return do()
             except (Unavailable, Rejected) as error:
-                again = number < self.retries and self._paused(error, BACK_OFF * 2**number)
+                again = number < self.retries and self._paused(error, BACK_OFF * 2**number, end)
                 if (found := made()) is not None:
                     return found
                 if not again:
                     raise
         raise AssertionError  # count() does not end
 
-    def _paused(self, error: ReleaseError, back_off: float) -> bool:
+    def _paused(self, error: ReleaseError, back_off: float, end: float) -> bool:
         """Pause before another attempt; ``False`` if there is no point in one, or no time."""
         if isinstance(error, Busy):
             seconds = max(error.until - time.time(), back_off)
@@ -178,7 +182,8 @@ class Api:
             seconds = back_off
         else:
             return False
-        if seconds > PAUSE_MAX + 1 or not self.has_time_for(seconds):
+        too_long = isinstance(error, Busy) and error.until > end
+        if too_long or not self.has_time_for(seconds):
             return False
         time.sleep(seconds)
         return True
@@ -206,12 +211,12 @@ class Api:
             )
         except TimeoutError:
             raise Unanswered(f"GitHub did not answer the request to {request.what} in time.") from None
-        except requests.RequestException as error:
+        except OSError as error:  # also those of requests
             raise Unanswered(
                 f"GitHub did not answer the request to {request.what}: {_cause(error)}."
             ) from None
-        except (RuntimeError, ValueError, AssertionError) as error:  # PyGithub's, of redirects and headers
-            raise Unanswered(f"{_foreign(request)} {error}.") from None
+        except Exception as error:  # noqa: BLE001 - PyGithub asserts and converts what a server sends
+            raise _foreign(request, str(error)) from None
         return Answer(status, headers, text)
 
     # --- Pauses that GitHub asks for --------------------------------------------------------------------------
@@ -249,6 +254,7 @@ def _address(url: str) -> str:
     Raises:
         Unavailable: it is not an address.
     """
+    shown = PASSWORD.sub("//", url)
     try:
         parts = urlsplit(url.strip())
         wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.port == 0
@@ -256,8 +262,10 @@ def _address(url: str) -> str:
         wrong = True
     if wrong:
         raise Unavailable(
-            f"GITHUB_API_URL is '{url}', which is not the address of an API: set one {EXAMPLES}."
+            f"GITHUB_API_URL is '{shown}', which is not the address of an API: set one {EXAMPLES}."
         )
+    if ":" in (parts.hostname or ""):  # PyGithub leaves out its brackets
+        raise Unavailable(f"GITHUB_API_URL is '{shown}': set one with a name in place of the IPv6 address.")
     return url.strip().rstrip("/")
 
 
@@ -268,15 +276,14 @@ def _decoded(answer: Answer, request: Request, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(answer.text, type=shape)
     except (msgspec.MsgspecError, UnicodeError) as error:
-        kind = answer.headers.get("content-type", "").partition(";")[0] or "nothing"
+        kind = answer.headers.get("content-type", "").partition(";")[0] or "no content type"
         says = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
-        raise Unanswered(f"{_foreign(request)} {kind}{says}.") from None
+        raise _foreign(request, f"{kind}{says}" if answer.text else "an empty answer") from None
 
 
-def _foreign(request: Request) -> str:
-    return (
-        f"The answer to the request to {request.what} is not GitHub's; is GITHUB_API_URL right, and is there a "
-        f"proxy? It was"
+def _foreign(request: Request, says: str) -> Unanswered:
+    return Unanswered(
+        f"What answered the request to {request.what} is not GitHub ({says}): check GITHUB_API_URL and any proxy."
     )
 
 
@@ -288,7 +295,7 @@ def _data(answer: Answer, request: Request, shape: type[T]) -> T:
     try:
         return msgspec.convert(queried.data, shape)
     except msgspec.ValidationError as error:
-        raise Unanswered(f"{_foreign(request)} {error}.") from None
+        raise _foreign(request, str(error)) from None
 
 
 def _problem(problems: list[Problem], request: Request) -> ReleaseError:
@@ -315,7 +322,7 @@ def _refusal(answer: Answer, request: Request) -> ReleaseError:
     what, status = request.what, answer.status
     says = _message(answer.text)
     if (until := _asked_pause(answer, says)) is not None:
-        return Busy(what, until)
+        return Busy(what, until, limited=status < HTTPStatus.INTERNAL_SERVER_ERROR)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Unanswered(f"GitHub could not {what}: it answered {status}.")
     if status < HTTPStatus.BAD_REQUEST:
@@ -374,17 +381,17 @@ def _asked_pause(answer: Answer, says: str) -> float | None:
         return None
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        return max(now, float(reset)) + 1  # it does not say when in that second
+        return min(max(now, int(reset)) + 1, now + PAUSE_BELIEVED)  # it does not say when in that second
     return now + SECONDARY_PAUSE
 
 
 def _retry_after(value: str, now: float) -> float | None:
     """Return the time that ``Retry-After`` names, in seconds or as a date."""
     if value.strip().isdecimal():
-        return now + int(value)
+        return min(now + int(value), now + PAUSE_BELIEVED)
     try:
-        return parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError):
+        return min(parsedate_to_datetime(value).timestamp(), now + PAUSE_BELIEVED)
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -410,6 +417,11 @@ def _needed(headers: Mapping[str, str]) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the innermost reason of a failed request, without those of pools and adapters."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return str(reason or error).rpartition(": ")[2] if reason else type(error).__name__
+    """Return the message of the innermost error, without those of pools and adapters, and without passwords."""
+    inner: BaseException | None = error
+    while inner is not None:
+        error = inner
+        parts = (getattr(error, "reason", None), *error.args)
+        inner = next((part for part in parts if isinstance(part, BaseException)), None)
+    text = PASSWORD.sub("//", str(error).rpartition(": ")[2])
+    return text.strip().rstrip(".") or type(error).__name__

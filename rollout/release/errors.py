@@ -22,12 +22,11 @@ class Unanswered(Unavailable):
 class Busy(Unavailable):
     """GitHub asks not to be asked again before ``until`` (seconds since the epoch)."""
 
-    def __init__(self, what: str, until: float) -> None:
+    def __init__(self, what: str, until: float, *, limited: bool = True) -> None:
         self.until = until
+        why = "GitHub's rate limit is used up" if limited else "GitHub asks for a pause"
         at = datetime.fromtimestamp(until, UTC)
-        super().__init__(
-            f"GitHub's rate limit is used up, so it did not {what}: try again after {at:%Y-%m-%d %H:%M:%S} UTC."
-        )
+        super().__init__(f"{why}, so it did not {what}: try again after {at:%Y-%m-%d %H:%M:%S} UTC.")
 
 
 class MissingPermission(ReleaseError):

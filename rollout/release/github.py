@@ -3,6 +3,7 @@
 Every page of every list is read. A change that was made although its answer was lost is found, not repeated.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from rollout.release.decisions import (
 )
 from rollout.release.errors import Busy, Missing, Rejected, ReleaseError, Unavailable
 
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+TOKEN = re.compile(r"[!-~]+")  # printable ASCII: an error of the HTTP library would show another one
 LABEL_COLOUR = "ededed"
 PRODUCTION_ISSUE = "production-issue"
 QUEUE = """query($id: ID!) { node(id: $id) { ... on PullRequest { isInMergeQueue } } }"""
@@ -62,6 +65,12 @@ class GitHub:
         ]:
             if not value:
                 raise Unavailable(f"{name} is not set: GitHub cannot be asked.")
+        if not REPOSITORY.fullmatch(conf.github_repository):
+            raise Unavailable(f"GITHUB_REPOSITORY is '{conf.github_repository}': it should be OWNER/NAME.")
+        if not TOKEN.fullmatch(conf.github_token):
+            raise Unavailable(
+                "GITHUB_TOKEN has a character that no token has: was it copied with a space or a line?"
+            )
         return cls(
             token=conf.github_token,
             repository=conf.github_repository,

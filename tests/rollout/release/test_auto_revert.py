@@ -84,6 +84,19 @@ def test_what_github_does_not_answer_is_tried_again(release: Release, traffic: J
     assert deployment.revert_settled
 
 
+def test_a_pause_that_github_asks_for_is_kept_by_later_attempts(release: Release, traffic: Judged) -> None:
+    deployment = release.deployed()
+    canary = rolled_back(traffic)
+    release.stub.fault = lambda _request: (429, {"message": "Too many requests"}, {"Retry-After": "3600"})
+    assert after_rollback(release, canary).code == 2
+    asked = len(release.stub.requests)
+    for _ in range(3):
+        assert after_rollback(release, canary).code == 2
+    assert len(release.stub.requests) == asked == 1
+    deployment.refresh_from_db()
+    assert "try again after" in deployment.revert_says
+
+
 def test_an_hour_of_late_messages_is_one_attempt(release: Release, traffic: Judged) -> None:
     """Where GitHub hangs, each attempt takes a minute of the worker."""
     asked: list[Request] = []

@@ -381,6 +381,34 @@ def test_without_configuration_it_says_what_is_missing(release: Release, missing
     assert (ended.code, ended.says) == (2, f"GITHUB_{missing} is not set: GitHub cannot be asked.")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("REPOSITORY", "funds", "GITHUB_REPOSITORY is 'funds': it should be OWNER/NAME."),
+        ("REPOSITORY", "https://github.com/acme/funds", "it should be OWNER/NAME."),
+        ("TOKEN", "secret-token\n", "GITHUB_TOKEN has a character that no token has"),
+        ("TOKEN", "secret-tökén", "GITHUB_TOKEN has a character that no token has"),
+        (
+            "API_URL",
+            "api.github.com",
+            "GITHUB_API_URL is 'api.github.com', which is not the address of an API",
+        ),
+    ],
+)
+def test_wrong_configuration_is_named(release: Release, name: str, value: str, says: str) -> None:
+    with override_settings(**{f"ROLLOUT_GITHUB_{name}": value}):
+        ended = release.run("deploy_with_confidence", 48)
+    assert (ended.code, says in ended.says) == (2, True), ended.says
+    assert "secret" not in ended.says
+
+
+def test_html_in_place_of_github_is_one_sentence(release: Release) -> None:
+    release.stub.fault = lambda _request: (200, "<html>", {"Content-Type": "text/html"})
+    ended = release.deploy(release.pull())
+    assert (ended.code, "is not GitHub (text/html)" in ended.says) == (2, True), ended.says
+    assert "Traceback" not in ended.shown
+
+
 def test_a_commit_is_recorded_once_and_as_a_hash(release: Release) -> None:
     pull = release.pull()
     release.stub.merge_now(pull)
