@@ -284,8 +284,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever: an outage ends by itself
 # Without them a connection that goes silent hangs worker and beat for good. A worker waits for tasks in steps of 1 s.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "socket_timeout": 5,  # s for an answer
-    "socket_connect_timeout": 5,  # s
+    "socket_timeout": 2,  # s for an answer; each command is tried four times
+    "socket_connect_timeout": 2,  # s
     "socket_keepalive": True,
     "health_check_interval": 5,  # s; a worker's connection that is silent for twice as long is replaced
 }

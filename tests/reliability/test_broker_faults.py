@@ -18,7 +18,7 @@ from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.servers import Server, database_url
 
-BOUND = 45  # s: a time-out of 5 s at each step, and a pause before the connection is made again
+BOUND = 45  # s: time-outs of 2 s, several one after another, and pauses before a connection is made again
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_broker_connection_that_goes_silent_stops_the_checks_only_for_a_while(
         eventually(lambda: checks.count() >= 2, timeout=60)
         proxy.stall()
         made = checks.count()
-        eventually(lambda: "beat" in (tmp_path / "beat.log").read_text(), timeout=60)
+        time.sleep(3)
         back(proxy)
         eventually(lambda: checks.count() >= made + 3, timeout=BOUND)
 

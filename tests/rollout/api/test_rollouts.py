@@ -3,10 +3,13 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from django.db import connection
 from django.test import Client
@@ -14,8 +17,14 @@ from django.test.utils import CaptureQueriesContext
 
 from rollout import configuration, operations
 from rollout.models import Rollout
+from tests.eventually import eventually
 from tests.rollout.conftest import MakeRollout
-from tests.servers import Server, running_server
+from tests.servers import Server, database_url, running_server
+
+BLOCKED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    " AND query LIKE '%%rollout_rollout%%'"
+)
 
 
 def entry_of(response: httpx.Response, feature: str) -> dict[str, Any]:
@@ -162,6 +171,28 @@ def test_without_valkey_browsers_get_the_same_and_at_once(make_rollout: MakeRoll
         operations.stop(rollout.feature, reason="test")
         second = httpx.get(alone.url + "/api/rollouts", headers=etag)
         assert entry_of(second, rollout.feature)["emergencyStop"] is True
+
+
+def test_while_one_thread_waits_for_the_configuration_the_others_take_its_last_answer(
+    make_rollout: MakeRollout,
+) -> None:
+    rollout = make_rollout(percentage=10)
+    with (
+        running_server(workers=1, threads=2) as alone,
+        psycopg.connect(database_url()) as locking,
+        psycopg.connect(database_url(), autocommit=True) as look,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        poll = partial(httpx.get, alone.url + "/api/rollouts", timeout=30)
+        poll()
+        locking.execute("LOCK TABLE rollout_rollout IN ACCESS EXCLUSIVE MODE")
+        configuration.forget()  # in the cache; the process keeps its copy
+        first = threads.submit(poll)
+        eventually(lambda: look.execute(BLOCKED).fetchone()[0] == 1)  # type: ignore[index]
+        assert entry_of(poll(), rollout.feature)["percentage"] == 10
+        assert not first.done()
+        locking.rollback()
+        assert first.result(timeout=30).status_code == 200
 
 
 def test_without_a_database_it_says_so_and_browsers_keep_what_they_have(database: None) -> None:
