@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 from fundapi.embedded import EmbeddedError, Home, alone, services
-from fundapi.variables import WRONG, name_settings
+from fundapi.variables import WRONG, Variables, name_settings, wrong_setting
 from rollout import faults
 from rollout.options import NOT_STOPPED
 
@@ -59,16 +58,16 @@ def needs_services(arguments: list[str]) -> bool:
 def environment(arguments: list[str]) -> Iterator[None]:
     """Complete the environment that the settings read."""
     name_settings()
+    env = Variables()
     if not needs_services(arguments):
-        for name, value in NOWHERE.items():
-            os.environ[name] = os.environ.get(name) or value
+        os.environ.update({name: env.given(name) or value for name, value in NOWHERE.items()})
         yield
         return
     home = Home.from_environment()
     with services(home) as joined:
         if joined.lock_fd is not None:
             os.environ.update(alone())
-        if not os.environ.get("SECRET_KEY"):
+        if not env.given("SECRET_KEY"):
             # Use the key of the home's server. Make one only for embedded services, never for a deployment's.
             key = home.secret("secret-key") if joined.lock_fd is not None else home.read("secret-key")
             os.environ.update({"SECRET_KEY": key} if key else {})
@@ -83,8 +82,8 @@ def refuse_bytes(arguments: list[str]) -> None:
 
 def in_words(error: Exception) -> str | None:
     """Return an error that is no bug as a sentence."""
-    if isinstance(error, ImproperlyConfigured):
-        return str(error)
+    if sentence := wrong_setting(error):
+        return sentence
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return f"manage.py: cannot write {error.filename or 'a file'}: {error.strerror}"
     text = str(error) if isinstance(error, EmbeddedError) else faults.sentence(error)
@@ -117,7 +116,7 @@ def main() -> None:
             if not is_stop(arguments):
                 raise
             traceback.print_exc()
-        code = WRONG if isinstance(error, ImproperlyConfigured) else 1
+        code = WRONG if wrong_setting(error) else 1
         fail(arguments, text or "the command itself is at fault, see above.", code)
 
 

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 from django.core.checks import Tags, register
 
-from fundapi.checks import check_migrations
+from fundapi.checks import check_migrations, check_variables
 
 
 class FundapiConfig(AppConfig):
@@ -12,6 +12,7 @@ class FundapiConfig(AppConfig):
     verbose_name = "Funds"
 
     def ready(self) -> None:
+        register(check_variables)
         register(check_migrations, Tags.models, deploy=True)
 
 

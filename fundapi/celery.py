@@ -20,7 +20,6 @@ from kombu.transport.redis import Transport
 from prometheus_client import start_http_server
 
 from fundapi import watchdog
-from fundapi.metrics import registry
 from fundapi.variables import exit_in_one_sentence, name_settings
 
 logger = logging.getLogger(__name__)
@@ -28,6 +27,8 @@ logger = logging.getLogger(__name__)
 name_settings()
 with exit_in_one_sentence():
     beat_schedule = settings.CELERY_BEAT_SCHEDULE
+
+from fundapi.metrics import registry  # noqa: E402 - reads a variable, which may be wrong
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 # Times WATCHDOG_SECONDS for a process without its broker, or on its way to end: that is not hanging.

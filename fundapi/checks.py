@@ -1,4 +1,4 @@
-"""The system check of migrations, in ``manage.py check --deploy``: each is safe while the version before it serves.
+"""System checks: misspelt variables and, in ``check --deploy``, migrations that the version before cannot live with.
 
 During a rolling deployment, old and new workers share the database: the statements of old workers must still work, and
 no lock may last longer on a larger table. docs/how-to/migrations.md explains the rules.
@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.conf import settings
 from django.contrib.postgres import operations as postgres
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own name for it
 from django.db import connection
 from django.db.migrations import Migration, operations
 from django.db.migrations.loader import MigrationLoader
@@ -42,6 +43,11 @@ def check_migrations(**_: Any) -> list[CheckMessage]:
         if name > SETTLED.get(app, "~") and not getattr(migration, REASON, "")
         for problem in problems(migration, loader.project_state((app, name), at_end=False))
     ]
+
+
+def check_variables(**_: Any) -> list[CheckMessage]:
+    """Warn of environment variables with a misspelt name."""
+    return [Warning(sentence, id="fundapi.W002") for sentence in getattr(settings, "MISSPELT_VARIABLES", ())]
 
 
 def problems(migration: Migration, before: ProjectState) -> Iterator[str]:

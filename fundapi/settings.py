@@ -1,9 +1,11 @@
 """All configuration, from environment variables alone; ``.env.example`` documents each.
 
 The sections, each under a line ``# --- Name``: Security, Browser policies, Sign-in, Applications, Overload, PostgreSQL,
-Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, Release commands, Admin, Logs.
+Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, Release commands, Admin, Logs, Metrics,
+Misspelt variables.
 """
 
+import os
 import sys
 from dataclasses import fields
 from datetime import timedelta
@@ -12,19 +14,20 @@ from typing import Any
 
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.core.exceptions import ImproperlyConfigured
 from psycopg import IsolationLevel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import fundapi.metric_files  # noqa: F401 - before an app makes a metric
 from fundapi import addresses
-from fundapi.variables import Variables
+from fundapi.variables import ADDRESS, Variables, mail_address, wrong, wrong_secret
 from fundapi.web import serve
 from fundapi.web.logs import logging_config
-from rollout.judge.policy import UNSIGNED, Policy
+from rollout.judge.policy import UNSIGNED, Policy, faults, setting
 
 env = Variables()
-DAY, MONTH = timedelta(days=1), timedelta(days=30)
+SECOND, DAY, MONTH = timedelta(seconds=1), timedelta(days=1), timedelta(days=30)
 
 
 def _threshold(name: str, default: Any) -> Any:
@@ -51,11 +54,13 @@ ENVIRONMENT = env.text(
 # --- Security: none of it depends on ENVIRONMENT ------------------------------------------------------------
 DEBUG = env.switch("DEBUG", default=False)
 SECRET_KEY = env.secret("SECRET_KEY", None, should="50 or more random characters")
+HTTPS = env.switch("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
+if HTTPS and len(SECRET_KEY) < 50:
+    raise wrong_secret("SECRET_KEY", f"50 or more random characters, and has {len(SECRET_KEY)}")
 SECRET_KEY_FALLBACKS = env.secrets("SECRET_KEY_FALLBACKS")
 # Probes come to the last three.
 ALLOWED_HOSTS = [*env.hosts("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", patterns=True)
-HTTPS = env.switch("HTTPS", default=False)  # on behind a TLS-terminating proxy that sets X-Forwarded-Proto
 HSTS_SECONDS = env.whole("HSTS_SECONDS", 31_536_000)  # a year, which browsers' preload lists require
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -136,7 +141,7 @@ AXES_FAILURE_LIMIT = env.whole("SIGNIN_FAILURES_MAX", 5) or sys.maxsize  # axes 
 SIGNIN_ADDRESS_FAILURES_MAX = env.whole(
     "SIGNIN_ADDRESS_FAILURES_MAX", 0 if HTTPS and not TRUSTED_PROXIES else 50
 )
-AXES_COOLOFF_TIME = env.seconds("SIGNIN_COOLOFF", timedelta(minutes=15))
+AXES_COOLOFF_TIME = env.seconds("SIGNIN_COOLOFF", timedelta(minutes=15), least=SECOND)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the page says when the lock-out ends
 AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
@@ -219,6 +224,8 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # static files from the packages, without collectstatic
 
 # --- Overload (fundapi.web.overload) ------------------------------------------------------------------------
+for _read in (serve.host, serve.port, serve.processes):
+    _read(env)  # for the server alone; every process refuses wrong ones
 WEB_THREADS, WEB_QUEUE = serve.limits(env)  # as many as the server has threads for
 WEB_CONNECTIONS = serve.connection_limit(env)  # open connections of a web process
 WEB_QUEUE_SECONDS = env.decimal("WEB_QUEUE_SECONDS", 1.0, most=300)  # s that a request waits; then 503
@@ -385,10 +392,17 @@ CORS_EXPOSE_HEADERS = [
 IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
 IDEMPOTENCY_ADMIT = "fundapi.api.admission.admit"
 IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
-IDEMPOTENCY_TTL = env.seconds("IDEMPOTENCY_TTL", DAY, least=timedelta(seconds=1))  # 24 h (runbook)
-IDEMPOTENCY_WAIT_MAX = env.whole("IDEMPOTENCY_WAIT_MAX", 2)  # s
-# half the slots stay free
-IDEMPOTENCY_WAITERS_MAX = env.whole("IDEMPOTENCY_WAITERS_MAX", WEB_THREADS // 2)
+IDEMPOTENCY_TTL = env.seconds("IDEMPOTENCY_TTL", DAY, least=SECOND)  # 24 h (runbook)
+# s; below IDEMPOTENCY_STATEMENT_TIMEOUT, which is 5
+IDEMPOTENCY_WAIT_MAX = env.whole("IDEMPOTENCY_WAIT_MAX", 2, most=4)
+if 0 < DATABASE_STATEMENT_TIMEOUT <= IDEMPOTENCY_WAIT_MAX:  # a wait is one statement
+    raise wrong(
+        "IDEMPOTENCY_WAIT_MAX",
+        f"{IDEMPOTENCY_WAIT_MAX}",
+        f"less than DATABASE_STATEMENT_TIMEOUT, which is {DATABASE_STATEMENT_TIMEOUT}",
+    )
+# Half the slots stay free, or one at least.
+IDEMPOTENCY_WAITERS_MAX = env.whole("IDEMPOTENCY_WAITERS_MAX", WEB_THREADS // 2, most=max(0, WEB_THREADS - 1))
 
 # --- Rollout ------------------------------------------------------------------------------------------------
 ROLLOUT_ENVIRONMENT = ENVIRONMENT
@@ -407,9 +421,10 @@ ROLLOUT_SEED = [
 ]
 
 # Thresholds of the judge: ROLLOUT_<FIELD> for each field of rollout.judge.policy.Policy; durations in seconds.
-for _field in fields(Policy):
-    _name = f"ROLLOUT_{_field.name.upper()}"
-    globals()[_name] = _threshold(_name, _field.default)
+_policy = Policy(**{field.name: _threshold(setting(field.name), field.default) for field in fields(Policy)})
+for _fault in faults(_policy):
+    raise ImproperlyConfigured(_fault)
+globals().update({setting(field.name): getattr(_policy, field.name) for field in fields(Policy)})
 ROLLOUT_TICKET_TTL = env.seconds(
     "ROLLOUT_TICKET_TTL", timedelta(hours=1), least=timedelta(minutes=1), most=MONTH
 )
@@ -417,28 +432,41 @@ ROLLOUT_EVENT_RETENTION = env.days("ROLLOUT_EVENT_RETENTION_DAYS", 7)
 ROLLOUT_CHECK_RETENTION = env.days("ROLLOUT_CHECK_RETENTION_DAYS", 30)
 
 # --- Alerts -------------------------------------------------------------------------------------------------
+A_KEY = "24 to 64 random bytes, such as whsec_$(openssl rand -base64 32) makes"
+BASE64 = r"((whsec_)?(?=.{32,88}$)([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)?"
 ROLLOUT_WEBHOOK_URL = env.url(
     "ROLLOUT_WEBHOOK_URL", secret=True, example="https://hooks.example.com/services/..."
 )
-ROLLOUT_WEBHOOK_SECRET = env.secret("ROLLOUT_WEBHOOK_SECRET")
+ROLLOUT_WEBHOOK_SECRET = env.secret("ROLLOUT_WEBHOOK_SECRET", pattern=BASE64, should=f"{A_KEY} in base64")
+if ROLLOUT_WEBHOOK_URL and not ROLLOUT_WEBHOOK_SECRET:
+    raise ImproperlyConfigured(
+        f"ROLLOUT_WEBHOOK_SECRET is not set, and with ROLLOUT_WEBHOOK_URL should be {A_KEY}."
+    )
 ROLLOUT_CELERY_APP = "fundapi.celery.app"  # by name: web workers do not import Celery
-ROLLOUT_ALERT_EMAILS = env.words("ROLLOUT_ALERT_EMAILS", str, "e-mail addresses")
+ROLLOUT_ALERT_EMAILS = env.words(
+    "ROLLOUT_ALERT_EMAILS", mail_address, "e-mail addresses", (), "oncall@example.com"
+)
 ROLLOUT_ADMIN_URL = env.url("ROLLOUT_ADMIN_URL", example="https://funds.example.com")
-DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "fundapi@localhost")
+DEFAULT_FROM_EMAIL = env.text(
+    "DEFAULT_FROM_EMAIL",
+    "fundapi@localhost",
+    pattern=rf"{ADDRESS}|[^<>@]*<{ADDRESS}>",
+    should="an e-mail address",
+)
 EMAIL_TIMEOUT = 5  # s for each answer of the mail server
 # EMAIL_BACKEND, EMAIL_HOST, ...; Django's defaults stay where the URL says nothing.
 globals().update(addresses.mail(env, "EMAIL_URL", "consolemail://"))
 
 # --- Release commands ---------------------------------------------------------------------------------------
 ROLLOUT_PROJECT_DIRECTORY = BASE_DIR
-ROLLOUT_GIT_REMOTE = env.text("GIT_REMOTE", "origin")
+ROLLOUT_GIT_REMOTE = env.text("GIT_REMOTE", "origin", pattern=r"[^-\s]\S*", should="a remote or its URL")
 ROLLOUT_AUTO_REVERT = env.switch("ROLLOUT_AUTO_REVERT", default=False)
 if ROLLOUT_AUTO_REVERT:
     CELERY_BEAT_SCHEDULE["open-reverts"] = {"task": "rollout.revert", "schedule": ROLLOUT_CHECK_INTERVAL}
-ROLLOUT_GITHUB_TOKEN = env.secret("GITHUB_TOKEN")
-ROLLOUT_GITHUB_REPOSITORY = env.text("GITHUB_REPOSITORY", pattern="([\\w.-]+/[\\w.-]+)?", should="owner/name")
+ROLLOUT_GITHUB_TOKEN = env.secret("GITHUB_TOKEN", pattern="[!-~]*", should="a token of GitHub")
+ROLLOUT_GITHUB_REPOSITORY = env.text("GITHUB_REPOSITORY", pattern=r"([\w.-]+/[\w.-]+)?", should="owner/name")
 ROLLOUT_GITHUB_API_URL = env.url("GITHUB_API_URL", "https://api.github.com")
-ROLLOUT_E2E_WORKFLOW = env.text("GITHUB_TEST_WORKFLOW", "ci.yml")
+ROLLOUT_E2E_WORKFLOW = env.text("GITHUB_TEST_WORKFLOW", "ci.yml", pattern=r"[\w.-]+", should="a file name")
 
 # --- Admin --------------------------------------------------------------------------------------------------
 UNFOLD = {  # fundapi.site has the rest
@@ -458,3 +486,14 @@ LOGGING = logging_config(
     level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
     json=env.choice("LOG_FORMAT", "json", ("json", "console")) == "json",
 )
+
+# --- Metrics ------------------------------------------------------------------------------------------------
+# prometheus-client reads this variable itself, when it is imported, and only asks whether there is one.
+PROMETHEUS_MULTIPROC_DIR = env.path("PROMETHEUS_MULTIPROC_DIR", writable=True)
+if PROMETHEUS_MULTIPROC_DIR:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(PROMETHEUS_MULTIPROC_DIR)
+else:
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+# --- Misspelt variables -------------------------------------------------------------------------------------
+MISSPELT_VARIABLES = env.misspelt()

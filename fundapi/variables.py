@@ -10,6 +10,7 @@ django-environ reads the environment and, in `fundapi.addresses`, parses URLs. I
 "1s500" is 1500, every word that they do not know is "no", and "$name" is the value of another variable.
 """
 
+import difflib
 import math
 import os
 import re
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
+from environ.fileaware_mapping import FileAwareMapping
 
 WRONG = 2  # exit status: to the release commands, 1 would say "rolled back or unhealthy"
 LONG = 10**9  # maximum of a number without a narrower one: an integer of PostgreSQL and of every library
@@ -31,6 +32,14 @@ SHOWN = 100  # characters of a value in a sentence
 YES = {"true", "on", "yes", "y", "t", "1", "ok"}
 NO = {"false", "off", "no", "n", "f", "0"}
 RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)s?")
+READ_ELSEWHERE = {  # by make run, Docker Compose and Django
+    *("FUNDAPI_HOME", "DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL"),
+    *("POSTGRES_PASSWORD", "WEB_PORTS", "DJANGO_SETTINGS_MODULE"),
+}
+OURS = ("IDEMPOTENCY_", "ROLLOUT_")  # prefixes that nobody else uses
+FOREIGN = ("GITHUB_",)  # GitHub Actions sets two dozen
+ALIKE, TYPOS_MAX, NAME_MIN = 0.9, 2, 6  # of two names: the ratio of difflib, and lengths
+ADDRESS = r"[^@\s<>,]+@[^@\s<>,]+"
 HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _CREDENTIALS = re.compile(r":.*@", re.DOTALL)
@@ -41,13 +50,19 @@ class Variables:
     """The reader of an environment, the process's own by default. ``names`` are those that it was asked for."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self._environment: Mapping[str, str] = environ.Env.ENVIRON if environment is None else environment
+        # Reads NAME from the file NAME_FILE, where that is set: secrets of containers are files.
+        self._environment = FileAwareMapping(os.environ if environment is None else environment, cache=False)
         self.names: set[str] = set()
 
     def given(self, name: str) -> str:
-        """Return the text of a variable; "" when it is unset, empty or blank."""
+        """Return the text of a variable, or of the file that NAME_FILE names; "" when it is unset, empty or blank."""
         self.names.add(name)
-        return self._environment.get(name, "").strip()
+        try:
+            return str(self._environment.get(name, "")).strip()
+        except (OSError, ValueError):  # no file, or no UTF-8
+            raise wrong(
+                f"{name}_FILE", self._environment[f"{name}_FILE"], f"a readable file with the value of {name}"
+            ) from None
 
     def text(
         self, name: str, default: str = "", *, pattern: str = ".*", should: str = "text in one line"
@@ -58,12 +73,14 @@ class Variables:
             raise wrong(name, text, should, example=default)
         return text or default
 
-    def secret(self, name: str, default: str | None = "", *, should: str = "text in one line") -> str:
+    def secret(
+        self, name: str, default: str | None = "", *, pattern: str = ".*", should: str = "text in one line"
+    ) -> str:
         """Return a text that is never shown. Without a default, the variable is required."""
         text = self.given(name)
         if not text and default is None:
             raise ImproperlyConfigured(f"{name} is not set, and should be {should}.")
-        if not text.isprintable():
+        if not (text.isprintable() and re.fullmatch(pattern, text)):
             raise wrong_secret(name, should)
         return text or default or ""
 
@@ -185,16 +202,32 @@ class Variables:
             raise wrong_secret(name, should) if secret else wrong(name, text, should)
         return text
 
-    def path(self, name: str) -> Path | None:
-        """Return the path of a directory, which need not exist."""
-        text = self.text(name, should="the path of a directory")
+    def path(self, name: str, *, writable: bool = False) -> Path | None:
+        """Return the path of a directory. A ``writable`` one must exist."""
+        should = "a directory that exists and can be written" if writable else "the path of a directory"
+        text = self.text(name, should=should)
         try:
             path = Path(text).expanduser()
-            if text and path.exists() and not path.is_dir():
-                raise wrong(name, text, "the path of a directory, and is a file")
+            fits = path.is_dir() and os.access(path, os.W_OK | os.X_OK) if writable else not path.is_file()
         except (OSError, RuntimeError):  # a name that is too long, or ~ of an unknown user
-            raise wrong(name, text, "the path of a directory") from None
+            fits = False
+        if text and not fits:
+            raise wrong(name, text, should)
         return path if text else None
+
+    def misspelt(self) -> list[str]:
+        """Return a sentence for each variable that nobody reads, and whose name looks like one of ours."""
+        known = self.names | READ_ELSEWHERE
+        found = []
+        for name in sorted(set(self._environment.env) - known - {f"{each}_FILE" for each in known}):
+            near = [
+                each for each in known if each[:1] == name[:1] and abs(len(each) - len(name)) <= TYPOS_MAX
+            ]
+            meant = difflib.get_close_matches(name, near, 1, ALIKE) if len(name) >= NAME_MIN else []
+            if (meant and not name.startswith(FOREIGN)) or name.startswith(OURS):
+                hint = f", did you mean {meant[0]}?" if meant else "."
+                found.append(f"{name} is set, but no setting has this name{hint}")
+        return found
 
 
 def name_settings() -> None:
@@ -207,9 +240,22 @@ def exit_in_one_sentence() -> Iterator[None]:
     """End the process with the sentence of a wrong setting alone, without a traceback."""
     try:
         yield
-    except ImproperlyConfigured as error:
-        sys.stderr.write(f"{error}\n")
+    except Exception as error:
+        sentence = wrong_setting(error)
+        if sentence is None:
+            raise
+        sys.stderr.write(f"{sentence}\n")
         sys.exit(WRONG)
+
+
+def wrong_setting(error: Exception) -> str | None:
+    """Return the sentence of a wrong setting; None when the error is another one."""
+    if isinstance(error, ImproperlyConfigured):
+        return str(error)
+    module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        return str(wrong("DJANGO_SETTINGS_MODULE", module, "a module", example="fundapi.settings"))
+    return None
 
 
 def wrong(name: str, text: str, should: str, *, example: object = "") -> ImproperlyConfigured:
@@ -228,6 +274,13 @@ def shown(text: str) -> str:
     text = _PARAMETER.sub(r"\1***", _CREDENTIALS.sub(":***@", text))
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def mail_address(text: str) -> str:
+    """Return a text that is an e-mail address; raise ValueError otherwise."""
+    if not re.fullmatch(ADDRESS, text):
+        raise ValueError(text)
+    return text
 
 
 def is_web_url(text: str) -> bool:

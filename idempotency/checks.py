@@ -8,15 +8,22 @@ from django.core.checks import CheckMessage, Error
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from idempotency.conf import conf
+from idempotency.conf import conf, wrong_types
 from idempotency.keys import TOKEN
 
 MIDDLEWARE = "idempotency.middleware.IdempotencyMiddleware"
 
 
+def check_types(**_: Any) -> list[CheckMessage]:
+    """Refuse values of wrong types. Until they are right, the other checks of settings say nothing."""
+    return [Error(sentence, id="idempotency.E011") for sentence in wrong_types()]
+
+
 def check_settings(**_: Any) -> list[CheckMessage]:
+    if check_types():
+        return []
     errors: list[CheckMessage] = []
-    if not re.fullmatch(TOKEN, conf.environment or ""):
+    if not re.fullmatch(TOKEN, conf.environment):
         errors.append(
             Error(
                 "IDEMPOTENCY_ENVIRONMENT is missing or has characters outside A-Z a-z 0-9 _ . : ~ -",
@@ -57,6 +64,8 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
 
 
 def check_database(**_: Any) -> list[CheckMessage]:
+    if check_types():
+        return []
     try:
         connection = connections[conf.database]
     except ConnectionDoesNotExist:

@@ -4,10 +4,10 @@ Each is an ordinary Django setting named ``IDEMPOTENCY_<PROPERTY>``. A plain pro
 request eight times, which is 2 % of a replay.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, get_type_hints
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -22,7 +22,7 @@ class Settings:
     @cached_property
     def environment(self) -> str:
         """Namespace of all keys, such as ``prod``. Required: environments may share a database."""
-        return getattr(settings, "IDEMPOTENCY_ENVIRONMENT", "")
+        return getattr(settings, "IDEMPOTENCY_ENVIRONMENT", "") or ""
 
     @cached_property
     def admit(self) -> Admit:
@@ -83,6 +83,18 @@ class Settings:
 
 
 conf = Settings()
+
+
+def wrong_types() -> Iterator[str]:
+    """Yield a sentence for each setting whose value has another type than its property."""
+    for name, setting in vars(Settings).items():
+        # `admit` is imported, and has a check of its own.
+        if isinstance(setting, cached_property) and name != "admit":
+            kind = get_type_hints(setting.func)["return"]
+            value = getattr(conf, name)
+            of_kind = isinstance(value, int | float if kind is float else kind)
+            if not of_kind or isinstance(value, bool):
+                yield f"IDEMPOTENCY_{name.upper()} is {value!r}, and should be of type {kind.__name__}."
 
 
 @receiver(setting_changed)

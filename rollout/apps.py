@@ -10,6 +10,7 @@ class RolloutConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        register(checks.check_types)
         register(checks.check_policy)
         register(checks.check_retention)
         register(checks.check_tickets)

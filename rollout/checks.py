@@ -1,8 +1,9 @@
 """System checks: refuse a wrong set-up at start, not at night. Ids are stable."""
 
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from rest_framework.settings import api_settings
 
-from rollout.conf import conf
+from rollout.conf import conf, wrong_types
 from rollout.judge.policy import Policy, faults
 
 KEY_BYTES = range(24, 65)  # length of a secret by Standard Webhooks
@@ -21,27 +22,36 @@ TICKET_TTLS = timedelta(minutes=1), timedelta(days=30)
 A_URL = "Write it with https:// (or http://) and a host."
 
 
-def check_policy(**_: Any) -> list[CheckMessage]:
+Check = Callable[..., Iterable[CheckMessage]]
+
+
+def check_types(**_: Any) -> list[CheckMessage]:
+    """Refuse values of wrong types. Until they are right, the other checks say nothing."""
+    return [Error(sentence, id="rollout.E014") for sentence in wrong_types()]
+
+
+def of_right_types(check: Check) -> Callable[..., list[CheckMessage]]:
+    @wraps(check)
+    def checked(**options: Any) -> list[CheckMessage]:
+        return [] if check_types() else list(check(**options))
+
+    return checked
+
+
+@of_right_types
+def check_policy(**_: Any) -> Iterator[CheckMessage]:
     policy: Policy = conf.policy
-    found: list[CheckMessage] = [
-        Error(
-            f"A threshold of the judge is wrong: {fault}",
-            hint="Each is ROLLOUT_<NAME>.",
-            id="rollout.E001",
+    found = list(faults(policy))
+    yield from (Error(fault, id="rollout.E001") for fault in found)
+    if not found and policy.points_client_max >= policy.error_threshold:
+        yield Warning(
+            "ROLLOUT_POINTS_CLIENT_MAX is not below ROLLOUT_ERROR_THRESHOLD: one client alone makes a check red",
+            hint="Lower it, or one broken or hostile browser can roll back everybody.",
+            id="rollout.W002",
         )
-        for fault in faults(policy)
-    ]
-    if policy.points_client_max >= policy.error_threshold:
-        found.append(
-            Warning(
-                "ROLLOUT_POINTS_CLIENT_MAX is not below ROLLOUT_ERROR_THRESHOLD: one client alone makes a check red",
-                hint="Lower it, or one broken or hostile browser can roll back everybody.",
-                id="rollout.W002",
-            )
-        )
-    return found
 
 
+@of_right_types
 def check_retention(**_: Any) -> list[CheckMessage]:
     return [
         Error(f"{name} must be longer than 0", hint="Older rows are deleted.", id="rollout.E003")
@@ -53,6 +63,7 @@ def check_retention(**_: Any) -> list[CheckMessage]:
     ]
 
 
+@of_right_types
 def check_tickets(**_: Any) -> Iterator[CheckMessage]:
     shortest, longest = TICKET_TTLS
     if not shortest <= conf.ticket_ttl <= longest:
@@ -63,6 +74,7 @@ def check_tickets(**_: Any) -> Iterator[CheckMessage]:
         )
 
 
+@of_right_types
 def check_networks(**_: Any) -> Iterator[CheckMessage]:
     """Check, for a deployment, that clients without a ticket can be told apart by their networks.
 
@@ -89,6 +101,7 @@ def check_networks(**_: Any) -> Iterator[CheckMessage]:
         )
 
 
+@of_right_types
 def check_webhook(**_: Any) -> Iterator[CheckMessage]:
     """Check the webhook. Messages never show the URL or the secret."""
     if conf.webhook_url and not is_url(conf.webhook_url):
@@ -109,6 +122,7 @@ def check_webhook(**_: Any) -> Iterator[CheckMessage]:
         yield Error("ROLLOUT_ADMIN_URL is not a URL", hint=A_URL, id="rollout.E007")
 
 
+@of_right_types
 def check_email(**_: Any) -> Iterator[CheckMessage]:
     for address in conf.alert_emails:
         try:
@@ -123,6 +137,7 @@ def check_email(**_: Any) -> Iterator[CheckMessage]:
         )
 
 
+@of_right_types
 def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
     if conf.auto_revert and not conf.github_configured:
         yield Warning(

@@ -3,12 +3,12 @@
 Each is an ordinary Django setting named ``ROLLOUT_<PROPERTY>``. The policy alone reads 32 of them, in 0.2 ms.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -166,6 +166,33 @@ class Settings:
 
 
 conf = Settings()
+
+
+def wrong_types() -> Iterator[str]:
+    """Yield a sentence for each setting whose value has another type than its property."""
+    for name, setting in vars(Settings).items():
+        if isinstance(setting, cached_property):
+            kind = get_type_hints(setting.func)["return"]
+            try:
+                value = getattr(conf, name)
+            except (TypeError, ValueError):  # what the property makes of it, such as a path, cannot be made
+                value = None
+            if not _is_a(value, kind):
+                what = kind.__name__ if isinstance(kind, type) else kind
+                yield f"ROLLOUT_{name.upper()} has a wrong type, and should be of type {what}."
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is not None:
+        is_text = isinstance(value, str | bytes)
+        return (
+            isinstance(value, get_origin(kind))
+            and not is_text
+            and all(_is_a(part, get_args(kind)[0]) for part in value)
+        )
+    if kind in (int, float):
+        return type(value) in (int, kind)
+    return isinstance(value, kind)
 
 
 @receiver(setting_changed)

@@ -21,7 +21,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 UNHURRIED: dict[str, Any] = {
     "DJANGO_SETTINGS_MODULE": "tests.unhurried_settings",
     "DATABASE_LOCK_TIMEOUT": "60",
-    "IDEMPOTENCY_WAIT_MAX": "20",
     "WEB_QUEUE_SECONDS": "60",
 }
 

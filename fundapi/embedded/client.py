@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fundapi.embedded.home import PROJECT, EmbeddedError, Home, Lock, lock
+from fundapi.variables import Variables
 
 START_TIMEOUT = 330  # s; longer than the keeper gives PostgreSQL to recover from a crash
 STOP_TIMEOUT = 90  # s; longer than the keeper gives PostgreSQL to shut down
@@ -50,9 +51,10 @@ def services(
 
     Raises EmbeddedError when a service cannot start.
     """
-    unset = {name for name in ("DATABASE_URL", "REDIS_URL") if not environ.get(name)}
+    env = Variables(environ)
+    unset = {name for name in ("DATABASE_URL", "REDIS_URL") if not env.given(name)}
     if not unset:
-        yield Services(environ["DATABASE_URL"], None, environ["REDIS_URL"], None)
+        yield Services(env.given("DATABASE_URL"), None, env.given("REDIS_URL"), None)
         return
     if not isinstance(home, Home):
         home = Home.at(home) if home else Home.from_environment(environ)
@@ -67,9 +69,9 @@ def services(
             urls = join(home, using, durable=durable)
             environ.update((name, urls[name.lower()]) for name in unset)
             yield Services(
-                environ["DATABASE_URL"],
+                env.given("DATABASE_URL"),
                 urls["superuser_url"] if "DATABASE_URL" in unset else None,
-                environ["REDIS_URL"],
+                env.given("REDIS_URL"),
                 using.fd,
             )
         finally:

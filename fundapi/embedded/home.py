@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fundapi.variables import Variables
+
 PROJECT = Path(__file__).resolve().parents[2]
 # Browsers of one machine have one address. Each counts, so that one person can try a whole rollout.
 ALONE = {"ROLLOUT_UNSIGNED_TELEMETRY": "full"}
@@ -15,7 +17,8 @@ ALONE = {"ROLLOUT_UNSIGNED_TELEMETRY": "full"}
 
 def alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables whose defaults differ on a machine of one's own, as set or by these defaults."""
-    return {name: environ.get(name) or value for name, value in ALONE.items()}
+    env = Variables(environ)
+    return {name: env.given(name) or value for name, value in ALONE.items()}
 
 
 class EmbeddedError(Exception):
@@ -39,8 +42,11 @@ class Home:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Home":
-        """Return the home that `FUNDAPI_HOME` names: `.fundapi` in the project when it is unset or empty."""
-        return cls.at(Path(environ.get("FUNDAPI_HOME") or PROJECT / ".fundapi").expanduser())
+        """Return the home that `FUNDAPI_HOME` names: `.fundapi` in the project when it is unset or empty.
+
+        Raises ImproperlyConfigured.
+        """
+        return cls.at(Variables(environ).path("FUNDAPI_HOME") or PROJECT / ".fundapi")
 
     @property
     def run(self) -> Path:

@@ -7,16 +7,16 @@ This is a process of its own, so that the process manager stays small and holds 
 
 import io
 import json
-import os
 import sys
 
 import django
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError
 
 from fundapi.embedded.home import EmbeddedError, Home
-from fundapi.variables import exit_in_one_sentence
+from fundapi.variables import Variables, exit_in_one_sentence, name_settings, wrong
 from rollout import faults
 
 
@@ -24,19 +24,18 @@ def migrate() -> None:
     call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr)
 
 
-def admin(home: Home) -> tuple[str, str | None]:
+def admin(home: Home, username: str, email: str) -> tuple[str, str | None]:
     """Make the admin user where there is none; return its name, and its password if known.
 
     DJANGO_SUPERUSER_USERNAME and DJANGO_SUPERUSER_PASSWORD always apply. Without the latter, a password is
     made once and kept in the home; a password that the user has changed since is left alone.
     """
-    username = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
-    given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+    given = Variables().given("DJANGO_SUPERUSER_PASSWORD")
     password = given or home.secret("admin-password", size=12)
     users = get_user_model().objects
     user = users.filter(username=username).first()
     if user is None:
-        users.create_superuser(username, os.environ.get("DJANGO_SUPERUSER_EMAIL", ""), password)
+        users.create_superuser(username, email, password)
         return username, password
     if not user.check_password(password):
         if not given:
@@ -44,6 +43,18 @@ def admin(home: Home) -> tuple[str, str | None]:
         user.set_password(password)
         user.save(update_fields=["password"])
     return username, password
+
+
+def field_value(env: Variables, field: str, default: str) -> str:
+    """Return what the variable of a user's field says, if the field can hold it. Raises ImproperlyConfigured."""
+    name = f"DJANGO_SUPERUSER_{field.upper()}"
+    text = env.given(name) or default
+    column = getattr(get_user_model(), field).field
+    try:
+        column.run_validators(text)
+    except ValidationError as error:
+        raise wrong(name, text, f"the {field} of a user ({' '.join(error.messages)})") from None
+    return text
 
 
 def demo_token(home: Home) -> str:
@@ -67,11 +78,13 @@ def demo_token(home: Home) -> str:
 
 
 def main() -> None:
+    name_settings()
     with exit_in_one_sentence():
         django.setup()
-    home = Home.from_environment()
+        home = Home.from_environment()
+        username, email = field_value(Variables(), "username", "admin"), field_value(Variables(), "email", "")
     migrate()
-    username, password = admin(home)
+    username, password = admin(home, username, email)
     print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))
 
 

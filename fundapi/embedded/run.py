@@ -24,6 +24,8 @@ from fundapi.embedded.client import revive, services
 from fundapi.embedded.home import EmbeddedError, Home, alone, lock
 from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
 from fundapi.embedded.processes import end_with_parent
+from fundapi.variables import WRONG, Variables, exit_in_one_sentence
+from fundapi.web import serve
 
 TICK = 0.05  # s between checks that the programs run
 KEEPER_TICK = 1.0  # s between checks that the keeper of the embedded services runs
@@ -70,7 +72,7 @@ class StopRequests:
 
 def run(home: Home, requests: StopRequests) -> None:
     """Serve until a request to stop. Raises EmbeddedError when the start fails."""
-    port = port_number(os.environ.get("PORT") or "8000")
+    port = serve.port(Variables())
     url = f"http://127.0.0.1:{port}"
     home.make()
     with lock(home.run / "run.lock") as running:
@@ -99,12 +101,6 @@ def run(home: Home, requests: StopRequests) -> None:
                 look_after_everything(manager, requests, home if joined.lock_fd is not None else None)
             finally:
                 manager.stop(lambda: requests.count > 1)
-
-
-def port_number(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise EmbeddedError(f"PORT is '{text}', and should be a port number, such as 8000")
-    return int(text)
 
 
 def check_free(port: int) -> None:
@@ -145,7 +141,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
         **alone(),
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE") or "fundapi.settings",
         "FUNDAPI_HOME": str(home.path),
-        "SECRET_KEY": os.environ.get("SECRET_KEY") or home.secret("secret-key"),
+        "SECRET_KEY": Variables().given("SECRET_KEY") or home.secret("secret-key"),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "WEB_HOST": "127.0.0.1",
         "PORT": str(port),
@@ -161,6 +157,8 @@ def prepare(manager: Manager) -> dict[str, str | None]:
         process.terminate()
         process.wait()
         raise
+    if process.returncode == WRONG:  # it has printed one sentence
+        sys.exit(WRONG)
     if process.returncode != 0:
         raise EmbeddedError("the database could not be prepared; see above")
     prepared: dict[str, str | None] = json.loads(output)
@@ -215,7 +213,8 @@ def main(arguments: list[str]) -> int:
     if "--with-parent" in arguments:
         end_with_parent(signal.SIGTERM)
     try:
-        run(Home.from_environment(), StopRequests())
+        with exit_in_one_sentence():
+            run(Home.from_environment(), StopRequests())
     except EmbeddedError as error:
         say(str(error))
         return 1

@@ -77,6 +77,10 @@ def host(env: Variables) -> str:
         raise wrong("WEB_HOST", text, "an IP address", example="127.0.0.1 or 0.0.0.0") from None
 
 
+def processes(env: Variables) -> int:
+    return env.whole("WEB_CONCURRENCY", cores(), least=1, most=PROCESSES_MAX)
+
+
 def _threads(env: Variables) -> int:
     """Return a thread for every request that may be in a process; Granian starts them when they are needed."""
     working, waiting = limits(env)
@@ -124,7 +128,7 @@ def command(environ: Mapping[str, str], *, threads: int | None = None) -> list[s
         *("--interface", "wsgi", "--http", "1", "--no-ws"),
         *("--host", host(env)),
         *("--port", str(port(env))),
-        *("--workers", str(env.whole("WEB_CONCURRENCY", cores(), least=1, most=PROCESSES_MAX))),
+        *("--workers", str(processes(env))),
         *("--blocking-threads", str(threads or _threads(env))),
         *("--backlog", str(BACKLOG), "--backpressure", str(connection_limit(env))),
         *("--http1-header-read-timeout", str(HEADER_TIMEOUT), "--http1-buffer-size", str(HEADERS_MAX)),
@@ -148,5 +152,7 @@ if __name__ == "__main__":
     with exit_in_one_sentence():
         raise_descriptor_limit(Variables())
         line = command(os.environ)
-        settings.INSTALLED_APPS  # noqa: B018 - reads them all here: a worker that cannot would be started again
+        # Read all settings here: a worker that cannot would be started again and again.
+        for sentence in settings.MISSPELT_VARIABLES:
+            sys.stderr.write(f"{sentence}\n")
     os.execv(sys.executable, line)  # noqa: S606 - the same process: signals reach the server

@@ -4,6 +4,7 @@ Each field is a Django setting ``ROLLOUT_<FIELD>`` (durations as ``timedelta``),
 of the same name (durations in seconds). Each check stores its policy.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -106,34 +107,68 @@ ASCENDING = [  # pairs with a signal, or a test, between them
 
 
 def faults(policy: Policy) -> Iterator[str]:
-    """Yield the faults of a policy, by the names of its fields."""
+    """Yield a sentence for each fault of a policy: the setting, its value, and what it should be."""
+    strange = [each for each in fields(Policy) if not _is_like(each.default, getattr(policy, each.name))]
+    for each in strange:
+        kind = f"a {type(each.default).__name__}, such as {each.default!r}"
+        yield f"{setting(each.name)} is {getattr(policy, each.name)!r}, and should be {kind}."
+    for name, should in [] if strange else _broken(policy):
+        yield f"{setting(name)} is {_written(getattr(policy, name))}, and should be {should}."
+
+
+def setting(name: str) -> str:
+    """Return the name of a field's setting."""
+    return f"ROLLOUT_{name.upper()}"
+
+
+def _is_like(default: Any, value: Any) -> bool:
+    """Return whether a value is of its default's type."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_like(default[0], part) for part in value)
+    if isinstance(default, float):
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is type(default)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "empty"
+    return f"{value.total_seconds():.15g} seconds" if isinstance(value, timedelta) else f"{value}"
+
+
+def _broken(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Yield each field that breaks a rule, with what it should be."""
     for field in fields(Policy):
-        if fault := _fault(field.name, field.default, getattr(policy, field.name)):
-            yield f"{field.name} {fault}"
+        if should := _rule(field.name, field.default, getattr(policy, field.name)):
+            yield field.name, f"{should}, such as {_written(field.default)}"
     for low, high in ASCENDING:
         if not getattr(policy, low) < getattr(policy, high):
-            yield f"{low} must be less than {high}"
+            yield low, f"less than {_other(policy, high)}"
     if policy.network_clients_max > COUNTER_MAX:
-        yield f"network_clients_max must be at most {COUNTER_MAX}"
+        yield "network_clients_max", f"at most {COUNTER_MAX}"
     if policy.unsigned_telemetry not in UNSIGNED:
-        yield f"unsigned_telemetry must be one of {', '.join(UNSIGNED)}"
+        yield "unsigned_telemetry", f"one of {', '.join(UNSIGNED)}"
     if policy.conservative_canary_green > policy.conservative_canary:
-        yield "conservative_canary_green must not be longer than conservative_canary"
+        yield "conservative_canary_green", f"at most {_other(policy, 'conservative_canary')}"
     climbs = all(low < high for low, high in pairwise((0, *policy.steps)))
     if not climbs or policy.steps[-1:] != (100,):
-        yield "steps must be whole percents that climb to 100"
+        yield "steps", "whole percents that climb to 100, such as 10,50,100"
 
 
-def _fault(name: str, default: Any, value: Any) -> str | None:
-    """Return the fault of one value by itself, or ``None``."""
+def _other(policy: Policy, name: str) -> str:
+    return f"{setting(name)}, which is {_written(getattr(policy, name))}"
+
+
+def _rule(name: str, default: Any, value: Any) -> str | None:
+    """Return what one value by itself should be, or ``None`` when it is that."""
     if isinstance(default, timedelta) and value <= timedelta(0):
-        return "must be longer than 0"
+        return "longer than 0"
     if name in E_VALUES:
-        return None if value >= 1 else "is an e-value: it must be at least 1"
+        return None if value >= 1 else "an e-value, 1 or more"
     if isinstance(default, float) and not 0 <= value <= 1:
-        return "is a share: it must lie between 0 and 1"
+        return "a share from 0 to 1"
     if name in TESTED and not 1e-6 <= value < 1:
-        return "is a parameter of a test: it must be at least 0.000001, and less than 1"
+        return "at least 0.000001 and less than 1"
     if isinstance(default, int) and value < (least := int(name in AT_LEAST_ONE)):
-        return f"must be at least {least}"
+        return f"{least} or more"
     return None

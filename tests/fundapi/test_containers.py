@@ -32,7 +32,6 @@ from fundapi.celery import app
 from fundapi.embedded.home import Home
 from fundapi.embedded.programs import postgres_directory, valkey_server
 from fundapi.embedded.run import programs
-from fundapi.settings import env
 from rollout.judge.policy import Policy
 from tests.servers import PROJECT
 
@@ -308,21 +307,6 @@ def test_postgresql_and_valkey_know_their_options(image: Path) -> None:
         assert any("Ready to accept connections" in line for line in server.stdout)
         server.terminate()
     assert server.returncode == 0
-
-
-def test_env_example_documents_every_variable_of_the_settings() -> None:
-    """And no variable that nobody reads."""
-    documented = re.findall(r"^#([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
-    assert len(documented) == len(set(documented))
-    read = env.names
-    assert read - set(documented) == set()
-    others = [
-        PROJECT / "docker-compose.yml",
-        PROJECT / "fundapi/web/serve.py",
-        PROJECT / "fundapi" / "metrics.py",
-    ]
-    text = "".join(path.read_text() for path in (*others, *(PROJECT / "fundapi" / "embedded").glob("*.py")))
-    assert {name for name in set(documented) - read if name not in text} == set()
 
 
 def test_env_example_names_every_default_of_the_judge() -> None:

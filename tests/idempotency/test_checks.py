@@ -8,11 +8,15 @@ from django.core.checks import run_checks
 from django.db import connections
 from django.test import override_settings
 
-from idempotency.checks import MIDDLEWARE, check_database, check_middleware, check_settings
+from idempotency.checks import MIDDLEWARE, check_database, check_middleware, check_settings, check_types
 
 
 def ids() -> list[str | None]:
-    return [error.id for check in (check_settings, check_middleware, check_database) for error in check()]
+    return [
+        error.id
+        for check in (check_types, check_settings, check_middleware, check_database)
+        for error in check()
+    ]
 
 
 FAULTS: list[tuple[str, dict[str, Any]]] = [
@@ -31,6 +35,12 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E004", {"IDEMPOTENCY_WAIT_MAX": -1}),
     ("idempotency.E004", {"IDEMPOTENCY_WAIT_MAX": 5}),
     ("idempotency.E004", {"IDEMPOTENCY_STATEMENT_TIMEOUT": timedelta(seconds=1)}),
+    ("idempotency.E011", {"IDEMPOTENCY_TTL": 86_400}),
+    ("idempotency.E011", {"IDEMPOTENCY_WAIT_MAX": "2"}),
+    ("idempotency.E011", {"IDEMPOTENCY_WAITERS_MAX": True}),
+    ("idempotency.E011", {"IDEMPOTENCY_PURGE_SHARE": None}),
+    ("idempotency.E011", {"IDEMPOTENCY_DATABASE": 5}),
+    ("idempotency.E011", {"IDEMPOTENCY_ENVIRONMENT": 5}),
     ("idempotency.E005", {"MIDDLEWARE": ["django.middleware.common.CommonMiddleware"]}),
     ("idempotency.E006", {"MIDDLEWARE": [MIDDLEWARE, "django.middleware.common.CommonMiddleware"]}),
     *(("idempotency.E010", {"IDEMPOTENCY_PURGE_SHARE": share}) for share in (0, -0.1, 1.1, float("nan"))),

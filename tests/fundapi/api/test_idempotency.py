@@ -29,7 +29,7 @@ def at_once() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture(scope="module")
 def narrow_server(database: None) -> Iterator[Server]:
     """One process in which at most one request waits, for at most three seconds."""
-    narrow = UNHURRIED | {"IDEMPOTENCY_WAITERS_MAX": "1", "IDEMPOTENCY_WAIT_MAX": "3"}
+    narrow = UNHURRIED | {"IDEMPOTENCY_WAITERS_MAX": "1", "UNHURRIED_WAIT_MAX": "3"}
     with running_server(workers=1, **narrow) as running:
         yield running
 
