@@ -17,6 +17,13 @@ from pathlib import Path
 
 from prometheus_client import values
 
+from fundapi.variables import Variables
+
+# prometheus-client asks only whether this variable exists.
+SHARED = Variables().path("PROMETHEUS_MULTIPROC_DIR", writable=True)
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+os.environ.update({"PROMETHEUS_MULTIPROC_DIR": str(SHARED)} if SHARED else {})
+
 LIVE_GAUGES = "gauge_live*_{}.db"
 
 
@@ -75,7 +82,6 @@ def _remove_live_gauges(directory: Path, number: str) -> None:
         path.unlink(missing_ok=True)
 
 
-# prometheus-client's own switch, which it reads when it is imported.
-SHARED = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) if "PROMETHEUS_MULTIPROC_DIR" in os.environ else None
+values.ValueClass = values.MutexValue
 if SHARED:
     values.ValueClass = values.MultiProcessValue(Number(SHARED))  # type: ignore[no-untyped-call]  # has no types

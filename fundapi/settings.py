@@ -5,7 +5,6 @@ Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, R
 Misspelt variables.
 """
 
-import os
 import sys
 from dataclasses import fields
 from datetime import timedelta
@@ -488,12 +487,7 @@ LOGGING = logging_config(
 )
 
 # --- Metrics ------------------------------------------------------------------------------------------------
-# prometheus-client reads this variable itself, when it is imported, and only asks whether there is one.
-PROMETHEUS_MULTIPROC_DIR = env.path("PROMETHEUS_MULTIPROC_DIR", writable=True)
-if PROMETHEUS_MULTIPROC_DIR:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(PROMETHEUS_MULTIPROC_DIR)
-else:
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+PROMETHEUS_MULTIPROC_DIR = env.path("PROMETHEUS_MULTIPROC_DIR", writable=True)  # for fundapi.metric_files
 
 # --- Misspelt variables -------------------------------------------------------------------------------------
 MISSPELT_VARIABLES = env.misspelt()
