@@ -12,11 +12,12 @@ import secrets
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from django.core.management import execute_from_command_line
 
+from fundapi import embedded
 from fundapi.embedded import EmbeddedError, Home, alone, services
 from fundapi.variables import WRONG, Variables, name_settings, wrong_setting
 from rollout import faults
@@ -64,14 +65,28 @@ def environment(arguments: list[str]) -> Iterator[None]:
         yield
         return
     home = Home.from_environment()
-    with services(home) as joined:
-        if joined.lock_fd is not None:
-            os.environ.update(alone())
-        if not env.given("SECRET_KEY"):
-            # Use the key of the home's server. Make one only for embedded services, never for a deployment's.
-            key = home.secret("secret-key") if joined.lock_fd is not None else home.read("secret-key")
-            os.environ.update({"SECRET_KEY": key} if key else {})
+    with ExitStack() as stack:
+        with embedded.in_words(home.path):
+            is_alone = not embedded.is_used(home)
+            joined = stack.enter_context(services(home))
+            if joined.lock_fd is not None:
+                os.environ.update(alone())
+                if is_alone and joined.superuser_url:
+                    name_database(home)
+            if not env.given("SECRET_KEY"):
+                # Use the key of the home's server. Make one only for embedded services, never for a deployment's.
+                key = home.secret("secret-key") if joined.lock_fd is not None else home.read("secret-key")
+                os.environ.update({"SECRET_KEY": key} if key else {})
         yield
+
+
+def name_database(home: Home) -> None:
+    """Say which database a command works on that no server of `make run` uses."""
+    served = sorted(embedded.served_homes() - {str(home.path)})
+    others = f"; `make run` serves {' and '.join(served)} (set FUNDAPI_HOME)" if served else ""
+    sys.stderr.write(
+        f"manage.py: works on the private database in {home.path}, which nothing else uses{others}.\n"
+    )
 
 
 def refuse_bytes(arguments: list[str]) -> None:
@@ -92,8 +107,10 @@ def in_words(error: Exception) -> str | None:
 
 def fail(arguments: list[str], text: str, code: int = 1) -> NoReturn:
     """Print why the command failed, and exit. Whoever wanted to stop a rollout has to know that it goes on."""
-    sys.stderr.write(f"{NOT_STOPPED.format(text) if is_stop(arguments) else text}\n")
-    sys.exit(2 if is_stop(arguments) else code)
+    if is_stop(arguments):
+        text, code = NOT_STOPPED.format(f"{text.removeprefix('manage.py: ').rstrip('.')}."), 2
+    sys.stderr.write(f"{text}\n")
+    sys.exit(code)
 
 
 def is_stop(arguments: list[str]) -> bool:

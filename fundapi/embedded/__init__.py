@@ -23,7 +23,8 @@ The map:
 Runs on Linux and macOS. When both URLs are set, as in production, nothing here does anything.
 """
 
-from fundapi.embedded.client import Services, services
-from fundapi.embedded.home import EmbeddedError, Home, alone
+from fundapi.embedded.client import Services, is_used, services
+from fundapi.embedded.home import EmbeddedError, Home, alone, in_words
+from fundapi.embedded.manager import served_homes
 
-__all__ = ["EmbeddedError", "Home", "Services", "alone", "services"]
+__all__ = ["EmbeddedError", "Home", "Services", "alone", "in_words", "is_used", "served_homes", "services"]

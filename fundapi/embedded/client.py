@@ -93,11 +93,20 @@ def join(home: Home, using: Lock, *, durable: bool = True) -> dict[str, str]:
             if not keeper_runs(home):
                 _start_keeper(home, durable=durable)
             elif published := home.read("run/services.json"):
-                urls: dict[str, str] = json.loads(published)
-                return urls
+                return _urls(published, home)
             else:  # the process that started the keeper was killed meanwhile, or the keeper is just dying
                 time.sleep(POLL)
     raise EmbeddedError(f"the embedded services did not start; see {home.logs / 'keeper.log'}")
+
+
+def _urls(published: str, home: Home) -> dict[str, str]:
+    try:
+        urls = json.loads(published)
+        return {name: str(urls[name]) for name in ("database_url", "superuser_url", "redis_url")}
+    except (ValueError, LookupError, TypeError):
+        raise EmbeddedError(
+            f"{home.services_file} is damaged: stop what uses {home.path}; the next start writes the file anew"
+        ) from None
 
 
 def revive(home: Home) -> None:
@@ -119,6 +128,11 @@ def leave(home: Home, using: Lock) -> None:
             return
         using.release()
         time.sleep(POLL)
+
+
+def is_used(home: Home) -> bool:
+    """Return whether the services of a home run, which need not exist."""
+    return home.keeper_lock.exists() and keeper_runs(home)
 
 
 def keeper_runs(home: Home) -> bool:

@@ -1,5 +1,6 @@
 """The home: the directory with the data, logs, locks and secrets of the embedded services."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -8,10 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fundapi.variables import Variables
+from fundapi.variables import Variables, wrong
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Browsers of one machine have one address. Each counts, so that one person can try a whole rollout.
+PATH_SHOWN = 200  # characters of a path in a sentence
 ALONE = {"ROLLOUT_UNSIGNED_TELEMETRY": "full"}
 
 
@@ -21,8 +23,34 @@ def alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: env.given(name) or value for name, value in ALONE.items()}
 
 
+# What a machine may do to a file. Every other OSError may be a bug.
+FULL = {errno.ENOSPC, errno.EDQUOT}
+UNUSABLE = FULL | {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
+
 class EmbeddedError(Exception):
     """An error of the embedded services; the message says why, and what to do."""
+
+
+@contextmanager
+def in_words(directory: Path) -> Iterator[None]:
+    """Raise what the file system refuses as an EmbeddedError; `directory` is where, if the error does not say."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        path = str(error.filename or directory)
+        where = path if len(path) <= PATH_SHOWN else f"{path[:PATH_SHOWN]}…"
+        advice = (
+            "free space there, and start again"
+            if error.errno in FULL
+            else "mend that, or set FUNDAPI_HOME elsewhere"
+        )
+        raise EmbeddedError(f"cannot use {where}: {error.strerror}; {advice}") from error
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,11 @@ class Home:
 
         Raises ImproperlyConfigured.
         """
-        return cls.at(Variables(environ).path("FUNDAPI_HOME") or PROJECT / ".fundapi")
+        path = Variables(environ).path("FUNDAPI_HOME") or PROJECT / ".fundapi"
+        try:
+            return cls.at(path)
+        except (OSError, RuntimeError):  # links in a circle
+            raise wrong("FUNDAPI_HOME", str(path), "the path of a directory") from None
 
     @property
     def run(self) -> Path:
@@ -106,7 +138,7 @@ class Home:
         """
         # Root's PostgreSQL runs as another account, which must be able to enter.
         mode = 0o711 if os.geteuid() == 0 else 0o700
-        try:
+        with in_words(self.path):
             if not self.path.exists():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.mkdir(mode=mode, exist_ok=True)
@@ -119,10 +151,6 @@ class Home:
                 )
             for directory in (self.run, self.logs):
                 directory.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise EmbeddedError(
-                f"cannot make {self.path}: {error.strerror}; set FUNDAPI_HOME elsewhere"
-            ) from error
 
     def log(self, name: str) -> Path:
         """Return the log file `name`, after moving a long one to `name.1`, so that logs stay bounded."""
@@ -135,16 +163,22 @@ class Home:
     def secret(self, name: str, *, size: int = 48) -> str:
         """Return the secret of `size` random bytes kept under `name`; the first call makes it."""
         if not self.read(name):
-            with self._draft(name, secrets.token_urlsafe(size)) as draft, suppress(FileExistsError):
-                (self.path / name).hardlink_to(draft)
+            with self._draft(name, secrets.token_urlsafe(size)) as draft:
+                try:
+                    (self.path / name).hardlink_to(draft)
+                except FileExistsError:  # another process was faster, or the file is empty
+                    if not self.read(name):
+                        draft.replace(self.path / name)
         return self.read(name) or ""
 
     def read(self, name: str) -> str | None:
-        """Return the text kept under `name`, or None."""
+        """Return the text kept under `name`, or None. Raises EmbeddedError when it is no text."""
         try:
             return (self.path / name).read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
+        except UnicodeDecodeError:
+            raise EmbeddedError(f"{self.path / name} is damaged: remove it, and start again") from None
 
     def keep(self, name: str, value: str) -> None:
         """Keep `value` under `name` instead of an earlier one, readable for the owner alone."""

@@ -19,7 +19,7 @@ import traceback
 from contextlib import ExitStack, suppress
 from types import FrameType
 
-from fundapi.embedded.home import EmbeddedError, Home, Lock
+from fundapi.embedded.home import EmbeddedError, Home, Lock, in_words
 from fundapi.embedded.postgres import Postgres
 from fundapi.embedded.processes import service_account
 from fundapi.embedded.reach import make_reachable
@@ -71,7 +71,7 @@ class Keeper:
                 if not self.valkey.running():
                     self.valkey.start()
                 self.publish()
-            except EmbeddedError as error:
+            except (EmbeddedError, OSError) as error:  # such as a full disk, which may have space again
                 log(str(error))
             pause = min(BACK_OFF_MAX, pause * 2 or TICK)
             next_attempt = time.monotonic() + pause
@@ -88,7 +88,8 @@ class Keeper:
 
 
 def log(text: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper[{os.getpid()}]: {text}", flush=True)
+    with suppress(OSError):  # a full disk must not end the services
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper[{os.getpid()}]: {text}", flush=True)
 
 
 def report(ready_fd: int, **message: str) -> None:
@@ -106,11 +107,12 @@ def main(path: str, ready_fd: int, *, durable: bool) -> None:
     home.services_file.unlink(missing_ok=True)  # of a killed keeper
     with ExitStack() as stack:
         try:
-            keeper = Keeper(home, durable=durable)
-            stack.callback(keeper.stop)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, keeper.on_signal)
-            keeper.start()
+            with in_words(home.path):
+                keeper = Keeper(home, durable=durable)
+                stack.callback(keeper.stop)
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, keeper.on_signal)
+                keeper.start()
         except (EmbeddedError, OSError) as error:
             log(traceback.format_exc())
             report(ready_fd, error=str(error))

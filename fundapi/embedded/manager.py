@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,16 @@ class Manager:
         if _signal_group(process.pid, signal.SIGTERM):
             self.orphans[process.pid] = now + ORPHAN_GRACE
         program.process, program.restart_at = None, now + pause
+
+
+def served_homes() -> set[str]:
+    """Return the homes that this user's `make run` serves now."""
+    homes = set()
+    for process in psutil.process_iter(["uids"]):
+        with suppress(psutil.Error):
+            if process.info["uids"].real == os.getuid():
+                homes.add(process.environ().get(MARK, ""))
+    return homes - {""}
 
 
 def stop_leftovers(home: Path) -> None:

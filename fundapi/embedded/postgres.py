@@ -16,8 +16,9 @@ from fundapi.embedded.home import EmbeddedError, Home
 from fundapi.embedded.processes import (
     TIDY,
     Account,
+    cause_in,
     dying_with_parent,
-    end_of,
+    fatal_line,
     is_alive,
     leftovers,
     signal_all,
@@ -116,7 +117,7 @@ class Postgres:
             self._make_data()
             return
         try:
-            version = (data / "PG_VERSION").read_text().strip()
+            version = (data / "PG_VERSION").read_text(errors="replace").strip()
         except FileNotFoundError:
             raise EmbeddedError(
                 f"{data} is no PostgreSQL data (no PG_VERSION): move it away, or set FUNDAPI_HOME"
@@ -174,8 +175,10 @@ class Postgres:
             printed = output.read().decode(errors="replace")
         if made != 0:
             shutil.rmtree(draft, ignore_errors=True)
-            last = "\n".join(printed.strip().splitlines()[-6:])
-            raise EmbeddedError(f"PostgreSQL could not make its data directory:\n{last}")
+            raise EmbeddedError(
+                f"PostgreSQL could not make its data in {self.home.services}: {fatal_line(printed)}; mend that (is "
+                "the disk full?), and start again"
+            )
         draft.rename(self.home.postgres)
 
     def _wait_until_ready(self, log: Path, seen: int) -> None:
@@ -186,7 +189,7 @@ class Postgres:
                 return
             except psycopg.OperationalError as error:
                 if not self.running():
-                    raise EmbeddedError(f"PostgreSQL did not start ({log}):\n{end_of(log, seen)}") from error
+                    raise EmbeddedError(f"PostgreSQL did not start: {cause_in(log, seen)}") from error
                 if time.monotonic() > deadline:
                     self.stop()
                     raise EmbeddedError(

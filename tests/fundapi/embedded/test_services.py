@@ -666,7 +666,7 @@ def test_manage_py_needs_no_services_for_a_command_that_asks_none(new_home: Path
 
 
 def test_manage_py_runs_the_services_for_itself(home: Path) -> None:
-    """And says nothing on stdout but what the command says."""
+    """And says nothing on stdout but what the command says; on stderr, which database it works on."""
     environment = {"PATH": os.defpath, "FUNDAPI_HOME": str(home)}
     command = (
         "from django.db import connection as c; k = c.cursor(); k.execute('SELECT 42'); print(k.fetchone())"
@@ -676,5 +676,8 @@ def test_manage_py_runs_the_services_for_itself(home: Path) -> None:
         check=True, cwd=PROJECT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert output.stdout == "(42,)\n"
+    said = f"manage.py: works on the private database in {home}, which nothing else uses"
+    assert output.stderr.startswith(said)
+    assert len(output.stderr.splitlines()) == 1
     assert len((home / "secret-key").read_text().strip()) >= 50
     assert nothing_runs_in(home)
