@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 import redis
@@ -18,6 +18,10 @@ from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import Valkey, private_valkey
 from tests.servers import Server, database_url
 
+WORKER = (
+    *("worker", "--queues", "checks", "--concurrency", "1"),
+    *("--without-gossip", "--without-mingle", "--hostname", "broken@%h"),
+)
 BOUND = 45  # s: time-outs of 2 s, several one after another, and pauses before a connection is made again
 
 
@@ -33,43 +37,53 @@ def valkey(database: None) -> Iterator[Valkey]:
         yield running
 
 
-@contextmanager
-def checks_every_second(url: str, logs: Path) -> Iterator[None]:
-    """A worker and a beat at a broker, each with a log."""
-    env = {"DATABASE_URL": database_url(), "REDIS_URL": url, "ROLLOUT_CHECK_INTERVAL": "1"}
-    with ExitStack() as stack:
-        worker = (
-            "worker",
-            "--queues",
-            "checks",
-            "--concurrency",
-            "1",
-            "--without-gossip",
-            "--without-mingle",
-        )
-        stack.enter_context(celery(env, logs / "worker.log", *worker))
-        stack.enter_context(celery(env, logs / "beat.log", "beat", "--schedule", str(logs / "schedule")))
-        yield
+@dataclass(frozen=True)
+class Broker:
+    """A Valkey whose worker and beat make checks every second, through a proxy."""
+
+    proxy: Proxy
+    admin: redis.Redis
 
 
-@pytest.mark.parametrize("back", [Proxy.resume, Proxy.strand])
-def test_a_broker_connection_that_goes_silent_stops_the_checks_only_for_a_while(
-    traffic: Judged, valkey: Valkey, tmp_path: Path, back: Callable[[Proxy], None]
-) -> None:
-    """After the silence its packets arrive again (``resume``), or only a new connection works (``strand``)."""
+@pytest.fixture(scope="module")
+def used(database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    logs = tmp_path_factory.mktemp("celery")
+    with private_valkey() as valkey, Proxy(str(valkey.socket)) as proxy, ExitStack() as stack:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        env = {"DATABASE_URL": database_url(), "REDIS_URL": url, "ROLLOUT_CHECK_INTERVAL": "1"}
+        schedule = str(logs / "schedule")
+        stack.enter_context(celery(env, logs / "worker.log", *WORKER))
+        stack.enter_context(celery(env, logs / "beat.log", "beat", "--schedule", schedule))
+        yield Broker(proxy, stack.enter_context(redis.Redis.from_url(valkey.url)))
+
+
+FAULTS: dict[str, tuple[Callable[[Broker], object], Callable[[Broker], object]]] = {
+    "silent": (lambda broker: broker.proxy.stall(), lambda broker: broker.proxy.resume()),
+    # Only a new connection works again.
+    "stranded": (lambda broker: broker.proxy.stall(), lambda broker: broker.proxy.strand()),
+    "full": (
+        lambda broker: broker.admin.config_set("maxmemory", 1),
+        lambda broker: broker.admin.config_set("maxmemory", 0),
+    ),
+    "read-only": (
+        lambda broker: broker.admin.replicaof("127.0.0.1", 1),
+        lambda broker: broker.admin.replicaof("NO", "ONE"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_checks_go_on_after_a_fault_of_the_broker(traffic: Judged, used: Broker, fault: str) -> None:
+    begin, end = FAULTS[fault]
     canary = traffic()
     canary.send(clients=5)
     checks = Check.objects.filter(rollout=canary.pk)
-    with (
-        Proxy(str(valkey.socket)) as proxy,
-        checks_every_second(f"redis://127.0.0.1:{proxy.port}/0", tmp_path),
-    ):
-        eventually(lambda: checks.count() >= 2, timeout=60)
-        proxy.stall()
-        made = checks.count()
-        time.sleep(3)
-        back(proxy)
-        eventually(lambda: checks.count() >= made + 3, timeout=BOUND)
+    eventually(lambda: checks.count() >= 2, timeout=60)
+    begin(used)
+    time.sleep(3)
+    made = checks.count()
+    end(used)
+    eventually(lambda: checks.count() >= made + 2, timeout=BOUND)
 
 
 @pytest.mark.parametrize("user", ["", "one%40two:p%3A%2Fw@", ":p%3A%2Fw@"])
@@ -105,25 +119,3 @@ def test_celery_gets_the_same_address_and_verifies_certificates(
     url: str, found: tuple[str, dict[str, str] | None]
 ) -> None:
     assert broker(url) == found
-
-
-FAULTS = {
-    "full": (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
-    "read-only": (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_checks_go_on_when_a_broker_takes_writes_again(
-    traffic: Judged, valkey: Valkey, tmp_path: Path, fault: str
-) -> None:
-    canary = traffic()
-    canary.send(clients=5)
-    checks = Check.objects.filter(rollout=canary.pk)
-    with redis.Redis.from_url(valkey.url) as admin, checks_every_second(valkey.url, tmp_path):
-        eventually(lambda: checks.count() >= 2, timeout=60)
-        admin.execute_command(*FAULTS[fault][0])
-        time.sleep(3)
-        made = checks.count()
-        admin.execute_command(*FAULTS[fault][1])
-        eventually(lambda: checks.count() >= made + 3, timeout=BOUND)
