@@ -5,6 +5,7 @@ drf-spectacular sees DRF's views only, so these are written out.
 
 from typing import Any
 
+from fundapi.web import valkey
 from fundapi.web.problems import CATALOGUE, PROBLEM_JSON
 from rollout.bucketing import FEATURE
 
@@ -153,13 +154,15 @@ EVALUATE_ONE = _evaluate(
 
 # --- Problems and probes ----------------------------------------------------------------------------------------
 
-STATE = {"enum": ["ok", "unavailable"]}
+DATABASE = {"enum": ["ok", "unavailable", "read-only", "unmigrated", "forbidden"]}
 HEALTH = _exactly(
     status={"enum": ["ok", "degraded", "unavailable"]},
     store_type={"enum": ["fund-store", "legacy"]},
     environment=TEXT,
     version=TEXT,
-    checks=_exactly(database=STATE, valkey=STATE, judge={"enum": ["ok", "late", "idle"]}),
+    checks=_exactly(
+        database=DATABASE, valkey={"enum": list(valkey.STATES)}, judge={"enum": ["ok", "late", "idle"]}
+    ),
 )
 
 

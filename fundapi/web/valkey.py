@@ -30,7 +30,7 @@ PAUSE = 1  # s between attempts while the circuit is open
 PROBE_KEPT = 60  # s; so long the key of a probe stays
 
 # The states of Valkey, as /health has them.
-OK, UNAVAILABLE, READ_ONLY, FULL = "ok", "unavailable", "read-only", "full"
+STATES = OK, UNAVAILABLE, READ_ONLY, FULL = "ok", "unavailable", "read-only", "full"
 # First words of errors of a server that answers and refuses writes: a replica, a full disk, too few replicas.
 NO_WRITES = ("READONLY", "MISCONF", "NOREPLICAS")
 

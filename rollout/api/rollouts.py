@@ -7,7 +7,8 @@ from django.views.decorators.http import require_safe
 
 from rollout import configuration
 
-MAX_AGE = 5  # s; a cache on the way delays an emergency stop by so much at most
+# s; a cache on the way delays an emergency stop by so much at most, and a busy process by COPY_SECONDS before that
+MAX_AGE = 5
 
 
 @csrf_exempt  # a POST is answered with 405, not with a missing token

@@ -9,9 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from django.contrib.auth.models import User
 
+from fundapi.schema.plain import HEALTH
 from rollout.models import Rollout
 from tests.conftest import Api
 from tests.eventually import eventually
@@ -135,6 +137,7 @@ def test_no_answer_of_valkey_delays_or_fails_a_request(
             assert health.status_code == 200
             assert health.json()["status"] == "degraded"
             assert health.json()["checks"]["valkey"] == state
+            jsonschema.validate(health.json(), HEALTH)
             assert server.log.count("valkey_not_usable") == logged + 1
         finally:
             liar.answer = honest
