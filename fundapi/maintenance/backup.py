@@ -263,7 +263,9 @@ def _run(name: str, *arguments: str) -> str:
     connection.close()  # the program may take hours; an idle connection may not last that long
     done = _finished(program, *arguments, environ=environ)
     if done.returncode:
-        raise BackupError(f"{name} failed:\n{done.stderr.strip()}")
+        lines = done.stderr.strip().splitlines()
+        between = " " if len(lines) == 1 else "\n"
+        raise BackupError(between.join([f"{name} failed:", *lines]))
     return done.stdout
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -284,6 +285,20 @@ def test_one_migration_behind_or_ahead_is_told_and_a_bug_keeps_its_traceback(run
     assert f"; 1 migration is missing, from rollout.{last} on): run manage.py migrate." in behind.err
     assert_one_sentence(ahead)
     assert "does not know rollout.0999_later" in ahead.err
+
+
+def test_a_backup_to_a_full_disk_is_one_sentence_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a file system")
+    try:
+        ended = run("backup", FILE)
+        left = list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert_one_sentence(ended)
+    assert (ended.code, left) == (1, [])
+    assert "No space left on device" in ended.err
 
 
 def test_traceback_shows_the_traceback(run: Run) -> None:

@@ -22,4 +22,6 @@ class Command(BaseCommand):
             size = dump(file)
         except BackupError as error:
             raise CommandError(str(error)) from None
+        except OSError as error:  # such as a full disk
+            raise CommandError(f"{error.filename or file}: {error.strerror}.") from error
         self.stdout.write(self.style.SUCCESS(f"{file}: {size:,} bytes, verified from end to end."))

@@ -29,6 +29,8 @@ class Command(BaseCommand):
             restore(file, overwrite=overwrite)
         except BackupError as error:
             raise CommandError(str(error)) from None
+        except OSError as error:  # such as a full disk
+            raise CommandError(f"{error.filename or file}: {error.strerror}.") from error
         self.stdout.write(
             f"{file} is restored. Next: migrate it, put rollouts on hold, compare funds with stored answers."
         )

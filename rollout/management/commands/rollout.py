@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
+from django.db import connection, transaction
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -48,6 +48,7 @@ NOT_DONE = {  # for each action but the stop
     "release": "NOT RELEASED",
     "complete": "NOT COMPLETED",
 }
+LOCK_WAIT = "10s"  # nobody should wait longer to hear that nothing is stopped
 UNKNOWN = 2  # exit code of a stop that failed, like that of the release commands
 
 
@@ -121,6 +122,7 @@ def attempt(action: str, feature: str | None, options: dict[str, Any]) -> Rollou
     is_committing = False
     try:
         with transaction.atomic():
+            bound_the_wait()
             rollout = change(action, feature, options)
             is_committing = True
     except operations.OperationError as error:
@@ -136,6 +138,15 @@ def attempt(action: str, feature: str | None, options: dict[str, Any]) -> Rollou
             why += f" It may be stored all the same: `rollout status {feature}` shows it."
         raise failure(action, why) from error
     return rollout
+
+
+def bound_the_wait() -> None:
+    """Give up a lock after a while, also where the project's connections wait for ever."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('lock_timeout', %s, true) WHERE current_setting('lock_timeout') = '0'",
+            [LOCK_WAIT],
+        )
 
 
 def failure(action: str, why: str) -> CommandError:
