@@ -27,7 +27,20 @@ Every command is `manage.py COMMAND`. This page is generated from the output of 
 `.venv/bin/python -m docs.tools.commands`.
 
 `manage.py` stands for `.venv/bin/python manage.py` in the project's directory, and for `python manage.py` in the image.
-Without `DATABASE_URL` it works on the database of `make run`.
+Without `DATABASE_URL` it works on the database of `make run` in `FUNDAPI_HOME` (`.fundapi`). When nothing serves that
+home, the command starts the database for itself, and says so on stderr.
+
+A wrong setting, a database that is away, not migrated or read-only, a full disk and a home that cannot be used are one
+sentence on stderr; `--traceback` shows more.
+
+| exit code | means | of the release commands |
+|---|---|---|
+| 0 | done | healthy |
+| 1 | refused, or failed | rolled back or unhealthy |
+| 2 | wrong arguments or settings | could not tell, as of `check_rollouts`, `simulate_rollout` and `check_consistency` |
+| 130 | interrupted | interrupted |
+
+A `rollout stop` that did not stop prints `NOT STOPPED`, and exits with 2.
 """
 
 
