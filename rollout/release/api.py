@@ -93,9 +93,9 @@ class Api:
         ).requester
 
     @contextmanager
-    def until(self, end: float) -> Iterator[None]:
-        """Begin no pause that lasts beyond ``end`` (of the monotonic clock)."""
-        before, self._end = self._end, min(self._end, end)
+    def within(self, seconds: float) -> Iterator[None]:
+        """Begin no pause that lasts longer than so many seconds from now."""
+        before, self._end = self._end, min(self._end, time.monotonic() + seconds)
         try:
             yield
         finally:

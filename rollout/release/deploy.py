@@ -41,7 +41,7 @@ def deploy(
         )
         return deployment
     # The time is for what happens before the merge: a merged pull request is recorded in any case.
-    with github.until(time.monotonic() + timeout.total_seconds()):
+    with github.within(timeout.total_seconds()):
         pull = github.pull_request(number)
         if warning := size_warning(pull):
             terminal.warn(warning)

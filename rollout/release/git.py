@@ -108,7 +108,7 @@ class Git:
         no commit there yet. Without a checkout (in a container) the worktree is an empty repository, which fetches
         the whole branch.
         """
-        with TemporaryDirectory(prefix="release-") as parent:
+        with _temporary_directory() as parent:
             # Git names the worktree after its folder.
             tree = replace(self, directory=Path(parent) / Path(parent).name)
             if not self.succeeds("rev-parse", "--git-dir"):
@@ -187,6 +187,8 @@ class Git:
             raise Unavailable(f"git {_command(arguments)} took longer than {TIMEOUT} s.") from None
         except FileNotFoundError:
             raise Unavailable("There is no git on this machine.") from None
+        except OSError as error:
+            raise Unavailable(f"git could not be started: {error.strerror}.") from None
 
     def _sign_in(self) -> dict[str, str]:
         """Return the token as environment variables of git: other users of the machine can read arguments."""
@@ -199,6 +201,15 @@ class Git:
             "GIT_CONFIG_KEY_0": f"http.{address.scheme}://{address.netloc}/.extraHeader",
             "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
         }
+
+
+def _temporary_directory() -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="release-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise Unavailable(
+            f"There is no room for git's temporary files: {error.strerror}. Set TMPDIR."
+        ) from None
 
 
 def _require(tree: Git, deployed: Deployed, tip: str) -> None:

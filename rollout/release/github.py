@@ -84,9 +84,9 @@ class GitHub:
         return cls.from_settings(conf) if conf.github_configured else None
 
     @contextmanager
-    def until(self, end: float) -> Iterator[None]:
-        """Begin no pause that lasts beyond ``end`` (of the monotonic clock)."""
-        with self._api.until(end):
+    def within(self, seconds: float) -> Iterator[None]:
+        """Begin no pause that lasts longer than so many seconds from now."""
+        with self._api.within(seconds):
             yield
 
     def has_time_for(self, error: Busy) -> bool:

@@ -35,6 +35,7 @@ from rollout.release.revert import take_back
 from rollout.release.terminal import Result, Terminal
 from rollout.tick import EarlierRules, replay, tick
 
+ISSUES_WAIT = 20  # s; a GitHub that hangs must not keep the monitor from the next check
 NOT_CONFIGURED = "GITHUB_TOKEN or GITHUB_REPOSITORY is not set"
 STATES = {
     Outcome.HEALTHY: DeploymentState.HEALTHY,
@@ -194,7 +195,10 @@ class Monitor:
         if self.github is None:
             return [without_issues(each, NOT_CONFIGURED) for each in observations]
         try:
-            opened = self.github.production_issues(self.deployment.deployed_at if self.deployment else since)
+            with self.github.within(ISSUES_WAIT):
+                opened = self.github.production_issues(
+                    self.deployment.deployed_at if self.deployment else since
+                )
         except ReleaseError as error:
             return [without_issues(each, str(error)) for each in observations]
         return [by_issues(each, sum(at <= each.at for at in opened), policy) for each in observations]

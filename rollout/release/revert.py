@@ -12,6 +12,8 @@ from rollout.release.git import Git
 from rollout.release.github import GitHub, Revert
 from rollout.release.terminal import Terminal
 
+GITHUB_WAIT = 70  # s; the Celery task has 100, and must still record what came of it
+
 
 def roll_back(features: Sequence[str], why: str, terminal: Terminal) -> None:
     """Roll features back to 0 %, unless they are rolled back already."""
@@ -142,7 +144,8 @@ def _attempt(
         says = "GitHub is not configured, so no revert was opened: set GITHUB_TOKEN and GITHUB_REPOSITORY, run again."
         return Outcome.UNKNOWN, says
     try:
-        revert = open_revert(deployment, why, github=github, git=git, terminal=terminal)
+        with github.within(GITHUB_WAIT):
+            revert = open_revert(deployment, why, github=github, git=git, terminal=terminal)
     except RevertConflict as error:
         return Outcome.UNHEALTHY, f"No revert was opened: {error}"
     except ReleaseError as error:

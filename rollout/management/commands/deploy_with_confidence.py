@@ -28,7 +28,7 @@ class Command(ReleaseCommand):
             "--wait-minutes",
             type=number(0, MINUTES_MAX),
             default=60,
-            help="how long to wait for CI checks; 60 by default",
+            help="how long to wait for CI checks, a merge queue and pauses of GitHub in all; 60 by default",
         )
         add_monitor_options(parser)
 

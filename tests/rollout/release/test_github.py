@@ -339,7 +339,7 @@ def test_neither_silence_nor_drops_outlast_the_time(
     with speaker(speak) as url:
         github = GitHub(token="secret-token", repository=REPOSITORY, api_url=url, retries=9)
         began = time.monotonic()
-        with github.until(began + 0.5), pytest.raises(Unanswered, match="in time"):
+        with github.within(0.5), pytest.raises(Unanswered, match="in time"):
             github.pull_request(48)
         assert time.monotonic() - began < 2
 
@@ -428,7 +428,7 @@ def test_no_pause_outlasts_the_time_of_the_command(stub: GitHubStub) -> None:
     stub.fault = each((429, "", {"Retry-After": "30"}), times=1)
     github = client(stub)
     began = time.monotonic()
-    with github.until(began + 10), pytest.raises(Busy):
+    with github.within(10), pytest.raises(Busy):
         github.pull_request(48)
     assert time.monotonic() - began < 1
 
@@ -514,7 +514,7 @@ def test_graphql_says_what_is_wrong(stub: GitHubStub) -> None:
         answer: Answer = (200, {"data": None, "errors": [problem]}, {})
         stub.fault = each(answer, times=99, of="/graphql")
         github = client(stub)
-        with github.until(time.monotonic() + 5), pytest.raises(error):
+        with github.within(5), pytest.raises(error):
             github.merge_when_green(pull)
 
 

@@ -1,6 +1,7 @@
 """The revert of a recorded commit: real git, a real push, and one pull request."""
 
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -230,6 +231,16 @@ def test_a_remote_that_is_away_is_said_in_a_sentence(release: Release) -> None:
     deployment = release.deployed()
     shutil.rmtree(release.remote.bare)
     with pytest.raises(ReleaseError, match="git ls-remote failed"):
+        revert(release, deployment)
+    assert release.is_clean()
+
+
+def test_a_disk_without_room_for_a_worktree_is_said_in_a_sentence(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = release.deployed()
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
+    with pytest.raises(Unavailable, match=r"no room for git's temporary files: .* Set TMPDIR"):
         revert(release, deployment)
     assert release.is_clean()
 
