@@ -19,6 +19,7 @@ from psycopg import sql
 from fundapi.embedded import services
 from fundapi.embedded.programs import postgres_directory, valkey_server
 from fundapi.embedded.reach import temporary_directory
+from fundapi.variables import exit_with
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent
@@ -38,9 +39,12 @@ class Stack:
     def manage(self, *arguments: str) -> str:
         """Run a management command of the project and return what it prints."""
         command = [sys.executable, "manage.py", *arguments]
-        return subprocess.run(
-            command, cwd=PROJECT, env=self.environ, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        done = subprocess.run(
+            command, cwd=PROJECT, env=self.environ, check=False, capture_output=True, text=True
+        )
+        exit_with(done)
+        done.check_returncode()
+        return done.stdout.strip()
 
     def token(self, username: str = "bench") -> str:
         """Return a new token of a user who may create funds."""

@@ -29,6 +29,7 @@ from fundapi.embedded.manager import Manager
 from fundapi.embedded.processes import dying_with_parent, service_account
 from fundapi.embedded.reach import temporary_directory
 from fundapi.embedded.valkey import Valkey
+from fundapi.variables import exit_with
 
 TICK = 0.02  # s between looks at the programs
 READY_TIMEOUT = 90  # s
@@ -79,8 +80,10 @@ class Stack:
         """Run a command of ``manage.py`` and return its stdout."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(
-            command, cwd=PROJECT, env=self.manager.env, check=True, capture_output=True, text=True
+            command, cwd=PROJECT, env=self.manager.env, check=False, capture_output=True, text=True
         )
+        exit_with(done)
+        done.check_returncode()
         return done.stdout.strip()
 
     def look_after(self, seconds: float = 0.0) -> None:

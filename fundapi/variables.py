@@ -14,6 +14,7 @@ import difflib
 import math
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -248,12 +249,20 @@ def exit_in_one_sentence() -> Iterator[None]:
         sys.exit(WRONG)
 
 
+def exit_with(child: "subprocess.CompletedProcess[str]") -> None:
+    """End like a child process that had wrong settings, with its sentence."""
+    if child.returncode == WRONG:
+        sys.stderr.write(child.stderr)
+        sys.exit(WRONG)
+
+
 def wrong_setting(error: Exception) -> str | None:
     """Return the sentence of a wrong setting; None when the error is another one."""
     if isinstance(error, ImproperlyConfigured):
         return str(error)
     module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
-    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+    missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+    if missing or (isinstance(error, TypeError) and module.startswith(".")):
         return str(wrong("DJANGO_SETTINGS_MODULE", module, "a module", example="fundapi.settings"))
     return None
 

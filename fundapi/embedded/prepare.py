@@ -24,13 +24,12 @@ def migrate() -> None:
     call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr)
 
 
-def admin(home: Home, username: str, email: str) -> tuple[str, str | None]:
+def admin(home: Home, username: str, email: str, given: str) -> tuple[str, str | None]:
     """Make the admin user where there is none; return its name, and its password if known.
 
     DJANGO_SUPERUSER_USERNAME and DJANGO_SUPERUSER_PASSWORD always apply. Without the latter, a password is
     made once and kept in the home; a password that the user has changed since is left alone.
     """
-    given = Variables().given("DJANGO_SUPERUSER_PASSWORD")
     password = given or home.secret("admin-password", size=12)
     users = get_user_model().objects
     user = users.filter(username=username).first()
@@ -82,10 +81,12 @@ def main() -> None:
     with exit_in_one_sentence():
         django.setup()
         home = Home.from_environment()
-        username, email = field_value(Variables(), "username", "admin"), field_value(Variables(), "email", "")
+        env = Variables()
+        username, email = field_value(env, "username", "admin"), field_value(env, "email", "")
+        given = env.secret("DJANGO_SUPERUSER_PASSWORD")
     with in_words(home.path):
         migrate()
-        username, password = admin(home, username, email)
+        username, password = admin(home, username, email, given)
         print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))
 
 
