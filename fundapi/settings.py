@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 import fundapi.metric_files  # noqa: F401 - before an app makes a metric
 from fundapi import addresses
-from fundapi.variables import ADDRESS, Variables, mail_address, wrong, wrong_secret
+from fundapi.variables import ADDRESS, Variables, header_name, mail_address, wrong, wrong_secret
 from fundapi.web import serve
 from fundapi.web.logs import logging_config
 from rollout.judge.policy import UNSIGNED, Policy, faults, setting
@@ -377,6 +377,9 @@ CORS_ALLOW_HEADERS = (
     "if-none-match",
     "prefer",
     "rollout-variant",
+    # Of tracing (W3C), which OpenTelemetry and the like add to every request.
+    *("x-request-id", "traceparent", "tracestate", "baggage"),
+    *env.words("CORS_EXTRA_HEADERS", header_name, "names of headers", example="x-app-version"),
 )
 CORS_EXPOSE_HEADERS = [
     "ETag",
@@ -385,6 +388,7 @@ CORS_EXPOSE_HEADERS = [
     "Location",
     "Preference-Applied",
     "Retry-After",
+    "X-Request-ID",
 ]
 
 # --- Idempotency --------------------------------------------------------------------------------------------

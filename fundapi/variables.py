@@ -285,6 +285,13 @@ def shown(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
+def header_name(text: str) -> str:
+    """Return the name of an HTTP header in small letters; raise ValueError for another text."""
+    if not re.fullmatch("[A-Za-z0-9-]+", text):
+        raise ValueError(text)
+    return text.lower()
+
+
 def mail_address(text: str) -> str:
     """Return a text that is an e-mail address; raise ValueError otherwise."""
     if not re.fullmatch(ADDRESS, text):

@@ -153,6 +153,10 @@ if __name__ == "__main__":
         raise_descriptor_limit(Variables())
         line = command(os.environ)
         # Read all settings here: a worker that cannot would be started again and again.
+        if settings.STATIC_ROOT and not Path(settings.STATIC_ROOT).is_dir():
+            raise wrong(
+                "STATIC_ROOT", f"{settings.STATIC_ROOT}", "a directory that `manage.py collectstatic` filled"
+            )
         for sentence in settings.MISSPELT_VARIABLES:
             sys.stderr.write(f"{sentence}\n")
     os.execv(sys.executable, line)  # noqa: S606 - the same process: signals reach the server

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from http.cookies import Morsel, SimpleCookie
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from tests.conftest import Api
 from tests.servers import Server, running_server
 
 PASSWORD = "correct horse battery staple"
+ORIGIN = "https://app.example"
 TLS = {"X-Forwarded-Proto": "https"}
 STRICT = {
     "default-src": {"'none'"},
@@ -22,7 +24,8 @@ STRICT = {
 
 @pytest.fixture(scope="module")
 def behind_tls(database: None) -> Iterator[Server]:
-    with running_server(workers=1, HTTPS="on") as server:
+    other: dict[str, Any] = {"CORS_ALLOWED_ORIGINS": ORIGIN, "CORS_EXTRA_HEADERS": "X-App-Version"}
+    with running_server(workers=1, HTTPS="on", **other) as server:
         yield server
 
 
@@ -99,3 +102,12 @@ def test_no_other_origin_is_let_in_unasked(behind_tls: Server) -> None:
         httpx.get(f"{behind_tls.url}/api/rollouts", headers=TLS | asked),
     ):
         assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_other_origins_may_send_headers_of_tracing_and_those_of_the_setting(behind_tls: Server) -> None:
+    asks = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    allowed = httpx.options(f"{behind_tls.url}/api/funds", headers=TLS | asks)
+    names = set(allowed.headers["Access-Control-Allow-Headers"].split(", "))
+    assert {"x-request-id", "traceparent", "tracestate", "baggage", "x-app-version"} <= names
+    answer = httpx.get(f"{behind_tls.url}/api/rollouts", headers=TLS | {"Origin": ORIGIN})
+    assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"].split(", ")
