@@ -29,6 +29,7 @@ PROCESSES_MAX = 512
 QUEUE = 100  # requests of a process that may wait for one of its WEB_THREADS slots (fundapi.web.overload)
 PROBE_WAITERS = 8  # requests of a process that may wait for one evaluation of a probe (fundapi.web.probes)
 PROBES = 4  # the probes of fundapi.web.health
+STREAMS = 32  # large files that slow clients of a process may read at once (fundapi.web.answers)
 REJECTING_THREADS = 4  # threads beside all of these, for requests that are answered with 503 at once
 # ms for the head of a request to arrive, on a line that loses some packets; an idle connection waits as long for its
 # next request, twice as long as browsers' and proxies' clients commonly rely on
@@ -84,7 +85,9 @@ def processes(env: Variables) -> int:
 def _threads(env: Variables) -> int:
     """Return a thread for every request that may be in a process; Granian starts them when they are needed."""
     working, waiting = limits(env)
-    return working + waiting + readers(working, waiting) + PROBES * PROBE_WAITERS + REJECTING_THREADS
+    return (
+        working + waiting + readers(working, waiting) + PROBES * PROBE_WAITERS + STREAMS + REJECTING_THREADS
+    )
 
 
 def connection_limit(env: Variables) -> int:

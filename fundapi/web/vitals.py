@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from fundapi import metrics
+from fundapi.web.answers import limit_reading_time
 
 INTERVAL = 1.0  # s
 DESCRIPTORS = Path("/dev/fd")
@@ -39,6 +40,7 @@ class Vitals:
         self._own = len(list(DESCRIPTORS.iterdir()))  # before the first connection
         self._exhausted = 0
         self._crowded = False
+        self._reading_limited = False
         metrics.connections_max.set(connections_max)
 
     def start(self) -> None:
@@ -48,12 +50,17 @@ class Vitals:
         while True:
             # A thread of the C library prints every thread's traceback and ends the process, unless called off in time.
             faulthandler.dump_traceback_later(FROZEN, exit=True)
-            self.look()
+            try:
+                self.look()
+            except Exception:  # without the next look, the process would be ended for nothing
+                logger.exception("vitals_failed")
             time.sleep(INTERVAL)
 
     def look(self) -> None:
         """Set the metrics; end this process when it cannot work."""
         self._count_connections()
+        if not (self._reading_limited or self._exhausted):
+            self._reading_limited = limit_reading_time(DESCRIPTORS)
         if self._exhausted >= EXHAUSTED_MAX:
             end("descriptors_exhausted")
         if self._held() > self._hung:

@@ -17,8 +17,10 @@ import psutil
 import pytest
 
 from benchmarks.servers import free_port, workers_of
+from fundapi.web.answers import READING_TIMEOUT, limit_reading_time
 from fundapi.web.overload import OverloadControl
-from fundapi.web.serve import CONNECTIONS, command
+from fundapi.web.serve import CONNECTIONS, STREAMS, command
+from fundapi.web.vitals import DESCRIPTORS
 from tests.eventually import eventually
 from tests.servers import PROJECT, database_url
 
@@ -92,6 +94,38 @@ def test_silent_connections_stop_nobody_and_are_counted(deployed: Deployed) -> N
         assert deployed.answers()
         assert eventually(lambda: deployed.metric("http_connections"), lambda count: count >= 600)
     assert eventually(lambda: deployed.metric("http_connections"), lambda count: count < 50) >= 0
+
+
+def test_clients_that_read_nothing_hold_few_threads(deployed: Deployed) -> None:
+    """500 that asked for a large file stopped two processes until they went away."""
+    large = f"{deployed.url}/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
+    small = f"{deployed.url}/static/rollout/rollout.js"
+    head = f"GET {httpx.URL(large).path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+    def ask(client: socket.socket) -> None:
+        client.connect(("127.0.0.1", deployed.port))
+        client.sendall(8 * head)  # more than the kernel takes for a client that does not read
+
+    with ExitStack() as slow:
+        for _ in range(2 * STREAMS):
+            ask(slow.enter_context(socket.socket()))
+        refused = eventually(lambda: httpx.get(large), lambda answer: answer.status_code == 503)
+        assert "Retry-After" in refused.headers
+        for _ in range(200):
+            ask(slow.enter_context(socket.socket()))
+        assert deployed.answers()
+        assert "window.__rollouts" in httpx.get(small, timeout=30).text
+    assert len(eventually(lambda: httpx.get(large), lambda answer: answer.status_code == 200).content) > 10**6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the option")
+def test_the_kernel_hangs_up_on_clients_that_read_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        assert limit_reading_time(DESCRIPTORS)
+        client.connect(server.getsockname())
+        with server.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == READING_TIMEOUT
+    assert not limit_reading_time(DESCRIPTORS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether a process is stopped")
