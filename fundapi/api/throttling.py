@@ -47,7 +47,7 @@ class ValkeyThrottle(SimpleRateThrottle):
     def limiter(self) -> MovingWindowRateLimiter:
         with _limiter_lock:
             if ValkeyThrottle._limiter is None:
-                storage = RedisStorage("redis://", connection_pool=client().connection_pool)
+                storage = RedisStorage("redis://", connection_pool=client.connection_pool)
                 ValkeyThrottle._limiter = MovingWindowRateLimiter(storage)
         return ValkeyThrottle._limiter
 

@@ -23,7 +23,7 @@ class SharedClient(RedisCacheClient):
     """Use the client of the process. Django makes one for every command, which takes as long as the command."""
 
     def get_client(self, key: Any = None, *, write: bool = False) -> Any:
-        return client()
+        return client
 
 
 class FailOpenCache(RedisCache):

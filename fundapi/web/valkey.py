@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import cache
 from socket import socket
 from typing import Any, TypeVar
 
@@ -100,9 +99,7 @@ _TIMED = {
 }
 
 
-@cache
-def client() -> redis.Redis:
-    """Return the client of this process."""
+def _client() -> redis.Redis:
     pool = redis.ConnectionPool.from_url(settings.REDIS_URL, **settings.REDIS_OPTIONS)
     pool.connection_class = _TIMED[pool.connection_class]
     return redis.Redis(connection_pool=pool)
@@ -137,9 +134,9 @@ class Breaker:
 
     def _recover(self) -> None:
         """Try a write until one succeeds, then close the circuit. Connections from before may never answer again."""
-        while self.state != OK:
+        while True:
             time.sleep(PAUSE)
-            client().connection_pool.disconnect(inuse_connections=False)
+            client.connection_pool.disconnect(inuse_connections=False)
             try:
                 probe()
             except Exception as error:  # noqa: BLE001 - as above
@@ -147,6 +144,7 @@ class Breaker:
             else:
                 with self._lock:
                     self._change(OK)
+                return
 
     def _change(self, state: str, reason: str = "") -> None:
         """Take a state, and log it if it is a new one. The text of an error may hold addresses and names of users."""
@@ -163,7 +161,7 @@ class Breaker:
 
 def probe() -> None:
     """Write a key, as the broker must be able to. Raises redis.RedisError."""
-    if client().set(f"{settings.ENVIRONMENT}.probe", b"1", ex=PROBE_KEPT) is not True:
+    if client.set(f"{settings.ENVIRONMENT}.probe", b"1", ex=PROBE_KEPT) is not True:
         raise redis.InvalidResponse
 
 
@@ -181,6 +179,7 @@ def _state(error: Exception) -> str:
     return UNAVAILABLE
 
 
+client = _client()  # connects at first use, in a child process once more
 breaker = Breaker()
 # A child of a worker of Celery has none of its parent's threads.
 os.register_at_fork(after_in_child=breaker.__init__)  # type: ignore[misc]  # the same object, as new
