@@ -35,7 +35,13 @@ NO = {"false", "off", "no", "n", "f", "0"}
 RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)s?")
 READ_ELSEWHERE = {  # by make run, Docker Compose and Django
     *("FUNDAPI_HOME", "DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL"),
-    *("POSTGRES_PASSWORD", "WEB_PORTS", "DJANGO_SETTINGS_MODULE"),
+    *(
+        "POSTGRES_PASSWORD",
+        "WEB_DATABASE_PASSWORD",
+        "WORKER_DATABASE_PASSWORD",
+        "WEB_PORTS",
+        "DJANGO_SETTINGS_MODULE",
+    ),
 }
 OURS = ("IDEMPOTENCY_", "ROLLOUT_")  # prefixes that nobody else uses
 FOREIGN = ("GITHUB_",)  # GitHub Actions sets two dozen

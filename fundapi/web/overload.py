@@ -123,6 +123,8 @@ class OverloadControl:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] in SLOTLESS_PATHS:
+            # Orchestrators and Prometheus ask by address, which ALLOWED_HOSTS cannot name. No answer depends on it.
+            environ["HTTP_HOST"] = "localhost"
             return self._application(environ, start_response)
         slot = self._requests.acquire() if self._read(environ) else None
         if slot is None:

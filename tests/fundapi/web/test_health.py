@@ -300,3 +300,11 @@ def test_a_line_cannot_be_forged_by_an_address(server: Server) -> None:
     assert_problem(response, 404, "not_found")
     line_of(server, request_id)
     assert not any(line.startswith('{"event":"forged') for line in server.log.splitlines())
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics"])
+def test_a_probe_may_ask_by_address(server: Server, path: str) -> None:
+    """As Kubernetes and Prometheus do; pages of the site are asked by name."""
+    asked = {"Host": "10.1.2.3:8000"}
+    assert httpx.get(server.url + path, headers=asked, timeout=30).status_code == 200
+    assert httpx.get(f"{server.url}/signin", headers=asked, timeout=30).status_code == 400
