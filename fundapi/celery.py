@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import celery
-import redis
 from celery import Celery, bootsteps
 from celery.beat import PersistentScheduler
 from celery.schedules import crontab
@@ -16,7 +15,6 @@ from celery.signals import celeryd_after_setup, setup_logging, worker_before_cre
 from django.conf import settings
 from django.db import connection
 from kombu import Exchange, Queue
-from kombu.transport.redis import Transport
 from prometheus_client import start_http_server
 
 from fundapi import watchdog
@@ -67,10 +65,6 @@ def held(name: str) -> Iterator[bool]:
         yield free
     finally:
         holder.close()
-
-
-# A broker that refuses a command (a replica, a full one) is as good as away: a worker connects again, and does not end.
-Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
 
 class Scheduler(PersistentScheduler):

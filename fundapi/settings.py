@@ -288,6 +288,7 @@ CACHES = {
 CELERY_BROKER_URL, CELERY_BROKER_USE_SSL = addresses.broker(REDIS_URL)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever: an outage ends by itself
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # a worker does not end either when the broker refuses a command
 # Without them a connection that goes silent hangs worker and beat for good. A worker waits for tasks in steps of 1 s.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 2,  # s for an answer; each command is tried four times
