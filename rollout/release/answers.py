@@ -51,6 +51,10 @@ class WholePull(Pull, kw_only=True):
     changed_files: int
 
 
+class Merged(Struct):
+    merged: bool
+
+
 class File(Struct):
     filename: str
     previous_filename: str | None = None

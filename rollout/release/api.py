@@ -122,13 +122,9 @@ class Api:
             request = replace(request, path=following, parameters={})
         raise Unavailable(f"GitHub could not {what}: its list has no end.")
 
-    def send(self, what: str, verb: str, path: str, body: Any, *, hint: str = "") -> None:
+    def send(self, what: str, verb: str, path: str, body: Any, shape: type[T], *, hint: str = "") -> T:
         """Make a change, once: a lost answer raises :class:`Unanswered`."""
-        self._ask(Request(what, verb, path, body=body, hint=hint))
-
-    def post(self, what: str, path: str, body: Any, shape: type[T]) -> T:
-        """Make an object, once: a lost answer raises :class:`Unanswered`."""
-        request = Request(what, "POST", path, body=body)
+        request = Request(what, verb, path, body=body, hint=hint)
         return _decoded(self._ask(request), request, shape)
 
     def query(self, what: str, query: str, variables: Mapping[str, Any], shape: type[T]) -> T:
@@ -273,8 +269,9 @@ def _address(url: str) -> str:
 
 
 def _decoded(answer: Answer, request: Request, shape: type[T]) -> T:
+    text = "{}" if answer.status == HTTPStatus.NO_CONTENT else answer.text
     try:
-        return msgspec.json.decode(answer.text, type=shape)
+        return msgspec.json.decode(text, type=shape)
     except (msgspec.MsgspecError, UnicodeError) as error:
         kind = answer.headers.get("content-type", "").partition(";")[0] or "no content type"
         says = f": {error}" if isinstance(error, msgspec.ValidationError) else ""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 from urllib.parse import quote
 
 from rollout.conf import Settings
@@ -307,6 +308,7 @@ class GitHub:
                 "POST",
                 f"{self._path}/labels",
                 {"name": name, "color": LABEL_COLOUR},
+                answers.Label,
             ),
             lambda: self.has_label(name) or None,
         )
@@ -314,7 +316,13 @@ class GitHub:
     def add_labels(self, number: int, labels: list[str]) -> None:
         # Adding them again changes nothing.
         self._api.attempt(
-            lambda: self._api.send(f"label #{number}", "POST", f"{self._path}/issues/{number}/labels", labels)
+            lambda: self._api.send(
+                f"label #{number}",
+                "POST",
+                f"{self._path}/issues/{number}/labels",
+                labels,
+                list[answers.Label],
+            )
         )
 
     def start_workflow(self, workflow: str, pull: PullRequest) -> None:
@@ -342,6 +350,7 @@ class GitHub:
                 "POST",
                 f"{path}/dispatches",
                 {"ref": pull.head_branch, "inputs": {}},
+                dict[str, Any],
                 hint=f"has {workflow} the trigger workflow_dispatch?",
             ),
             started,
@@ -368,6 +377,7 @@ class GitHub:
             "PUT",
             f"{self._path}/pulls/{pull.number}/merge",
             {"merge_method": "squash", "sha": pull.head},
+            answers.Merged,
         )
         return self.pull_request(pull.number)
 
@@ -407,7 +417,7 @@ class GitHub:
         def create() -> Revert:
             given = {"title": title, "head": branch, "base": base, "body": body}
             what = f"open a pull request of {branch}"
-            return _revert(self._api.post(what, f"{self._path}/pulls", given, answers.Pull))
+            return _revert(self._api.send(what, "POST", f"{self._path}/pulls", given, answers.Pull))
 
         return self._api.attempt(create, lambda: self.pull_request_of(branch, base))
 

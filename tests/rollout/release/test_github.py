@@ -436,8 +436,11 @@ def test_no_pause_outlasts_the_time_of_the_command(stub: GitHubStub) -> None:
 # --- Changes whose answer is lost ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [Lost, Half])
-def test_a_label_that_was_made_is_found(stub: GitHubStub, fault: type[Exception]) -> None:
+LOST = [Lost, Half, Gone, HTML, (200, [], {}), (502, "", {})]
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_a_label_that_was_made_is_found(stub: GitHubStub, fault: Any) -> None:
     stub.fault = each(fault, times=1, of="/labels")
     client(stub).create_label("judge")
     assert "judge" in stub.labels
@@ -448,38 +451,32 @@ def test_a_label_that_somebody_makes_first_is_no_error(stub: GitHubStub) -> None
     client(stub).create_label("judge")
 
 
-def test_labels_that_were_set_are_found(stub: GitHubStub) -> None:
-    stub.fault = each(Lost, times=1, of="/issues/48/labels")
+@pytest.mark.parametrize("fault", [Lost, Half, Gone, HTML, (200, {}, {})])
+def test_labels_that_were_set_are_found(stub: GitHubStub, fault: Any) -> None:
+    stub.fault = each(fault, times=1, of="/issues/48/labels")
     client(stub).add_labels(48, ["production-issue"])
     assert stub.pulls[48].labels == ["production-issue"]
 
 
-def test_a_workflow_that_was_started_is_found(stub: GitHubStub) -> None:
+@pytest.mark.parametrize("fault", LOST)
+def test_a_workflow_is_started_once(stub: GitHubStub, fault: Any) -> None:
     stub.runs = [(HEAD, "completed", "failure")]
-    stub.fault = each(Lost, times=1, of="/dispatches")
+    stub.fault = each(fault, times=1, of="/dispatches")
     github = client(stub)
     github.start_workflow("ci.yml", github.pull_request(48))
     assert stub.runs[1:] == [(HEAD, "queued", None)]
 
 
-def test_a_workflow_that_was_not_started_is_started(stub: GitHubStub) -> None:
-    stub.runs = [(HEAD, "completed", "failure")]
-    stub.fault = each(Gone, times=1, of="/dispatches")
-    github = client(stub)
-    github.start_workflow("ci.yml", github.pull_request(48))
-    assert stub.runs[1:] == [(HEAD, "queued", None)]
-
-
-@pytest.mark.parametrize("fault", [Lost, Half, Gone])
-def test_a_merge_is_made_once(stub: GitHubStub, fault: type[Exception]) -> None:
+@pytest.mark.parametrize("fault", LOST)
+def test_a_merge_is_made_once(stub: GitHubStub, fault: Any) -> None:
     stub.fault = each(fault, times=1, of="/merge")
     github = client(stub)
     assert github.merge(github.pull_request(48)).merged
     assert stub.pulls[48].merge_commit
 
 
-@pytest.mark.parametrize("fault", [Lost, Half, Gone])
-def test_a_queue_is_entered_once(stub: GitHubStub, fault: type[Exception]) -> None:
+@pytest.mark.parametrize("fault", LOST)
+def test_a_queue_is_entered_once(stub: GitHubStub, fault: Any) -> None:
     stub.merge_queue = True
     stub.fault = each(fault, times=1, of="/graphql")
     github = client(stub)
@@ -487,16 +484,16 @@ def test_a_queue_is_entered_once(stub: GitHubStub, fault: type[Exception]) -> No
     assert stub.queue == [48]
 
 
-@pytest.mark.parametrize("fault", [Lost, Half, Gone])
-def test_auto_merge_is_turned_on_once(stub: GitHubStub, fault: type[Exception]) -> None:
+@pytest.mark.parametrize("fault", LOST)
+def test_auto_merge_is_turned_on_once(stub: GitHubStub, fault: Any) -> None:
     stub.fault = each(fault, times=1, of="/graphql")
     github = client(stub)
     github.merge_when_green(github.pull_request(48))
     assert stub.pulls[48].auto_merge
 
 
-@pytest.mark.parametrize("fault", [Lost, Half, Gone])
-def test_a_pull_request_is_opened_once(stub: GitHubStub, fault: type[Exception]) -> None:
+@pytest.mark.parametrize("fault", LOST)
+def test_a_pull_request_is_opened_once(stub: GitHubStub, fault: Any) -> None:
     stub.fault = each(fault, times=1, of="/pulls")
     opened = client(stub).create_pull_request(branch="revert-1", base="main", title="Revert", body="red")
     assert (opened.number, len(stub.pulls)) == (49, 2)
