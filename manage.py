@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
-from django.core.management import execute_from_command_line
+from django.core.management import CommandError, execute_from_command_line
 
 from fundapi import embedded
 from fundapi.embedded import EmbeddedError, Home, alone, services
@@ -128,6 +128,9 @@ def main() -> None:
             fail(arguments, "it was interrupted.")
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, CommandError):  # under --traceback, where Python's own exit code would be 1
+            traceback.print_exc()
+            sys.exit(error.returncode)
         text = in_words(error)
         if text is None or "--traceback" in arguments:
             if not is_stop(arguments):

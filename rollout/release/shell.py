@@ -81,6 +81,8 @@ class ReleaseCommand(BaseCommand):
             raise  # the Celery task around this command handles it
         except Exception as error:  # noqa: BLE001 - Python's exit code of a crash would say "unhealthy"
             if says := faults.sentence(error):
+                if options.get("traceback"):
+                    traceback.print_exc()
                 return Result(Outcome.UNKNOWN, says)
             traceback.print_exc()
             return Result(Outcome.UNKNOWN, f"A fault of the command itself: {error!r}")

@@ -302,8 +302,14 @@ def test_a_backup_to_a_full_disk_is_one_sentence_and_leaves_nothing(run: Run, tm
 
 
 def test_traceback_shows_the_traceback(run: Run) -> None:
-    with settings_of_database(**away()), pytest.raises(OperationalError):
-        run("create_token", "demo", "--traceback")
+    with settings_of_database(**away()):
+        with pytest.raises(OperationalError):
+            run("create_token", "demo", "--traceback")
+        for words in (["verify_rollback"], ["rollout", "stop", "USE_FUND_STORE"]):
+            ended = run(*words, "--traceback")
+            assert ended.code == 2
+            assert "psycopg.OperationalError" in ended.err
+            assert "The database could not be asked" in ended.err.splitlines()[-1]
 
 
 # --- An emergency stop that could not stop ------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import json
 import os
 import sys
 import traceback
+from argparse import SUPPRESS
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -71,6 +72,8 @@ class Command(BaseCommand):
             subparser.add_argument("--reason", default="", help="why; the history keeps it")
         for subparser in subparsers.choices.values():
             subparser.add_argument("--json", action="store_true", help="print JSON")
+            # Django's own, where people write it: after the action too.
+            subparser.add_argument("--traceback", action="store_true", default=SUPPRESS, help=SUPPRESS)
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run the command; a stop whose arguments cannot be read says NOT STOPPED too."""
