@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -88,21 +89,52 @@ def steps(*, tests: bool, static_root: str) -> list[Step]:
 
 def validate(directory: Path, *, tests: bool, terminal: Terminal, only_audit: bool = False) -> Result:
     """Run every step in the project's directory until one fails, or the audit alone."""
-    made: list[StepResult] = []
     with TemporaryDirectory(prefix="static-") as static_root:
-        for step in steps(tests=tests, static_root=static_root):
-            if only_audit and step.name != AUDIT:
-                continue
-            if terminal.dry_run:
-                terminal.outside(f"run {' '.join(step.command)}", lambda: None)
-                continue
-            with terminal.step(step.name) as say:
-                made.append(run(step, directory))
-                say(made[-1].outcome)
-            if made[-1].outcome is Outcome.UNHEALTHY:
-                terminal.say(made[-1].output)
-                break
-    return conclusion(made)
+        wanted = [
+            step
+            for step in steps(tests=tests, static_root=static_root)
+            if step.name == AUDIT or not only_audit
+        ]
+        if absent := absent_tools(wanted, directory):
+            says = f"Nothing was checked: run `make check` once, which installs {', '.join(absent)}."
+            return Result(Outcome.UNKNOWN, says, {"absent": absent})
+        return conclusion(list(run_all(wanted, directory, terminal)))
+
+
+def run_all(wanted: Iterable[Step], directory: Path, terminal: Terminal) -> Iterator[StepResult]:
+    """Run the steps until one fails; a dry run prints them."""
+    for step in wanted:
+        if terminal.dry_run:
+            terminal.outside(f"run {' '.join(step.command)}", lambda: None)
+            continue
+        with terminal.step(step.name) as say:
+            done = run(step, directory)
+            say(done.outcome)
+        yield done
+        if done.outcome is Outcome.UNHEALTHY:
+            terminal.say(done.output)
+            return
+
+
+def absent_tools(wanted: Sequence[Step], directory: Path) -> list[str]:
+    """Return the tools that steps need and that are not installed, as after `make run` alone."""
+    tools = dict.fromkeys(tool_of(step) for step in wanted)
+    return [Path(tool).name for tool in tools if tool and not is_installed(tool, directory)]
+
+
+def tool_of(step: Step) -> str:
+    """Return the module or program that runs a step; "" for one of the project's own."""
+    program, option, *arguments = *step.command, ""
+    if program != sys.executable:
+        return program
+    return arguments[0] if option == "-m" and not arguments[0].startswith("tests.") else ""
+
+
+def is_installed(tool: str, directory: Path) -> bool:
+    """Return whether a module or program is there. A project without package.json has no modules of the browser."""
+    if "/" not in tool:
+        return find_spec(tool) is not None
+    return (directory / tool).exists() or not (directory / "package.json").is_file()
 
 
 def run(step: Step, directory: Path) -> StepResult:
