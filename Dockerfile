@@ -13,6 +13,9 @@ WORKDIR /app
 COPY . .
 RUN /opt/venv/bin/python manage.py collectstatic --no-input
 RUN /opt/venv/bin/python -m compileall -q fundapi idempotency rollout
+# For /health: docker build --build-arg COMMIT=$(git rev-parse HEAD)
+ARG COMMIT=
+RUN echo "$COMMIT" > COMMIT
 
 FROM python:${PYTHON}-slim
 # PROMETHEUS_MULTIPROC_DIR holds the metrics of all processes of a container. Mount a tmpfs on it and on /tmp; the

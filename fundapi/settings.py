@@ -8,6 +8,7 @@ Misspelt variables.
 import sys
 from dataclasses import fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import fundapi.metric_files  # noqa: F401 - before an app makes a metric
 from fundapi import addresses
 from fundapi.variables import ADDRESS, Variables, header_name, mail_address, wrong, wrong_secret
 from fundapi.web import serve
+from fundapi.web.commit import commit_of
 from fundapi.web.logs import logging_config
 from rollout.judge.policy import UNSIGNED, Policy, faults, setting
 
@@ -49,6 +51,12 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = env.text(
     "ENVIRONMENT", "dev", pattern="[A-Za-z0-9_.:~-]{1,100}", should="1 to 100 of A-Z a-z 0-9 _ . : ~ -"
 )
+# The commit that runs, for /health; None when it is unknown.
+COMMIT = env.text(
+    "COMMIT",
+    pattern="([0-9a-fA-F]{40}|[0-9a-fA-F]{64})?",
+    should="the full hash of the commit that runs: 40 or 64 hexadecimal digits",
+).lower() or commit_of(BASE_DIR)
 
 # --- Security: none of it depends on ENVIRONMENT ------------------------------------------------------------
 DEBUG = env.switch("DEBUG", default=False)
@@ -410,17 +418,28 @@ IDEMPOTENCY_WAITERS_MAX = env.whole("IDEMPOTENCY_WAITERS_MAX", WEB_THREADS // 2,
 
 # --- Rollout ------------------------------------------------------------------------------------------------
 ROLLOUT_ENVIRONMENT = ENVIRONMENT
-# For the first migration; afterwards the database decides. The runbook spells the variables with VITE_.
+# For the first migration; afterwards the database decides, and a check warns of a variable that differs from it. The
+# runbook spells them with VITE_.
+ROLLOUT_SEED_VARIABLES = [
+    {"variable": name, "feature": "USE_FUND_STORE", "field": field, "value": read(name)}
+    for prefix in ("VITE_", "")
+    for name, field, read in (
+        (f"{prefix}USE_FUND_STORE", "enabled", partial(env.switch, default=True)),
+        (f"{prefix}USE_FUND_STORE_ROLLOUT", "percentage", partial(env.whole, default=0, most=100)),
+        (f"{prefix}TRACK_MIGRATIONS", "track_migrations", partial(env.switch, default=True)),
+    )
+    if env.given(name)
+]
 ROLLOUT_SEED = [
     {
         "feature": "USE_FUND_STORE",
         "description": "The fund set-up keeps its draft in the fund store.",
-        "enabled": env.switch("USE_FUND_STORE", env.switch("VITE_USE_FUND_STORE", default=True)),
-        "percentage": env.whole(
-            "USE_FUND_STORE_ROLLOUT", env.whole("VITE_USE_FUND_STORE_ROLLOUT", 0, most=100), most=100
-        ),
-        "track_migrations": env.switch("TRACK_MIGRATIONS", env.switch("VITE_TRACK_MIGRATIONS", default=True)),
+        "enabled": True,
+        "percentage": 0,
+        "track_migrations": True,
         "hash_version": 1,  # the frontends' own
+        # The spelling without VITE_ comes last, and wins.
+        **{each["field"]: each["value"] for each in ROLLOUT_SEED_VARIABLES},
     }
 ]
 
@@ -470,6 +489,7 @@ if ROLLOUT_AUTO_REVERT:
 ROLLOUT_GITHUB_TOKEN = env.secret("GITHUB_TOKEN", pattern="[!-~]*", should="a token of GitHub")
 ROLLOUT_GITHUB_REPOSITORY = env.text("GITHUB_REPOSITORY", pattern=r"([\w.-]+/[\w.-]+)?", should="owner/name")
 ROLLOUT_GITHUB_API_URL = env.url("GITHUB_API_URL", "https://api.github.com")
+ROLLOUT_SITE_URL = env.url("ROLLOUT_SITE_URL", example="https://funds.example.com")
 ROLLOUT_E2E_WORKFLOW = env.text("GITHUB_TEST_WORKFLOW", "ci.yml", pattern=r"[\w.-]+", should="a file name")
 
 # --- Admin --------------------------------------------------------------------------------------------------

@@ -99,6 +99,11 @@ class Settings:
         return getattr(settings, "ROLLOUT_SEED", ())
 
     @cached_property
+    def seed_variables(self) -> Sequence[Mapping[str, Any]]:
+        """Environment variables of the seed that are set: ``variable``, ``feature``, ``field``, ``value`` of each."""
+        return getattr(settings, "ROLLOUT_SEED_VARIABLES", ())
+
+    @cached_property
     def poll_interval(self) -> int:
         """Seconds between two requests of a browser for the configuration."""
         return getattr(settings, "ROLLOUT_POLL_INTERVAL", 15)
@@ -158,6 +163,16 @@ class Settings:
     def github_poll(self) -> timedelta:
         """Time between two reads of the CI checks of a pull request."""
         return getattr(settings, "ROLLOUT_GITHUB_POLL", timedelta(seconds=15))
+
+    @cached_property
+    def site_url(self) -> str:
+        """Address of the site, whose ``/health`` names the commit that runs; "" if nobody can ask it."""
+        return getattr(settings, "ROLLOUT_SITE_URL", "")
+
+    @cached_property
+    def site_poll(self) -> timedelta:
+        """Time between two reads of the site's commit."""
+        return getattr(settings, "ROLLOUT_SITE_POLL", timedelta(seconds=2))
 
     @cached_property
     def checks_start(self) -> timedelta:

@@ -160,6 +160,10 @@ HEALTH = _exactly(
     store_type={"enum": ["fund-store", "legacy"]},
     environment=TEXT,
     version=TEXT,
+    commit={
+        "type": ["string", "null"],
+        "description": "Full hash of the commit that runs; null when it is unknown.",
+    },
     checks=_exactly(
         database=DATABASE, valkey={"enum": list(valkey.STATES)}, judge={"enum": ["ok", "late", "idle"]}
     ),

@@ -84,6 +84,7 @@ def health(_request: HttpRequest) -> JsonResponse:
             "store_type": store_type,
             "environment": settings.ENVIRONMENT,
             "version": fundapi.__version__,
+            "commit": settings.COMMIT,
             "checks": {"database": database.word, "valkey": broker, "judge": judge},
         },
         status=200 if database.ready else 503,

@@ -39,7 +39,7 @@ def test_health_says_what_the_runbook_reads(server: Server) -> None:
     response = httpx.get(f"{server.url}/health")
     assert response.status_code == 200
     health = response.json()
-    assert set(health) == {"status", "store_type", "environment", "version", "checks"}
+    assert set(health) == {"status", "store_type", "environment", "version", "commit", "checks"}
     assert health["status"] == "ok"
     assert health["store_type"] in {"fund-store", "legacy"}
     assert health["environment"] == "test"
