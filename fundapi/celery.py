@@ -11,7 +11,13 @@ import celery
 from celery import Celery, bootsteps
 from celery.beat import PersistentScheduler
 from celery.schedules import crontab
-from celery.signals import celeryd_after_setup, setup_logging, worker_before_create_process, worker_ready
+from celery.signals import (
+    beat_init,
+    celeryd_after_setup,
+    setup_logging,
+    worker_before_create_process,
+    worker_ready,
+)
 from django.conf import settings
 from django.db import connection
 from kombu import Exchange, Queue
@@ -19,6 +25,7 @@ from prometheus_client import start_http_server
 
 from fundapi import watchdog
 from fundapi.variables import exit_in_one_sentence, name_settings
+from rollout.checks import check_seeds
 
 logger = logging.getLogger(__name__)
 
@@ -148,3 +155,11 @@ def serve_metrics(**_: Any) -> None:
             start_http_server(settings.WORKER_METRICS_PORT, registry=registry())
         except OSError as error:  # another worker of this machine has it, and shows the metrics of both
             logger.warning("worker_metrics_not_served", extra={"reason": str(error)})
+
+
+@beat_init.connect
+def warn_of_ignored_seeds(**_: Any) -> None:
+    """Warn of variables that the database overrules: beat starts once in a deployment, web workers many times."""
+    for message in check_seeds(databases=["default"]):
+        logger.warning("rollout_seed_ignored", extra={"reason": f"{message.msg}. {message.hint}"})
+    connection.close()

@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.core.checks import register
+from django.core.checks import Tags, register
 
 from rollout import checks
 
@@ -18,3 +18,4 @@ class RolloutConfig(AppConfig):
         register(checks.check_webhook)
         register(checks.check_email)
         register(checks.check_auto_revert)
+        register(checks.check_seeds, Tags.database)

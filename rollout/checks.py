@@ -1,20 +1,24 @@
 """System checks: refuse a wrong set-up at start, not at night. Ids are stable."""
 
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004 - Django's own name for it
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
+from django.db import DatabaseError, InterfaceError
 from rest_framework.settings import api_settings
 
 from rollout.conf import conf, wrong_types
 from rollout.judge.policy import Policy, faults
+from rollout.units import percent
 
 KEY_BYTES = range(24, 65)  # length of a secret by Standard Webhooks
 NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing
@@ -145,6 +149,42 @@ def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
             hint="Set GITHUB_TOKEN and GITHUB_REPOSITORY.",
             id="rollout.W010",
         )
+
+
+@of_right_types
+def check_seeds(*, databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
+    """Warn of variables that differ from the database, which decides since the first migration.
+
+    Only where the database is checked, as by ``migrate``. Before the first migration, and while the database is away,
+    there is nothing to compare.
+    """
+    for seed in conf.seed_variables if databases else ():
+        feature, field, value = seed["feature"], seed["field"], seed["value"]
+        try:
+            # Not imported: the app registers its checks before it has models.
+            rollouts = apps.get_model("rollout", "Rollout").objects
+            stored = rollouts.filter(feature=feature).values_list(field, flat=True).first()
+        except (DatabaseError, InterfaceError):
+            return
+        if stored is not None and stored != value:
+            yield Warning(
+                f"{seed['variable']} is {_written(value)}, and is ignored: the database has {_written(stored)} for "
+                f"{feature}, and decides since the first start",
+                hint=f'Change it with: manage.py rollout {_operation(feature, field, value)} --reason "...". Or unset '
+                f"the variable.",
+                id="rollout.W015",
+            )
+
+
+def _written(value: object) -> str:
+    """Return a value as people write it."""
+    return ("off", "on")[value] if isinstance(value, bool) else percent(Decimal(str(value)))
+
+
+def _operation(feature: str, field: str, value: Any) -> str:
+    if field == "percentage":
+        return f"set {feature} {value}" if value else f"rollback {feature}"
+    return f"configure {feature} --{field.replace('_', '-')} {_written(value)}"
 
 
 def is_url(text: str) -> bool:

@@ -11,6 +11,7 @@ import sys
 
 import django
 from django.contrib.auth import get_user_model
+from django.core.checks import Tags, run_checks
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError
@@ -22,6 +23,8 @@ from rollout import faults
 
 def migrate() -> None:
     call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr)
+    for message in run_checks(tags=[Tags.database], databases=["default"]):
+        print(f"Warning: {message.msg}. {message.hint}", file=sys.stderr)
 
 
 def admin(home: Home, username: str, email: str, given: str) -> tuple[str, str | None]:
