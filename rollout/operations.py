@@ -94,14 +94,19 @@ def set_percentage(
     """Give the feature to ``percentage`` (0-100) of browsers. A new percentage starts a new stage."""
 
     def apply(rollout: Rollout) -> None:
-        if not 0 <= percentage <= 100:
-            raise OperationError(f"{percentage} is not a percentage: it must be between 0 and 100.")
-        if percentage != round(percentage, 0 if rollout.hash_version == 1 else 2):
-            step = "1" if rollout.hash_version == 1 else "0.01"
-            raise OperationError(f"{percentage} is too fine: this rollout has steps of {step}.")
+        require_step(rollout, percentage)
         _move(rollout, percentage, at=at)
 
     return _change(feature, apply, reason=reason, actor=actor, version=version)
+
+
+def require_step(rollout: Rollout, percentage: Decimal) -> None:
+    """Raise :class:`OperationError` for a percentage that a rollout cannot have."""
+    if not 0 <= percentage <= 100:
+        raise OperationError(f"{percentage} is not a percentage: it must be between 0 and 100.")
+    if percentage != round(percentage, 0 if rollout.hash_version == 1 else 2):
+        step = "1" if rollout.hash_version == 1 else "0.01"
+        raise OperationError(f"{percentage} is too fine: this rollout has steps of {step}.")
 
 
 def promote(

@@ -467,3 +467,9 @@ def clock() -> datetime:
     """Return the time of the database, which dates the checks."""
     now: datetime = _execute("SELECT clock_timestamp()").fetchone()[0]
     return now
+
+
+def is_read_only() -> bool:
+    """Return whether the database takes no writes: a standby, or set to read-only."""
+    setting: str = _execute("SELECT current_setting('transaction_read_only')").fetchone()[0]
+    return setting == "on"

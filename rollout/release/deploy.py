@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from rollout.conf import conf
 from rollout.models import Deployment
@@ -18,19 +19,29 @@ from rollout.release.decisions import (
     readiness,
     size_warning,
 )
-from rollout.release.errors import Busy, Refused, ReleaseError
+from rollout.release.errors import Busy, Refused, ReleaseError, Unanswered, Unavailable
 from rollout.release.github import GitHub
+from rollout.release.outages import outlive
 from rollout.release.terminal import Terminal
+
+RECORD_WAIT = 600  # s for the database after a merge: what is not recorded cannot be reverted
 
 
 def deploy(
-    number: int, *, e2e: bool, timeout: timedelta, github: GitHub, terminal: Terminal
+    number: int,
+    *,
+    e2e: bool,
+    timeout: timedelta,
+    before_merge: Callable[[], object],
+    github: GitHub,
+    terminal: Terminal,
 ) -> Deployment | None:
     """Merge a pull request when its checks have passed, and record it. A second run continues an earlier one.
 
     Args:
         e2e: wait for the end-to-end tests too, and start them if they have not run.
         timeout: how long to wait for checks.
+        before_merge: raises an error if it must not be merged now; called before the wait for the checks and after it.
 
     Returns:
         The deployment; ``None`` in a dry run that would have merged.
@@ -41,6 +52,7 @@ def deploy(
         )
         return deployment
     # The time is for what happens before the merge: a merged pull request is recorded in any case.
+    end = time.monotonic() + timeout.total_seconds()
     with github.within(timeout.total_seconds()):
         pull = github.pull_request(number)
         if warning := size_warning(pull):
@@ -48,22 +60,20 @@ def deploy(
         if pull.merged:
             terminal.say(f"#{number} is merged already.")
         else:
-            pull = _merge_in_time(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
+            before_merge()
+            pull, ready = wait_until_ready(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
+            if ready.step is not Step.DONE:
+                outlive(before_merge, terminal=terminal)
+                pull = merge_in_time(pull, end=end, github=github, terminal=terminal)
     return record(pull, github=github, terminal=terminal)
 
 
-def _merge_in_time(
-    pull: PullRequest, *, e2e: bool, timeout: timedelta, github: GitHub, terminal: Terminal
-) -> PullRequest:
-    """Wait for the checks, merge, and wait for the merge queue if there is one. A dry run does not wait."""
-    began = time.monotonic()
-    pull, ready = wait_until_ready(pull, e2e=e2e, timeout=timeout, github=github, terminal=terminal)
-    if ready.step is Step.DONE:
-        return pull
+def merge_in_time(pull: PullRequest, *, end: float, github: GitHub, terminal: Terminal) -> PullRequest:
+    """Merge, and wait until ``end`` for the merge queue if there is one. A dry run does not wait."""
     after = merge(pull, github=github, terminal=terminal)
     if after is None or after.merged:
         return after or pull
-    left = timeout - timedelta(seconds=time.monotonic() - began)
+    left = timedelta(seconds=end - time.monotonic())
     return wait_for_queue(after, timeout=left, github=github, terminal=terminal)
 
 
@@ -158,13 +168,30 @@ def start_e2e(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> None:
 def merge(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> PullRequest | None:
     """Squash-merge the commit whose checks passed, or put it in the merge queue; ``None`` in a dry run."""
     what = f"merge #{pull.number} ({pull.head[:12]}, “{pull.title}”) into {pull.base_branch} by squashing"
-    return terminal.outside(what, lambda: github.merge(pull))
+    try:
+        return terminal.outside(what, lambda: github.merge(pull))
+    except Unanswered as error:
+        raise Unanswered(f"{error} It may be merged: run the command again, which finds out.") from None
 
 
 def record(pull: PullRequest, *, github: GitHub, terminal: Terminal) -> Deployment | None:
-    """Record a merged pull request as a deployment, so that it can be reverted; ``None`` in a dry run."""
+    """Record a merged pull request as a deployment, so that it can be reverted; ``None`` in a dry run.
+
+    Raises:
+        Unavailable: GitHub or the database stayed away, and it is not recorded.
+    """
     commit = f" as {pull.merge_commit[:12]}" if pull.merged and pull.merge_commit else ""
-    return terminal.outside(
-        f"record the deployment of #{pull.number}{commit} to {conf.environment}",
-        lambda: records.record(pull, github.merged_commits(pull)),
-    )
+
+    def write() -> Deployment:
+        commits = github.merged_commits(pull)
+        return outlive(partial(records.record, pull, commits), terminal=terminal, seconds=RECORD_WAIT)
+
+    try:
+        return terminal.outside(
+            f"record the deployment of #{pull.number}{commit} to {conf.environment}", write
+        )
+    except Unavailable as error:
+        raise Unavailable(
+            f"#{pull.number} is merged{commit}, but not recorded, so no command can revert it yet. {error} Run the "
+            f"command again."
+        ) from None

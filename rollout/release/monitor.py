@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from rollout.judge.scoring import Signal
 from rollout.judge.state import Action
 from rollout.models import Check, Deployment, DeploymentState, Rollout, Watch
 from rollout.release import records
+from rollout.release.canary import obstacle
 from rollout.release.decisions import (
     Observation,
     Outcome,
@@ -31,12 +33,14 @@ from rollout.release.decisions import (
 from rollout.release.errors import ReleaseError, Unavailable
 from rollout.release.git import Git
 from rollout.release.github import GitHub
+from rollout.release.outages import OUTAGES, outlive
 from rollout.release.revert import take_back
 from rollout.release.terminal import Result, Terminal
 from rollout.tick import EarlierRules, replay, tick
 
 ISSUES_WAIT = 20  # s; a GitHub that hangs must not keep the monitor from the next check
 NOT_CONFIGURED = "GITHUB_TOKEN or GITHUB_REPOSITORY is not set"
+CONCLUDE_WAIT = 600  # s for the database when the flag must go back
 STATES = {
     Outcome.HEALTHY: DeploymentState.HEALTHY,
     Outcome.UNHEALTHY: DeploymentState.UNHEALTHY,
@@ -70,16 +74,27 @@ class Monitor:
     def run(self) -> Result:
         """Monitor to the end or until the breaker trips, then revert or record the result."""
         self._warn_of_what_could_not_be_reverted()
-        features = self._under_way()
-        if features:
-            return self._conclude(self._watch(features))
-        if back := self._already_back():
-            return self._conclude(back)
-        named = ", ".join(self.options.features)
+        features = outlive(self._under_way, terminal=self.terminal)
+        reached = self._watch(features) if features else outlive(self._already_back, terminal=self.terminal)
+        if reached is None:
+            return outlive(self._nothing_to_monitor, terminal=self.terminal)
+        try:
+            return outlive(partial(self._conclude, reached), terminal=self.terminal, seconds=CONCLUDE_WAIT)
+        except Unavailable as error:
+            says = (
+                f"{reached.says} That could be neither acted on nor recorded. {error} Run the command again."
+            )
+            return Result(Outcome.UNKNOWN, says, self._details())
+
+    def _nothing_to_monitor(self) -> Result:
+        named = self.options.features
+        rollouts = Rollout.objects.filter(feature__in=named) if named else Rollout.objects.all()
+        states = "; ".join(f"{each.feature} {obstacle(each) or 'is at 0 %'}" for each in rollouts)
         return Result(
             Outcome.UNKNOWN,
-            f"{named or 'No rollout'} is {'not ' if named else ''}under way: there is nothing to monitor. Set a "
-            f"percentage (manage.py rollout set FEATURE 10 --reason …), then run monitor_deployment.",
+            f"{', '.join(named) or 'No rollout'} is {'not ' if named else ''}under way: there is nothing to monitor. "
+            f"{states or 'There is no rollout'}. Set a percentage (manage.py rollout set FEATURE 10 --reason …), then "
+            f"run monitor_deployment.",
             self._details(),
         )
 
@@ -122,12 +137,12 @@ class Monitor:
 
     def _watch(self, features: Sequence[str]) -> Verdict:
         policy = replace(conf.policy, error_threshold=self.options.error_threshold)
-        since = self._since()
-        until = since + self.options.duration
-        began = store.clock()
-        poll = min(policy.check_interval / 4, timedelta(seconds=15))
+        poll = min(policy.check_interval / 4, timedelta(seconds=15)).total_seconds()
+        since, began = outlive(lambda: (self._since(), store.clock()), terminal=self.terminal)
+        until, left = since + self.options.duration, self.options.duration.total_seconds()
         with self.terminal.progress("Monitoring", self.options.duration.total_seconds()) as show:
-            while True:
+
+            def look() -> tuple[Verdict | None, float]:
                 now = store.clock()
                 if now < until:  # never in a dry run, which only reads past checks
                     self._tick_if_overdue(features, began, now, policy)
@@ -142,9 +157,13 @@ class Monitor:
                     now=now,
                     interval=policy.check_interval,
                 )
-                if ended := reached or taken_back:
+                return reached or taken_back, (until - store.clock()).total_seconds()
+
+            while True:
+                ended, left = outlive(look, terminal=self.terminal, seconds=left)
+                if ended:
                     return ended
-                time.sleep(max(min(poll, until - store.clock()).total_seconds(), 0.05))
+                time.sleep(max(min(poll, left), 0.05))
 
     def _since(self) -> datetime:
         """Return when this monitoring began: now, or with an earlier run that was interrupted."""
@@ -168,10 +187,17 @@ class Monitor:
                 watch.checked_at or watch.rollout.stage_started_at, watch.rollout.stage_started_at
             )
             if watch.rollout.is_judged and is_overdue(now, judged_at, policy.check_interval):
-                tick()
+                tick(on_failure=self._check_failed)
                 return
         if not watches and is_overdue(now, began, policy.check_interval):
-            tick()
+            tick(on_failure=self._check_failed)
+
+    def _check_failed(self, _event: str, feature: str, error: Exception) -> None:
+        """Say why a check failed, once; an outage of the database ends the tick."""
+        if isinstance(error, OUTAGES):
+            raise error
+        why = str(error).partition("\n")[0]
+        self.terminal.warn_once(f"The check of {feature} failed: {type(error).__name__}: {why}")
 
     def _new_observations(
         self, features: Sequence[str], since: datetime, until: datetime, policy: Policy
@@ -179,13 +205,12 @@ class Monitor:
         checks = Check.objects.filter(
             rollout__feature__in=features, at__gte=since, at__lte=until, id__gt=self.latest_check
         ).select_related("rollout")
-        new: list[Observation] = []
-        for check in checks.order_by("id"):
-            new.append(observe(check, policy))
-            self.latest_check = check.pk
+        found = list(checks.order_by("id"))
+        new = [observe(check, policy) for check in found]
         if any(observation.silent for observation in new):
             new = self._ask_github(new, since, policy)
         self.observations += new
+        self.latest_check = found[-1].pk if found else self.latest_check
         return new
 
     def _ask_github(

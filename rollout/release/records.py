@@ -8,7 +8,7 @@ from rollout import store
 from rollout.conf import conf
 from rollout.models import Deployment, DeploymentState, Incident
 from rollout.release.decisions import PullRequest
-from rollout.release.errors import Missing
+from rollout.release.errors import Missing, Unavailable
 from rollout.release.git import Deployed
 
 
@@ -52,6 +52,20 @@ def record(pull: PullRequest, commits: int) -> Deployment:
         },
     )
     return deployment
+
+
+def require_writable() -> None:
+    """Raise :class:`Unavailable` if the database takes no writes: a deployment could not be recorded."""
+    if store.is_read_only():
+        raise Unavailable(
+            "The database is read-only, so the deployment could not be recorded: use the primary."
+        )
+
+
+def is_new(deployment: Deployment) -> bool:
+    """Return whether a deployment has not been taken back, nor its monitoring begun."""
+    back = {DeploymentState.ROLLED_BACK, DeploymentState.UNHEALTHY}
+    return deployment.state not in back and deployment.monitored_since is None
 
 
 def deployed(deployment: Deployment) -> Deployed:

@@ -1,5 +1,6 @@
 """The shared parts of the release commands: options, output and exit codes."""
 
+import signal
 import traceback
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -31,11 +32,23 @@ def require_features(features: Sequence[str]) -> None:
             raise Missing(str(NoSuchRollout(feature)))
 
 
+def add_site(parser: CommandParser) -> None:
+    """Add ``--url``, which :func:`rollout.release.site.site_url` reads."""
+    parser.add_argument(
+        "--url", help="the site, such as https://funds.example.com; ROLLOUT_SITE_URL by default"
+    )
+
+
 def add_deployment(parser: CommandParser) -> None:
     """Add ``--pr``, which :func:`rollout.release.records.find` takes."""
     parser.add_argument(
         "--pr", type=whole(1, ID_MAX), help="the deployment of this pull request; the latest by default"
     )
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    """End as after Ctrl-C: clean up, and say how to continue."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 class ReleaseCommand(BaseCommand):
@@ -51,6 +64,11 @@ class ReleaseCommand(BaseCommand):
             action="store_true",
             help="print what the command would change outside, and change nothing",
         )
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as a process of its own; ``call_command``, as in a Celery worker, leaves the signals alone."""
+        signal.signal(signal.SIGTERM, _terminate)
+        super().run_from_argv(argv)
 
     @abstractmethod
     def release(self, terminal: Terminal, **options: Any) -> Result:
@@ -74,7 +92,7 @@ class ReleaseCommand(BaseCommand):
             return self.release(terminal, **options)
         except ReleaseError as error:
             return Result(error.outcome, str(error))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             terminal.say("Interrupted. Run the command again to continue.", "yellow")
             raise
         except SoftTimeLimitExceeded:

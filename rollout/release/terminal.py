@@ -48,6 +48,11 @@ class Terminal:
         self.warnings.append(text)
         self.say(f"! {text}", "yellow")
 
+    def warn_once(self, text: str) -> None:
+        """Warn, unless this has been said already."""
+        if text not in self.warnings:
+            self.warn(text)
+
     def outside(self, what: str, do: Callable[[], T]) -> T | None:
         """Make an outside effect and print it; in a dry run only print it, and return ``None``.
 

@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
-
 from rollout.evaluation import Config, is_live
 from rollout.models import Rollout
 from rollout.release.decisions import Outcome
-from rollout.release.errors import ReleaseError, Unavailable
+from rollout.release.errors import ReleaseError
+from rollout.release.site import get
 from rollout.release.terminal import Result, Terminal
 from rollout.units import percent
-
-TIMEOUT = 10  # s
 
 
 def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
@@ -35,7 +32,7 @@ def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
     details: dict[str, Any] = {"legacy": [rollout.feature for rollout in back]}
     if url:
         try:
-            wrong += _served(url.rstrip("/"), back, terminal, details)
+            wrong += _served(url, back, terminal, details)
         except ReleaseError as error:
             if not wrong:
                 return Result(error.outcome, str(error), details)
@@ -44,15 +41,6 @@ def verify(features: Sequence[str], url: str, terminal: Terminal) -> Result:
     names = ", ".join(details["legacy"])
     where = f"in the database and at {url}" if url else "in the database; without --url, no site was checked"
     return Result(Outcome.HEALTHY, f"Legacy for everybody {where}: {names}.", details)
-
-
-def is_site(url: str) -> bool:
-    """Return whether a text is an address that can be asked: ``http`` or ``https``, and a host."""
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return address.scheme in {"http", "https"} and bool(address.host)
 
 
 def _why(rollout: Rollout) -> str:
@@ -69,13 +57,13 @@ def _served(url: str, back: Sequence[Rollout], terminal: Terminal, details: dict
     ``/health`` shows one rollout, and must say ``legacy`` when no rollout is live.
     """
     wrong = []
-    health = _get(f"{url}/health")
+    health = get(f"{url}/health")
     store_type = details["store_type"] = health.get("store_type")
     terminal.say(f"{url}/health: store_type {store_type}")
     live = [each.feature for each in Rollout.objects.all() if each.store_type != "legacy"]
     if store_type != "legacy" and not live:
         wrong.append(f"{url}/health says store_type {store_type}")
-    served_rollouts = {each.get("feature"): each for each in _get(f"{url}/api/rollouts").get("rollouts", [])}
+    served_rollouts = {each.get("feature"): each for each in get(f"{url}/api/rollouts").get("rollouts", [])}
     for rollout in back:
         config = served_rollouts.get(rollout.feature)
         served = "nothing" if config is None else "fund-store" if _live(config) else "legacy"
@@ -95,16 +83,3 @@ def _live(config: dict[str, Any]) -> bool:
             hash_version=config["hashVersion"],
         )
     )
-
-
-def _get(url: str) -> dict[str, Any]:
-    """Return a JSON object. /health is one even when the database is gone."""
-    try:
-        document = httpx.get(url, timeout=TIMEOUT, follow_redirects=True).json()
-    except httpx.HTTPError as error:
-        raise Unavailable(f"{url} did not answer: {type(error).__name__}.") from None
-    except ValueError:
-        raise Unavailable(f"{url} did not answer in JSON.") from None
-    if not isinstance(document, dict):
-        raise Unavailable(f"{url} did not answer with an object.")
-    return document

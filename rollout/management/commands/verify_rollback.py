@@ -2,10 +2,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.release.errors import Missing
-from rollout.release.shell import ReleaseCommand, add_features, require_features
+from rollout.release.shell import ReleaseCommand, add_features, add_site, require_features
+from rollout.release.site import site_url
 from rollout.release.terminal import Result, Terminal
-from rollout.release.verify import is_site, verify
+from rollout.release.verify import verify
 
 
 class Command(ReleaseCommand):
@@ -17,14 +17,9 @@ class Command(ReleaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--url", help="the site, such as https://funds.example.com")
+        add_site(parser)
         add_features(parser, "a rollout that must be legacy; repeat it for several")
 
     def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])
-        url = options["url"]
-        if url is not None and not is_site(url):
-            raise Missing(
-                f"--url is {url!r}: write the site's address, such as https://funds.example.com, or leave it out."
-            )
-        return verify(options["feature"], url or "", terminal)
+        return verify(options["feature"], site_url(options["url"]), terminal)

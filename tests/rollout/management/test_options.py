@@ -11,6 +11,7 @@ OPTIONS = {
     "the score that is red": ("monitor_deployment", "--error-threshold={}"),
     "the pull request monitored": ("monitor_deployment", "--pr={}"),
     "how long to wait for CI": ("deploy_with_confidence", "48", "--wait-minutes={}"),
+    "the canary": ("deploy_with_confidence", "48", "--canary={}"),
     "the pull request deployed": ("deploy_with_confidence", "--", "{}"),
     "the pull request finalized": ("finalize_pr", "--", "{}"),
     "the pull request reverted": ("revert_deployment", "--pr={}"),

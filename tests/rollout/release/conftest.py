@@ -1,8 +1,12 @@
 """A release to try the commands on: a GitHub, its repository, a checkout, and an environment of the test's own."""
 
 import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +26,7 @@ from rollout.release.github import GitHub
 from rollout.release.terminal import Terminal
 from tests.rollout.release.repository import FUND, Remote, git
 from tests.rollout.release.stub import REPOSITORY, GitHubStub, Pull, github_stub
-from tests.servers import PROJECT
+from tests.servers import PROJECT, database_url
 
 
 @dataclass
@@ -86,8 +90,33 @@ class Release:
         return Ended(code, document, err.getvalue())
 
     def deploy(self, pull: Pull, *arguments: object) -> Ended:
-        """Deploy while nothing is judged, so that it ends with the merge (exit code 2: unknown)."""
-        return self.run("deploy_with_confidence", pull.number, "--feature", idle().feature, *arguments)
+        """Deploy without a canary, so that it ends with the merge (exit code 2: unknown)."""
+        return self.run(
+            "deploy_with_confidence", pull.number, "--feature", idle().feature, "--canary", 0, *arguments
+        )
+
+    def start(self, *arguments: object, **environment: str) -> "subprocess.Popen[str]":
+        """Run a command as a process of its own, as a shell does, on this test's repository and GitHub."""
+        settings = {
+            "DATABASE_URL": database_url(),
+            "ENVIRONMENT": self.environment,
+            "GITHUB_TOKEN": "secret-token",
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_API_URL": self.stub.url,
+            "ROLLOUT_CHECK_INTERVAL": "1",
+            "DJANGO_SETTINGS_MODULE": "tests.rollout.release.checkout_settings",
+            "TEST_CHECKOUT": str(self.checkout),
+        }
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *map(str, arguments)],
+            cwd=PROJECT,
+            env=os.environ | settings | environment,
+            # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a signal, and no more
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     @property
     def github(self) -> GitHub:
@@ -136,6 +165,7 @@ def release(database: None, tmp_path: Path) -> Iterator[Release]:
             ROLLOUT_GITHUB_RETRIES=2,
             ROLLOUT_GITHUB_POLL=timedelta(milliseconds=100),
             ROLLOUT_CHECKS_START=timedelta(milliseconds=300),
+            ROLLOUT_SITE_POLL=timedelta(milliseconds=20),
             ROLLOUT_CHECK_INTERVAL=timedelta(seconds=1),
         ),
     ):

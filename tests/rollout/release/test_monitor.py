@@ -1,10 +1,8 @@
 """``monitor_deployment``: the judge on real telemetry, by a clock that the tests move."""
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +28,7 @@ from tests.eventually import eventually
 from tests.obedience import query
 from tests.rollout.release.conftest import Ended, Release, idle
 from tests.rollout.release.repository import FUND
-from tests.rollout.release.stub import REPOSITORY, Gone, Request
-from tests.servers import PROJECT, database_url
+from tests.rollout.release.stub import Gone, Request
 
 FOREVER = 60  # min; these end by themselves
 SOON = 5  # min; a few checks
@@ -398,27 +395,9 @@ def test_a_dry_run_has_no_effect_anywhere(
 
 def start(release: Release, canary: Canary, *arguments: str, breaker: int = 3) -> "subprocess.Popen[str]":
     """Run the command as a process of its own, as a shell does."""
-    settings = {
-        "DATABASE_URL": database_url(),
-        "ENVIRONMENT": release.environment,
-        "GITHUB_TOKEN": "secret-token",
-        "GITHUB_REPOSITORY": REPOSITORY,
-        "GITHUB_API_URL": release.stub.url,
-        "ROLLOUT_CHECK_INTERVAL": "1",
-        "ROLLOUT_BREAKER_CHECKS": str(breaker),
-        "DJANGO_SETTINGS_MODULE": "tests.rollout.release.checkout_settings",
-        "TEST_CHECKOUT": str(release.checkout),
-    }
-    command = (sys.executable, "manage.py", "monitor_deployment", "--feature", canary.feature)
-    return subprocess.Popen(
-        [*command, "--minutes", str(FOREVER), *arguments],
-        cwd=PROJECT,
-        env=os.environ | settings,
-        # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a signal, and no more
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    return release.start(
+        *("monitor_deployment", "--feature", canary.feature, "--minutes", FOREVER, *arguments),
+        ROLLOUT_BREAKER_CHECKS=str(breaker),
     )
 
 
