@@ -19,7 +19,7 @@ import pytest
 from benchmarks.servers import free_port, workers_of
 from fundapi.web.answers import READING_TIMEOUT, limit_reading_time
 from fundapi.web.overload import OverloadControl
-from fundapi.web.serve import CONNECTIONS, STREAMS, command
+from fundapi.web.serve import CONNECTIONS, command
 from fundapi.web.vitals import DESCRIPTORS
 from tests.eventually import eventually
 from tests.servers import PROJECT, database_url
@@ -102,17 +102,19 @@ def test_clients_that_read_nothing_hold_few_threads(deployed: Deployed) -> None:
     small = f"{deployed.url}/static/rollout/rollout.js"
     head = f"GET {httpx.URL(large).path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
-    def ask(client: socket.socket) -> None:
-        client.connect(("127.0.0.1", deployed.port))
+    def ask(slow: ExitStack) -> None:
+        client = slow.enter_context(socket.create_connection(("127.0.0.1", deployed.port)))
         client.sendall(8 * head)  # more than the kernel takes for a client that does not read
 
+    def one_more(slow: ExitStack) -> httpx.Response:
+        ask(slow)
+        return httpx.get(large, timeout=30)
+
     with ExitStack() as slow:
-        for _ in range(2 * STREAMS):
-            ask(slow.enter_context(socket.socket()))
-        refused = eventually(lambda: httpx.get(large), lambda answer: answer.status_code == 503)
+        refused = eventually(lambda: one_more(slow), lambda answer: "large files" in answer.text[:99])
         assert "Retry-After" in refused.headers
         for _ in range(200):
-            ask(slow.enter_context(socket.socket()))
+            ask(slow)
         assert deployed.answers()
         assert "window.__rollouts" in httpx.get(small, timeout=30).text
     assert len(eventually(lambda: httpx.get(large), lambda answer: answer.status_code == 200).content) > 10**6
