@@ -1,7 +1,9 @@
 """The files under .github speak of what exists."""
 
+import os
 import re
 import subprocess
+import tomllib
 
 import yaml
 
@@ -62,7 +64,7 @@ def test_the_workflow_can_change_nothing_and_knows_no_secret() -> None:
 
 
 def test_the_workflow_runs_what_has_to_pass_and_can_be_started_by_hand() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
     workflow = yaml.safe_load(WORKFLOWS[0].read_text())
     triggers = workflow[True]  # YAML 1.1 reads `on` so
     assert {"pull_request", "push", "workflow_dispatch"} == set(triggers)
@@ -77,3 +79,51 @@ def test_the_workflow_runs_what_has_to_pass_and_can_be_started_by_hand() -> None
     oldest = (PROJECT / "pyproject.toml").read_text().partition('requires-python = ">=')[2][:4]
     assert job["strategy"]["matrix"]["python"] == [oldest, "3.12", "3.13", "3.14"]
     assert job["container"].startswith("python:${{ matrix.python }}-")
+
+
+def test_a_release_is_tested_first_and_built_by_what_cannot_be_moved() -> None:
+    workflow = yaml.safe_load(WORKFLOWS[1].read_text())
+    assert workflow[True] == {"push": {"tags": ["v[0-9]+.[0-9]+.[0-9]+"]}}  # nothing that strangers propose
+    assert workflow["permissions"] == {"contents": "read"}
+    test, release = workflow["jobs"]["test"], workflow["jobs"]["release"]
+    assert "permissions" not in test
+    assert release["needs"] == "test"
+    assert release["permissions"] == {"contents": "write", "id-token": "write", "attestations": "write"}
+    assert test["steps"][-1] == {"run": ".ci/run"}
+    image = re.search(r"^ARG PYTHON=(.*)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    assert image
+    assert test["container"].startswith(f"python:{image[1]}-")
+    for step in [*test["steps"], *release["steps"]]:
+        if "uses" in step:
+            assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"])
+            assert step["with"].get("persist-credentials", False) is False
+        else:
+            subprocess.run(["bash", "-nc", step["run"]], check=True)
+            # What somebody else chose gets into a script by its environment alone.
+            assert "${{" not in step["run"]
+
+
+def test_a_release_has_an_image_with_its_parts_and_an_attestation_of_everything() -> None:
+    steps = yaml.safe_load(WORKFLOWS[1].read_text())["jobs"]["release"]["steps"]
+    script = "\n".join(step.get("run", "") for step in steps)
+    for word in ("--sbom=true", "--provenance=mode=max", "image.spdx.json", "SHA256SUMS", "--verify-tag"):
+        assert word in script
+    attested = [step["with"] for step in steps if "attest" in step.get("uses", "")]
+    assert [set(subject) for subject in attested] == [
+        {"subject-name", "subject-digest", "push-to-registry"},
+        {"subject-path"},
+    ]
+
+
+def test_a_tag_that_is_not_the_version_is_no_release() -> None:
+    [check] = [
+        step["run"]
+        for step in yaml.safe_load(WORKFLOWS[1].read_text())["jobs"]["test"]["steps"]
+        if step.get("name") == "The tag is the version"
+    ]
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    for tag, status in ((f"v{version}", 0), ("v99.0.0", 1)):
+        run = subprocess.run(
+            ["sh", "-c", check], cwd=PROJECT, env=os.environ | {"GITHUB_REF_NAME": tag}, check=False
+        )
+        assert run.returncode == status
