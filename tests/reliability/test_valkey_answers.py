@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from django.contrib.auth.models import User
@@ -125,13 +124,13 @@ def test_no_answer_of_valkey_delays_or_fails_a_request(
     answer, state = ANSWERS[kind]
     with Api(server, user) as api:
         eventually(lambda: api.get("/health").json()["checks"]["valkey"] == "ok")
-        polled = httpx.get(f"{server.url}/api/rollouts")
+        polled = api.get("/api/rollouts")
         began, logged = time.monotonic(), server.log.count("valkey_not_usable")
         liar.answer = answer
         try:
             assert [api.create().status_code for _ in range(5)] == [201] * 5
             for _ in range(5):
-                assert httpx.get(f"{server.url}/api/rollouts").content == polled.content
+                assert api.get("/api/rollouts").content == polled.content
             assert time.monotonic() - began < 3
             health = api.get("/health")
             assert health.status_code == 200
