@@ -263,10 +263,14 @@ def _run(name: str, *arguments: str) -> str:
     connection.close()  # the program may take hours; an idle connection may not last that long
     done = _finished(program, *arguments, environ=environ)
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        between = " " if len(lines) == 1 else "\n"
-        raise BackupError(between.join([f"{name} failed:", *lines]))
+        raise BackupError(f"{name} failed: {_error_in(done.stderr.strip())}")
     return done.stdout
+
+
+def _error_in(printed: str) -> str:
+    """Return the first error that a program printed; the lines after it are details of the same."""
+    errors = (line.partition("error: ")[2] for line in printed.splitlines() if "error: " in line)
+    return next(errors, printed)
 
 
 def _program(name: str) -> str:
