@@ -6,7 +6,7 @@ because people type passwords into the wrong field.
 
 import math
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from ipaddress import IPv6Address
 from typing import Any
@@ -25,7 +25,6 @@ from django.db.models.functions import Now
 from django.db.models.lookups import IsNull
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
-from django.utils import timezone
 from knox.models import AuthToken
 from prometheus_client import Counter, Gauge
 from rest_framework.throttling import BaseThrottle
@@ -93,6 +92,7 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
     """
 
     def get_failures(self, request: Any, credentials: dict[str, Any] | None = None) -> int:
+        _date(request)
         if self._address_is_locked(request):
             return int(settings.AXES_FAILURE_LIMIT)
         return int(super().get_failures(request, credentials))
@@ -104,10 +104,12 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
         else:
             locking = self.get_user_attempts(request, credentials)
         times = [attempts.aggregate(latest=Max("attempt_time"))["latest"] for attempts in locking]
-        latest = max(filter(None, times), default=timezone.now())
-        return max(latest + settings.AXES_COOLOFF_TIME - timezone.now(), timedelta(seconds=1))
+        latest = max(filter(None, times), default=request.axes_attempt_time)
+        left: timedelta = latest + settings.AXES_COOLOFF_TIME - request.axes_attempt_time
+        return max(left, timedelta(seconds=1))
 
     def user_logged_in(self, sender: Any, request: Any, user: User, **kwargs: Any) -> None:
+        _date(request)
         super().user_logged_in(sender, request, user, **kwargs)
         note("succeeded", request, user.pk)
 
@@ -119,10 +121,20 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
     def user_login_failed(
         self, sender: Any, credentials: dict[str, Any], request: Any = None, **kwargs: Any
     ) -> None:
+        if request is None:
+            return
+        _date(request)
+        was_locked = request.axes_locked_out
         super().user_login_failed(sender, credentials, request, **kwargs)
-        if request is not None:
-            user_id = User.objects.filter(username=credentials.get("username")).values_list("pk").first()
-            note("locked" if request.axes_locked_out else "failed", request, user_id and user_id[0])
+        name = credentials.get("username")
+        if not was_locked:
+            # axes' model dates a new row by this host's clock.
+            client = {"ip_address": request.axes_ip_address, "user_agent": request.axes_user_agent}
+            AccessAttempt.objects.filter(username=name, **client).update(
+                attempt_time=request.axes_attempt_time
+            )
+        user_id = User.objects.filter(username=name).values_list("pk").first()
+        note("locked" if request.axes_locked_out else "failed", request, user_id and user_id[0])
 
     def remove_out_of_limit_failure_logs(self, *, username: str, limit: int | None = None) -> int:
         """Keep every record until :func:`purge`: axes would delete the newest."""
@@ -133,6 +145,13 @@ class SignInHandler(AxesDatabaseHandler):  # type: ignore[misc]  # axes has no t
             return False
         failures = _failures_from(request).aggregate(sum=Sum("failures_since_start"))["sum"] or 0
         return bool(failures >= settings.SIGNIN_ADDRESS_FAILURES_MAX)
+
+
+def _date(request: Any) -> None:
+    """Date an attempt by the database's clock, once: hosts whose clocks differ count the same failures."""
+    if not hasattr(request, "is_dated"):
+        request.axes_attempt_time = datetime.fromtimestamp(_clock(), tz=UTC)
+        request.is_dated = True
 
 
 def _failures_from(request: Any) -> QuerySet[Any]:
@@ -147,7 +166,7 @@ def with_sums(attempts: QuerySet[Any]) -> QuerySet[Any]:
 
     A row is one name, address and browser; the limits apply to the sums.
     """
-    threshold = timezone.now() - settings.AXES_COOLOFF_TIME
+    threshold = Now() - settings.AXES_COOLOFF_TIME
     counting = AccessAttempt.objects.filter(attempt_time__gte=threshold).order_by()
     same_address = Q(ip_address=OuterRef("ip_address"))
     both_without = Q(ip_address=None) & Q(IsNull(OuterRef("ip_address"), True))  # noqa: FBT003 - no keyword
@@ -190,7 +209,8 @@ def _locked_out(request: Any) -> HttpResponse:
     wait = AxesProxyHandler.get_implementation().wait(request, request.axes_credentials)
     seconds = math.ceil(wait.total_seconds())
     # Rounded up to the minute, so that the page never names a time too early.
-    context = {"minutes": math.ceil(seconds / 60), "until": timezone.now() + wait + timedelta(minutes=1)}
+    until = request.axes_attempt_time + wait + timedelta(minutes=1)
+    context = {"minutes": math.ceil(seconds / 60), "until": until}
     response = render(request, "fundapi/locked_out.html", context, status=429)
     response.headers["Retry-After"] = str(seconds)
     response.headers["Cache-Control"] = "no-store"

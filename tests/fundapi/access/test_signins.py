@@ -70,6 +70,19 @@ def test_a_lock_out_ends_when_the_page_said_and_attempts_do_not_prolong_it(staff
     assert attempt(staff.username, PASSWORD, address).status_code == 302
 
 
+@pytest.mark.parametrize("ahead", ["-1 hour", "1 hour"])
+def test_a_lock_out_goes_by_the_clock_of_the_database(staff: User, address: str, ahead: str) -> None:
+    """A host whose clock is wrong neither forgets failures that others count, nor locks anybody out for longer."""
+    with travelled(ahead):
+        for _ in range(LIMIT):
+            attempt(staff.username, "wrong", address)
+        locked = attempt(staff.username, PASSWORD, address)
+        assert locked.status_code == 429
+        assert 800 < int(locked.headers["Retry-After"]) <= 900
+        latest = Now() - timedelta(minutes=1)
+        assert AccessAttempt.objects.filter(ip_address=address, attempt_time__gte=latest).exists()
+
+
 def test_a_lock_out_does_not_tell_whether_there_is_such_a_user(staff: User, address: str) -> None:
     def story(username: str) -> list[tuple[int, bool]]:
         answers = [attempt(username, "wrong", address) for _ in range(LIMIT + 1)]
