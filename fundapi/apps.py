@@ -4,7 +4,7 @@ from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 from django.core.checks import Tags, register
 
-from fundapi.checks import check_migrations, check_variables
+from fundapi.checks import check_log, check_migrations, check_session, check_variables
 
 
 class FundapiConfig(AppConfig):
@@ -14,6 +14,8 @@ class FundapiConfig(AppConfig):
     def ready(self) -> None:
         register(check_variables)
         register(check_migrations, Tags.models, deploy=True)
+        register(check_session, Tags.database)
+        register(check_log, Tags.database, deploy=True)
 
 
 class SiteConfig(AdminConfig):

@@ -1,4 +1,6 @@
-"""System checks: misspelt variables and, in ``check --deploy``, migrations that the version before cannot live with.
+"""System checks: misspelt variables, the session and the log of PostgreSQL, and migrations.
+
+In ``check --deploy``, migrations that the version before cannot live with are errors.
 
 During a rolling deployment, old and new workers share the database: the statements of old workers must still work, and
 no lock may last longer on a larger table. docs/how-to/migrations.md explains the rules.
@@ -114,3 +116,45 @@ def _in_the_database(field: Field) -> Any:
     """Return the properties of a field that PostgreSQL knows."""
     _, path, arguments, keywords = field.deconstruct()
     return path, arguments, {name: it for name, it in keywords.items() if name not in field.non_db_attrs}
+
+
+# --- The session and the log of PostgreSQL ----------------------------------------------------------------------
+
+# Of the server: otherwise its log holds rows and keys that it refused, and values of statements that it logs.
+LOG = {"log_error_verbosity": "terse", "log_parameter_max_length": "0"}
+
+
+def check_session(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Return a warning for each setting of a session that differs: behind a pooler, the role has to have them."""
+    return [
+        Warning(
+            f"PostgreSQL's {name} is '{actual}' in our sessions, and should be '{expected}'",
+            hint=f"ALTER ROLE {connection.settings_dict['USER'] or 'fundapi'} SET {name} = '{expected}';",
+            id="fundapi.W003",
+        )
+        for name, expected, actual in _differing(settings.DATABASE_SESSION, databases)
+    ]
+
+
+def check_log(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Return a warning for each setting with which PostgreSQL's log holds what people sent."""
+    return [
+        Warning(
+            f"PostgreSQL's {name} is '{actual}': its log may hold keys, answers and names. It should be '{expected}'",
+            hint="Set it for the server, or as its superuser for our roles (ALTER ROLE ... SET).",
+            id="fundapi.W004",
+        )
+        for name, expected, actual in _differing(LOG, databases)
+    ]
+
+
+def _differing(expected: dict[str, str], databases: Iterable[str] | None) -> Iterator[tuple[str, str, str]]:
+    """Yield the settings of the default database that differ: name, expected and actual value."""
+    if connection.alias not in (databases or ()):
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(expected)])
+        for name, actual in cursor.fetchall():
+            # "ISO" is shown as "ISO, MDY".
+            if actual.partition(",")[0] != expected[name]:
+                yield name, expected[name], actual

@@ -154,8 +154,9 @@ AXES_RESET_ON_SUCCESS = True
 AXES_ENABLE_ACCESS_FAILURE_LOG = True
 AXES_ENABLE_ADMIN = False  # fundapi.admin.signins has pages of its own, on Unfold
 AXES_VERBOSE = False
-AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token"]
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken", "otp_token", "code"]
 ADMIN_OTP_REQUIRED = env.switch("ADMIN_OTP_REQUIRED", default=False)
+OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 0  # fundapi.access.second_factor limits wrong codes
 OTP_TOTP_ISSUER = f"fundapi {ENVIRONMENT}"  # the name in an authenticator
 SIGNIN_RETENTION = env.days("SIGNIN_RETENTION_DAYS", 90)
 
@@ -259,19 +260,31 @@ DATABASE["OPTIONS"] = {
     "application_name": "fundapi",
     # Under a stricter default of the server (ALTER ROLE ... SET), a waiter would not see the first request's answer.
     "isolation_level": IsolationLevel.READ_COMMITTED,
+    # Values go beside the statements: PostgreSQL logs the text of a statement that fails or is slow.
+    "server_side_binding": True,
     **DATABASE.get("OPTIONS", {}),
 }
+# Of every session, whatever the role or the database has set (ALTER ROLE ... SET).
+DATABASE_SESSION = {
+    "statement_timeout": f"{DATABASE_STATEMENT_TIMEOUT}s",
+    "lock_timeout": f"{DATABASE_LOCK_TIMEOUT}s",
+    "client_min_messages": "warning",  # psycopg shows no other; a lost standby is a warning
+    "log_parameter_max_length_on_error": "0",  # values stay out of PostgreSQL's log
+    # The driver reads dates, intervals, texts and numbers as these have them written.
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+    "extra_float_digits": "1",
+}
 if DATABASE_TRANSACTION_POOLING:
+    # A transaction pooler may mix up prepared statements, and refuses start-up options: set them on the role there
+    # (docs/reference/idempotency.md). fundapi.checks looks.
     DATABASE["DISABLE_SERVER_SIDE_CURSORS"] = True
 else:
-    # A transaction pooler may mix up prepared statements, and refuses start-up options: set these on the role there
-    # (docs/reference/idempotency.md).
-    # Statements with separate parameters are prepared at their fifth use; the ORM's have none.
+    # Uses of a statement; from then on PostgreSQL keeps its plan.
     DATABASE["OPTIONS"]["prepare_threshold"] = 5
-    DATABASE["OPTIONS"]["options"] = (
-        f"{DATABASE['OPTIONS'].get('options', '')} "
-        f"-c statement_timeout={DATABASE_STATEMENT_TIMEOUT}s -c lock_timeout={DATABASE_LOCK_TIMEOUT}s"
-    ).strip()
+    _session = [f"-c {name}={value}" for name, value in DATABASE_SESSION.items()]
+    DATABASE["OPTIONS"]["options"] = " ".join([DATABASE["OPTIONS"].get("options", ""), *_session]).strip()
 DATABASES = {"default": DATABASE}
 
 # --- Valkey: Celery's broker and throttle counters, neither of which a fund needs ---------------------------

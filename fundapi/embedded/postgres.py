@@ -37,6 +37,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
+    "log_error_verbosity": "terse",  # without DETAIL, which quotes the row or the key that was refused
+    "log_parameter_max_length": "0",  # bytes of each value, where statements are logged
     "client_connection_check_interval": "1s",  # a killed web worker must not keep its key locked
 }
 THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}  # what the kernel has written survives a kill -9
