@@ -301,7 +301,7 @@ CACHES = {
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": ENVIRONMENT,
         "VERSION": 2,  # of the stored values; those of version 1 were pickled
-        "OPTIONS": {**REDIS_OPTIONS, "serializer": "fundapi.web.cache.BytesSerializer"},
+        "OPTIONS": {"serializer": "fundapi.web.cache.BytesSerializer"},  # the client is of fundapi.web.valkey
     }
 }
 
