@@ -189,6 +189,7 @@ def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:
     guarded.outcome = "replayed"
     response = HttpResponse(stored.body, status=200, content_type=stored.content_type)
     response.headers["Idempotency-Status"] = "replayed"
+    response.headers["Cache-Control"] = "no-store"
     if stored.location is not None:
         response.headers["Location"] = stored.location
     if stored.etag is not None:

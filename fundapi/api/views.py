@@ -43,6 +43,11 @@ class OwnFundsView(GenericAPIView):
     serializer_class = FundSerializer
     pagination_class = FundPagination
 
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        """Keep a user's funds out of every cache, the browser's own on a shared computer too."""
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
+
     def get_queryset(self) -> QuerySet[Fund]:
         return Fund.objects.filter(owner=self.request.user.pk)
 

@@ -267,6 +267,15 @@ def test_what_a_session_reads_is_no_other_session_s(browser: httpx.Client) -> No
     assert "cookie" in answer.headers["Vary"].lower()
 
 
+def test_no_cache_keeps_a_fund(api: Api, key: str) -> None:
+    """Neither a proxy nor the browser of a shared computer: not the list, a fund, a creation, a replay or a refusal."""
+    created, replayed = api.create(key), api.create(key)
+    assert replayed.headers["Idempotency-Status"] == "replayed"
+    read = [api.get(path) for path in ("/api/funds", created.headers["Location"], "/api/funds/0")]
+    for answer in (created, replayed, *read):
+        assert answer.headers["Cache-Control"] == "no-store", answer.url
+
+
 def test_a_changed_password_ends_sessions_and_no_tokens(
     browser: httpx.Client, server: Server, user: User, api: Api
 ) -> None:
