@@ -32,7 +32,7 @@ YEARS = timedelta(days=3650)  # maximum of a duration: the date that far away ex
 SHOWN = 100  # characters of a value in a sentence
 YES = {"true", "on", "yes", "y", "t", "1", "ok"}
 NO = {"false", "off", "no", "n", "f", "0"}
-RATE = re.compile(r"[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)s?")
+RATE = re.compile(r"[1-9][0-9]{0,8}/(s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)")
 READ_ELSEWHERE = {  # by make run, Docker Compose and Django
     *("FUNDAPI_HOME", "DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD", "DJANGO_SUPERUSER_EMAIL"),
     *(

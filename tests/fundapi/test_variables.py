@@ -152,6 +152,7 @@ WRONG = [
     ("FUNDAPI_HOME", "~nobody-here/x"),
     ("FUND_CREATE_RATE", "600/month"),
     ("FUND_CREATE_RATE", "0/minute"),
+    ("FUND_CREATE_RATE", "10/ms"),
     ("GITHUB_API_URL", "api.github.com"),
     ("GITHUB_REPOSITORY", "name"),
     ("GIT_REMOTE", "--upload-pack=x"),
@@ -251,6 +252,8 @@ def test_a_right_value_is_read_as_it_says() -> None:
     env = Variables(
         {
             "SWITCH": "Yes",
+            "OTHER_SWITCH": "OFF",
+            "KEY": "$SWITCH",
             "LEVEL": "info",
             "ORIGINS": "https://App.Example.com:443, http://localhost:5173,",
             "PATTERNS": "https://*.example.com",
@@ -261,6 +264,8 @@ def test_a_right_value_is_read_as_it_says() -> None:
         }
     )
     assert env.switch("SWITCH", default=False) is True
+    assert env.switch("OTHER_SWITCH", default=True) is False
+    assert env.secret("KEY") == "$SWITCH"
     assert env.choice("LEVEL", "ERROR", ("INFO", "ERROR")) == "INFO"
     assert env.origins("ORIGINS") == ["https://app.example.com", "http://localhost:5173"]
     assert env.origins("PATTERNS", patterns=True) == ["https://*.example.com"]
