@@ -108,7 +108,8 @@ def broker(url: str) -> tuple[str, dict[str, Any] | None]:
 def mail(env: Variables, name: str, default: str) -> dict[str, Any]:
     """Return Django's settings of the mail server that a URL names; what it does not say keeps Django's default."""
     text = env.given(name) or default
-    should = f"a URL with one of {', '.join(f'{scheme}://' for scheme in MAIL)} and a host, without options, or {default}"
+    schemes = ", ".join(f"{scheme}://" for scheme in MAIL)
+    should = f"a URL with one of {schemes} and a host, without options, or {default}"
     url = split(text)
     if (
         url is None

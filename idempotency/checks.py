@@ -13,6 +13,8 @@ from idempotency.keys import TOKEN
 
 MIDDLEWARE = "idempotency.middleware.IdempotencyMiddleware"
 
+POSITIVE = ("ttl", "statement_timeout", "idle_timeout", "purge_batch_size")  # settings that must not be 0
+
 
 def check_types(**_: Any) -> list[CheckMessage]:
     """Refuse values of wrong types. Until they are right, the other checks of settings say nothing."""
@@ -26,7 +28,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     if not re.fullmatch(TOKEN, conf.environment):
         errors.append(
             Error(
-                "IDEMPOTENCY_ENVIRONMENT is missing or has characters outside A-Z a-z 0-9 _ . : ~ -",
+                f"IDEMPOTENCY_ENVIRONMENT is {conf.environment!r}, and should be 1 to 255 of A-Z a-z 0-9 _ . : ~ -",
                 hint="Name the environment, such as 'prod': it keeps keys of environments apart.",
                 id="idempotency.E001",
             )
@@ -35,18 +37,35 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         conf.admit  # noqa: B018 - reading it imports it
     except ImportError as error:
         errors.append(Error(f"IDEMPOTENCY_ADMIT cannot be imported: {error}", id="idempotency.E002"))
-    if conf.ttl.total_seconds() <= 0 or conf.purge_batch_size < 1:
-        errors.append(
-            Error("IDEMPOTENCY_TTL and IDEMPOTENCY_PURGE_BATCH_SIZE must be positive", id="idempotency.E003")
-        )
+    for name in POSITIVE:
+        value = getattr(conf, name)
+        if value <= type(value)():
+            errors.append(
+                Error(
+                    f"IDEMPOTENCY_{name.upper()} is {value}, and should be greater than 0",
+                    id="idempotency.E003",
+                )
+            )
     if not 0 < conf.purge_share <= 1:
         errors.append(
-            Error("IDEMPOTENCY_PURGE_SHARE must be greater than 0 and at most 1", id="idempotency.E010")
+            Error(
+                f"IDEMPOTENCY_PURGE_SHARE is {conf.purge_share}, and should be greater than 0 and at most 1",
+                id="idempotency.E010",
+            )
         )
-    if not 0 <= conf.wait_max < conf.statement_timeout.total_seconds():
+    if conf.waiters_max < 0:
         errors.append(
             Error(
-                "IDEMPOTENCY_WAIT_MAX must be at least 0 and below IDEMPOTENCY_STATEMENT_TIMEOUT",
+                f"IDEMPOTENCY_WAITERS_MAX is {conf.waiters_max}, and should be 0 or more",
+                id="idempotency.E012",
+            )
+        )
+    longest = conf.statement_timeout.total_seconds()
+    if not 0 <= conf.wait_max < longest:
+        errors.append(
+            Error(
+                f"IDEMPOTENCY_WAIT_MAX is {conf.wait_max}, and should be at least 0 and less than "
+                f"IDEMPOTENCY_STATEMENT_TIMEOUT, which is {longest:g} s",
                 hint="A wait is one statement: a shorter time-out would end it as a failure.",
                 id="idempotency.E004",
             )

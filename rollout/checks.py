@@ -23,6 +23,8 @@ from rollout.units import percent
 KEY_BYTES = range(24, 65)  # length of a secret by Standard Webhooks
 NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing
 TICKET_TTLS = timedelta(minutes=1), timedelta(days=30)
+POSITIVE = ("event_retention", "check_retention", "purge_batch_size", "poll_interval")
+NOT_NEGATIVE = ("purge_pause", "cache_seconds", "github_retries", "github_poll", "checks_start")
 A_URL = "Write it with https:// (or http://) and a host."
 
 
@@ -56,15 +58,12 @@ def check_policy(**_: Any) -> Iterator[CheckMessage]:
 
 
 @of_right_types
-def check_retention(**_: Any) -> list[CheckMessage]:
-    return [
-        Error(f"{name} must be longer than 0", hint="Older rows are deleted.", id="rollout.E003")
-        for name, value in [
-            ("ROLLOUT_EVENT_RETENTION", conf.event_retention),
-            ("ROLLOUT_CHECK_RETENTION", conf.check_retention),
-        ]
-        if value <= timedelta(0)
-    ]
+def check_bounds(**_: Any) -> Iterator[CheckMessage]:
+    for name in (*POSITIVE, *NOT_NEGATIVE):
+        value = getattr(conf, name)
+        if value < type(value)() or (name in POSITIVE and not value):
+            least = "greater than 0" if name in POSITIVE else "0 or more"
+            yield Error(f"ROLLOUT_{name.upper()} is {value}, and should be {least}", id="rollout.E003")
 
 
 @of_right_types
@@ -72,7 +71,7 @@ def check_tickets(**_: Any) -> Iterator[CheckMessage]:
     shortest, longest = TICKET_TTLS
     if not shortest <= conf.ticket_ttl <= longest:
         yield Error(
-            "ROLLOUT_TICKET_TTL must be between a minute and 30 days",
+            f"ROLLOUT_TICKET_TTL is {conf.ticket_ttl}, and should be between a minute and 30 days",
             hint="Browsers renew a ticket before it expires; a stolen one works until then.",
             id="rollout.E011",
         )

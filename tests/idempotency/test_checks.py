@@ -32,6 +32,8 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta(0)}),
     ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta(days=-1)}),
     ("idempotency.E003", {"IDEMPOTENCY_PURGE_BATCH_SIZE": 0}),
+    ("idempotency.E003", {"IDEMPOTENCY_IDLE_TIMEOUT": timedelta(0)}),
+    ("idempotency.E012", {"IDEMPOTENCY_WAITERS_MAX": -1}),
     ("idempotency.E004", {"IDEMPOTENCY_WAIT_MAX": -1}),
     ("idempotency.E004", {"IDEMPOTENCY_WAIT_MAX": 5}),
     ("idempotency.E004", {"IDEMPOTENCY_STATEMENT_TIMEOUT": timedelta(seconds=1)}),

@@ -12,10 +12,10 @@ from django.test import override_settings
 
 from rollout.checks import (
     check_auto_revert,
+    check_bounds,
     check_email,
     check_networks,
     check_policy,
-    check_retention,
     check_tickets,
     check_types,
     check_webhook,
@@ -31,7 +31,7 @@ def ids() -> list[str | None]:
     checks = (
         check_types,
         check_policy,
-        check_retention,
+        check_bounds,
         check_tickets,
         check_webhook,
         check_email,
@@ -82,6 +82,10 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.W002", {"ROLLOUT_POINTS_CLIENT_MAX": 15}),
     ("rollout.E003", {"ROLLOUT_EVENT_RETENTION": timedelta(days=-1)}),
     ("rollout.E003", {"ROLLOUT_CHECK_RETENTION": timedelta(0)}),
+    ("rollout.E003", {"ROLLOUT_PURGE_BATCH_SIZE": 0}),
+    ("rollout.E003", {"ROLLOUT_POLL_INTERVAL": -1}),
+    ("rollout.E003", {"ROLLOUT_GITHUB_RETRIES": -1}),
+    ("rollout.E003", {"ROLLOUT_PURGE_PAUSE": timedelta(seconds=-1)}),
     ("rollout.E011", {"ROLLOUT_TICKET_TTL": timedelta(seconds=59)}),
     ("rollout.E011", {"ROLLOUT_TICKET_TTL": timedelta(days=31)}),
     ("rollout.E004", HOOK | {"ROLLOUT_WEBHOOK_URL": "hooks.example.com/T0K3N"}),
