@@ -76,6 +76,8 @@ def test_what_hangs_is_killed_and_what_waits_for_its_broker_is_not(valkey: Valke
         worker = stack.enter_context(watched(valkey, tmp_path / "worker.log", *program("checks")))
         [child] = eventually(lambda: worker.children(watchdog=False), timeout=30)
 
+        # A worker that loses its broker while it starts may end; what runs it starts it again.
+        eventually(worker.log.read_text, lambda text: " ready." in text, timeout=30)
         [guard] = worker.children(watchdog=True)
         guard.suspend()
         valkey.kill()
