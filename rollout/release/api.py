@@ -164,7 +164,8 @@ class Api:
                 return do()
             except (Unavailable, Rejected) as error:
                 again = number < self.retries and self._paused(error, BACK_OFF * 2**number, end)
-                if (found := made()) is not None:
+                # A request that GitHub puts off was not worked on.
+                if not isinstance(error, Busy) and (found := made()) is not None:
                     return found
                 if not again:
                     raise

@@ -134,15 +134,16 @@ def _poll(
     github: GitHub,
     terminal: Terminal,
 ) -> Readiness:
-    """Look until there is nothing to wait for. While GitHub asks for a pause that ends in time, wait for its end."""
+    """Look until there is nothing to wait for. After the first look, a GitHub that is away is waited for too."""
     began, seconds = time.monotonic(), timeout.total_seconds()
-    waited = timedelta(0)
+    waited, seen = timedelta(0), False
     with terminal.progress(what, seconds) as show:
         while True:
             try:
-                decided = look(waited)
-            except Busy as error:
-                if terminal.dry_run or not github.has_time_for(error):
+                decided, seen = look(waited), True
+            except (Busy, Unanswered) as error:
+                passes = seen or isinstance(error, Busy)
+                if terminal.dry_run or not passes or not github.has_time_after(error):
                     raise
                 decided = Readiness(Step.WAIT, str(error))
             show(waited.total_seconds(), decided.says)

@@ -25,7 +25,7 @@ from rollout.release.decisions import (
     state_of_run,
     state_of_status,
 )
-from rollout.release.errors import Busy, Missing, Rejected, ReleaseError, Unavailable
+from rollout.release.errors import Busy, Missing, Rejected, ReleaseError, Unanswered, Unavailable
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TOKEN = re.compile(r"[!-~]+")  # printable ASCII: an error of the HTTP library would show another one
@@ -90,9 +90,9 @@ class GitHub:
         with self._api.within(seconds):
             yield
 
-    def has_time_for(self, error: Busy) -> bool:
-        """Return whether the pause that GitHub asks for ends before the command's time."""
-        return self._api.has_time_for(error.until - time.time())
+    def has_time_after(self, error: Busy | Unanswered) -> bool:
+        """Return whether the command has time left for another look, after the pause that GitHub asks for."""
+        return self._api.has_time_for(error.until - time.time() if isinstance(error, Busy) else 0)
 
     @cached_property
     def _full_name(self) -> str:

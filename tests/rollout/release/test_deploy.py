@@ -416,6 +416,42 @@ def test_a_commit_is_recorded_once_and_as_a_hash(release: Release) -> None:
     assert records.record(seen, 1).pk == records.record(seen, 1).pk
 
 
+def test_an_outage_while_it_waits_is_outlived(release: Release) -> None:
+    release.stub.checks = [UNDER_WAY]
+    pull = release.pull()
+    looks, gone = 0, 4
+
+    def go(request: Request) -> None:
+        nonlocal looks, gone
+        if looks and gone:
+            gone -= 1
+            raise Gone
+        looks += request.path.endswith("/status")
+        if looks == 2:
+            release.stub.checks = [GREEN]
+
+    release.stub.fault = go
+    with override_settings(ROLLOUT_GITHUB_RETRIES=1):
+        ended = release.deploy(pull, "--skip-e2e")
+    assert "GitHub did not answer" in ended.shown
+    assert pull.merged_at, ended.says
+
+
+def test_an_outage_that_lasts_ends_with_the_time(release: Release) -> None:
+    release.stub.checks = [UNDER_WAY]
+    looks = 0
+
+    def go(request: Request) -> None:
+        nonlocal looks
+        if looks:
+            raise Gone
+        looks += request.path.endswith("/status")
+
+    release.stub.fault = go
+    ended = release.deploy(release.pull(), "--skip-e2e", "--wait-minutes", "0.02")
+    assert (ended.code, "GitHub did not answer" in ended.says) == (2, True), ended.says
+
+
 def test_a_pause_that_ends_in_time_is_waited_for_without_asking(release: Release) -> None:
     release.stub.checks = [GREEN]
     pull = release.pull()
