@@ -89,12 +89,6 @@ def name_database(home: Home) -> None:
     )
 
 
-def refuse_bytes(arguments: list[str]) -> None:
-    for argument in arguments:
-        if argument.encode(errors="ignore").decode() != argument:
-            fail(arguments, f"manage.py: {argument!r} is not UTF-8, as every name here is.", 2)
-
-
 def in_words(error: Exception) -> str | None:
     """Return an error that is no bug as a sentence."""
     if sentence := wrong_setting(error):
@@ -105,27 +99,27 @@ def in_words(error: Exception) -> str | None:
     return text and f"manage.py: {text}"
 
 
-def fail(arguments: list[str], text: str, code: int = 1) -> NoReturn:
+def fail(text: str, code: int = 1, *, is_stop: bool = False) -> NoReturn:
     """Print why the command failed, and exit. Whoever wanted to stop a rollout has to know that it goes on."""
-    if is_stop(arguments):
+    if is_stop:
         text, code = NOT_STOPPED.format(f"{text.removeprefix('manage.py: ').rstrip('.')}."), 2
     sys.stderr.write(f"{text}\n")
     sys.exit(code)
 
 
-def is_stop(arguments: list[str]) -> bool:
-    return arguments[:1] == ["rollout"] and "stop" in arguments
-
-
 def main() -> None:
     arguments = sys.argv[1:]
-    refuse_bytes(arguments)
+    is_stop = arguments[:1] == ["rollout"] and "stop" in arguments
+    for argument in arguments:
+        if argument.encode(errors="ignore").decode() != argument:
+            fail(f"manage.py: {argument!r} is not UTF-8, as every name here is.", 2, is_stop=is_stop)
     try:
         with environment(arguments):
             execute_from_command_line(sys.argv)
+            is_stop = False  # it has stopped, whatever goes wrong from here on
     except KeyboardInterrupt:
-        if is_stop(arguments):
-            fail(arguments, "it was interrupted.")
+        if is_stop:
+            fail("it was interrupted.", is_stop=True)
         sys.exit(130)
     except Exception as error:
         if isinstance(error, CommandError):  # under --traceback, where Python's own exit code would be 1
@@ -133,11 +127,11 @@ def main() -> None:
             sys.exit(error.returncode)
         text = in_words(error)
         if text is None or "--traceback" in arguments:
-            if not is_stop(arguments):
+            if not is_stop:
                 raise
             traceback.print_exc()
         code = WRONG if wrong_setting(error) else 1
-        fail(arguments, text or "the command itself is at fault, see above.", code)
+        fail(text or "the command itself is at fault, see above.", code, is_stop=is_stop)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -390,6 +390,20 @@ def cut_when(condition: str) -> None:
     pid = wait_for_session(condition)
     with psycopg.connect(servers.database_url(), autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def test_a_stop_whose_result_cannot_be_printed_has_stopped_and_says_so(
+    run: Run, feature: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        ended = run("rollout", "stop", feature)
+        with suppress(OSError):
+            full.close()  # what is left in its buffer
+    assert ended.code == 0
+    assert f"Done (stop {feature}), and not printed: [Errno 28]" in ended.err
+    assert "NOT STOPPED" not in ended.err
+    assert Rollout.objects.get(feature=feature).emergency_stop
 
 
 def test_a_fault_of_the_command_itself_stops_nothing_and_says_so(

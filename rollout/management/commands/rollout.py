@@ -97,7 +97,15 @@ class Command(BaseCommand):
                 changed = shown(feature)
         else:
             changed = [attempt(action, feature, options)]
-        self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
+        try:
+            self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
+            self.stdout.flush()
+        except (
+            Exception
+        ) as error:  # such as a closed pipe or a full disk; nobody may read that it is not done
+            if action == "status":
+                raise
+            self.stderr.write(f"Done ({action} {feature}), and not printed: {error}.")
 
 
 def add_fields(parser: CommandParser, *, but: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fundapi.embedded import EmbeddedError, Home, services
 from fundapi.embedded.processes import fatal_line
 from fundapi.embedded.reach import temporary_directory
+from fundapi.embedded.run import MEMORY, metrics_directory
 from tests.eventually import eventually
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -132,6 +133,18 @@ def test_a_disk_that_fills_up_while_they_run_loses_nothing(disk: Callable[[str],
             )
         (home.parent / "fill").unlink()
         eventually(lambda: works(found.database_url, 2))
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="this machine has no file system in memory")
+def test_metrics_are_in_memory_where_a_full_disk_kills_nobody(directory: Path) -> None:
+    home = Home.at(directory)
+    metrics = metrics_directory(home)
+    try:
+        assert metrics.parent == MEMORY
+        (metrics / "counter_1.db").touch()
+        assert list(metrics_directory(home).iterdir()) == []  # new at each start
+    finally:
+        metrics.rmdir()
 
 
 def fill(place: Path) -> None:
