@@ -1,5 +1,6 @@
 """``/fund-setup`` reports what it does: by the right variant from the first heartbeat on, and for its user."""
 
+import json
 from typing import Any
 
 from playwright.sync_api import Route
@@ -40,6 +41,17 @@ def test_no_event_of_a_first_visit_at_100_percent_says_legacy(manager: Manager, 
     assert [event["variant"] for event in events if event["event"] == "heartbeat"] == ["fund-store"]
     assert {event["variant"] for event in events} <= {"fund-store", None}
     assert [row.variant for row in stored(manager) if row.event == "heartbeat"] == ["fund-store"]
+
+
+def test_the_buffer_is_saved_as_the_runbook_reads_it(manager: Manager) -> None:
+    """``cat ./telemetry-buffer.json | jq '.[] | select(.category == "error")'``"""
+    manager.open()
+    manager.page.evaluate("window.__telemetry.record('migration_failed', { detail: 'quota' })")
+    with manager.page.expect_download() as download:
+        manager.page.evaluate("window.__telemetry.download()")
+    assert download.value.suggested_filename == "telemetry-buffer.json"
+    events = json.loads(download.value.path().read_text())
+    assert [event["event"] for event in events if event.get("category") == "error"] == ["migration_failed"]
 
 
 def test_the_first_heartbeat_after_a_promotion_has_the_feature(manager: Manager, operator: Operator) -> None:

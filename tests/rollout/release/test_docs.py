@@ -83,3 +83,27 @@ def test_every_test_and_page_that_the_coverage_names_exists() -> None:
     ]
     assert len(named) > 30
     assert [path for path in named if not (PROJECT / path).exists()] == []
+
+
+# What a test can mention: a variable, a command, a function of the browser, a metric or a table, a file.
+NAME = re.compile(r"VITE_\w+|[a-z]+(?:_[a-z]+)+|\w+(?=\(\))|[\w-]+\.(?:json|yml)|Idempotency-\w+")
+
+
+def test_every_row_of_the_coverage_is_true() -> None:
+    """Each name of a row is in one of the tests that it says show it."""
+    rows = [
+        line
+        for line in (PROJECT / "docs/reference/coverage.md").read_text().splitlines()
+        if "`tests/" in line
+    ]
+    assert len(rows) > 30
+    for row in rows:
+        claimed, _, shown = row.rpartition(" | ")
+        texts = "".join((PROJECT / path).read_text() for path in re.findall(r"`(tests/[^`]+)`", shown))
+        names = [
+            name
+            for span in re.findall(r"`([^`]+)`", claimed)
+            if "/" not in span
+            for name in NAME.findall(span)
+        ]
+        assert [name for name in names if name not in texts] == [], row
