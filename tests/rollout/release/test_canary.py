@@ -235,6 +235,19 @@ def test_a_second_run_does_not_start_what_was_taken_back(
     assert len(ended.document["warnings"]) == 1
 
 
+def test_two_runs_at_once_merge_record_and_start_once(release: Release) -> None:
+    release.stub.checks = [GREEN]
+    pull, rollout = release.pull(), idle()
+    command = ("deploy_with_confidence", pull.number, "--feature", rollout.feature, *BRIEFLY)
+    processes = [release.start(*command) for _ in range(2)]
+    printed = [process.communicate(timeout=90) for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], printed
+    assert not [text for both in printed for text in both if "Traceback" in text]
+    deployment = Deployment.objects.get(environment=release.environment)
+    assert deployment.commit == pull.merge_commit == release.remote.tip("main")
+    assert (percentage(rollout), rollout.history.count()) == (10, 2)
+
+
 def test_a_dry_run_says_what_it_would_start(release: Release, deploy: Deploy) -> None:
     rollout = idle()
     ended = deploy("--feature", rollout.feature, "--dry-run")
