@@ -82,7 +82,9 @@ def environment(arguments: list[str]) -> Iterator[None]:
 
 def name_database(home: Home) -> None:
     """Say which database a command works on that no server of `make run` uses."""
-    served = sorted(embedded.served_homes() - {str(home.path)})
+    from fundapi.embedded.manager import served_homes  # noqa: PLC0415 - needs psutil, which the image has not
+
+    served = sorted(served_homes() - {str(home.path)})
     others = f"; `make run` serves {' and '.join(served)} (set FUNDAPI_HOME)" if served else ""
     sys.stderr.write(
         f"manage.py: works on the private database in {home.path}, which nothing else uses{others}.\n"

@@ -25,6 +25,5 @@ Runs on Linux and macOS. When both URLs are set, as in production, nothing here 
 
 from fundapi.embedded.client import Services, is_used, services
 from fundapi.embedded.home import EmbeddedError, Home, alone, in_words
-from fundapi.embedded.manager import served_homes
 
-__all__ = ["EmbeddedError", "Home", "Services", "alone", "in_words", "is_used", "served_homes", "services"]
+__all__ = ["EmbeddedError", "Home", "Services", "alone", "in_words", "is_used", "services"]
