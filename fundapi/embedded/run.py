@@ -95,9 +95,9 @@ def run(home: Home, requests: StopRequests) -> None:
                 env=environment(home, port),
                 pass_fds=() if joined.lock_fd is None else (joined.lock_fd,),
             )
-            prepared = prepare(manager)
-            requests.serving = True
             try:
+                prepared = prepare(manager)
+                requests.serving = True
                 manager.look_after()
                 wait_until_ready(manager, requests, port)
                 if not requests.count:
