@@ -82,7 +82,7 @@ class Scheduler(PersistentScheduler):
         return float(super().tick(*args, **kwargs))
 
     def _ensure_connected(self) -> Any:
-        watchdog.alive(PATIENCE * settings.WATCHDOG_SECONDS)
+        watchdog.alive(settings.WATCHDOG_SECONDS, PATIENCE)
         return super()._ensure_connected()  # type: ignore[misc]  # celery-types lacks it
 
 
@@ -100,7 +100,7 @@ class Heartbeat(bootsteps.StartStopStep):
         consumer.timer.call_repeatedly(settings.CELERY_BEAT_MAX_LOOP_INTERVAL, watchdog.alive, (seconds,))
 
     def stop(self, _consumer: Any) -> None:
-        watchdog.alive(PATIENCE * settings.WATCHDOG_SECONDS)
+        watchdog.alive(settings.WATCHDOG_SECONDS, PATIENCE)
 
 
 app = Celery("fundapi", task_cls=Task)

@@ -26,21 +26,24 @@ LOOK = 1  # s between two looks
 _watchdogs: dict[int, tuple["subprocess.Popen[bytes]", int]] = {}
 
 
-def alive(seconds: int) -> None:
-    """Give a sign of life, and say within how many seconds the next one comes; 0: the watchdog is off."""
+def alive(seconds: int, patience: int = 1) -> None:
+    """Give a sign of life, and say that the next one comes within so many seconds; 0: the watchdog is off.
+
+    With ``patience`` it may take so many times as long, but a process may not stay stopped for longer than usual.
+    """
     if seconds:
         _notify_systemd()
-        _tell(seconds)
+        _tell(seconds, patience)
 
 
-def _tell(seconds: int) -> None:
+def _tell(seconds: int, patience: int) -> None:
     watchdog, signs = _watchdogs.get(os.getpid()) or _start(seconds)
     if watchdog.poll() is not None or _is_stopped(watchdog.pid):
         watchdog.kill()
         os.close(signs)
         watchdog, signs = _start(seconds)
     with contextlib.suppress(OSError):  # it has just ended, or is frozen itself: the next sign comes soon
-        os.write(signs, b"%d\n" % seconds)
+        os.write(signs, b"%d\n" % (seconds * patience))
 
 
 def _start(seconds: int) -> tuple["subprocess.Popen[bytes]", int]:
@@ -64,12 +67,12 @@ def _notify_systemd() -> None:
 # --- The process beside it ------------------------------------------------------------------------------------------
 
 
-def watch(watched: int, allowed: int, signs: int) -> None:
-    """Kill a process that gives no sign of life in time, and children that stay stopped; return when it has ended.
+def watch(watched: int, seconds: int, signs: int) -> None:
+    """Kill a process that gives no sign of life in time, or stays stopped, as its children; return when it has ended.
 
     The time is counted in own looks: of a machine that slept, the watchdog slept too.
     """
-    silent = 0
+    allowed, silent = seconds, 0
     stopped: dict[int, int] = {}
     while os.getppid() == watched:
         time.sleep(LOOK)
@@ -79,10 +82,11 @@ def watch(watched: int, allowed: int, signs: int) -> None:
             if not text:
                 return
             allowed, silent = int(text.split()[-1]), 0
-        stopped = {child: stopped.get(child, 0) + LOOK for child in _children(watched) if _is_stopped(child)}
-        for child, seconds in stopped.items():
-            if seconds > allowed:
-                _kill(child, "child_stopped", seconds)
+        family = [watched, *_children(watched)]
+        stopped = {each: stopped.get(each, 0) + LOOK for each in family if _is_stopped(each)}
+        for each, time_stopped in stopped.items():
+            if time_stopped > seconds:
+                _kill(each, "process_stopped", time_stopped)
         if silent > allowed:
             _kill(watched, "process_hung", silent)
 
