@@ -74,22 +74,26 @@ def counted(what: str, announced: int, read: int) -> list[CheckRun]:
 def combined(state: str, statuses: Sequence[CheckRun]) -> list[CheckRun]:
     """Return a check of GitHub's combined state where it is worse than the statuses that were read.
 
-    Without a status it is "pending", and says nothing.
+    Without a status, "pending" says nothing.
     """
     whole = state_of_status(state)
-    if not statuses or whole is CheckState.PASSED or whole in {status.state for status in statuses}:
+    known = {status.state for status in statuses} or {CheckState.PENDING}
+    if whole is CheckState.PASSED or whole in known:
         return []
     return [CheckRun(f"combined status ({state})", whole)]
 
 
-def empty_suite(app: str, slug: str, status: str | None, conclusion: str | None) -> CheckRun | None:
-    """Return a check for a check suite without check runs, ``None`` if it says nothing.
+def open_suite(
+    app: str, slug: str, status: str | None, conclusion: str | None, *, runs: int
+) -> CheckRun | None:
+    """Return a check for a check suite that has not passed, ``None`` if it says nothing.
 
-    A workflow that needs an approval, or whose file is wrong, has no check run that could fail.
+    A workflow that needs an approval, or whose file is wrong, has no check run that could fail. One whose later jobs
+    wait for the first ones has check runs that all passed, and is under way.
     """
     if conclusion in FAILED_SUITE:
         return CheckRun(f"{app or 'a check suite'} ({conclusion.replace('_', ' ')})", CheckState.FAILED)
-    if slug == ACTIONS and status != "completed":
+    if status != "completed" and (runs or slug == ACTIONS):
         return CheckRun(f"{app or slug} ({status or 'not started'})", CheckState.PENDING)
     return None
 

@@ -21,7 +21,7 @@ from rollout.release.decisions import (
     PullRequest,
     combined,
     counted,
-    empty_suite,
+    open_suite,
     state_of_run,
     state_of_status,
 )
@@ -144,7 +144,7 @@ class GitHub:
         ]
 
     def _check_suites(self, commit: str) -> list[CheckRun]:
-        """Return the check suites without a check run: not approved, not started, or with a broken workflow file."""
+        """Return the check suites that have not passed, whatever their check runs say."""
         try:
             pages = list(
                 self._api.pages(
@@ -156,10 +156,15 @@ class GitHub:
         except Missing:  # its check runs were there: this API has no suites
             return []
         suites = {suite.id: suite for page in pages for suite in page.check_suites}
-        empty = [suite for suite in suites.values() if not suite.latest_check_runs_count]
         found = [
-            empty_suite(app.name, app.slug or "", suite.status, suite.conclusion)
-            for suite in empty
+            open_suite(
+                app.name,
+                app.slug or "",
+                suite.status,
+                suite.conclusion,
+                runs=suite.latest_check_runs_count,
+            )
+            for suite in suites.values()
             for app in [suite.app or answers.App()]
         ]
         total = pages[-1].total_count

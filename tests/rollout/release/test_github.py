@@ -136,6 +136,13 @@ def test_a_combined_state_that_is_worse_counts(stub: GitHubStub, state: str, exp
     assert open_checks(stub) == [(f"combined status ({state})", expected)]
 
 
+def test_a_combined_failure_without_a_status_counts(stub: GitHubStub) -> None:
+    stub.checks = [GREEN]
+    body = {"state": "failure", "statuses": [], "total_count": 0}
+    stub.fault = lambda request: (200, body, {}) if request.path.endswith("/status") else None
+    assert open_checks(stub) == [("combined status (failure)", CheckState.FAILED)]
+
+
 @pytest.mark.parametrize(
     ("suite", "expected"),
     [
@@ -145,10 +152,13 @@ def test_a_combined_state_that_is_worse_counts(stub: GitHubStub, state: str, exp
         (("github-actions", "queued", None, 0), CheckState.PENDING),
         (("circleci-checks", "queued", None, 0), None),  # an app that is installed and checks nothing
         (("github-actions", "completed", "cancelled", 0), None),
-        (("github-actions", "completed", "failure", 3), None),  # its check runs tell
+        # Jobs that need others have no check run before those have passed.
+        (("github-actions", "in_progress", None, 1), CheckState.PENDING),
+        (("circleci-checks", "queued", None, 2), CheckState.PENDING),
+        (("github-actions", "completed", "failure", 3), CheckState.FAILED),
     ],
 )
-def test_a_suite_without_check_runs_is_not_overlooked(
+def test_a_suite_that_has_not_passed_is_not_overlooked(
     stub: GitHubStub, suite: tuple[str, str, str | None, int], expected: CheckState | None
 ) -> None:
     stub.checks, stub.suites = [GREEN], [suite]
@@ -241,6 +251,7 @@ STRANGE = {
     "fields missing": (200, {"number": 48}, {}),
     "a field of another type": (200, {"number": "48"}, {}),
     "cut json": (200, '{"number": 48, "ti', {}),
+    "nested without an end": (200, '{"number": ' + "[" * 100_000, {}),
     "bad gateway": (502, HTML[1], {"Content-Type": "text/html"}),
     "unavailable": (503, "", {"Retry-After": "0"}),
 }
@@ -408,6 +419,14 @@ def test_a_long_pause_is_told_and_nobody_asks_again_before(
             other.pull_request(48)
     assert len(stub.requests) == asked
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("seconds", ["9" * 400, "9" * 5000])
+@pytest.mark.parametrize("header", ["Retry-After", "X-RateLimit-Reset"])
+def test_a_pause_without_measure_is_one_sentence(stub: GitHubStub, header: str, seconds: str) -> None:
+    stub.fault = each((429, "", {"X-RateLimit-Remaining": "0", header: seconds}), times=99)
+    with pytest.raises(Unavailable, match=r"read pull request #48.*\.$"):
+        client(stub).pull_request(48)
 
 
 @pytest.mark.parametrize(
