@@ -1,5 +1,6 @@
 """The running site: its ``/health`` and its configuration for browsers, and which commit answers."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,7 @@ from rollout.release.terminal import Terminal
 from rollout.units import duration
 
 TIMEOUT = 10  # s
+COMMIT = re.compile("[0-9a-f]{7,64}", re.IGNORECASE)  # git would take HEAD and --all for commits too
 ANSWERS = 5  # in a row: behind a balancer, instances are replaced one by one
 
 
@@ -33,7 +35,7 @@ class Site:
             Unavailable: it does not answer, or not with its commit.
         """
         commit = get(f"{self.url}/health").get("commit")
-        if not isinstance(commit, str):
+        if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
             raise Unavailable(
                 f"{self.url}/health does not name the commit that runs: set COMMIT where the site is built or started."
             )

@@ -119,7 +119,9 @@ def test_a_later_commit_contains_it(release: Release, site: Instances) -> None:
     assert release.is_clean()
 
 
-@pytest.mark.parametrize("answer", [old, dict, lambda: {"commit": None}, list])
+@pytest.mark.parametrize(
+    "answer", [old, dict, lambda: {"commit": None}, list, lambda: {"commit": "FETCH_HEAD"}]
+)
 def test_what_never_comes_is_one_sentence_and_nothing_is_promoted(
     release: Release, site: Instances, answer: Callable[[], Any]
 ) -> None:
