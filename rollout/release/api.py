@@ -51,6 +51,7 @@ PAGES_MAX = 100  # GitHub ends its lists earlier
 EXAMPLES = "such as https://api.github.com, or https://github.example.com/api/v3"
 RATE_LIMITED = ("rate limit", "abuse detection")
 PASSWORD = re.compile(r"//[^/@\s]*@")  # of a proxy's address
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # the last: nested without an end
 FORBIDDEN = {"FORBIDDEN", "INSUFFICIENT_SCOPES"}  # of GraphQL
 
 
@@ -81,7 +82,7 @@ class Api:
         self._end = math.inf  # of the command's time, on the monotonic clock
         self._busy_until = 0.0  # s since the epoch
         # The limits are the token's, so other processes that use it wait too.
-        self._busy_key = f"rollout.github.{hashlib.sha256(f'{url} {token}'.encode()).hexdigest()[:32]}"
+        self._busy_key = busy_key(url, token)
         self._requester = pygithub.Github(
             auth=pygithub.Auth.Token(token),
             base_url=_address(url),
@@ -245,6 +246,11 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     return future.result(seconds)
 
 
+def busy_key(url: str, token: str) -> str:
+    """Return the cache's key for the time until which GitHub is not to be asked with a token."""
+    return f"rollout.github.{hashlib.sha256(f'{url} {token}'.encode()).hexdigest()[:32]}"
+
+
 def _address(url: str) -> str:
     """Return the address without a slash at the end.
 
@@ -273,7 +279,7 @@ def _decoded(answer: Answer, request: Request, shape: type[T]) -> T:
     text = "{}" if answer.status == HTTPStatus.NO_CONTENT else answer.text
     try:
         return msgspec.json.decode(text, type=shape)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         kind = answer.headers.get("content-type", "").partition(";")[0] or "no content type"
         says = f": {error}" if isinstance(error, msgspec.ValidationError) else ""
         raise _foreign(request, f"{kind}{says}" if answer.text else "an empty answer") from None
@@ -379,14 +385,14 @@ def _asked_pause(answer: Answer, says: str) -> float | None:
         return None
     reset = headers.get("x-ratelimit-reset", "")
     if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
-        return min(max(now, int(reset)) + 1, now + PAUSE_BELIEVED)  # it does not say when in that second
+        return min(max(now, float(reset)) + 1, now + PAUSE_BELIEVED)  # it does not say when in that second
     return now + SECONDARY_PAUSE
 
 
 def _retry_after(value: str, now: float) -> float | None:
     """Return the time that ``Retry-After`` names, in seconds or as a date."""
     if value.strip().isdecimal():
-        return min(now + int(value), now + PAUSE_BELIEVED)
+        return now + min(float(value), PAUSE_BELIEVED)
     try:
         return min(parsedate_to_datetime(value).timestamp(), now + PAUSE_BELIEVED)
     except (ValueError, TypeError, OverflowError):
@@ -397,7 +403,7 @@ def _message(text: str) -> str:
     """Return GitHub's message and those of its errors; "" of an answer without one."""
     try:
         data = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeError):
+    except UNREADABLE:
         return ""
     if not isinstance(data, dict):
         return ""

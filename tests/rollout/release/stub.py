@@ -17,9 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
+from django.core.cache import cache
+
+from rollout.release.api import busy_key
 from tests.rollout.release.repository import Remote
 
 REPOSITORY = "acme/funds"
+TOKEN = "secret-token"
 OLD_REPOSITORY = "acme/money"  # its name before
 CHECK_SUITES_LISTED = 1000
 FILES_LISTED = 3000
@@ -395,7 +399,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         content = self.rfile.read(length)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         request = Request(self.command, parts.path, json.loads(content) if content else None, query)
-        assert self.headers["Authorization"] == "token secret-token"
+        assert self.headers["Authorization"] == f"token {TOKEN}"
         breaks: type[Exception] | None = None
         with stub.lock:
             stub.requests.append(request)
@@ -440,6 +444,7 @@ def github_stub(remote: Remote) -> Iterator[GitHubStub]:
     """Serve a GitHub on a free port of 127.0.0.1."""
     server = Server(("127.0.0.1", 0), RequestHandler)
     server.stub = GitHubStub(remote, f"http://127.0.0.1:{server.server_address[1]}")
+    cache.delete(busy_key(server.stub.url, TOKEN))  # of an earlier stub that had the port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
