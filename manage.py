@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from django.core.management import CommandError, execute_from_command_line
+from django.db import connections
 
 from fundapi import embedded
 from fundapi.embedded import EmbeddedError, Home, alone, services
@@ -44,6 +45,8 @@ NOWHERE = {
     "SECRET_KEY": secrets.token_urlsafe(48),
 }
 
+# These outlive an outage of the database, one without an end to their connection too.
+MONITORING = {"monitor_deployment", "deploy_with_confidence"}
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # a full disk, a full quota, a read-only file system
 
 
@@ -78,6 +81,13 @@ def environment(arguments: list[str]) -> Iterator[None]:
                 key = home.secret("secret-key") if joined.lock_fd is not None else home.read("secret-key")
                 os.environ.update({"SECRET_KEY": key} if key else {})
         yield
+
+
+def watch_connections() -> None:
+    """Cut off connections on which PostgreSQL does not answer."""
+    from fundapi.web import cutoff  # noqa: PLC0415 - most commands need no metrics
+
+    cutoff.watch(connections.all())
 
 
 def name_database(home: Home) -> None:
@@ -117,6 +127,8 @@ def main() -> None:
             fail(f"manage.py: {argument!r} is not UTF-8, as every name here is.", 2, is_stop=is_stop)
     try:
         with environment(arguments):
+            if MONITORING & set(arguments):
+                watch_connections()
             execute_from_command_line(sys.argv)
             is_stop = False  # it has stopped, whatever goes wrong from here on
     except KeyboardInterrupt:

@@ -67,6 +67,8 @@ def held(name: str) -> Iterator[bool]:
     try:
         holder.set_autocommit(False)
         with holder.cursor() as cursor:
+            # The task's own statements go over the other connection.
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s, hashtext(%s))", [ALONE, name])
             free: bool = cursor.fetchone()[0]
         yield free

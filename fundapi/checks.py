@@ -120,6 +120,15 @@ def _in_the_database(field: Field) -> Any:
 
 # --- The session and the log of PostgreSQL ----------------------------------------------------------------------
 
+# Times in ms: current_setting() shows 60000 as "1min". The view pg_settings would take longer than a short time-out.
+ACTUAL = """
+SELECT name, CASE
+    WHEN name LIKE '%%timeout' THEN (extract(epoch FROM current_setting(name)::interval) * 1000)::bigint::text
+    ELSE current_setting(name)
+END
+FROM unnest(%s::text[]) AS name
+"""
+
 # Of the server: otherwise its log holds rows and keys that it refused, and values of statements that it logs.
 LOG = {"log_error_verbosity": "terse", "log_parameter_max_length": "0"}
 
@@ -153,7 +162,7 @@ def _differing(expected: dict[str, str], databases: Iterable[str] | None) -> Ite
     if connection.alias not in (databases or ()):
         return
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name", [list(expected)])
+        cursor.execute(ACTUAL, [list(expected)])
         for name, actual in cursor.fetchall():
             # "ISO" is shown as "ISO, MDY".
             if actual.partition(",")[0] != expected[name]:

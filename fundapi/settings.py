@@ -264,10 +264,12 @@ DATABASE["OPTIONS"] = {
     "server_side_binding": True,
     **DATABASE.get("OPTIONS", {}),
 }
-# Of every session, whatever the role or the database has set (ALTER ROLE ... SET).
+# Of every session, whatever the role or the database has set (ALTER ROLE ... SET). Times in ms.
 DATABASE_SESSION = {
-    "statement_timeout": f"{DATABASE_STATEMENT_TIMEOUT}s",
-    "lock_timeout": f"{DATABASE_LOCK_TIMEOUT}s",
+    "statement_timeout": f"{DATABASE_STATEMENT_TIMEOUT * 1000}",
+    "lock_timeout": f"{DATABASE_LOCK_TIMEOUT * 1000}",
+    # A process that froze, or that the network has lost, must not keep its locks: the judge waits for them.
+    "idle_in_transaction_session_timeout": "60000",
     "client_min_messages": "warning",  # psycopg shows no other; a lost standby is a warning
     "log_parameter_max_length_on_error": "0",  # values stay out of PostgreSQL's log
     # The driver reads dates, intervals, texts and numbers as these have them written.

@@ -135,7 +135,7 @@ def test_a_connection_on_which_no_answer_comes_is_cut_off(proxy: Proxy, user: Us
     url = f"postgres://fundapi@127.0.0.1:{proxy.port}/{connection.settings_dict['NAME']}?sslmode=disable"
     key = uuid.uuid4().hex
     with (
-        running_server(workers=1, DATABASE_URL=url, DATABASE_STATEMENT_TIMEOUT="1", **LAB) as running,
+        running_server(workers=1, DATABASE_URL=url, DATABASE_STATEMENT_TIMEOUT="3", **LAB) as running,
         Api(running, user) as api,
     ):
         assert api.create().status_code == 201

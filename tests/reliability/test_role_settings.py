@@ -24,6 +24,7 @@ ODD = {
     "row_security": "off",
     "standard_conforming_strings": "off",
     "statement_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "0",
     "synchronous_commit": "off",
     "timezone": "Asia/Kathmandu",
     "transform_null_equals": "on",

@@ -35,19 +35,24 @@ def through(proxy: Proxy) -> str:
     return f"postgres://fundapi@127.0.0.1:{proxy.port}/{connection.settings_dict['NAME']}?sslmode=disable"
 
 
+@pytest.mark.parametrize("fault", ["refuse", "strand"])
 def test_a_monitoring_outlives_an_outage_and_still_opens_the_revert(
-    release: Release, traffic: Judged, proxy: Proxy
+    release: Release, traffic: Judged, proxy: Proxy, fault: str
 ) -> None:
     canary, deployment = traffic(auto_rollback=False), release.deployed()
     process = release.start(
         *("monitor_deployment", "--feature", canary.feature, "--auto-revert", "--json"),
         DATABASE_URL=through(proxy),
+        DATABASE_STATEMENT_TIMEOUT="3",
     )
     with reporting(canary, "migration_failed"):
         eventually(lambda: Check.objects.filter(rollout=canary.rollout).first())
-        proxy.refuse()
+        getattr(proxy, fault)()
         time.sleep(OUTAGE)
-        proxy.accept()
+        if fault == "refuse":
+            proxy.accept()
+        else:
+            proxy.half_close()  # PostgreSQL ends the old session; by itself it would after a minute
         out, shown = process.communicate(timeout=90)
     assert process.returncode == 1, out + shown
     (warning,) = json.loads(out)["warnings"]
