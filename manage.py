@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from django.core.management import CommandError, execute_from_command_line
@@ -47,7 +48,8 @@ NOWHERE = {
 
 # These outlive an outage of the database, one without an end to their connection too.
 MONITORING = {"monitor_deployment", "deploy_with_confidence"}
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # a full disk, a full quota, a read-only file system
+# A full disk, a full quota, a read-only file system, a reader of the output that has gone.
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE}
 
 
 def needs_services(arguments: list[str]) -> bool:
@@ -106,7 +108,7 @@ def in_words(error: Exception) -> str | None:
     if sentence := wrong_setting(error):
         return sentence
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return f"manage.py: cannot write {error.filename or 'a file'}: {error.strerror}"
+        return f"manage.py: cannot write {error.filename or 'the output or a file'}: {error.strerror}"
     text = str(error) if isinstance(error, EmbeddedError) else faults.sentence(error)
     return text and f"manage.py: {text}"
 
@@ -119,7 +121,15 @@ def fail(text: str, code: int = 1, *, is_stop: bool = False) -> NoReturn:
     sys.exit(code)
 
 
+def open_streams() -> None:
+    """Open the standard streams that are closed; else a socket gets their number, and every print fails."""
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for the whole process
+
+
 def main() -> None:
+    open_streams()
     arguments = sys.argv[1:]
     is_stop = arguments[:1] == ["rollout"] and "stop" in arguments
     for argument in arguments:

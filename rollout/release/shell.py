@@ -80,7 +80,11 @@ class ReleaseCommand(BaseCommand):
         terminal = Terminal(cast("TextIO", stream), dry_run=dry_run)  # Django's wrapper passes everything on
         result = self._result(terminal, options)
         if json:
-            self.stdout.write(terminal.as_json(result) + "\n")
+            try:
+                self.stdout.write(terminal.as_json(result) + "\n")
+                self.stdout.flush()
+            except OSError as error:  # the exit code holds all the same
+                terminal.say(f"The result could not be printed: {error}.", "yellow")
         elif result.outcome is Outcome.HEALTHY:  # otherwise Django prints the error
             terminal.result(result)
         if result.outcome is not Outcome.HEALTHY:

@@ -3,9 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,6 +27,25 @@ class Result:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+class Lasting:
+    """A stream whose failures are no errors: a closed pipe or a full disk must not end what watches a deployment."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Terminal:
     """Progress for people on ``stream``. Every outside effect goes through :meth:`outside`.
 
@@ -39,7 +58,7 @@ class Terminal:
         self.dry_run = dry_run
         self.effects: list[str] = []
         self.warnings: list[str] = []
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = Console(file=cast("TextIO", Lasting(stream)), highlight=False, soft_wrap=True)
 
     def say(self, text: str, style: str = "") -> None:
         self._console.print(text, style=style, markup=False)

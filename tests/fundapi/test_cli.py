@@ -1,8 +1,11 @@
 """``manage.py`` as an operator and CI use it."""
 
+import subprocess
+import sys
+
 import pytest
 
-from tests.servers import manage
+from tests.servers import PROJECT, manage
 
 PRODUCTION = {
     "TRUSTED_PROXIES": "1",
@@ -47,3 +50,21 @@ def test_an_argument_that_is_not_utf_8_is_refused_in_one_sentence(database: None
     run = manage("rollout", "status", "USE_FUND_\udcff")
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == "manage.py: 'USE_FUND_\\udcff' is not UTF-8, as every name here is.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "says"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        (
+            "</dev/null >/dev/full",
+            1,
+            "manage.py: cannot write the output or a file: No space left on device\n",
+        ),
+    ],
+)
+def test_an_output_that_takes_nothing_is_no_traceback(redirection: str, code: int, says: str) -> None:
+    command = ["sh", "-c", f'exec "$0" manage.py version {redirection}', sys.executable]
+    run = subprocess.run(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr) == (code, says)

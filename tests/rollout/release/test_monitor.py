@@ -334,6 +334,17 @@ def test_what_nobody_gets_is_not_judged_and_not_reverted(release: Release) -> No
     assert (deployment.state, release.stub.writes()) == ("deployed", [])
 
 
+def test_a_reader_of_the_output_that_has_gone_ends_no_monitoring(release: Release) -> None:
+    with release.start("monitor_deployment", "--feature", idle().feature, "--minutes", 0) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        shown = process.stderr.read()
+    assert process.returncode == 2, shown
+    assert "is not under way: there is nothing to monitor." in shown
+    assert "Traceback" not in shown
+
+
 def test_a_person_s_stop_ends_it_without_a_revert(
     release: Release, traffic: Judged, monitor: Monitor
 ) -> None:
