@@ -21,9 +21,8 @@ def attack(port: int, token: str | None, seed: int, *options: str) -> subprocess
     command += [f"http://127.0.0.1:{port}/api/schema", "--seed", str(seed), *OPTIONS, *options]
     if token:
         command += ["--header", f"Authorization: Bearer {token}"]
-    with TemporaryDirectory(
-        prefix="fundapi-fuzz-"
-    ) as directory:  # it writes its findings to the current directory
+    # It writes its findings to the current directory.
+    with TemporaryDirectory(prefix="fundapi-fuzz-") as directory:
         return subprocess.run(
             command,
             cwd=directory,

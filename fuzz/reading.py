@@ -27,10 +27,8 @@ def read(stream: bytes) -> Reading:
             event = server.next_event()
             if isinstance(event, h11.Request):
                 names = {name for name, _ in event.headers}
-                both = {
-                    b"content-length",
-                    b"transfer-encoding",
-                } <= names  # which ends a connection: RFC 9112, 6.1
+                # Both end a connection: RFC 9112, 6.1.
+                both = {b"content-length", b"transfer-encoding"} <= names
                 last = both or event.method == b"CONNECT"
             elif isinstance(event, h11.EndOfMessage):
                 complete += 1

@@ -28,9 +28,8 @@ from rollout.evaluation import Config
 from rollout.models import Rollout
 
 COPY_SECONDS = 2
-_copies: dict[
-    str, tuple[float, "Configuration"]
-] = {}  # of this process: when it was asked for, and the answer
+# Of this process: when each was asked for, and the answer.
+_copies: dict[str, tuple[float, "Configuration"]] = {}
 _asking = threading.Lock()
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 ADVICE = "put the comment above the statement, and let the formatter join the lines"
 DIRECTIVE = r"(?!fmt:|noqa|type:|pragma)"
-# `)  # why`: the comment is behind a bracket that stands alone.
-BEHIND = re.compile(rf"^[ \t]*[)\]}}]+[,:]?[ ]+# {DIRECTIVE}", re.MULTILINE)
+# `)  # why`, `] = {}  # why`, `) as error:  # why`: the comment is in a line that begins with a closing bracket.
+BEHIND = re.compile(rf"^[ \t]*[)\]}}]+[^#\n\"']*[ ]+# {DIRECTIVE}", re.MULTILINE)
 # `x = (`, `value  # why`, `)`: brackets around one value, because of the comment behind it.
 WRAPPED = re.compile(rf"(?:=|\breturn|\byield)[ ]\(\n[^\n#]+# {DIRECTIVE}[^\n]*\n[ \t]*\)$", re.MULTILINE)
 

@@ -156,9 +156,8 @@ def test_a_request_that_admission_refuses_is_no_guarded_request(
 def test_both_processes_count_into_one_answer(server: Server, user: Any, watch: Watch) -> None:
     def create(number: int) -> int:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"k{number}"}
-        return httpx.post(
-            f"{server.url}/api/funds", json=FUND, headers=headers
-        ).status_code  # a new connection
+        # Over a new connection.
+        return httpx.post(f"{server.url}/api/funds", json=FUND, headers=headers).status_code
 
     token = token_of(user)
     with ThreadPoolExecutor(8) as pool:

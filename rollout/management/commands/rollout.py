@@ -100,9 +100,8 @@ class Command(BaseCommand):
         try:
             self.stdout.write(as_json(changed, single=feature is not None) if json else as_table(changed))
             self.stdout.flush()
-        except (
-            Exception
-        ) as error:  # such as a closed pipe or a full disk; nobody may read that it is not done
+        # Such as a closed pipe or a full disk. Nobody may read that it is not done.
+        except Exception as error:
             if action == "status":
                 raise
             self.stderr.write(f"Done ({action} {feature}), and not printed: {error}.")
