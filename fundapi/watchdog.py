@@ -38,7 +38,7 @@ def alive(seconds: int, patience: int = 1) -> None:
 
 def _tell(seconds: int, patience: int) -> None:
     watchdog, signs = _watchdogs.get(os.getpid()) or _start(seconds)
-    if watchdog.poll() is not None or _is_stopped(watchdog.pid):
+    if watchdog.poll() is not None or is_stopped(watchdog.pid):
         watchdog.kill()
         os.close(signs)
         watchdog, signs = _start(seconds)
@@ -83,7 +83,7 @@ def watch(watched: int, seconds: int, signs: int) -> None:
                 return
             allowed, silent = int(text.split()[-1]), 0
         family = [watched, *_children(watched)]
-        stopped = {each: stopped.get(each, 0) + LOOK for each in family if _is_stopped(each)}
+        stopped = {each: stopped.get(each, 0) + LOOK for each in family if is_stopped(each)}
         for each, time_stopped in stopped.items():
             if time_stopped > seconds:
                 _kill(each, "process_stopped", time_stopped)
@@ -109,7 +109,8 @@ def _children(process: int) -> Iterator[int]:
         yield from map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
 
 
-def _is_stopped(process: int) -> bool:
+def is_stopped(process: int) -> bool:
+    """Return whether a process is stopped by a signal; False where there is no /proc (macOS)."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     except OSError:

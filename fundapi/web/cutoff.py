@@ -25,10 +25,8 @@ logger = structlog.get_logger(__name__)
 INTERVAL = 1.0  # s between two looks at all connections
 MARGIN = 2  # s beside the statement time-out, for the network
 
-
-_waiting: dict[
-    BaseDatabaseWrapper, int
-] = {}  # how often in a row each connection was found waiting for an answer
+# How many looks in a row have found each connection waiting for an answer.
+_waiting: dict[BaseDatabaseWrapper, int] = {}
 _start = threading.Lock()
 
 

@@ -9,10 +9,11 @@ import multiprocessing
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 from granian.cli import entrypoint
 from granian.log import logger
+
+from fundapi.watchdog import is_stopped
 
 INTERVAL = 1.0  # s
 # Looks that find a worker stopped before it is killed. Not seconds: a container that is paused pauses this, too.
@@ -32,14 +33,6 @@ def watch() -> None:
                     f"Killing the worker with PID {pid}: it was stopped for {looks} s and answered nobody"
                 )
                 workers[pid].kill()
-
-
-def is_stopped(pid: int) -> bool:
-    """Return whether a process is stopped by a signal; False where there is no /proc (macOS)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:
-        return False
 
 
 def main() -> None:
