@@ -103,10 +103,10 @@ def name_database(home: Home) -> None:
     )
 
 
-def in_words(error: Exception) -> str | None:
+def sentence(error: Exception) -> str | None:
     """Return an error that is no bug as a sentence."""
-    if sentence := wrong_setting(error):
-        return sentence
+    if text := wrong_setting(error):
+        return text
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         return f"manage.py: cannot write {error.filename or 'the output or a file'}: {error.strerror}"
     text = str(error) if isinstance(error, EmbeddedError) else faults.sentence(error)
@@ -149,7 +149,7 @@ def main() -> None:
         if isinstance(error, CommandError):  # under --traceback, where Python's own exit code would be 1
             traceback.print_exc()
             sys.exit(error.returncode)
-        text = in_words(error)
+        text = sentence(error)
         if text is None or "--traceback" in arguments:
             if not is_stop:
                 raise

@@ -32,12 +32,12 @@ def sentence(error: BaseException) -> str | None:
     state = _sqlstate(error)
     if state in SCHEMA:
         with suppress(DatabaseError, InterfaceError):
-            return unmigrated(_first_line(error))
+            return unmigrated(first_line(error))
     is_operational = isinstance(error, OperationalError | InterfaceError)
     # libpq does not know an option of the address.
     is_unconnected = isinstance(error, ProgrammingError) and state is None and connection.connection is None
     template = ADVICE.get(state or "", AWAY if is_operational or is_unconnected else None)
-    return template and template.format(_first_line(error))
+    return template and template.format(first_line(error))
 
 
 def unmigrated(why: str = "") -> str | None:
@@ -83,9 +83,9 @@ def _sqlstate(error: BaseException | None) -> str | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error, as part of a sentence."""
     text = str(error).strip().partition("\n")[0]
     for prefix in ("connection failed: ", "connection is bad: "):  # psycopg's, before libpq's own words
         text = text.removeprefix(prefix)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    return " ".join(text.split()).rstrip(".: ") or type(error).__name__

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import ProgrammingError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 
 from fundapi.exactjson import ExactJSONRenderer
 from idempotency import problems as idempotency_problems
-from idempotency.faults import is_unavailable
+from idempotency.faults import is_unavailable, is_unmigrated
 from idempotency.problems import IdempotencyError, Unavailable
 
 PROBLEM_JSON = "application/problem+json"
-UNDEFINED = {"42P01", "42703", "42883"}  # SQLSTATE of a missing table, column or function
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +98,7 @@ def is_api(request: HttpRequest) -> bool:
 
 def _database_failed(error: BaseException | None) -> bool:
     """Return whether the database is away, busy or read-only, or its schema is older than this code."""
-    unmigrated = isinstance(error, ProgrammingError) and getattr(error.__cause__, "sqlstate", "") in UNDEFINED
-    return unmigrated or is_unavailable(error)
+    return is_unmigrated(error) or is_unavailable(error)
 
 
 def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:

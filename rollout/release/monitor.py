@@ -14,6 +14,7 @@ import msgspec
 
 from rollout import store
 from rollout.conf import conf
+from rollout.faults import first_line
 from rollout.judge.decision import Decision
 from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal
@@ -196,8 +197,9 @@ class Monitor:
         """Say why a check failed, once; an outage of the database ends the tick."""
         if isinstance(error, OUTAGES):
             raise error
-        why = str(error).partition("\n")[0]
-        self.terminal.warn_once(f"The check of {feature} failed: {type(error).__name__}: {why}")
+        self.terminal.warn_once(
+            f"The check of {feature} failed: {type(error).__name__}: {first_line(error)}."
+        )
 
     def _new_observations(
         self, features: Sequence[str], since: datetime, until: datetime, policy: Policy

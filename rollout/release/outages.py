@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
+from rollout.faults import first_line
 from rollout.release.errors import Unavailable
 from rollout.release.terminal import Terminal
 from rollout.units import duration
@@ -37,7 +38,7 @@ def outlive(do: Callable[[], T], *, terminal: Terminal, seconds: float = 0) -> T
             connection.close()  # the next attempt opens a new one
             now = time.monotonic()
             left = most - (now - (began or now))
-            why = str(error).strip().partition("\n")[0].rstrip(".: ")
+            why = first_line(error)
             if left <= 0:
                 away = duration(timedelta(seconds=most))
                 raise Unavailable(f"The database has not answered for {away}: {why}.") from None

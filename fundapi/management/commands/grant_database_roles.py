@@ -33,5 +33,5 @@ class Command(BaseCommand):
         try:
             grant(web=web, worker=worker)
         except (ProgrammingError, ExcessPrivilege) as error:
-            raise CommandError(f"Nothing was granted: {str(error).partition(chr(10))[0]}") from error
+            raise CommandError(f"Nothing was granted: {faults.first_line(error)}") from error
         self.stdout.write(f"{web} and {worker} have the privileges that they need.")

@@ -45,14 +45,14 @@ class Command(BaseCommand):
             raise self._wrong(f"Nothing was checked. {why}", json=json) from error
         if json:
             documents = [as_dict(check) for check in checks]
-            failed = [{"feature": feature, "error": first_line(failures[feature])} for feature in failures]
+            failed = [{"feature": feature, "error": reason(failures[feature])} for feature in failures]
             self.stdout.write(jsonlib.dumps([*documents, *failed], indent=2))
         else:
             self.stdout.write("".join(as_text(check) for check in checks), ending="")
         for note in notes or ([] if checks or failures else ["Nothing to check: no rollout is under way."]):
             (self.stderr if json else self.stdout).write(note, style_func=str)
         if failures:
-            raise CommandError(in_words(failures), returncode=COULD_NOT_TELL) from next(
+            raise CommandError(sentence(failures), returncode=COULD_NOT_TELL) from next(
                 iter(failures.values())
             )
 
@@ -136,16 +136,16 @@ def notes_on(done: set[str]) -> Iterator[str]:
             yield f"Nothing to check for {feature}: no telemetry has arrived {since}."
 
 
-def first_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return an error as part of a sentence: in words, or its kind and the first line of its text."""
     if known := faults.sentence(error):
         return known.rstrip(".")
-    text = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind, text = type(error).__name__, faults.first_line(error)
+    return kind if text == kind else f"{kind}: {text}"
 
 
-def in_words(failures: dict[str, Exception]) -> str:
-    reasons = "; ".join(f"{feature}: {first_line(error)}" for feature, error in failures.items())
+def sentence(failures: dict[str, Exception]) -> str:
+    reasons = "; ".join(f"{feature}: {reason(error)}" for feature, error in failures.items())
     return f"The check failed for {reasons}. Mend that, and check again; --traceback shows more."
 
 
