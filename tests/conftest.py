@@ -15,6 +15,7 @@ from django.test.utils import setup_databases
 from knox.models import AuthToken
 
 from fundapi.web.logs import Lines
+from tests.canary import Judged, judged_rollouts
 from tests.servers import UNHURRIED, Server, running_server
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}
@@ -84,6 +85,13 @@ def server(database: None) -> Iterator[Server]:
     rates: dict[str, Any] = {"FUND_CREATE_RATE": "100000/minute", "TELEMETRY_RATE": "100000/minute"}
     with running_server(**rates, **UNHURRIED) as running:
         yield running
+
+
+@pytest.fixture
+def traffic(server: Server) -> Iterator[Judged]:
+    """Make a rollout that is judged, with browsers that report about it."""
+    with judged_rollouts(server) as make:
+        yield make
 
 
 @pytest.fixture

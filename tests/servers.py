@@ -1,4 +1,4 @@
-"""Real web servers for tests: Granian as ``make run`` starts it, on a free port of 127.0.0.1."""
+"""Real processes on this test worker's database: commands, Celery, and Granian on a free port of 127.0.0.1."""
 
 import os
 import subprocess
@@ -15,6 +15,8 @@ import psutil
 from django.db import connection
 
 from benchmarks.servers import end, free_port, workers_of
+from fundapi.embedded import Home
+from fundapi.embedded import run as make_run
 
 PROJECT = Path(__file__).resolve().parent.parent
 # For a server whose requests a test stops half-way: it takes a busy machine longer to look than production waits.
@@ -32,6 +34,12 @@ def database_url(name: str | None = None) -> str:
     return f"{path}?{rest}" if rest else path
 
 
+def superuser_url() -> str:
+    """The same, for the superuser."""
+    before, _, rest = os.environ["TEST_SUPERUSER_URL"].partition("?")
+    return f"{before.rpartition('/')[0]}/{connection.settings_dict['NAME']}?{rest}"
+
+
 def manage(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """Run ``manage.py`` as a process of its own, on this test worker's database."""
     return subprocess.run(
@@ -42,6 +50,30 @@ def manage(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         check=False,
     )
+
+
+def celery_arguments(name: str) -> list[str]:
+    """Return the arguments of Celery in a program of `make run`."""
+    [found] = [each for each in make_run.programs(Home.at(Path("/nowhere"))) if each.name == name]
+    return list(found.command[found.command.index("--quiet") + 1 :])
+
+
+@contextmanager
+def celery(env: dict[str, str], log: Path, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a worker or beat until the context ends."""
+    command = [sys.executable, "-m", "celery", "-A", "fundapi", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=os.environ | {"DATABASE_URL": database_url()} | env,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield process
+        finally:
+            end(process, 30)  # a worker of Celery may hang in its shutdown; what it had comes again
 
 
 class Server:

@@ -18,14 +18,13 @@ import pytest
 import yaml
 from axes.models import AccessAttempt
 from django.contrib.auth.models import User
-from django.db import connection
 
 from benchmarks.servers import end, free_port
 from fundapi.embedded.programs import postgres_directory
 from tests.conftest import FUND, token_of
 from tests.eventually import eventually
 from tests.fundapi.test_containers import SERVICES
-from tests.servers import PROJECT, manage, running_server
+from tests.servers import PROJECT, manage, running_server, superuser_url
 
 DEPLOY = PROJECT / "deploy"
 NAME = "funds.example.com"
@@ -221,8 +220,7 @@ def test_the_overlay_serves_with_roles_that_own_nothing() -> None:
 def test_the_roles_are_made_once_and_can_sign_in(database: None) -> None:
     """Compose's own command, on a server without roles of these names."""
     overlay = yaml.safe_load((DEPLOY / "compose.roles.yml").read_text())
-    before, _, rest = os.environ["TEST_SUPERUSER_URL"].partition("?")
-    superuser = f"{before.rpartition('/')[0]}/{connection.settings_dict['NAME']}?{rest}"
+    superuser = superuser_url()
     program, *options = overlay["services"]["roles"]["command"]
     options = [option.replace("/roles.sql", str(DEPLOY / "roles.sql")) for option in options]
     passwords = {"WEB_DATABASE_PASSWORD": "it's", "WORKER_DATABASE_PASSWORD": "b"}

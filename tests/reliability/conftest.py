@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from fundapi.models import Fund
 from tests.conftest import FUND, Api
 from tests.reliability.gates import TRIGGERS, Gate
+from tests.reliability.valkey import Valkey, private_valkey
 from tests.servers import Server, database_url, running_server
 
 LAB: dict[str, Any] = {
@@ -58,6 +59,13 @@ def gate(make_gate: Callable[..., Gate]) -> Gate:
 def lab_api(lab: Server, user: User) -> Iterator[Api]:
     with Api(lab, user) as client:
         yield client
+
+
+@pytest.fixture
+def valkey(database: None) -> Iterator[Valkey]:
+    """A Valkey of the test's own."""
+    with private_valkey() as running:
+        yield running
 
 
 def fund(**fields: Any) -> dict[str, Any]:

@@ -12,29 +12,16 @@ from celery import Celery
 from chaos.proxy import Proxy
 from fundapi.addresses import broker
 from rollout.models import Check
-from tests.canary import Judged, judged_rollouts
+from tests.canary import Judged
 from tests.eventually import eventually
-from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import Valkey, private_valkey
-from tests.servers import Server, database_url
+from tests.servers import celery, database_url
 
 WORKER = (
     *("worker", "--queues", "checks", "--concurrency", "1"),
     *("--without-gossip", "--without-mingle", "--hostname", "broken@%h"),
 )
 BOUND = 45  # s: time-outs of 2 s, several one after another, and pauses before a connection is made again
-
-
-@pytest.fixture
-def traffic(server: Server) -> Iterator[Judged]:
-    with judged_rollouts(server) as make:
-        yield make
-
-
-@pytest.fixture
-def valkey(database: None) -> Iterator[Valkey]:
-    with private_valkey() as running:
-        yield running
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from tests.conftest import Api
 from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import Gate
-from tests.reliability.test_races import superuser_url
-from tests.servers import Server, database_url, manage, running_server
+from tests.servers import Server, database_url, manage, running_server, superuser_url
 
 
 @pytest.fixture

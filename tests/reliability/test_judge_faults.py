@@ -4,34 +4,25 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 import redis
 from django.db import connection
 
 from fundapi.celery import app
 from rollout.models import Check, Incident
-from tests.canary import Canary, Judged, judged_rollouts
+from tests.canary import Canary, Judged
 from tests.eventually import eventually
-from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import private_valkey
-from tests.servers import PROJECT, UNHURRIED, Server, database_url
+from tests.servers import PROJECT, UNHURRIED, celery, database_url
 
 # In this database: other test workers have waiters of their own.
 BLOCKED = (
     "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE %s"
 )
-
-
-@pytest.fixture
-def traffic(server: Server) -> Iterator[Judged]:
-    with judged_rollouts(server) as make:
-        yield make
 
 
 def start_tick() -> "subprocess.Popen[bytes]":

@@ -22,7 +22,7 @@ from fundapi.models import Fund
 from idempotency import store
 from rollout.models import Alert, TelemetryEvent
 from rollout.store import Arrival, arrive, report
-from tests.reliability.test_races import superuser_url
+from tests.servers import superuser_url
 
 TERMS = {"size": 1, "management_fee": 0, "carry_percentage": 0, "vintage_year": 2025}
 

@@ -1,12 +1,8 @@
 """The daily purge, with real Celery: beat sends it, a worker runs it, a metric counts it."""
 
 import json
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,12 +11,12 @@ import pytest
 import redis
 from django.utils import timezone
 
-from benchmarks.servers import end, free_port
+from benchmarks.servers import free_port
 from fundapi.celery import app
 from idempotency.models import IdempotencyKey
 from tests.eventually import eventually
 from tests.reliability.valkey import private_valkey
-from tests.servers import PROJECT, database_url
+from tests.servers import celery, database_url
 
 
 def keys(principal: str, count: int, *, hours: float) -> None:
@@ -42,17 +38,6 @@ def keys(principal: str, count: int, *, hours: float) -> None:
         )
         for _ in range(count)
     )
-
-
-@contextmanager
-def celery(env: dict[str, str], log: Path, *arguments: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "celery", "-A", "fundapi", *arguments]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=os.environ | env, stdout=output, stderr=output)
-        try:
-            yield
-        finally:
-            end(process, 30)  # a worker of Celery may hang in its shutdown; what it had comes again
 
 
 def purged(port: int) -> float:

@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 import redis
 from celery import Celery
 
 from fundapi.addresses import broker
 from fundapi.celery import app
-from fundapi.embedded import run as make_run
-from fundapi.embedded.home import Home
 from rollout.alerts import outbox
 from rollout.models import Alert, Check
-from tests.canary import Judged, judged_rollouts
+from tests.canary import Judged
 from tests.eventually import eventually
-from tests.reliability.test_purge_by_celery import celery
-from tests.reliability.valkey import Valkey, private_valkey
-from tests.servers import Server, database_url
+from tests.reliability.valkey import Valkey
+from tests.servers import celery, celery_arguments, database_url
 
 HANGING = ("idempotency.purge_expired", "rollout.purge", "fundapi.purge_signins", "rollout.revert")
 BLOCKED = (
@@ -37,18 +33,6 @@ CREATE TRIGGER hang BEFORE DELETE ON idempotency_store FOR EACH STATEMENT EXECUT
 CREATE TRIGGER hang BEFORE DELETE ON rollout_telemetry FOR EACH STATEMENT EXECUTE FUNCTION hang();
 CREATE TRIGGER hang BEFORE DELETE ON axes_accesslog FOR EACH STATEMENT EXECUTE FUNCTION hang();
 """
-
-
-@pytest.fixture
-def traffic(server: Server) -> Iterator[Judged]:
-    with judged_rollouts(server) as make:
-        yield make
-
-
-@pytest.fixture
-def valkey(database: None) -> Iterator[Valkey]:
-    with private_valkey() as running:
-        yield running
 
 
 @contextmanager
@@ -79,12 +63,6 @@ def send(valkey: Valkey, *tasks: str, args: tuple[int, ...] = ()) -> None:
             app.send_task(task, args, connection=connection)
 
 
-def program(name: str) -> list[str]:
-    """The arguments of Celery in a program of `make run`."""
-    [found] = [each for each in make_run.programs(Home.at(Path("/nowhere"))) if each.name == name]
-    return list(found.command[found.command.index("--quiet") + 1 :])
-
-
 def length(valkey: Valkey, queue: str) -> int:
     with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
         return int(client.llen(queue))
@@ -103,7 +81,9 @@ def test_purges_and_a_revert_that_hang_delay_no_check_no_alert_and_not_each_othe
 
     with ExitStack() as stack:
         for name in ("worker", "checks"):
-            stack.enter_context(celery(environment(valkey), tmp_path / f"{name}.log", *program(name)))
+            stack.enter_context(
+                celery(environment(valkey), tmp_path / f"{name}.log", *celery_arguments(name))
+            )
         waiting = stack.enter_context(everything_hangs())
         for _ in range(6):  # a purge that is sent again while it hangs takes no further process
             send(valkey, *HANGING)
@@ -122,7 +102,7 @@ def test_the_worker_has_a_process_more_than_there_are_tasks_that_may_hang() -> N
     app.loader.import_default_modules()
     alone = {name for name, task in app.tasks.items() if getattr(task, "alone", False)}
     assert alone == set(HANGING)
-    arguments = program("worker")
+    arguments = celery_arguments("worker")
     assert int(arguments[arguments.index("--concurrency") + 1]) > len(alone)
 
 
@@ -154,7 +134,7 @@ def test_a_check_that_an_earlier_beat_sent_is_made(traffic: Judged, valkey: Valk
     earlier = Celery(broker=valkey.url.replace("unix://", "redis+socket://", 1))
     earlier.send_task("rollout.check")
     assert (length(valkey, "celery"), length(valkey, "checks")) == (1, 0)
-    with celery(environment(valkey), tmp_path / "worker.log", *program("worker")):
+    with celery(environment(valkey), tmp_path / "worker.log", *celery_arguments("worker")):
         eventually(lambda: Check.objects.filter(rollout=canary.pk).exists(), timeout=60)
 
 

@@ -5,7 +5,6 @@
 """
 
 import importlib
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ import httpx
 import psycopg
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 
 from idempotency import keys
 from idempotency.models import IdempotencyKey
@@ -24,7 +22,7 @@ from tests.conftest import Api
 from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT, fund, funds_of
 from tests.reliability.gates import SPACE, Gate
-from tests.servers import UNHURRIED, Server, database_url, running_server
+from tests.servers import UNHURRIED, Server, database_url, running_server, superuser_url
 
 SHIPPED = "idempotency_claim"
 FINGERPRINT = uuid.UUID(int=7)
@@ -261,12 +259,6 @@ def test_a_role_that_defaults_to_long_snapshots_changes_nothing(
             "replayed",
         )
     assert funds_of(user) == 1
-
-
-def superuser_url() -> str:
-    """This test worker's database, for the superuser."""
-    before, _, rest = os.environ["TEST_SUPERUSER_URL"].partition("?")
-    return f"{before.rpartition('/')[0]}/{connection.settings_dict['NAME']}?{rest}"
 
 
 def blocked_by(backend: int) -> None:

@@ -15,8 +15,7 @@ from idempotency.conf import conf
 from idempotency.models import IdempotencyKey
 from tests.conftest import FUND, Api
 from tests.reliability.conftest import funds_of
-from tests.reliability.test_races import superuser_url
-from tests.servers import Server, running_server
+from tests.servers import Server, running_server, superuser_url
 
 OTHER = FUND | {"name": "Harbor Growth II"}
 

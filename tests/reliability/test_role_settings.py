@@ -9,8 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 
 from tests.conftest import FUND, Api
-from tests.reliability.test_races import superuser_url
-from tests.servers import Server, manage, running_server
+from tests.servers import Server, manage, running_server, superuser_url
 
 ODD = {
     "bytea_output": "escape",

@@ -9,14 +9,8 @@ from rollout.models import Rollout
 from tests.conftest import Api
 from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
-from tests.reliability.valkey import Valkey, private_valkey
+from tests.reliability.valkey import Valkey
 from tests.servers import Server, running_server
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with private_valkey() as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,21 +11,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
 
 from fundapi.embedded.processes import is_alive
 from tests.eventually import eventually
-from tests.reliability.test_queues import program
-from tests.reliability.valkey import Valkey, private_valkey
-from tests.servers import PROJECT, database_url
+from tests.reliability.valkey import Valkey
+from tests.servers import PROJECT, celery_arguments, database_url
 
 SECONDS = 4  # of silence; a busy machine lets a process that lives wait for less
-
-
-@pytest.fixture
-def valkey(database: None) -> Iterator[Valkey]:
-    with private_valkey() as running:
-        yield running
 
 
 class Watched:
@@ -74,7 +66,7 @@ def test_what_hangs_is_killed_and_what_waits_for_its_broker_is_not(valkey: Valke
     with ExitStack() as stack:
         schedule = str(tmp_path / "schedule")
         beat = stack.enter_context(watched(valkey, tmp_path / "beat.log", "beat", "--schedule", schedule))
-        worker = stack.enter_context(watched(valkey, tmp_path / "worker.log", *program("checks")))
+        worker = stack.enter_context(watched(valkey, tmp_path / "worker.log", *celery_arguments("checks")))
         [child] = eventually(lambda: worker.children(watchdog=False), timeout=30)
 
         # kombu lets a worker end that loses its broker while it works on a task; what runs it starts it again.

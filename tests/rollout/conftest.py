@@ -1,5 +1,5 @@
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,9 +8,7 @@ from django.test import Client
 
 from rollout import configuration
 from rollout.models import Rollout
-from tests.canary import Judged, judged_rollouts
 from tests.obedience import obedience
-from tests.servers import Server
 
 __all__ = ["obedience"]
 
@@ -56,10 +54,3 @@ def make_rollout(database: None) -> MakeRollout:
 @pytest.fixture
 def viewer(sign_in: Sign) -> Person:
     return sign_in("Viewer")
-
-
-@pytest.fixture
-def traffic(server: Server) -> Iterator[Judged]:
-    """Make a rollout that is judged, with browsers that report about it."""
-    with judged_rollouts(server) as make:
-        yield make

@@ -32,12 +32,6 @@ INVALID = ("fund_create_failure", False, "validation")
 
 
 @pytest.fixture
-def traffic(server: Server) -> Iterator[Judged]:
-    with judged_rollouts(server) as make:
-        yield make
-
-
-@pytest.fixture
 def canary(traffic: Judged) -> Canary:
     return traffic()
 

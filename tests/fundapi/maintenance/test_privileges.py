@@ -27,7 +27,7 @@ from rollout import configuration, operations
 from rollout.models import Check, Rollout, TelemetryEvent
 from rollout.outcomes import HEADER
 from tests.conftest import FUND, Api
-from tests.servers import PROJECT, Server, database_url, running_server
+from tests.servers import PROJECT, Server, database_url, running_server, superuser_url
 
 PASSWORD = "correct horse battery staple"
 WORK = """
@@ -44,12 +44,6 @@ for task in (check_rollouts, purge_expired_keys, purge_rollout_data, purge_signi
 def as_role(role: str) -> str:
     """The URL of this test worker's database, for ``role``."""
     return re.sub(r"//[^@/]*@", f"//{role}@", database_url())
-
-
-def superuser_url() -> str:
-    """The same, for the superuser."""
-    before, _, rest = os.environ["TEST_SUPERUSER_URL"].partition("?")
-    return f"{before.rpartition('/')[0]}/{connection.settings_dict['NAME']}?{rest}"
 
 
 def expire(**which: str) -> None:

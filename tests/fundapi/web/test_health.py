@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +25,7 @@ from fundapi.web.readiness import readiness
 from rollout import operations
 from rollout.models import Rollout, Watch
 from tests.answers import assert_problem
-from tests.canary import Judged, judged_rollouts
+from tests.canary import Judged
 from tests.conftest import FUND, Api
 from tests.eventually import eventually
 from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT
@@ -75,12 +75,6 @@ def test_health_asks_the_database_little(database: None) -> None:
         assert readiness().ready
         rollout_state()
     assert len(captured) <= 3
-
-
-@pytest.fixture
-def traffic(server: Server) -> Iterator[Judged]:
-    with judged_rollouts(server) as make:
-        yield make
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])

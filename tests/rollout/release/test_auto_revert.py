@@ -14,12 +14,11 @@ from rollout.release.git import Git
 from rollout.tasks import open_revert
 from tests.canary import Canary, Judged
 from tests.eventually import eventually
-from tests.reliability.test_purge_by_celery import celery
 from tests.reliability.valkey import private_valkey
 from tests.rollout.release.conftest import Ended, Release
 from tests.rollout.release.repository import FUND
 from tests.rollout.release.stub import REPOSITORY, Gone, Request
-from tests.servers import PROJECT, database_url
+from tests.servers import PROJECT, celery, database_url
 
 
 def rolled_back(traffic: Judged) -> Canary:
