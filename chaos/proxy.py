@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 from typing import Self
 
-# In PostgreSQL's protocol: the end of a guarded request's last message, and what is answered to it.
-COMMIT = b"; COMMIT\x00"
+# In PostgreSQL's protocol: the statement in a guarded request's last pipeline (Parse), and what is answered to it.
+COMMIT = b"\x00COMMIT\x00"
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 
 
