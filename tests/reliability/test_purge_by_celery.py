@@ -73,7 +73,9 @@ def test_a_beat_without_memory_sends_every_task_at_once_and_one_with_it_does_not
     with private_valkey() as valkey, redis.Redis(unix_socket_path=str(valkey.socket)) as client:
 
         def sent() -> list[str]:
-            messages = [each for queue in ("celery", "checks") for each in client.lrange(queue, 0, -1)]
+            messages = [
+                each for queue in ("test.celery", "test.checks") for each in client.lrange(queue, 0, -1)
+            ]
             return sorted(json.loads(message)["headers"]["task"] for message in messages)
 
         env = {"REDIS_URL": valkey.url, "ROLLOUT_CHECK_INTERVAL": "3600", "LOG_LEVEL": "DEBUG"}
