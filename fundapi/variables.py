@@ -109,7 +109,7 @@ class Variables:
         if not text:
             return default
         if not re.fullmatch(r"-?[0-9]{1,18}", text) or not least <= int(text) <= most:
-            raise wrong(name, text, f"a whole number{_between(least, most, LONG)}", example=default)
+            raise wrong(name, text, f"a whole number{_between(text, least, most, LONG)}", example=default)
         return int(text)
 
     def wholes(self, name: str, default: tuple[int, ...], *, most: int = LONG) -> tuple[int, ...]:
@@ -120,7 +120,7 @@ class Variables:
                 raise ValueError(text)
             return int(text)
 
-        should = f"whole numbers{_between(0, most, LONG)}"
+        should = f"whole numbers{_between(self.given(name), 0, most, LONG)}"
         return tuple(self.words(name, read, should, default, ",".join(map(str, default))))
 
     def decimal(self, name: str, default: float, *, least: float = 0, most: float = LONG) -> float:
@@ -130,7 +130,7 @@ class Variables:
             return default
         value = _number(text)
         if not least <= value <= most:
-            raise wrong(name, text, f"a number{_between(least, most, LONG)}", example=f"{default:g}")
+            raise wrong(name, text, f"a number{_between(text, least, most, LONG)}", example=f"{default:g}")
         return value
 
     def seconds(
@@ -149,7 +149,7 @@ class Variables:
         value = _number(text)
         if not least / unit <= value <= most / unit:
             what = {timedelta(seconds=1): "seconds", timedelta(days=1): "days"}[unit]
-            bounds = _between(least / unit, most / unit, YEARS / unit)
+            bounds = _between(text, least / unit, most / unit, YEARS / unit)
             raise wrong(name, text, f"{what}{bounds}", example=f"{default / unit:g}")
         return value * unit
 
@@ -324,8 +324,11 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _between(least: float, most: float, ceiling: float) -> str:
-    return f" from {least:.15g} to {most:.15g}" if most < ceiling else f", {least:.15g} or more"
+def _between(text: str, least: float, most: float, ceiling: float) -> str:
+    """Return the bounds of a number as words; a common ceiling only where the number is above it."""
+    if most < ceiling or _number(text) > most:
+        return f" from {least:.15g} to {most:.15g}"
+    return f", {least:.15g} or more"
 
 
 def _number(text: str) -> float:

@@ -177,7 +177,11 @@ BAD = [
         "ROLLOUT_STEPS is 'abc', and should be whole numbers from 0 to 100, with commas between",
     ),
     ("ROLLOUT_WATCH", "a day", "ROLLOUT_WATCH is 'a day', and should be seconds, 0 or more, such as 86400."),
-    ("ROLLOUT_CHECK_INTERVAL", "1e99", "ROLLOUT_CHECK_INTERVAL is '1e99', and should be seconds"),
+    (
+        "ROLLOUT_CHECK_INTERVAL",
+        "1e99",
+        "ROLLOUT_CHECK_INTERVAL is '1e99', and should be seconds from 0 to 315360000, such as 60.",
+    ),
     ("ROLLOUT_BREAKER_CHECKS", "2.5", "ROLLOUT_BREAKER_CHECKS is '2.5', and should be a whole number"),
     ("ROLLOUT_WATCH", "90 min", "ROLLOUT_WATCH is '90 min', and should be seconds"),
     ("ROLLOUT_ALPHA", "1/20", "ROLLOUT_ALPHA is '1/20', and should be a number, 0 or more, such as 0.05."),
