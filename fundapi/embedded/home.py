@@ -23,11 +23,12 @@ def alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: env.given(name) or value for name, value in ALONE.items()}
 
 
+TOLD = 3  # exit status of a step of `make run` that has printed its one sentence
 # What a machine may do to a file. Every other OSError may be a bug.
 FULL = {errno.ENOSPC, errno.EDQUOT}
 UNUSABLE = FULL | {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
 

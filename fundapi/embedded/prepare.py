@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError
 
-from fundapi.embedded.home import EmbeddedError, Home, in_words
+from fundapi.embedded.home import TOLD, EmbeddedError, Home, in_words
 from fundapi.variables import Variables, exit_in_one_sentence, name_settings, wrong
 from rollout import faults
 
@@ -100,4 +100,5 @@ if __name__ == "__main__":
         text = str(error) if isinstance(error, EmbeddedError) else faults.sentence(error)
         if text is None:
             raise
-        sys.exit(text)
+        sys.stderr.write(f"make run: {text}\n")
+        sys.exit(TOLD)

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from fundapi.embedded.client import revive, services
-from fundapi.embedded.home import EmbeddedError, Home, alone, in_words, lock
+from fundapi.embedded.home import TOLD, EmbeddedError, Home, alone, in_words, lock
 from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
 from fundapi.embedded.processes import end_with_parent
 from fundapi.variables import WRONG, Variables, exit_in_one_sentence
@@ -173,8 +173,8 @@ def prepare(manager: Manager) -> dict[str, str | None]:
         process.terminate()
         process.wait()
         raise
-    if process.returncode == WRONG:  # it has printed one sentence
-        sys.exit(WRONG)
+    if process.returncode in {WRONG, TOLD}:  # it has printed one sentence
+        sys.exit(WRONG if process.returncode == WRONG else 1)
     if process.returncode != 0:
         raise EmbeddedError("the database could not be prepared; see above")
     prepared: dict[str, str | None] = json.loads(output)

@@ -46,13 +46,13 @@ def disk(directory: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", place], check=False, capture_output=True)
 
 
-def start(home: str | Path, *command: str) -> str:
+def start(home: str | Path, *command: str, **environment: str) -> str:
     """Run a command in a home, assert that it fails with one line on stderr, and return that line."""
     ended = subprocess.run(
         [sys.executable, *(command or MAKE_RUN)],
         check=False,
         cwd=PROJECT,
-        env={"PATH": os.defpath, "FUNDAPI_HOME": str(home), "PORT": "18999"},
+        env={"PATH": os.defpath, "FUNDAPI_HOME": str(home), "PORT": "18999"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -86,6 +86,7 @@ HOMES: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     "with a file for a directory": (a_file_for_a_directory, "home/run: File exists; mend that"),
     "a long name": (lambda path: path / ("x" * 300), "home"),
     "a circle of links": (a_circle, "home"),
+    "where nobody can make one": (lambda _: "/proc/home", "cannot use /proc/home: No such file or directory"),
     "an unknown user": (lambda _: "~nobody-of-this-name/home", "should be the path of a directory"),
     "two lines": (lambda path: f"{path}\ntwo", "should be the path of a directory"),
     "not UTF-8": (lambda path: f"{path}\udcff", "should be the path of a directory"),
@@ -96,6 +97,11 @@ HOMES: dict[str, tuple[Callable[[Path], Path | str], str]] = {
 def test_a_home_that_cannot_be_is_one_sentence(directory: Path, name: str) -> None:
     make, words = HOMES[name]
     assert words in start(make(directory / "home"))
+
+
+def test_a_database_that_is_away_is_one_sentence(directory: Path) -> None:
+    said = start(directory / "home", DATABASE_URL="postgres://fundapi@127.0.0.1:1/fundapi")
+    assert said.startswith("make run: The database could not be asked (")
 
 
 def test_a_home_that_is_read_only_is_one_sentence(disk: Callable[[str], Path]) -> None:
