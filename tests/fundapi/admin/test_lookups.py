@@ -88,6 +88,26 @@ def test_a_lookup_that_is_not_offered_is_a_400(model: type[Model], support: Clie
 
 
 @of_each_list
+def test_no_value_of_a_filter_is_an_error(model: type[Model], support: Client) -> None:
+    for name in OFFERED.get(model._meta.label, {"q"}):
+        for lookup in ("", "__exact", "__range", "__iexact"):
+            assert support.get(list_of(model), {f"{name}{lookup}": "\0"}).status_code == 400, lookup
+            answer = support.get(list_of(model), {f"{name}{lookup}": "a"}, follow=True)
+            assert answer.status_code in {200, 400}, lookup
+
+
+def test_a_null_character_in_an_address_is_a_400(support: Client) -> None:
+    assert support.get("/admin/knox/authtoken/%00/change/").status_code == 400
+    assert complete(support, "knox", "authtoken", "user", "\0").status_code == 400
+
+
+@pytest.mark.parametrize("key", ["x", "", "1,2", "\0"])
+def test_an_action_on_what_is_no_id_is_a_400(key: str, support: Client) -> None:
+    form = {"action": "delete_selected", "_selected_action": key}
+    assert support.post("/admin/auth/group/", form).status_code == 400
+
+
+@of_each_list
 def test_a_list_is_not_ordered_by_a_secret(model: type[Model], request_of_superuser: Any) -> None:
     changelist = site.get_model_admin(model).get_changelist_instance(request_of_superuser)
     for column in changelist.list_display:
