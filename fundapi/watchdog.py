@@ -50,8 +50,8 @@ def _start(seconds: int) -> tuple["subprocess.Popen[bytes]", int]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(seconds)]
-    # A session of its own: a terminal's Ctrl-C must not end it before the process.
-    started = subprocess.Popen(command, stdin=reading, start_new_session=True), writing
+    # In the group of the process: whoever kills that kills this, too, also where it is stopped itself.
+    started = subprocess.Popen(command, stdin=reading), writing
     os.close(reading)
     _watchdogs[os.getpid()] = started
     return started
@@ -118,4 +118,6 @@ def is_stopped(process: int) -> bool:
 
 
 if __name__ == "__main__":
+    # A terminal's Ctrl-C must not end it before the process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     watch(int(sys.argv[1]), int(sys.argv[2]), sys.stdin.fileno())

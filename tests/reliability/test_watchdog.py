@@ -71,10 +71,14 @@ def test_what_hangs_is_killed_and_what_waits_for_its_broker_is_not(valkey: Valke
 
         # kombu lets a worker end that loses its broker while it works on a task; what runs it starts it again.
         eventually(worker.log.read_text, lambda text: "] succeeded in" in text, timeout=30)
-        [guard] = worker.children(watchdog=True)
+        [guard], [other] = worker.children(watchdog=True), beat.children(watchdog=True)
+        # Who kills the group kills the watchdog, also a stopped one; a terminal's Ctrl-C does not.
+        assert os.getpgid(guard.pid) == os.getpgid(worker.process.pid)
+        other.send_signal(signal.SIGINT)
         guard.suspend()
         valkey.kill()
         time.sleep(SECONDS + 2)  # in which nobody may be killed
+        assert beat.children(watchdog=True) == [other]
         assert [beat.process.poll(), worker.process.poll(), beat.said(), worker.said()] == [
             None,
             None,
