@@ -9,6 +9,7 @@ Messages of this file go to stderr: a command's stdout is its own.
 import errno
 import os
 import secrets
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -128,10 +129,21 @@ def open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for the whole process
 
 
+def is_emergency_stop(arguments: list[str]) -> bool:
+    return arguments[:1] == ["rollout"] and "stop" in arguments
+
+
+def interrupt_at_every_end() -> None:
+    """Take SIGTERM and a closed terminal for Ctrl-C, after which a stop says whether it has stopped."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(number, signal.default_int_handler)
+
+
 def main() -> None:
     open_streams()
     arguments = sys.argv[1:]
-    is_stop = arguments[:1] == ["rollout"] and "stop" in arguments
+    is_stop = is_emergency_stop(arguments)
     for argument in arguments:
         if argument.encode(errors="ignore").decode() != argument:
             fail(f"manage.py: {argument!r} is not UTF-8, as every name here is.", 2, is_stop=is_stop)
@@ -159,4 +171,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if is_emergency_stop(sys.argv[1:]):
+        interrupt_at_every_end()
     main()

@@ -353,6 +353,26 @@ def test_an_interrupted_stop_says_not_stopped(run: Run, feature: str) -> None:
     assert not Rollout.objects.get(feature=feature).emergency_stop
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_that_is_ended_says_not_stopped(feature: str, number: signal.Signals) -> None:
+    with (
+        psycopg.connect(servers.database_url()) as other,
+        subprocess.Popen(
+            [sys.executable, "manage.py", "rollout", "stop", feature],
+            cwd=servers.PROJECT,
+            env=os.environ | {"DATABASE_URL": servers.database_url()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        other.execute("SELECT FROM rollout_rollout WHERE feature = %s FOR UPDATE", [feature])
+        wait_for_session("wait_event_type = 'Lock'")
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert_not_stopped(Ended(process.returncode, out, err), "it was interrupted.")
+
+
 def interrupt_when(condition: str) -> None:
     wait_for_session(condition)
     os.kill(os.getpid(), signal.SIGINT)
