@@ -17,13 +17,13 @@ from http import HTTPStatus
 from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import github as pygithub
 import msgspec
 import requests
 from django.core.cache import cache
 
+from rollout.checks import is_url
 from rollout.release.answers import Problem, Queried
 from rollout.release.errors import (
     Busy,
@@ -257,19 +257,15 @@ def _address(url: str) -> str:
     Raises:
         Unavailable: it is not an address.
     """
+    url = url.strip()
     shown = PASSWORD.sub("//", url)
-    try:
-        parts = urlsplit(url.strip())
-        wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.port == 0
-    except ValueError:
-        wrong = True
-    if wrong:
+    if not is_url(url) or "?" in url:
         raise Unavailable(
             f"GITHUB_API_URL is '{shown}', which is not the address of an API: set one {EXAMPLES}."
         )
-    if ":" in (parts.hostname or ""):  # PyGithub leaves out its brackets
+    if "[" in url:  # PyGithub leaves out the brackets of an IPv6 address
         raise Unavailable(f"GITHUB_API_URL is '{shown}': set one with a name in place of the IPv6 address.")
-    return url.strip().rstrip("/")
+    return url.rstrip("/")
 
 
 # --- Answers ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from rollout.conf import Settings
@@ -26,6 +26,8 @@ from rollout.release.decisions import (
     state_of_status,
 )
 from rollout.release.errors import Busy, Missing, Rejected, ReleaseError, Unanswered, Unavailable
+
+T = TypeVar("T")
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 TOKEN = re.compile(r"[!-~]+")  # printable ASCII: an error of the HTTP library would show another one
@@ -125,15 +127,13 @@ class GitHub:
         """Return the latest of each check run and commit status of a commit, and what speaks against a merge else."""
         return [*self._check_runs(commit), *self._check_suites(commit), *self._statuses(commit)]
 
+    def _of_commit(self, commit: str, what: str, path: str, shape: type[T], **parameters: str) -> list[T]:
+        """Read every page of a list that belongs to a commit."""
+        address = f"{self._path}/commits/{commit}/{path}"
+        return list(self._api.pages(f"read the {what} of {commit[:12]}", address, shape, **parameters))
+
     def _check_runs(self, commit: str) -> list[CheckRun]:
-        pages = list(
-            self._api.pages(
-                f"read the check runs of {commit[:12]}",
-                f"{self._path}/commits/{commit}/check-runs",
-                answers.CheckRuns,
-                filter="latest",
-            )
-        )
+        pages = self._of_commit(commit, "check runs", "check-runs", answers.CheckRuns, filter="latest")
         runs = {run.id: run for page in pages for run in page.check_runs}
         return [
             *(
@@ -146,13 +146,7 @@ class GitHub:
     def _check_suites(self, commit: str) -> list[CheckRun]:
         """Return the check suites that have not passed, whatever their check runs say."""
         try:
-            pages = list(
-                self._api.pages(
-                    f"read the check suites of {commit[:12]}",
-                    f"{self._path}/commits/{commit}/check-suites",
-                    answers.CheckSuites,
-                )
-            )
+            pages = self._of_commit(commit, "check suites", "check-suites", answers.CheckSuites)
         except Missing:  # its check runs were there: this API has no suites
             return []
         suites = {suite.id: suite for page in pages for suite in page.check_suites}
@@ -171,13 +165,7 @@ class GitHub:
         return [*(each for each in found if each), *counted("check suites", total, len(suites))]
 
     def _statuses(self, commit: str) -> list[CheckRun]:
-        pages = list(
-            self._api.pages(
-                f"read the commit statuses of {commit[:12]}",
-                f"{self._path}/commits/{commit}/status",
-                answers.CombinedStatus,
-            )
-        )
+        pages = self._of_commit(commit, "commit statuses", "status", answers.CombinedStatus)
         latest: dict[str, answers.Status] = {}
         for status in (each for page in pages for each in page.statuses):
             before = latest.get(status.context)
