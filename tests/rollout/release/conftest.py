@@ -21,6 +21,7 @@ from django.test import override_settings
 
 from rollout.conf import conf
 from rollout.models import Deployment, Rollout
+from rollout.release import api
 from rollout.release.git import Git
 from rollout.release.github import GitHub
 from rollout.release.terminal import Terminal
@@ -142,6 +143,13 @@ def idle() -> Rollout:
 
 def terminal(*, dry_run: bool = False) -> Terminal:
     return Terminal(StringIO(), dry_run=dry_run)
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pauses between writes and retries."""
+    monkeypatch.setattr(api, "BACK_OFF", 0.01)
+    monkeypatch.setattr(api, "WRITES_APART", 0)
 
 
 @pytest.fixture

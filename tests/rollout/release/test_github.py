@@ -53,9 +53,7 @@ class Commits:
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[GitHubStub]:
-    monkeypatch.setattr(api, "BACK_OFF", 0.01)
-    monkeypatch.setattr(api, "WRITES_APART", 0)
+def stub() -> Iterator[GitHubStub]:
     with github_stub(cast("Remote", Commits())) as stub:
         stub.pulls[48] = Pull(48, "Fund store", "fund-store", HEAD)
         yield stub
