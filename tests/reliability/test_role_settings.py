@@ -8,6 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
+from rollout.models import Check, Rollout
+from tests.canary import Judged
 from tests.conftest import FUND, Api
 from tests.servers import Server, manage, running_server, superuser_url
 
@@ -79,10 +81,15 @@ def test_rollouts_and_telemetry_are_the_same(odd: Server, api: Api) -> None:
         assert there.get("/readyz").status_code == 200
 
 
-def test_the_judge_reads_its_own_checks(odd_url: str) -> None:
-    for _ in range(2):
+def test_the_judge_reads_its_own_checks(odd_url: str, traffic: Judged) -> None:
+    Rollout.objects.update(percentage=0)  # those of other tests
+    canary = traffic()
+    for number in (1, 2):
+        canary.send(clients=5)
+        canary.rewind()
         run = manage("check_rollouts", DATABASE_URL=odd_url)
         assert run.returncode == 0, run.stderr
+        assert Check.objects.filter(rollout=canary.pk).count() == number
 
 
 def test_what_a_session_sets_for_itself_needs_no_warning(odd_url: str) -> None:
