@@ -469,6 +469,13 @@ def clock() -> datetime:
     return now
 
 
+def limit_lock_wait(longest: str) -> None:
+    """Give up a lock of this transaction after a while, also where the project's connections wait for ever."""
+    _execute(
+        "SELECT set_config('lock_timeout', %s, true) WHERE current_setting('lock_timeout') = '0'", [longest]
+    )
+
+
 def is_read_only() -> bool:
     """Return whether the database takes no writes: a standby, or set to read-only."""
     setting: str = _execute("SELECT current_setting('transaction_read_only')").fetchone()[0]

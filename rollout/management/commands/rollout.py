@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection, transaction
+from django.db import transaction
 from rich.console import Console
 from rich.table import Column, Table
 
-from rollout import faults, operations
+from rollout import faults, operations, store
 from rollout.models import Rollout, Stage, Timeline
 from rollout.options import NOT_STOPPED, WIDTH
 from rollout.units import percent, read_percent
@@ -132,7 +132,7 @@ def attempt(action: str, feature: str | None, options: dict[str, Any]) -> Rollou
     is_committing = False
     try:
         with transaction.atomic():
-            bound_the_wait()
+            store.limit_lock_wait(LOCK_WAIT)
             rollout = change(action, feature, options)
             is_committing = True
     except operations.OperationError as error:
@@ -148,15 +148,6 @@ def attempt(action: str, feature: str | None, options: dict[str, Any]) -> Rollou
             why += f" It may be stored all the same: `rollout status {feature}` shows it."
         raise failure(action, why) from error
     return rollout
-
-
-def bound_the_wait() -> None:
-    """Give up a lock after a while, also where the project's connections wait for ever."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('lock_timeout', %s, true) WHERE current_setting('lock_timeout') = '0'",
-            [LOCK_WAIT],
-        )
 
 
 def failure(action: str, why: str) -> CommandError:
