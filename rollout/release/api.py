@@ -9,13 +9,11 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import count
-from threading import Thread
 from typing import Any, TypeVar
 
 import github as pygithub
@@ -25,6 +23,7 @@ from django.core.cache import cache
 
 from rollout.checks import is_url
 from rollout.release.answers import Problem, Queried
+from rollout.release.deadline import call_within
 from rollout.release.errors import (
     Busy,
     Missing,
@@ -201,7 +200,7 @@ class Api:
     def _answer(self, request: Request) -> Answer:
         left = self._end - time.monotonic()
         try:
-            status, headers, text = _within(
+            status, headers, text = call_within(
                 min(REQUEST_MAX, max(REQUEST_MIN, left)),
                 lambda: self._requester.requestJson(
                     request.verb, request.path, dict(request.parameters), None, request.body
@@ -226,24 +225,6 @@ class Api:
     def _stay_away(self, until: float) -> None:
         self._busy_until = until
         cache.set(self._busy_key, str(until).encode(), max(1, math.ceil(until - time.time())))
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Run a call in a thread of its own, and wait so long for it.
-
-    Raises:
-        TimeoutError: it goes on, and its result is lost.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
-            future.set_exception(error)
-
-    Thread(target=run, name="github", daemon=True).start()
-    return future.result(seconds)
 
 
 def busy_key(url: str, token: str) -> str:

@@ -10,12 +10,14 @@ import httpx
 
 from rollout.conf import conf
 from rollout.models import Deployment
+from rollout.release.deadline import call_within
 from rollout.release.errors import Missing, ReleaseError, Unavailable
 from rollout.release.git import Git
 from rollout.release.terminal import Terminal
 from rollout.units import duration
 
-TIMEOUT = 10  # s
+TIMEOUT = 10  # s of silence
+ANSWER_MAX = 15  # s of a whole answer, which may come in drops
 COMMIT = re.compile("[0-9a-f]{7,64}", re.IGNORECASE)  # git would take HEAD and --all for commits too
 ANSWERS = 5  # in a row: behind a balancer, instances are replaced one by one
 
@@ -118,10 +120,14 @@ def is_site(url: str) -> bool:
 def get(url: str) -> dict[str, Any]:
     """Return a JSON object, over a connection of its own. ``/health`` is one even when the database is gone."""
     try:
-        document = httpx.get(url, timeout=TIMEOUT, follow_redirects=True).json()
+        document = call_within(
+            ANSWER_MAX, lambda: httpx.get(url, timeout=TIMEOUT, follow_redirects=True).json()
+        )
+    except TimeoutError:
+        raise Unavailable(f"{url} did not answer in {ANSWER_MAX} s.") from None
     except httpx.HTTPError as error:
         raise Unavailable(f"{url} did not answer: {type(error).__name__}.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unavailable(f"{url} did not answer in JSON.") from None
     if not isinstance(document, dict):
         raise Unavailable(f"{url} did not answer with an object.")

@@ -15,10 +15,12 @@ from django.test import override_settings
 
 from benchmarks.servers import free_port
 from rollout.models import Deployment, Rollout
-from rollout.release.site import ANSWERS
+from rollout.release.errors import Unavailable
+from rollout.release.site import ANSWERS, get
 from tests.rollout.release.conftest import Ended, Release, idle
 from tests.rollout.release.stub import Pull
 from tests.rollout.release.test_deploy import GREEN
+from tests.rollout.release.test_github import speaker, trickle
 from tests.servers import Server
 
 OLD = "a" * 40
@@ -102,6 +104,12 @@ def test_the_canary_waits_until_every_instance_runs_the_merged_commit(
     assert percentage(rollout) == 10, ended
     assert site.asked == 8 + ANSWERS
     assert f"{site.url} runs {OLD[:12]}" in ended.shown
+
+
+def test_drops_do_not_outlast_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rollout.release.site.ANSWER_MAX", 0.3)
+    with speaker(trickle) as url, pytest.raises(Unavailable, match=r"/health did not answer in 0\.3 s\.$"):
+        get(f"{url}/health")
 
 
 def test_a_later_commit_contains_it(release: Release, site: Instances) -> None:
