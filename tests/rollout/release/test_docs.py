@@ -27,10 +27,16 @@ def code(name: str) -> tuple[list[str], list[str]]:
     return lines, [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", words)]
 
 
+def unwrapped(command: str) -> str:
+    """Return a command without the bracket or quote that closes what it stands in, as in ``sh -c '…'``."""
+    command = command.rstrip(")")
+    return command.removesuffix("'") if command.count("'") % 2 else command
+
+
 def written_commands() -> list[tuple[str, str]]:
     """Return every command in a block of a page, with the page's name."""
     return [
-        (name, re.sub(r"\$\(.*?\)", "substituted", written[1]).rstrip(")"))
+        (name, unwrapped(re.sub(r"\$\(.*?\)", "substituted", written[1])))
         for name in PAGES
         for line in code(name)[0]
         if (written := re.search(r"(?:^|\s|\()(?:\S*python )?manage\.py (.+)$", line))
