@@ -20,6 +20,9 @@ from fundapi.web.serve import STREAMS
 PIECE_MAX = 64 * 1024
 # ms for a client to take in or acknowledge anything. Trickling readers outlast it: a proxy has to read for them.
 READING_TIMEOUT = 30_000
+# s of silence before the kernel asks whether the client is there, and between two questions. A client that does not
+# answer any for READING_TIMEOUT is gone.
+KEEPALIVE = 15
 
 _streams = threading.Semaphore(STREAMS)
 
@@ -64,8 +67,9 @@ class Answers:
 def limit_reading_time(descriptors: Path) -> bool:
     """Have the kernel close connections whose clients read nothing; return whether there is a server's socket already.
 
-    Granian has no time-out for that. Its connections inherit the option from the socket on which it listens. Does
-    nothing on macOS, which has no such option.
+    And those whose clients vanished: half a body of one would occupy a reader for ever (``fundapi.web.overload``).
+    Granian has no time-out for either. Its connections inherit the options from the socket on which it listens. Does
+    nothing on macOS, which has no such options.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     found = option is None
@@ -76,5 +80,8 @@ def limit_reading_time(descriptors: Path) -> bool:
                 with socket.fromfd(int(descriptor.name), socket.AF_INET, socket.SOCK_STREAM) as each:
                     if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                         each.setsockopt(socket.IPPROTO_TCP, option, READING_TIMEOUT)
+                        each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE)
+                        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE)
                         found = True
     return found

@@ -54,7 +54,8 @@ class Vitals:
                 self.look()
             except Exception:  # without the next look, the process would be ended for nothing
                 logger.exception("vitals_failed")
-            time.sleep(INTERVAL)
+            # Connections that come before the first success have no limit.
+            time.sleep(INTERVAL if self._reading_limited else INTERVAL / 20)
 
     def look(self) -> None:
         """Set the metrics; end this process when it cannot work."""

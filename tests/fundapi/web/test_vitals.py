@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from benchmarks.servers import free_port, workers_of
-from fundapi.web.answers import READING_TIMEOUT, limit_reading_time
+from fundapi.web.answers import KEEPALIVE, READING_TIMEOUT, limit_reading_time
 from fundapi.web.overload import OverloadControl
 from fundapi.web.serve import CONNECTIONS, command
 from fundapi.web.vitals import DESCRIPTORS
@@ -128,6 +128,8 @@ def test_the_kernel_hangs_up_on_clients_that_read_nothing() -> None:
         client.connect(server.getsockname())
         with server.accept()[0] as accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == READING_TIMEOUT
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE
     assert not limit_reading_time(DESCRIPTORS)
 
 
