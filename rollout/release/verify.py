@@ -6,7 +6,7 @@ from typing import Any
 from rollout.evaluation import Config, is_live
 from rollout.models import Rollout
 from rollout.release.decisions import Outcome
-from rollout.release.errors import ReleaseError
+from rollout.release.errors import ReleaseError, Unavailable
 from rollout.release.site import get
 from rollout.release.terminal import Result, Terminal
 from rollout.units import percent
@@ -63,10 +63,13 @@ def _served(url: str, back: Sequence[Rollout], terminal: Terminal, details: dict
     live = [each.feature for each in Rollout.objects.all() if each.store_type != "legacy"]
     if store_type != "legacy" and not live:
         wrong.append(f"{url}/health says store_type {store_type}")
-    served_rollouts = {each.get("feature"): each for each in get(f"{url}/api/rollouts").get("rollouts", [])}
+    document = get(f"{url}/api/rollouts")
+    try:
+        live_at_site = {each["feature"]: _live(each) for each in document["rollouts"]}
+    except (LookupError, TypeError):
+        raise Unavailable(f"{url}/api/rollouts did not answer with rollouts.") from None
     for rollout in back:
-        config = served_rollouts.get(rollout.feature)
-        served = "nothing" if config is None else "fund-store" if _live(config) else "legacy"
+        served = {None: "nothing", True: "fund-store", False: "legacy"}[live_at_site.get(rollout.feature)]
         terminal.say(f"{url}/api/rollouts: {rollout.feature} is {served}")
         if served != "legacy":
             wrong.append(f"{url} serves {served} for {rollout.feature}")

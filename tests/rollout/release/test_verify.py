@@ -1,5 +1,7 @@
 """``verify_rollback``: in the database, and at a running server."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -8,6 +10,7 @@ from rollout import operations
 from rollout.models import Rollout
 from tests.canary import Judged
 from tests.rollout.release.conftest import Release, idle
+from tests.rollout.release.test_site import instances
 from tests.servers import Server
 
 
@@ -50,6 +53,14 @@ def test_a_server_that_does_not_answer_could_not_be_told(release: Release) -> No
     url = f"http://127.0.0.1:{free_port()}"
     ended = release.run("verify_rollback", "--feature", idle().feature, "--url", url)
     assert (ended.code, ended.says) == (2, f"{url}/health did not answer: ConnectError.")
+
+
+@pytest.mark.parametrize("answer", [{"rollouts": None}, {"rollouts": [1]}, {"rollouts": [{}]}, {}])
+def test_another_server_than_ours_could_not_be_told(release: Release, answer: dict[str, Any]) -> None:
+    with instances() as site:
+        site.answers = [lambda: answer | {"store_type": "legacy"}]
+        ended = release.run("verify_rollback", "--feature", idle().feature, "--url", site.url)
+    assert (ended.code, ended.says) == (2, f"{site.url}/api/rollouts did not answer with rollouts.")
 
 
 @pytest.mark.parametrize(
