@@ -17,7 +17,7 @@ POSTGRES = "postgres", "postgresql", "pgsql", "psql"
 NAME_MAX = 63  # bytes of the name of a database
 WHOLE = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 MAIL = "smtp", "smtps", "smtp+tls", "smtp+ssl"
-NO_MAIL = "consolemail", "dummymail", "memorymail", "filemail"
+NO_MAIL = "consolemail", "dummymail", "memorymail"
 
 
 def database(env: Variables, name: str, default: str) -> dict[str, Any]:

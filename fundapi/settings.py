@@ -5,6 +5,7 @@ Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, R
 Misspelt variables.
 """
 
+import math
 import sys
 from dataclasses import fields
 from datetime import timedelta
@@ -244,7 +245,7 @@ DATABASE_TRANSACTION_POOLING = env.switch("DATABASE_TRANSACTION_POOLING", defaul
 # s; browsers give up soon after. 0: no limit. PostgreSQL counts milliseconds in 31 bits
 DATABASE_STATEMENT_TIMEOUT = env.whole("DATABASE_STATEMENT_TIMEOUT", 10, most=86_400)
 # s that all slots of a web process may be held by the same requests; then it is replaced (fundapi.web.vitals)
-WEB_HUNG_SECONDS = 60 + DATABASE_STATEMENT_TIMEOUT
+WEB_HUNG_SECONDS = 60 + DATABASE_STATEMENT_TIMEOUT if DATABASE_STATEMENT_TIMEOUT else math.inf
 DATABASE_LOCK_TIMEOUT = env.whole("DATABASE_LOCK_TIMEOUT", 5, most=86_400)  # s; well before the statement's
 # s; with a new connection for each, a request costs five times as much
 DATABASE["CONN_MAX_AGE"] = env.whole("DATABASE_CONN_MAX_AGE", 600)

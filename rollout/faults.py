@@ -15,6 +15,8 @@ ADVICE = {
     DENIED: "The database role may not do this ({}): use the role that owns the tables, or grant it the right.",
     "55P03": "Another session holds what this needs ({}): try again; pg_stat_activity shows that session.",
     "57014": "The database took too long ({}): try again; pg_stat_activity shows what it waits for.",
+    "25P03": "The command paused too long within a transaction ({}): try again.",
+    "25P04": "The transaction took too long ({}): try again.",
     "53100": "The disk of the database is full ({}): free space there, and try again.",
     "53300": "The database has no free connection ({}): try again, or raise max_connections.",
 }

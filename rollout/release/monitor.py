@@ -34,7 +34,7 @@ from rollout.release.decisions import (
 from rollout.release.errors import ReleaseError, Unavailable
 from rollout.release.git import Git
 from rollout.release.github import GitHub
-from rollout.release.outages import OUTAGES, outlive
+from rollout.release.outages import is_outage, outlive
 from rollout.release.revert import take_back
 from rollout.release.terminal import Result, Terminal
 from rollout.tick import EarlierRules, replay, tick
@@ -195,7 +195,7 @@ class Monitor:
 
     def _check_failed(self, _event: str, feature: str, error: Exception) -> None:
         """Say why a check failed, once; an outage of the database ends the tick."""
-        if isinstance(error, OUTAGES):
+        if is_outage(error):
             raise error
         self.terminal.warn_once(
             f"The check of {feature} failed: {type(error).__name__}: {first_line(error)}."

@@ -5,18 +5,22 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from django.db import InterfaceError, InternalError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, connection
 
-from rollout.faults import first_line
+from rollout.faults import first_line, sentence
 from rollout.release.errors import Unavailable
 from rollout.release.terminal import Terminal
 from rollout.units import duration
 
 T = TypeVar("T")
 
-OUTAGES = (OperationalError, InterfaceError, InternalError)  # the last: read-only, as in a failover
 PAUSE = 1.0  # s between two attempts
 LEAST = 30.0  # s; a restart of PostgreSQL takes less
+
+
+def is_outage(error: Exception) -> bool:
+    """Return whether the database is away, busy or read-only, as in a failover; a bug is no outage."""
+    return sentence(error) is not None
 
 
 def outlive(do: Callable[[], T], *, terminal: Terminal, seconds: float = 0) -> T:
@@ -34,7 +38,9 @@ def outlive(do: Callable[[], T], *, terminal: Terminal, seconds: float = 0) -> T
     while True:
         try:
             result = do()
-        except OUTAGES as error:
+        except (DatabaseError, InterfaceError) as error:
+            if not is_outage(error):
+                raise
             connection.close()  # the next attempt opens a new one
             now = time.monotonic()
             left = most - (now - (began or now))
