@@ -24,7 +24,7 @@ from fundapi import embedded
 from fundapi.embedded import EmbeddedError, Home, alone, services
 from fundapi.variables import WRONG, Variables, name_settings, wrong_setting
 from rollout import faults
-from rollout.options import NOT_STOPPED
+from rollout.options import NOT_STOPPED, discard
 
 # These use neither database nor broker, so their settings name services that do not exist.
 NEED_NO_SERVICES = {
@@ -129,6 +129,15 @@ def open_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for the whole process
 
 
+def discard_unwritable() -> None:
+    """Discard what the streams cannot write."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            discard(stream.fileno())
+
+
 def is_emergency_stop(arguments: list[str]) -> bool:
     return arguments[:1] == ["rollout"] and "stop" in arguments
 
@@ -153,6 +162,7 @@ def main() -> None:
                 watch_connections()
             execute_from_command_line(sys.argv)
             is_stop = False  # it has stopped, whatever goes wrong from here on
+            sys.stdout.flush()
     except KeyboardInterrupt:
         if is_stop:
             fail("it was interrupted.", is_stop=True)
@@ -168,6 +178,8 @@ def main() -> None:
             traceback.print_exc()
         code = WRONG if wrong_setting(error) else 1
         fail(text or "the command itself is at fault, see above.", code, is_stop=is_stop)
+    finally:
+        discard_unwritable()
 
 
 if __name__ == "__main__":

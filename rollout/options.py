@@ -1,9 +1,10 @@
-"""Shared by the commands: readers of numbers for options, the width of tables, a failed emergency stop. Pure.
+"""Shared by the commands: readers of numbers for options, the width of tables, failed stops and outputs.
 
 A reader goes into ``add_argument(type=...)``: what is not a number of its range, ``nan`` included, is refused in one
 sentence before the command does anything.
 """
 
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,3 +40,8 @@ def whole(low: int, high: int) -> Callable[[str], int]:
         raise ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high:,}")
 
     return read
+
+
+def discard(descriptor: int) -> None:
+    """Discard what could not be written: Python would try again at its end, and change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

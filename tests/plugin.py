@@ -43,6 +43,8 @@ def _set_environment() -> None:
     os.environ["ENVIRONMENT"] = "test"
     os.environ["ROLLOUT_UNSIGNED_TELEMETRY"] = "full"  # browsers of all tests share one address
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    # Buffers show what an output that cannot be written does at the end.
+    os.environ.pop("PYTHONUNBUFFERED", None)
 
 
 @pytest.hookimpl(tryfirst=True)

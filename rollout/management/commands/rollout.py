@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from rollout import faults, operations, store
 from rollout.models import Rollout, Stage, Timeline
-from rollout.options import NOT_STOPPED, WIDTH
+from rollout.options import NOT_STOPPED, WIDTH, discard
 from rollout.units import percent, read_percent
 
 OPERATIONS: dict[str, Callable[..., Rollout]] = {
@@ -105,6 +105,7 @@ class Command(BaseCommand):
             if action == "status":
                 raise
             self.stderr.write(f"Done ({action} {feature}), and not printed: {error}.")
+            discard(self.stdout.fileno())
 
 
 def add_fields(parser: CommandParser, *, but: str) -> None:
