@@ -1,4 +1,4 @@
-"""How answers leave a process, so that clients who read slowly, or never, hold few of its threads.
+"""The last step of an answer: clients who read it slowly, or never, hold few threads of the process.
 
 An answer in one piece is handed over to Granian at once. A stream, here a static file, keeps its thread until the
 client has read it: 500 clients that asked for a file of 1.5 MiB and read nothing stopped two processes until they

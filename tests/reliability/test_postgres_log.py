@@ -29,13 +29,13 @@ TERMS = {"size": 1, "management_fee": 0, "carry_percentage": 0, "vintage_year": 
 
 @pytest.fixture
 def secret() -> str:
-    """What somebody sent; 32 hexadecimal digits, so that it may stand for a digest too."""
+    """A value that somebody sent: 32 hexadecimal digits, so that it may stand for a digest too."""
     return uuid.uuid4().hex
 
 
 @pytest.fixture
 def logged(secret: str, database: None) -> Iterator[None]:
-    """What PostgreSQL logs meanwhile has an error, and not the secret."""
+    """Assert that PostgreSQL meanwhile logs an error, and not the secret."""
     log = Home.at(Path(os.environ["FUNDAPI_HOME"])).logs / "postgres.log"
     begin = log.stat().st_size
     yield

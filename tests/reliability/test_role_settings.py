@@ -1,4 +1,4 @@
-"""What an administrator sets on a role or a database changes nothing that the product promises."""
+"""An administrator's settings of a role or a database change nothing that the product promises."""
 
 import uuid
 from collections.abc import Iterator
