@@ -189,10 +189,11 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "fundapi.web.middleware.RequestLogMiddleware",  # first: every answer has a request id and a log line
     "fundapi.web.middleware.BrowserPolicyMiddleware",
+    # Above all that may answer by itself: a page of another origin cannot read an answer without its headers.
+    "corsheaders.middleware.CorsMiddleware",
     "fundapi.web.middleware.ProblemMiddleware",  # errors of all below are problem+json under /api
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
     "fundapi.web.overload.OverloadMiddleware",
     "fundapi.web.middleware.BodyLimitMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -395,7 +396,7 @@ SPECTACULAR_SETTINGS = {
 
 # --- Frontends on other origins -----------------------------------------------------------------------------
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
-CORS_URLS_REGEX = r"^/(api|ofrep)/"
+CORS_URLS_REGEX = r"^/(api|ofrep)(/|$)"
 CORS_ALLOW_HEADERS = (
     *default_headers,
     "idempotency-key",
@@ -407,6 +408,7 @@ CORS_ALLOW_HEADERS = (
     *env.words("CORS_EXTRA_HEADERS", header_name, "names of headers", example="x-app-version"),
 )
 CORS_EXPOSE_HEADERS = [
+    "Date",  # the clock by which a client reads a Retry-After that is a date
     "ETag",
     "Idempotency-Key",
     "Idempotency-Status",

@@ -18,6 +18,7 @@ from fundapi.web.logs import Lines
 from tests.canary import Judged, judged_rollouts
 from tests.servers import UNHURRIED, Server, running_server
 
+ORIGIN = "https://app.example"  # of a frontend elsewhere, which the shared server allows
 FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}
 
 
@@ -83,7 +84,7 @@ def server(database: None) -> Iterator[Server]:
     """One running web server for all tests of this worker: two processes, four threads each."""
     # All clients of a test run share one address.
     rates: dict[str, Any] = {"FUND_CREATE_RATE": "100000/minute", "TELEMETRY_RATE": "100000/minute"}
-    with running_server(**rates, **UNHURRIED) as running:
+    with running_server(CORS_ALLOWED_ORIGINS=ORIGIN, **rates, **UNHURRIED) as running:
         yield running
 
 

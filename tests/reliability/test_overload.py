@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from fundapi.web.serve import PROBE_WAITERS
-from tests.conftest import FUND, Api
+from tests.conftest import FUND, ORIGIN, Api
 from tests.eventually import eventually
 from tests.reliability.conftest import LAB, PATIENT
 from tests.reliability.gates import Gate
@@ -23,7 +23,7 @@ QUEUE = 30
 @pytest.fixture(scope="module")
 def busy(triggers: None) -> Iterator[Server]:
     """One process that works on one request at a time."""
-    crowded = {"WEB_THREADS": "1", "WEB_QUEUE": str(QUEUE)}
+    crowded = {"WEB_THREADS": "1", "WEB_QUEUE": str(QUEUE), "CORS_ALLOWED_ORIGINS": ORIGIN}
     with running_server(workers=1, threads=QUEUE + 10, **LAB, **PATIENT, **crowded) as running:
         yield running
 
@@ -45,7 +45,7 @@ def test_too_many_get_a_503_at_once_that_says_when_to_come_back(busy: Server, us
         gate.wait_for()
         queued = [pool.submit(api.create, f"queued-{number}") for number in range(QUEUE)]
         eventually(lambda: metric(busy, "http_requests_waiting") == QUEUE)
-        refused = api.create("two")
+        refused = api.create("two", Origin=ORIGIN)
         page = httpx.get(f"{busy.url}/fund-setup", timeout=30)
         watched = [
             httpx.get(f"{busy.url}/{path}", timeout=30).status_code for path in ("livez", "readyz", "health")
@@ -61,6 +61,7 @@ def test_too_many_get_a_503_at_once_that_says_when_to_come_back(busy: Server, us
     assert int(refused.headers["Retry-After"]) > 0
     assert int(refused.headers["Content-Length"]) == len(refused.content)
     assert "X-Request-ID" in refused.headers
+    assert refused.headers["Access-Control-Allow-Origin"] == ORIGIN
     assert (page.status_code, page.headers["Retry-After"]) == (503, refused.headers["Retry-After"])
     assert watched == [200, 200, 200]
     assert (created.status_code, created.headers["Idempotency-Status"]) == (201, "created")

@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 
 from fundapi.models import Fund
 from tests.answers import assert_problem, errors_of, funds_of
-from tests.conftest import FUND, Api, token_of
+from tests.conftest import FUND, ORIGIN, Api, token_of
 from tests.obedience import CRASH, DEADLOCK, FAIL_AT_COMMIT
 from tests.servers import Server, running_server
 
@@ -543,7 +543,7 @@ ERRORS: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
 
 
 def send(api: Api, method: str, path: str, options: dict[str, Any], key: str) -> httpx.Response:
-    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json", "Origin": ORIGIN}
     if "data" in options:
         del headers["Content-Type"]
     return api.request(method, path, **options | {"headers": headers | options.get("headers", {})})
@@ -562,6 +562,8 @@ def test_every_error_is_a_problem(
 ) -> None:
     response = send(api, method, path, options, key)
     assert_problem(response, status, code)
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert response.headers["Vary"].lower().split(", ").count("origin") == 1
     assert response.headers.get("Content-Length", str(len(response.content))) == str(len(response.content))
     assert response.headers["X-Request-ID"]
 

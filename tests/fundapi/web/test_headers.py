@@ -8,11 +8,10 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 
-from tests.conftest import Api
+from tests.conftest import ORIGIN, Api
 from tests.servers import Server, running_server
 
 PASSWORD = "correct horse battery staple"
-ORIGIN = "https://app.example"
 TLS = {"X-Forwarded-Proto": "https"}
 STRICT = {
     "default-src": {"'none'"},
@@ -111,3 +110,13 @@ def test_other_origins_may_send_headers_of_tracing_and_those_of_the_setting(behi
     assert {"x-request-id", "traceparent", "tracestate", "baggage", "x-app-version"} <= names
     answer = httpx.get(f"{behind_tls.url}/api/rollouts", headers=TLS | {"Origin": ORIGIN})
     assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"].split(", ")
+
+
+def test_other_origins_can_read_why_plain_http_was_refused(behind_tls: Server) -> None:
+    """The preflight is answered, not redirected: else a browser would report that nobody can be reached."""
+    asks = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    preflight = httpx.options(f"{behind_tls.url}/api/funds", headers=asks)
+    refused = httpx.post(f"{behind_tls.url}/api/funds", headers={"Origin": ORIGIN}, json={})
+    assert preflight.status_code == 200
+    for answer in (preflight, refused):
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
