@@ -12,8 +12,14 @@ Pure functions. From the strongest to the weakest (docs/how-to/rollouts.md; test
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from rollout.bucketing import is_exposed
+
+# Spellings of a switch, the same in evaluation.js (docs/how-to/frontend.md, "Kill switches").
+YES = {"1", "1.0", "true"}
+NO = {"0", "0.0", "-0.0", "false", "no", "off"}
+ABSENT = {"", "null", "none", "undefined"}
 
 
 class Reason(StrEnum):
@@ -67,6 +73,24 @@ def evaluate(
         return Evaluation(on=True, reason=Reason.OPT_IN)
     exposed = is_exposed(uuid, config.feature, config.percentage, hash_version=config.hash_version)
     return Evaluation(on=exposed, reason=Reason.PERCENTAGE)
+
+
+def as_switch(value: Any) -> bool | None:
+    """Return an override by its text or JSON value: opt-in, opt-out, or ``None`` for anything else."""
+    word = _word(value)
+    return True if word in YES else False if word in NO else None
+
+
+def as_stop(value: Any) -> bool:
+    """Return whether a text or JSON value asks for an emergency stop: all that are there do, unless they say no.
+
+    An emergency is no time to ask how a value was meant, and a stop by mistake gives one browser legacy.
+    """
+    return _word(value) not in NO | ABSENT
+
+
+def _word(value: Any) -> str:
+    return str(value).strip().lower()
 
 
 def is_live(config: Config) -> bool:

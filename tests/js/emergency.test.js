@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { afterEach, test } from "node:test";
 import { BlockedStorage, FakeStorage, FullStorage } from "./fakes.js";
 
@@ -72,6 +73,18 @@ test("one visit with the URL is enough: later visits without it are in an emerge
   const later = await visit({ storage });
   assert.equal(later.emergencyActive(), true);
   assert.ok(later.banner());
+});
+
+test("every spelling of yes is an emergency, in the URL and in storage, as in Python", async () => {
+  const table = JSON.parse(readFileSync(new URL("../rollout/precedence.json", import.meta.url), "utf8"));
+  for (const [value, stop] of table.spellings.filter(([value]) => typeof value === "string")) {
+    const visited = await visit({ search: `?${new URLSearchParams({ [NAME]: value })}` });
+    assert.equal(visited.emergencyActive(), stop, value);
+    assert.equal(visited.storage.getItem(NAME), stop ? "true" : null, value);
+    const storage = new FakeStorage();
+    storage.setItem(NAME, value);
+    assert.equal((await visit({ storage })).emergencyActive(), stop, value);
+  }
 });
 
 test("the runbook's localStorage.setItem works without the URL", async () => {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rollout.evaluation import Config, Evaluation, Reason, evaluate, is_live
+from rollout.evaluation import Config, Evaluation, Reason, as_stop, as_switch, evaluate, is_live
 
 TABLE = json.loads(Path(__file__).with_name("precedence.json").read_text())
 ROWS: list[dict[str, Any]] = [dict(zip(TABLE["columns"], row, strict=True)) for row in TABLE["rows"]]
@@ -45,6 +45,11 @@ def test_the_strongest_switch_decides(row: dict[str, Any]) -> None:
         stored_override=OVERRIDES[row["storedOverride"]],
     )
     assert decided == Evaluation(on=row["on"], reason=Reason(row["reason"]))
+
+
+@pytest.mark.parametrize(("value", "stop", "override"), TABLE["spellings"], ids=map(repr, TABLE["spellings"]))
+def test_a_stop_obeys_every_spelling_of_yes(value: Any, *, stop: bool, override: str | None) -> None:
+    assert (as_stop(value), as_switch(value)) == (stop, OVERRIDES[override])
 
 
 def test_only_an_enabled_unstopped_rollout_above_0_is_live() -> None:

@@ -10,6 +10,8 @@
  */
 
 const NAME = "emergency_rollback";
+// Values that do not ask for the rollback; any other does, as in evaluation.js.
+const NO = ["", "0", "0.0", "-0.0", "false", "no", "off", "null", "none", "undefined"];
 const TEXT =
   "Emergency rollback is on: this browser uses the previous version of this page. " +
   "What you entered is kept. To leave, press the button.";
@@ -32,7 +34,7 @@ let openedInEmergency = false;
  * @returns {boolean}
  */
 function isSet(value) {
-  return value?.toLowerCase() === "true" || value === "1";
+  return !NO.includes(String(value).trim().toLowerCase());
 }
 
 /** @returns {boolean} */

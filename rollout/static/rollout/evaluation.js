@@ -24,6 +24,10 @@ import { getItem } from "./storage.js";
 /** @typedef {{on: boolean, reason: Reason}} Evaluation */
 
 export const EMERGENCY = "emergency_rollback"; // in the URL and in storage (runbook, "Runtime Kill Switch")
+// Spellings of a switch, the same in evaluation.py and emergency.js (docs/how-to/frontend.md, "Kill switches").
+const YES = ["1", "1.0", "true"];
+const NO = ["0", "0.0", "-0.0", "false", "no", "off"];
+const ABSENT = ["", "null", "none", "undefined"];
 export const BUCKETS = /** @type {Record<number, number>} */ ({ 1: 100, 2: 10_000 });
 
 // --- Bucketing ------------------------------------------------------------------------------------------------
@@ -120,19 +124,32 @@ export function readSwitches(feature, { search = "", storage = null } = {}) {
   const name = overrideName(feature);
   const overrides = url.getAll(name).map(asSwitch);
   return {
-    emergency: [...url.getAll(EMERGENCY), getItem(storage, EMERGENCY)].map(asSwitch).includes(true),
+    emergency: [...url.getAll(EMERGENCY), getItem(storage, EMERGENCY)].some(asStop),
     urlOverride: overrides.includes(false) ? false : overrides.includes(true) || null,
     storedOverride: asSwitch(getItem(storage, name)),
   };
 }
 
 /**
- * Read a switch: `1` and `true` are on, `0` and `false` off; anything else counts as absent.
+ * Read an override: opt-in, opt-out, or null for anything else.
  * @param {string | null} value
  * @returns {boolean | null}
  */
 function asSwitch(value) {
-  const text = value?.toLowerCase();
-  if (text === "1" || text === "true") return true;
-  return text === "0" || text === "false" ? false : null;
+  const word = asWord(value);
+  return YES.includes(word) ? true : NO.includes(word) ? false : null;
+}
+
+/**
+ * Return whether a value asks for an emergency stop: all that are there do, unless they say no.
+ * @param {string | null} value
+ * @returns {boolean}
+ */
+function asStop(value) {
+  return ![...NO, ...ABSENT].includes(asWord(value));
+}
+
+/** @param {string | null} value */
+function asWord(value) {
+  return String(value).trim().toLowerCase();
 }
