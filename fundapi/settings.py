@@ -191,7 +191,7 @@ MIDDLEWARE = [
     "fundapi.web.middleware.BrowserPolicyMiddleware",
     # Above all that may answer by itself: a page of another origin cannot read an answer without its headers.
     "corsheaders.middleware.CorsMiddleware",
-    "fundapi.web.middleware.ProblemMiddleware",  # errors of all below are problem+json under /api
+    "fundapi.web.middleware.ProblemMiddleware",  # errors of all below are JSON under /api and /ofrep
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "fundapi.web.overload.OverloadMiddleware",
@@ -403,6 +403,7 @@ CORS_ALLOW_HEADERS = (
     "if-none-match",
     "prefer",
     "rollout-variant",
+    "x-api-key",  # OpenFeature providers may send one, which OFREP here ignores
     # Of tracing (W3C), which OpenTelemetry and the like add to every request.
     *("x-request-id", "traceparent", "tracestate", "baggage"),
     *env.words("CORS_EXTRA_HEADERS", header_name, "names of headers", example="x-app-version"),

@@ -1,14 +1,14 @@
-from django.urls import path, register_converter
+from django.urls import path, re_path, register_converter
 from django.urls.converters import PathConverter
 
-from rollout.api.ofrep import flag, flags
+from rollout.api.ofrep import flag, flags, unknown
 from rollout.api.rollouts import rollouts
 
 
 class FlagKey(PathConverter):
-    """Any text, line feeds included, so that OFREP's view answers for unknown flags."""
+    """Any text, none and line feeds included, so that OFREP's view answers for unknown flags."""
 
-    regex = "(?s:.+)"
+    regex = "(?s:.*)"
 
 
 register_converter(FlagKey, "flag")
@@ -17,4 +17,5 @@ urlpatterns = [
     path("api/rollouts", rollouts, name="rollouts"),
     path("ofrep/v1/evaluate/flags", flags),
     path("ofrep/v1/evaluate/flags/<flag:key>", flag),
+    re_path(r"^ofrep(?:/|\Z)", unknown),
 ]

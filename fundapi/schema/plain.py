@@ -7,6 +7,7 @@ from typing import Any
 
 from fundapi.web import valkey
 from fundapi.web.problems import CATALOGUE, PROBLEM_JSON
+from rollout.api.ofrep import TARGETING_KEY_MAX
 from rollout.bucketing import FEATURE
 
 Json = dict[str, Any]
@@ -87,7 +88,12 @@ LIST_ROLLOUTS = {
 
 CONTEXT = _exactly(
     context=_exactly(
-        targetingKey={"type": "string", "minLength": 1, "description": "The browser's stable UUID."}
+        targetingKey={
+            "type": "string",
+            "minLength": 1,
+            "maxLength": TARGETING_KEY_MAX,
+            "description": "The browser's stable UUID.",
+        }
     )
 )
 FLAG = _exactly(
@@ -97,15 +103,11 @@ FLAG = _exactly(
     reason={"enum": ["DISABLED", "TARGETING_MATCH", "SPLIT"]},
     metadata=_exactly(reason=TEXT, hashVersion={"type": "integer"}),
 )
-REFUSED = _object(["errorCode", "errorDetails"], key=TEXT, errorCode=TEXT, errorDetails=TEXT)
+REFUSED = _exactly(errorCode=TEXT, errorDetails=TEXT)
+REFUSED_ONE = _exactly(key=TEXT, errorCode=TEXT, errorDetails=TEXT)
 
 
-def _evaluate(operation: str, summary: str, answers: Json, *parameters: Json) -> Json:
-    refusals = {
-        "400": "The body is not an evaluation context.",
-        "413": "The body has more than 256 KiB.",
-        "503": "The database is unavailable.",
-    }
+def _evaluate(operation: str, summary: str, refused: Json, answers: Json, *parameters: Json) -> Json:
     return {
         "operationId": operation,
         "summary": summary,
@@ -116,8 +118,11 @@ def _evaluate(operation: str, summary: str, answers: Json, *parameters: Json) ->
         "requestBody": {"required": True, "content": {"application/json": {"schema": CONTEXT}}},
         "responses": {
             **answers,
-            **{status: _answer(text, REFUSED) for status, text in refusals.items()},
-            "405": _answer("Only POST evaluates.", Allow=ALLOW),
+            "400": _answer("The body is not an evaluation context.", refused),
+            "405": _answer("Only POST evaluates.", refused, Allow=ALLOW),
+            "413": _answer("The body has more than 256 KiB.", refused),
+            "500": _answer("A fault, which is logged.", refused),
+            "503": _answer("The database is unavailable.", refused, Retry_After=RETRY_AFTER),
         },
     }
 
@@ -125,6 +130,7 @@ def _evaluate(operation: str, summary: str, answers: Json, *parameters: Json) ->
 EVALUATE_ALL = _evaluate(
     "evaluateFlags",
     "Evaluate every flag",
+    REFUSED,
     {
         "200": _answer(
             "Every flag, evaluated for this caller.",
@@ -139,9 +145,10 @@ EVALUATE_ALL = _evaluate(
 EVALUATE_ONE = _evaluate(
     "evaluateFlag",
     "Evaluate one flag",
+    REFUSED_ONE,
     {
         "200": _answer("The flag, evaluated for this caller.", FLAG),
-        "404": _answer("No flag has this name.", REFUSED),
+        "404": _answer("No flag has this name.", REFUSED_ONE),
     },
     {
         "in": "path",

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
-from fundapi.web.problems import PROBLEM_JSON, is_api, problem_response_for_status, refusal
+from fundapi.web.problems import PROBLEM_JSON, is_api, is_ofrep, refusal, response_for_status
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -65,18 +65,17 @@ def _user_id(request: HttpRequest) -> int | None:
 
 
 class ProblemMiddleware:
-    """Answer every error under ``/api`` with problem+json: no HTML and no stack trace, even with DEBUG."""
+    """Answer every error under ``/api`` with problem+json, under ``/ofrep`` in its form; no HTML, even with DEBUG."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        if response.status_code < 400 or not is_api(request):
+        form = PROBLEM_JSON if is_api(request) else "application/json" if is_ofrep(request) else ""
+        if response.status_code < 400 or response.headers.get("Content-Type", "").startswith(form):
             return response
-        if response.headers.get("Content-Type", "").startswith(PROBLEM_JSON):
-            return response
-        problem = problem_response_for_status(response.status_code)
+        problem = response_for_status(request, response.status_code)
         for name, value in response.headers.items():
             if not name.startswith("Content-"):  # those describe the body that was replaced
                 problem.headers[name] = value

@@ -1,4 +1,7 @@
-"""Errors under ``/api`` as ``application/problem+json`` (RFC 9457), and the catalogue of their codes."""
+"""Errors under ``/api`` as ``application/problem+json`` (RFC 9457), and the catalogue of their codes.
+
+Those under ``/ofrep`` have that protocol's form, from :func:`rollout.api.ofrep.refusal`.
+"""
 
 import logging
 import sys
@@ -13,6 +16,7 @@ from fundapi.exactjson import ExactJSONRenderer
 from idempotency import problems as idempotency_problems
 from idempotency.faults import is_unavailable, is_unmigrated
 from idempotency.problems import IdempotencyError, Unavailable
+from rollout.api import ofrep
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -96,6 +100,11 @@ def is_api(request: HttpRequest) -> bool:
     return request.path.startswith("/api/") or request.path == "/api"
 
 
+def is_ofrep(request: HttpRequest) -> bool:
+    """Return whether errors of this request are in OFREP's form."""
+    return request.path.startswith("/ofrep/") or request.path == "/ofrep"
+
+
 def _database_failed(error: BaseException | None) -> bool:
     """Return whether the database is away, busy or read-only, or its schema is older than this code."""
     return is_unmigrated(error) or is_unavailable(error)
@@ -109,9 +118,8 @@ def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
     if is_api(request):
         return problem_response(code, detail)
     problem = CATALOGUE[code]
-    if request.path.startswith("/ofrep/"):
-        error = {"errorCode": "GENERAL", "errorDetails": detail or problem.detail}
-        return JsonResponse(error, status=problem.status)
+    if is_ofrep(request):
+        return ofrep.refusal(request, detail or problem.detail, problem.status)
     return HttpResponse(detail or problem.detail, "text/plain; charset=utf-8", problem.status)
 
 
@@ -122,11 +130,14 @@ def problem_response(code: str, detail: str = "", **extra: Any) -> HttpResponse:
     return JsonResponse(body, status=problem.status, content_type=PROBLEM_JSON)
 
 
-def problem_response_for_status(status: int) -> HttpResponse:
-    """Return the problem for an HTTP status."""
+def response_for_status(request: HttpRequest, status: int) -> HttpResponse:
+    """Return the answer to an HTTP status in the form of its address: problem+json or OFREP's."""
     problem = _BY_STATUS.get(status) or (_BY_STATUS[500] if status >= 500 else _BY_STATUS[400])
-    body = {**problem.body(), "status": status}
-    response = JsonResponse(body, status=status, content_type=PROBLEM_JSON)
+    if is_ofrep(request):
+        response = ofrep.refusal(request, problem.detail, status)
+    else:
+        body = {**problem.body(), "status": status}
+        response = JsonResponse(body, status=status, content_type=PROBLEM_JSON)
     # The response has passed CommonMiddleware, which would have set it.
     response.headers["Content-Length"] = str(len(response.content))
     return response
@@ -184,12 +195,12 @@ def _errors(exc: exceptions.ValidationError) -> list[dict[str, str]]:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer an exception that nothing else has answered: 503 when the database failed, else 500."""
     lost = _database_failed(sys.exception())
-    response = problem_response("database_unavailable" if lost else "server_error")
+    problem = CATALOGUE["database_unavailable" if lost else "server_error"]
+    if is_api(request) or is_ofrep(request):
+        response = refusal(request, problem.code)
+    else:
+        page = f"<!doctype html><title>{problem.title}</title><h1>{problem.title}</h1><p>Please try again in a moment."
+        response = HttpResponse(page, status=problem.status)
     if lost:
         response.headers["Retry-After"] = "1"
-    if not is_api(request):
-        problem = CATALOGUE["database_unavailable" if lost else "server_error"]
-        page = f"<!doctype html><title>{problem.title}</title><h1>{problem.title}</h1><p>Please try again in a moment."
-        response.content = page.encode()
-        response.headers["Content-Type"] = "text/html; charset=utf-8"
     return response

@@ -3,21 +3,24 @@
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from django.core.cache import cache
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from rollout import operations
+from rollout import configuration, operations
 from rollout.api.ofrep import override_name
 from tests.node import running_oracle
 from tests.rollout.conftest import MakeRollout
 from tests.servers import Server, running_server
 
 FLAGS = "/ofrep/v1/evaluate/flags"
+SPELLINGS = json.loads(Path(__file__).parents[1].joinpath("precedence.json").read_text())["spellings"]
 REASONS = {"STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "UNKNOWN"}
 
 
@@ -42,6 +45,17 @@ def flag_of(response: httpx.Response, feature: str) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     (found,) = [flag for flag in response.json()["flags"] if flag["key"] == feature]
     return dict(found)
+
+
+def assert_error(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Assert that the answer is an error in the protocol's form; return its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/json"
+    error: dict[str, Any] = response.json()
+    assert error.keys() <= {"key", "errorCode", "errorDetails"}
+    assert error["errorCode"] == code, error
+    assert error["errorDetails"]
+    return error
 
 
 # --- Answers ------------------------------------------------------------------------------------------------
@@ -91,6 +105,19 @@ def test_a_flag_says_value_variant_reason_and_why(
     }
     assert reason in REASONS
     assert flag_of(ofrep.evaluate(targetingKey="a", **switches), feature) == single.json()
+
+
+def test_a_stop_obeys_every_spelling_of_yes(ofrep: Ofrep, make_rollout: MakeRollout) -> None:
+    feature = make_rollout(percentage=100).feature
+    overridden = {None: "percentage", "0": "opt_out", "1": "opt_in"}
+    for value, stop, override in SPELLINGS:
+        answer = ofrep.evaluate(feature, targetingKey="a", emergency_rollback=value)
+        assert answer.json()["metadata"]["reason"] == ("emergency_stop" if stop else "percentage"), value
+        answer = ofrep.evaluate(feature, targetingKey="a", **{override_name(feature): value})
+        assert answer.json()["metadata"]["reason"] == overridden[override], value
+    for number in (b"1.0", b"1e0", b"10E-1", b"1e999"):
+        body = b'{"context": {"targetingKey": "a", "emergency_rollback": %b}}' % number
+        assert ofrep.post(f"{FLAGS}/{feature}", content=body).json()["value"] is False, number
 
 
 def test_a_kill_switch_of_the_context_is_named_as_the_browser_module_names_it() -> None:
@@ -151,6 +178,7 @@ def test_evaluating_costs_no_sql_while_nothing_changes(make_rollout: MakeRollout
 
 # --- Refusals -----------------------------------------------------------------------------------------------
 
+NO_NUMBERS = (b"NaN", b"Infinity", b"-Infinity")
 REFUSED = [
     (b"", "PARSE_ERROR"),
     (b"{", "PARSE_ERROR"),
@@ -158,6 +186,10 @@ REFUSED = [
     (b"[" * 100_000, "PARSE_ERROR"),
     (b'{"context": {"targetingKey": "\xff"}}', "PARSE_ERROR"),
     (b'{"context": {"targetingKey": "a", "x": ' + b"1" * 5000 + b"}}", "PARSE_ERROR"),
+    (b'{"context": {"targetingKey": "\xed\xa0\x80"}}', "PARSE_ERROR"),
+    ('{"context": {"targetingKey": "a"}}'.encode("utf-16"), "PARSE_ERROR"),
+    *[(b'{"context": {"targetingKey": "a", "x": [%b]}}' % number, "PARSE_ERROR") for number in NO_NUMBERS],
+    (b'{"context": {"targetingKey": "a", "emergency_rollback": 1, "emergency_rollback": 0}}', "PARSE_ERROR"),
     (b"[]", "INVALID_CONTEXT"),
     (b"null", "INVALID_CONTEXT"),
     (b'"context"', "INVALID_CONTEXT"),
@@ -170,6 +202,8 @@ REFUSED = [
     (b'{"context": {"targetingKey": 5}}', "INVALID_CONTEXT"),
     (b'{"context": {"targetingKey": false}}', "INVALID_CONTEXT"),
     (b'{"context": {"targetingKey": ["a"]}}', "INVALID_CONTEXT"),
+    (b'{"context": {"targetingKey": "%b"}}' % (b"a" * 257), "INVALID_CONTEXT"),
+    (b'{"context": {"targetingKey": "%b"}}' % ("\N{EURO SIGN}" * 257).encode(), "INVALID_CONTEXT"),
 ]
 
 
@@ -189,13 +223,66 @@ def test_a_request_that_cannot_be_evaluated_is_a_400_with_the_protocols_code(
     assert bulk.json()["errorCode"] == code
 
 
-@pytest.mark.parametrize("key", ["NO_SUCH", "A/B", "A%2FB", "%00", "%0A", "A%0A", "%ff", "ä", "<b>"])
+UNKNOWN = {
+    "": "", "/": "/", "//": "//", "NO_SUCH": "NO_SUCH", "A/B": "A/B", "A%2FB": "A/B", "A/": "A/", "..%2F": "../",
+    "%00": "\0", "%0A": "\n", "A%0A": "A\n", "%2F": "/", "ä": "ä", "<b>": "<b>", "%ff": "%FF",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", UNKNOWN)
 def test_an_unknown_flag_is_a_404_with_its_key(ofrep: Ofrep, key: str) -> None:
     response = ofrep.evaluate(key, targetingKey="a")
-    assert response.status_code == 404
-    assert response.headers["Content-Type"] == "application/json"
-    assert set(response.json()) == {"key", "errorCode", "errorDetails"}
-    assert response.json()["errorCode"] == "FLAG_NOT_FOUND"
+    error = assert_error(response, 404, "FLAG_NOT_FOUND")
+    assert error["key"] == UNKNOWN[key]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ofrep", "/ofrep/", "/ofrep//", "/ofrep/v1", "/ofrep/v1/", "/ofrep/v1/configuration",
+        "/ofrep/v2/evaluate/flags",
+        "/ofrep/v1/evaluate", "/ofrep/v1/evaluate/", "/ofrep/v1//evaluate/flags", "/ofrep//v1/evaluate/flags",
+        "/ofrep/v1/evaluate/flagsA", "/ofrep/v1/evaluate/flags%0A", "/ofrep/v1/evaluate/flags%00", "/ofrep/%00",
+        "/ofrep/%0A", "/ofrep/%ff", "/ofrep/V1/evaluate/flags", "/ofrep/index.html", "/ofrep/%3Cb%3E",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_unknown_address_is_a_404_in_the_protocols_form(ofrep: Ofrep, path: str, method: str) -> None:
+    assert "key" not in assert_error(ofrep.request(method, path), 404, "GENERAL")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "text/json", "x"]
+)
+def test_a_body_of_another_type_is_refused(
+    ofrep: Ofrep, make_rollout: MakeRollout, content_type: str
+) -> None:
+    feature = make_rollout().feature
+    body, headers = b'{"context": {"targetingKey": "a"}}', {"Content-Type": content_type}
+    error = assert_error(ofrep.post(f"{FLAGS}/{feature}", content=body, headers=headers), 400, "PARSE_ERROR")
+    assert error["key"] == feature
+    assert "application/json" in error["errorDetails"]
+    assert_error(ofrep.post(FLAGS, content=body, headers=headers), 400, "PARSE_ERROR")
+
+
+@pytest.mark.parametrize("content_type", ["", "Application/JSON", "application/json; charset=utf-8"])
+def test_a_body_of_json_or_of_no_type_is_read(ofrep: Ofrep, content_type: str) -> None:
+    headers = {"Content-Type": content_type} if content_type else {}
+    body = b'\xef\xbb\xbf{"context": {"targetingKey": "a"}}'  # with a BOM, as some of .NET's clients send it
+    assert ofrep.post(FLAGS, content=body, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "\N{GRINNING FACE}"])
+def test_a_targeting_key_has_at_most_256_characters_not_bytes(
+    ofrep: Ofrep, make_rollout: MakeRollout, letter: str
+) -> None:
+    feature = make_rollout(percentage=100).feature
+    assert ofrep.evaluate(feature, targetingKey=letter * 256).json()["value"] is True
+    error = assert_error(ofrep.evaluate(feature, targetingKey=letter * 257), 400, "INVALID_CONTEXT")
+    assert "256" in error["errorDetails"]
+    assert_error(
+        ofrep.evaluate(targetingKey=letter * 250_000), 400, "INVALID_CONTEXT"
+    ) if letter == "a" else None
 
 
 def test_half_a_surrogate_pair_is_a_key_like_any_other(ofrep: Ofrep, make_rollout: MakeRollout) -> None:
@@ -209,15 +296,85 @@ def test_half_a_surrogate_pair_is_a_key_like_any_other(ofrep: Ofrep, make_rollou
 def test_a_huge_body_is_refused_in_the_protocols_form(ofrep: Ofrep, *, chunked: bool) -> None:
     body = b'{"context": {"targetingKey": "' + b"a" * 300_000 + b'"}}'
     response = ofrep.post(FLAGS, content=iter([body]) if chunked else body)
-    assert response.status_code == 413
-    assert response.json()["errorCode"] == "GENERAL"
+    assert "key" not in assert_error(response, 413, "GENERAL")
+    single = ofrep.post(f"{FLAGS}/A", content=iter([body]) if chunked else body)
+    assert assert_error(single, 413, "GENERAL")["key"] == "A"
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "BREW"])
-@pytest.mark.parametrize("path", [FLAGS, f"{FLAGS}/USE_FUND_STORE"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("path", [FLAGS, f"{FLAGS}/A", f"{FLAGS}/"])
 def test_only_post_evaluates(ofrep: Ofrep, method: str, path: str) -> None:
     response = ofrep.request(method, path)
-    assert (response.status_code, response.headers["Allow"], response.text) == (405, "POST", "")
+    error = assert_error(response, 405, "GENERAL")
+    assert response.headers["Allow"] == "POST"
+    assert error.get("key") == {FLAGS: None, f"{FLAGS}/A": "A", f"{FLAGS}/": ""}[path]
+    head = ofrep.head(path)
+    assert (head.status_code, head.headers["Allow"], head.content) == (405, "POST", b"")
+
+
+def test_a_host_that_is_not_ours_is_refused_in_the_protocols_form(ofrep: Ofrep) -> None:
+    for path in (FLAGS, f"{FLAGS}/A", "/ofrep/v2"):
+        response = ofrep.post(path, json={}, headers={"Host": "evil.example"})
+        assert assert_error(response, 400, "GENERAL").get("key") == ("A" if path.endswith("/A") else None)
+
+
+@pytest.mark.parametrize("debug", ["on", "off"])
+def test_a_fault_is_a_500_in_the_protocols_form(database: None, debug: str) -> None:
+    """What another release left in the cache is no configuration of this one."""
+    with running_server(workers=1, DEBUG=debug) as broken, Ofrep(broken) as client:
+        cache.set(configuration._key(), b"[]")
+        try:
+            assert "key" not in assert_error(client.evaluate(targetingKey="a"), 500, "GENERAL")
+            assert assert_error(client.evaluate("A", targetingKey="a"), 500, "GENERAL")["key"] == "A"
+            assert_error(client.get("/ofrep/v2"), 404, "GENERAL")
+            assert_error(client.post(FLAGS, headers={"Host": "evil.example"}), 400, "GENERAL")
+        finally:
+            configuration.forget()
+        assert "TypeError" in broken.log
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@override_settings(ROOT_URLCONF="rollout.urls", MIDDLEWARE=[])
+def test_any_project_that_includes_the_urls_answers_in_the_protocols_form(
+    database: None, *, debug: bool
+) -> None:
+    client = Client(raise_request_exception=False)
+    body = {"context": {"targetingKey": "a"}}
+    with override_settings(DEBUG=debug, DATA_UPLOAD_MAX_MEMORY_SIZE=100):
+        assert client.post("/ofrep/v2").json()["errorCode"] == "GENERAL"
+        assert client.get(FLAGS).json()["errorCode"] == "GENERAL"
+        huge = client.post(f"{FLAGS}/A", "a" * 101, content_type="application/json")
+        assert (huge.status_code, huge.json()["key"], huge.json()["errorCode"]) == (413, "A", "GENERAL")
+        cache.set(configuration._key(), b"[]")
+        try:
+            fault = client.post(f"{FLAGS}/A", body, content_type="application/json")
+        finally:
+            configuration.forget()
+        assert (fault.status_code, fault.json()["key"], fault.json()["errorCode"]) == (500, "A", "GENERAL")
+
+
+def test_a_browser_on_another_origin_may_send_the_protocols_credentials(database: None) -> None:
+    origin = "https://app.example"
+    with running_server(workers=1, CORS_ALLOWED_ORIGINS=origin) as server, Ofrep(server) as client:
+        asked = "x-api-key, authorization, content-type, if-none-match"
+        preflight = client.options(
+            FLAGS,
+            headers={
+                "Origin": origin,
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": asked,
+            },
+        )
+        allowed = {name.strip() for name in preflight.headers["Access-Control-Allow-Headers"].split(",")}
+        assert preflight.status_code == 200
+        assert set(asked.split(", ")) <= allowed
+        for sent in ({"X-API-Key": "any"}, {"Authorization": "Bearer any"}):
+            body = {"context": {"targetingKey": "a"}}
+            answer = client.post(FLAGS, json=body, headers={"Origin": origin, **sent})
+            assert answer.status_code == 200
+            assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+        refused = client.post("/ofrep/v2", headers={"Origin": origin})
+        assert refused.headers["Access-Control-Allow-Origin"] == origin
 
 
 def test_a_browser_session_needs_no_csrf_token_to_ask(server: Server, make_rollout: MakeRollout) -> None:
@@ -234,6 +391,6 @@ def test_while_nobody_can_know_it_says_so_in_json_and_sdks_use_their_defaults(da
     ):
         for key in (None, "USE_FUND_STORE"):
             response = client.evaluate(key, targetingKey="a")
-            assert response.status_code == 503
-            assert response.json()["errorCode"] == "GENERAL"
+            assert assert_error(response, 503, "GENERAL").get("key") == key
+            assert int(response.headers["Retry-After"]) > 0
             assert "127.0.0.1" not in response.text
