@@ -53,12 +53,22 @@ export { sha256, sha256Bytes } from "./sha256.js";
 /** @typedef {{attempt: number, of: number, key: string, cause: Error | null}} Attempt */
 
 /**
+ * @template [Body=any]
  * @typedef {object} Result
  * @property {"created" | "replayed"} status
  * @property {Response} response its body is read already
- * @property {any} body
+ * @property {Body} body
  * @property {string} key as sent: `environment|operation|token`
  * @property {number} attempts
+ */
+
+/**
+ * @typedef {object} Client
+ * @property {<Body = any>(url: string, payload: unknown, options?: PostOptions) => Promise<Result<Body>>} post send
+ *   `payload` until there is an answer; rejects with a ConflictError, another ProblemError, an OfflineError, a
+ *   TimeoutError, or the reason of `signal`
+ * @property {(name: string) => string} draftKey the random key of a draft, kept in storage until `forget`
+ * @property {(name: string) => void} forget the key of a draft that became a fund, or that is sent as a new one
  */
 
 const TIMEOUT = 15_000; // ms; longer than any statement of the server may take
@@ -141,6 +151,7 @@ export function csrfCookie() {
 
 /**
  * @param {ClientOptions} options
+ * @returns {Client}
  */
 export function createClient({
   environment,

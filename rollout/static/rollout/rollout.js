@@ -45,7 +45,7 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
 /**
  * @typedef {object} Rollouts
  * @property {Promise<void>} ready the first answer, or failure, or three seconds; never rejects
- * @property {string} uuid
+ * @property {string} uuid of this browser
  * @property {(feature: string) => boolean} isOn
  * @property {(feature: string) => Evaluation} evaluation
  * @property {(feature: string, on?: string, off?: string) => string | null} variant for telemetry: `on` or `off`; null

@@ -59,7 +59,21 @@ const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, en
  */
 
 /**
+ * @typedef {object} Telemetry
+ * @property {string} clientId the browser's uuid
+ * @property {string} sessionId of this tab
+ * @property {number} dropped events of this session that were pushed out before the server acknowledged them
+ * @property {(event: string, options?: RecordOptions) => TelemetryEvent} record
+ * @property {() => Promise<void>} flush send unsent events now; never rejects
+ * @property {() => TelemetryEvent[]} export the last 200 events, as in `telemetry-buffer.json`
+ * @property {() => void} download save them as `telemetry-buffer.json`
+ * @property {() => void} stop no more events, no more requests
+ */
+
+/**
+ * Record this page's events, and send them where `endpoint` says.
  * @param {Options} [options]
+ * @returns {Telemetry}
  */
 export function createTelemetry({
   endpoint = null,
