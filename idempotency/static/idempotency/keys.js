@@ -8,20 +8,75 @@ import { sha256 } from "./sha256.js";
 
 export const TOKEN = /^[A-Za-z0-9_.:~-]{1,255}$/;
 
+const UNSENT = "unsent";
+const UNKNOWN = "unknown"; // an older version of this module made the key, and kept no time
+
 /**
- * Return the canonical JSON text of a payload: keys sorted, no white space. This text is also sent, so every attempt
- * has the same bytes, even after a reload.
+ * Return the canonical JSON text of a payload: as `JSON.stringify` writes it, with its keys sorted. This text is also
+ * sent, so every attempt has the same bytes, even after a reload.
  * @param {unknown} payload a value that JSON has; NaN and Infinity are refused, since JSON would make null of them
  * @returns {string}
  */
 export function canonical(payload) {
   const text = JSON.stringify(payload, function (_name, value) {
-    if (typeof value === "number" && !Number.isFinite(value)) throw new TypeError(`${value} is not a JSON number`);
-    if (value === null || typeof value !== "object" || Array.isArray(value)) return value;
-    return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+    const number = isBoxedNumber(value) ? Number(value) : value;
+    if (typeof number === "number" && !Number.isFinite(number)) throw new TypeError(`${number} is not a JSON number`);
+    return number;
   });
   if (text === undefined) throw new TypeError("the payload must be a value that JSON has");
-  return text;
+  return sortKeys(text);
+}
+
+/**
+ * @param {unknown} value
+ * @returns {boolean}
+ */
+function isBoxedNumber(value) {
+  try {
+    Number.prototype.valueOf.call(value); // of another window, too
+    return typeof value === "object";
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Sort the keys of every object in a JSON text, and change nothing else: numbers keep their digits.
+ * @param {string} text from `JSON.stringify`
+ * @returns {string}
+ */
+function sortKeys(text) {
+  const tokens = text.match(/"(?:[^"\\]+|\\.)*"|[[\]{}:,]|[^"[\]{}:,]+/g) ?? [];
+  let at = 0;
+
+  /** @returns {string} */
+  function value() {
+    const token = tokens[at++] ?? "";
+    if (token === "[") return `[${list("]", value)}]`;
+    if (token !== "{") return token;
+    const members = list("}", member).sort(([a], [b]) => (a < b ? -1 : 1));
+    return `{${Object.values(Object.fromEntries(members))}}`; // as in every object, 9 and 10 come first, in this order
+  }
+
+  /** @returns {[string, string]} */
+  function member() {
+    const name = tokens[at++] ?? "";
+    at++; // the colon
+    return [JSON.parse(name), `${name}:${value()}`];
+  }
+
+  /** @type {<T>(end: string, item: () => T) => T[]} */
+  function list(end, item) {
+    const items = [];
+    while (tokens[at] !== end) {
+      items.push(item());
+      if (tokens[at] === ",") at++;
+    }
+    at++;
+    return items;
+  }
+
+  return value();
 }
 
 /**
@@ -51,12 +106,16 @@ export function pageStorage() {
 }
 
 /**
- * The keys of drafts, kept in storage, so that a reload sends the same key again.
+ * The keys of drafts and the times of their first sending, kept in storage, so that a reload sends the same key again,
+ * and not when the server may have forgotten it.
  * @param {string} operation
  * @param {StorageLike | null} storage
  */
 export function createDraftKeys(operation, storage) {
-  /** @type {Map<string, string>} */ const remembered = new Map(); // where storage keeps nothing
+  const kept = rememberingStorage(storage);
+  // Two items, because older versions of this module read and write the first alone.
+  const draftItem = (/** @type {string} */ name) => `idempotency.draft.${operation}.${name}`;
+  const sentItem = (/** @type {string} */ key) => `idempotency.sent.${operation}.${key}`; // UNSENT, ms, or UNKNOWN
 
   /**
    * Return the random key of a draft, made at the first call and kept in storage until `forget`.
@@ -64,20 +123,10 @@ export function createDraftKeys(operation, storage) {
    * @returns {string}
    */
   function draftKey(name) {
-    const item = `idempotency.draft.${operation}.${name}`;
-    try {
-      const known = storage?.getItem(item);
-      if (known && TOKEN.test(known)) return known;
-    } catch {
-      // blocked: the page remembers it
-    }
-    const key = remembered.get(item) ?? randomToken();
-    remembered.set(item, key);
-    try {
-      storage?.setItem(item, key);
-    } catch {
-      // full
-    }
+    const known = kept.get(draftItem(name));
+    const key = known && TOKEN.test(known) ? known : randomToken();
+    if (kept.get(sentItem(key)) === null) kept.set(sentItem(key), key === known ? UNKNOWN : UNSENT);
+    kept.set(draftItem(name), key);
     return key;
   }
 
@@ -86,14 +135,64 @@ export function createDraftKeys(operation, storage) {
    * @param {string} name
    */
   function forget(name) {
-    const item = `idempotency.draft.${operation}.${name}`;
-    remembered.delete(item);
-    try {
-      storage?.removeItem(item);
-    } catch {
-      // blocked: it was never stored
-    }
+    kept.remove(sentItem(kept.get(draftItem(name)) ?? ""));
+    kept.remove(draftItem(name));
   }
 
-  return { draftKey, forget };
+  /**
+   * Return when a key was sent first.
+   * @param {string} key
+   * @returns {number | null} ms since the epoch; NaN: unknown; null: never, or the caller's own key
+   */
+  function firstSent(key) {
+    const known = kept.get(sentItem(key));
+    return known === null || known === UNSENT ? null : Number(known);
+  }
+
+  /**
+   * Keep the time of the first sending, if the key is a draft's.
+   * @param {string} key
+   * @param {number} now ms since the epoch
+   */
+  function markSent(key, now) {
+    if (kept.get(sentItem(key)) === UNSENT) kept.set(sentItem(key), String(now));
+  }
+
+  return { draftKey, forget, firstSent, markSent };
+}
+
+/**
+ * Return storage that never throws. The page remembers what storage does not take; an older value of it is removed.
+ * @param {StorageLike | null} storage
+ */
+function rememberingStorage(storage) {
+  /** @type {Map<string, string>} */ const remembered = new Map();
+  /** @type {<T>(use: () => T) => T | undefined} */
+  const attempt = (use) => {
+    try {
+      return use();
+    } catch {
+      return undefined; // blocked, or full
+    }
+  };
+
+  /** @param {string} item */
+  function get(item) {
+    return attempt(() => storage?.getItem(item)) ?? remembered.get(item) ?? null;
+  }
+
+  /** @param {string} item @param {string} value */
+  function set(item, value) {
+    remembered.set(item, value);
+    attempt(() => storage?.setItem(item, value));
+    if (get(item) !== value) attempt(() => storage?.removeItem(item));
+  }
+
+  /** @param {string} item */
+  function remove(item) {
+    remembered.delete(item);
+    attempt(() => storage?.removeItem(item));
+  }
+
+  return { get, set, remove };
 }

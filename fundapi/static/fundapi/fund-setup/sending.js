@@ -2,14 +2,7 @@
  * Sends a draft until there is an answer: the same bytes under the same key, in one tab at a time.
  */
 
-import {
-  ConflictError,
-  OfflineError,
-  ProblemError,
-  TimeoutError,
-  createClient,
-  readRetryAfter,
-} from "../../idempotency/client.js";
+import { ConflictError, ProblemError, UnansweredError, createClient, readRetryAfter } from "../../idempotency/client.js";
 import { withLock } from "./locks.js";
 
 /** @typedef {import("./layouts.js").Draft} Draft */
@@ -69,7 +62,7 @@ export function createSender({
     try {
       const response = await fetch(url, { ...init, body: JSON.parse(String(init.body)) });
       const code = response.status === 409 ? (await response.clone().json().catch(() => null))?.code : undefined;
-      onWait(response.status, code, readRetryAfter(response.headers.get("Retry-After")));
+      onWait(response.status, code, readRetryAfter(response.headers.get("Retry-After"), response.headers.get("Date")));
       return response;
     } catch (error) {
       if (!init.signal?.aborted) onWait(0, undefined, null);
@@ -159,7 +152,7 @@ export function createSender({
       onAnswer(submission, "conflict", null);
       return null;
     }
-    if (error instanceof OfflineError || error instanceof TimeoutError) {
+    if (error instanceof UnansweredError) {
       onWait(0, undefined, again);
       return again;
     }
