@@ -4,6 +4,7 @@ Every query here is exact and on an index, so the pages are as quick with ten mi
 """
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
@@ -38,6 +39,10 @@ from idempotency.models import IdempotencyKey
 
 # Rows; counting ten million for a page footer takes seconds.
 COUNT_MAX = 10_000
+# Characters of a body on its page; its indentation makes it up to 60 times longer.
+SHOWN_MAX = 20_000
+# Marks a number among the strings of a document: a character without a meaning.
+NUMBER = "\ue000"
 ALIVE = ExpressionWrapper(Q(expires_at__gt=Now()), output_field=BooleanField())
 
 
@@ -212,9 +217,7 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
     @admin.display(description="body")
     def answer(self, key: IdempotencyKey) -> str:
         text = unpack(bytes(key.body)).decode(errors="replace")
-        with suppress(ValueError):
-            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        return format_html('<pre class="idempotency-body">{}</pre>', text)
+        return format_html('<pre class="idempotency-body">{}</pre>', readable(text))
 
     @admin.display(description="what happened")
     def explanation(self, key: IdempotencyKey) -> str:
@@ -225,6 +228,18 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
             story.append(f"A new request with it is running{since(held[lock])}. {IN_PROGRESS}")
         story.append(conflicts(key))
         return format_html("{} {} {}", *story) if len(story) == 3 else format_html("{} {}", *story)
+
+
+def readable(text: str) -> str:
+    """Return the beginning of a body that is long; indent JSON that is not, and leave its numbers as they are."""
+    if (more := len(text) - SHOWN_MAX) > 0:
+        return f"{text[:SHOWN_MAX]}… ({more:,} more characters)"
+    number = f"{NUMBER}{{}}".format
+    try:
+        document = json.loads(text, parse_float=number, parse_int=number, parse_constant=number)
+    except (ValueError, RecursionError):
+        return text
+    return re.sub(f'"{NUMBER}([^"]*)"', r"\1", json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def with_owners(found: Iterable[IdempotencyKey]) -> list[IdempotencyKey]:

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 from django.contrib import admin
 from django.contrib.auth.models import User
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast, Left
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -18,6 +19,7 @@ from idempotency.models import IdempotencyKey
 from rollout.units import ratio
 
 CLOCK_SLACK = timedelta(minutes=2)  # the web server dates a fund, the database its key
+RESULTS_SHOWN = 20_000  # characters of a fund's results on its page
 
 
 def money(amount: Decimal) -> str:
@@ -35,12 +37,13 @@ class FundAdmin(ReadOnly, LongList):
     fieldsets = [
         (None, {"fields": ["name", "id", "owner_link", "created_at", "key"]}),
         ("Terms", {"fields": ["dollars", "fee", "carry", "vintage_year"]}),
-        ("Model", {"fields": ["model_version", "engine_results"]}),
+        ("Model", {"fields": ["model_version", "results"]}),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Fund]:
         funds: QuerySet[Fund] = super().get_queryset(request)
-        return funds.select_related("owner")
+        # Up to 256 KiB each, and megabytes in funds of older releases; only the page of one fund shows them.
+        return funds.select_related("owner").defer("engine_results")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Fund], search_term: str
@@ -67,6 +70,17 @@ class FundAdmin(ReadOnly, LongList):
     @admin.display(description="carry")
     def carry(self, fund: Fund) -> str:
         return ratio(fund.carry_percentage)
+
+    @admin.display(description="engine results")
+    def results(self, fund: Fund) -> str:
+        """Return the results, or their beginning; PostgreSQL cuts them, so that no more is read."""
+        text = Cast("engine_results", TextField())
+        found = Fund.objects.filter(pk=fund.pk).values_list(Left(text, RESULTS_SHOWN + 1), flat=True).get()
+        if found is None or len(found) <= RESULTS_SHOWN:
+            return found or "-"
+        return (
+            f"{found[:RESULTS_SHOWN]}… (the beginning; GET {reverse('fund', args=[fund.pk])} has all of it)"
+        )
 
     @admin.display(description="idempotency key")
     def key(self, fund: Fund) -> str:

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from django.contrib import admin
 from django.contrib.auth.models import User
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.urls import Resolver404, resolve
 from django.utils.html import format_html
 from unfold.decorators import display
@@ -35,13 +35,13 @@ class KeyAdmin(IdempotencyKeyAdmin):
     ]
 
     def meaning(self, term: str) -> Q:
-        meaning = super().meaning(term) | key_of(Fund.objects.filter(numbered(term)))
+        meaning = super().meaning(term) | key_of(_funds().filter(numbered(term)))
         if self.model.objects.filter(meaning).exists():
             return meaning
-        return meaning | key_of(Fund.objects.filter(name__iexact=term).order_by("-pk")[:FUNDS_BY_NAME_MAX])
+        return meaning | key_of(_funds().filter(name__iexact=term)[:FUNDS_BY_NAME_MAX])
 
     def why_not(self, term: str) -> list[str]:
-        funds = Fund.objects.filter(numbered(term) | Q(name__iexact=term)).order_by("-pk")[:FUNDS_BY_NAME_MAX]
+        funds = _funds().filter(numbered(term) | Q(name__iexact=term))[:FUNDS_BY_NAME_MAX]
         sentences: list[str] = [
             format_html(
                 "{} was created {}. Its key has expired and been deleted: "
@@ -80,3 +80,8 @@ class KeyAdmin(IdempotencyKeyAdmin):
     @display(description="state", label={"active": "success", "expired": "default"})
     def state(self, key: IdempotencyKey) -> str:
         return "active" if self.alive(key) else "expired"
+
+
+def _funds() -> QuerySet[Fund]:
+    """Return all funds, newest first, without their results, which are large."""
+    return Fund.objects.defer("engine_results").order_by("-pk")

@@ -1,1 +1,4 @@
-"""``/api/funds``: ``views``, ``serializers``, ``fields``, ``permissions``, ``throttling``, ``admission``."""
+"""``/api/funds``: ``views`` of ``serializers`` with their ``fields``, in the pages of ``pagination``.
+
+Before them: ``permissions``, ``throttling``, ``admission``.
+"""

@@ -1,8 +1,9 @@
 """A fund as JSON: camelCase, numbers as numbers, unknown fields refused."""
 
 from copy import copy
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 from django.utils import timezone
@@ -10,7 +11,13 @@ from rest_framework import serializers
 
 from fundapi import models
 from fundapi.api.fields import ExactDecimalField, ObjectField, StrictCharField, StrictIntegerField
+from fundapi.exactjson import written_size
 from fundapi.models import Fund
+
+# Bytes of a fund's own answer: as many as a request may have, so that no answer is much larger than its request.
+ANSWER_MAX = 256 * 1024
+# Of the widest id and createdAt.
+WIDEST = {"pk": 2**63 - 1, "created_at": datetime(2000, 1, 1, microsecond=123456, tzinfo=UTC)}
 
 
 def _current_year() -> int:
@@ -76,6 +83,21 @@ class FundSerializer(serializers.Serializer):
                 {name: [serializers.ErrorDetail(detail, code="unknown_field")] for name in sorted(unknown)}
             )
         return super().to_internal_value(data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a fund whose answer would be too large. Every field but the results is short."""
+        if attrs["engine_results"]:
+            widest: Any = SimpleNamespace(**attrs, **WIDEST)
+            size = written_size(self.to_representation(widest))
+            if size > ANSWER_MAX:
+                detail = (
+                    f"With its numbers written digit by digit, the fund has {size} bytes; "
+                    f"at most {ANSWER_MAX} are accepted: send less."
+                )
+                raise serializers.ValidationError(
+                    {"engineResults": [serializers.ErrorDetail(detail, code="too_large")]}
+                )
+        return attrs
 
     def to_representation(self, fund: Fund) -> dict[str, Any]:
         return {

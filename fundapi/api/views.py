@@ -1,39 +1,20 @@
 """``/api/funds``: create, list, show. ``@idempotent`` makes a creation exactly-once."""
 
-import re
 from typing import Any
 
 from django.db.models import QuerySet
 from django.urls import reverse
-from rest_framework.exceptions import NotFound
 from rest_framework.generics import GenericAPIView, ListCreateAPIView, RetrieveAPIView
-from rest_framework.pagination import Cursor, CursorPagination
-from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
 
 from fundapi.api.admission import AdmittedMixin
+from fundapi.api.pagination import FundPagination
 from fundapi.api.permissions import FundPermission
 from fundapi.api.serializers import FundSerializer
 from fundapi.api.throttling import FundCreateThrottle
 from fundapi.models import Fund
 from idempotency import idempotent
-
-ID = re.compile(r"[0-9]{1,19}")  # digits of a bigint
-
-
-class FundPagination(CursorPagination):
-    page_size = 50
-    max_page_size = 200
-    page_size_query_param = "pageSize"
-    ordering = "-id"
-
-    def decode_cursor(self, request: Request) -> Cursor | None:
-        """Return the cursor, or refuse one whose position is no id: the query would fail."""
-        cursor = super().decode_cursor(request)
-        if cursor and cursor.position is not None and not ID.fullmatch(str(cursor.position)):
-            raise NotFound(self.invalid_cursor_message)
-        return cursor
 
 
 class OwnFundsView(GenericAPIView):

@@ -22,8 +22,8 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
+from fundapi.api.pagination import FundPagination
 from fundapi.api.serializers import FundSerializer
-from fundapi.api.views import FundPagination
 from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, problem
 from idempotency.keys import TOKEN, TOKEN_LENGTH_MAX, format_key
 
@@ -203,14 +203,14 @@ class FundsSchema(OpenApiViewExtension):
             get=extend_schema(
                 operation_id="listFunds",
                 summary="List your funds",
-                description="Newest first, in pages. Follow `next` until it is null.",
+                description="Newest first, in pages of at most 1 MiB. Follow `next` until it is null.",
                 parameters=[
                     OpenApiParameter("cursor", description="From `next` or `previous`; opaque."),
                     OpenApiParameter(
                         "pageSize",
                         type={"type": ["integer", "string"], "default": FundPagination.page_size},
                         description=(
-                            f"Funds per page, 1 to {FundPagination.max_page_size}. A greater number counts as "
+                            f"Funds per page at most, 1 to {FundPagination.max_page_size}. A greater number counts as "
                             f"{FundPagination.max_page_size}, any other value as {FundPagination.page_size}."
                         ),
                     ),

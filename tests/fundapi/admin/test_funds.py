@@ -3,12 +3,14 @@
 from decimal import Decimal
 
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from fundapi.admin.funds import money
 from fundapi.models import Fund
 from tests.conftest import FUND, Api
-from tests.fundapi.admin.pages import FUNDS, page_of, rows, stored
+from tests.fundapi.admin.pages import FUNDS, KEYS, page_of, rows, stored
 
 
 def test_a_fund_shows_money_and_ratios_as_people_write_them(
@@ -41,3 +43,25 @@ def test_nobody_changes_funds_or_keys_by_hand(support: Client, api: Api, user: U
         assert support.post(f"{page}delete/", {"post": "yes"}).status_code == 403
     assert support.get(f"{FUNDS}add/").status_code == 403
     assert Fund.objects.get(pk=fund["id"]).name == FUND["name"]
+
+
+def test_results_are_shown_exactly_and_long_ones_cut(support: Client, api: Api, user: User, key: str) -> None:
+    fund = api.create(key, {**FUND, "engineResults": {"irr": 0.25, "n": [1, 2]}}).json()
+    page = support.get(f"{FUNDS}{fund['id']}/change/").text
+    assert "{&quot;n&quot;: [1, 2], &quot;irr&quot;: 0.25}" in page
+    terms = {"size": 1, "management_fee": 0, "carry_percentage": 0, "vintage_year": 2020}
+    large = Fund.objects.create(
+        owner=user, name=f"Old {key}", engine_results={"a": ["<'" * 500_000]}, **terms
+    )
+    page = support.get(f"{FUNDS}{large.pk}/change/").text
+    assert f"GET /api/funds/{large.pk} has all of it" in page
+    assert len(page) < 500_000
+    assert len(rows(support, FUNDS, q=f"Old {key}")) == 1
+
+
+def test_a_list_reads_no_results(support: Client, user: User, key: str) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        support.get(FUNDS, {"q": user.username})
+        support.get(KEYS, {"q": key})
+    assert "fundapi_fund" in str(queries.captured_queries)
+    assert "engine_results" not in str(queries.captured_queries)

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.html import strip_tags
 
+from idempotency.admin import readable
 from idempotency.models import IdempotencyKey
 from tests.conftest import FUND, Api
 from tests.fundapi.admin.pages import FUNDS, KEYS, page_of, rows, stored, text
@@ -190,3 +191,21 @@ def test_a_stored_answer_is_shown_as_text_and_never_run(
         page = support.get(path).text
         assert "<script>alert(1)" not in page
         assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_stored_answer_is_indented_and_its_numbers_are_as_stored() -> None:
+    stored = (
+        '{"a":0.10000000000000001,"b":1E+1000,"c":[-0.0,12345678901234567890,"1","\\u0001 \\"é\\""],"d":{}}'
+    )
+    shown = readable(stored)
+    assert shown.splitlines()[1:4] == ['  "a": 0.10000000000000001,', '  "b": 1E+1000,', '  "c": [']
+    assert shown.replace("\n", "").replace(" ", "") == stored.replace(" ", "")
+    assert readable("<p>not JSON") == "<p>not JSON"
+
+
+def test_a_long_stored_answer_is_cut() -> None:
+    """Indented to its depth, 20 KB of brackets are 1 MB at most."""
+    shown = readable('{"a":"' + "x" * 260_000 + '"}')
+    assert shown.endswith("x… (240,008 more characters)")
+    deep = "[" * 60 + ",".join("1" * 9_900) + "]" * 60
+    assert len(readable(deep)) < 1_300_000

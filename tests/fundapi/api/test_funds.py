@@ -404,7 +404,136 @@ def test_a_chunked_body_over_the_limit_is_refused(api: Api, user: User, key: str
     assert api.create(key).status_code == 201
 
 
+# --- What a fund is when it is written out ------------------------------------------------------------------
+
+LARGE = {
+    "1e1000": 261_500 // 1002,  # 1,001 digits and a comma
+    "-9.5e999": 261_500 // 1002,
+    "1e-1000": 261_500 // 1003,
+    "0e-1000": 261_500 // 1003,
+    "0.5e-999": 261_500 // 1003,
+    "0e1000": 261_500 // 8,  # zero, but written with its exponent in the first answer
+    '"\\u0001"': 261_500 // 9,
+    '"é"': 261_500 // 5,
+    "[]": 261_500 // 3,
+}
+
+
+def repeated(literal: str, times: int) -> str:
+    return with_field("engineResults", '{"a":[' + ",".join([literal] * times) + "]}")
+
+
+@pytest.mark.parametrize("literal", LARGE)
+def test_a_fund_that_fits_when_written_digit_by_digit_is_kept(api: Api, literal: str) -> None:
+    created = post(api, repeated(literal, LARGE[literal] - 2))
+    assert created.status_code == 201, created.text[:500]
+    assert len(created.content) <= LIMIT
+    shown = api.get(created.headers["Location"])
+    assert len(shown.content) <= LIMIT
+    assert exact(shown)["engineResults"] == exact(created)["engineResults"]
+
+
+@pytest.mark.parametrize("literal", ["-9.5e999", "1e-1000", "0e-1000"])
+@pytest.mark.parametrize("times", [263, 28_000])
+def test_a_fund_that_is_larger_when_written_digit_by_digit_is_refused(
+    api: Api, user: User, literal: str, times: int
+) -> None:
+    problem = assert_problem(post(api, repeated(literal, times)), 400, "validation_error")
+    assert errors_of(problem) == {("engineResults", "too_large")}
+    (error,) = problem["errors"]
+    size, limit = map(int, re.findall("[0-9]{6,}", error["detail"]))
+    assert limit == LIMIT
+    assert 0 < size - times * 1000 < times * 10 + 500
+    assert funds_of(user) == 0
+
+
+@pytest.mark.parametrize("place", ['{"a":' * 60 + "[%s]" + "}" * 60, '{"a":{"b":[[%s]]}}'])
+def test_numbers_count_at_any_depth(api: Api, place: str) -> None:
+    body = with_field("engineResults", place % ",".join(["1e1000"] * 300))
+    assert errors_of(post(api, body).json()) == {("engineResults", "too_large")}
+
+
+def test_numbers_count_as_values_of_keys_and_not_in_texts(api: Api) -> None:
+    members = ",".join(f'"{number}": 1e1000' for number in range(300))
+    body = with_field("engineResults", f"{{{members}}}")
+    assert errors_of(post(api, body).json()) == {("engineResults", "too_large")}
+    assert post(api, repeated('"1E+1000"', 10_000)).status_code == 201
+
+
 # --- Reading ------------------------------------------------------------------------------------------------
+
+PAGE_LIMIT = 1024 * 1024  # bytes of a page
+
+
+def store(owner: User, results: Any) -> int:
+    """Store a fund as an older release may have."""
+    fund = Fund.objects.create(
+        owner=owner,
+        name="Old",
+        size=1,
+        management_fee=0,
+        carry_percentage=0,
+        vintage_year=2020,
+        engine_results=results,
+    )
+    return int(fund.pk)
+
+
+def turned(api: Api, address: str, link: str) -> Iterator[tuple[httpx.Response, list[int]]]:
+    """Yield each page from ``address`` on, and the ids in it."""
+    following: str | None = address
+    while following is not None:
+        response = api.get(following)
+        assert response.status_code == 200, response.text[:500]
+        page = response.json()
+        yield response, [fund["id"] for fund in page["results"]]
+        following = page[link]
+
+
+@pytest.mark.parametrize("page_size", [3, 200])
+def test_a_page_has_at_most_a_mebibyte_and_the_next_one_goes_on(api: Api, user: User, page_size: int) -> None:
+    larger = {"a": [Decimal("1e1000")] * 2000}  # 2 MB
+    of = {
+        "-": None,
+        "s": {"irr": Decimal("0.2")},
+        "m": {"a": "é" * 65_000},
+        "l": {"a": "x" * 261_000},
+        "x": larger,
+    }
+    stored = [store(user, of[kind]) for kind in "-sslllllmmmmmmmmm--xx-sxmml"][::-1]
+    pages = list(turned(api, f"/api/funds?pageSize={page_size}", "next"))
+    assert [identifier for _, ids in pages for identifier in ids] == stored
+    for response, ids in pages:
+        assert len(response.content) <= PAGE_LIMIT or len(ids) == 1
+    assert sum(len(response.content) > PAGE_LIMIT for response, _ in pages) == 3
+    if page_size == 200:
+        assert len(pages) < 12
+    last = f"/api/funds?cursor={cursor('r=1&p=0')}&pageSize={page_size}"
+    back = list(turned(api, last, "previous"))
+    assert [identifier for _, ids in back for identifier in ids[::-1]] == stored[::-1]
+    for response, ids in back:
+        assert len(response.content) <= PAGE_LIMIT or len(ids) == 1
+        if ids[-1:] and ids[-1] != stored[-1]:
+            assert (
+                next(turned(api, response.json()["next"], "next"))[1][0] == stored[stored.index(ids[-1]) + 1]
+            )
+
+
+def test_names_count_towards_a_page(api: Api, user: User) -> None:
+    store(user, {"a": "x" * 600_000})
+    for _ in range(198):
+        Fund.objects.create(
+            owner=user,
+            name="\u0001" * 200,
+            size=1,
+            management_fee=0,
+            carry_percentage=0,
+            vintage_year=2020,
+            model_version="\u0001" * 50,
+        )
+    store(user, {"a": "x" * 300_000})
+    for response, _ in turned(api, "/api/funds?pageSize=200", "next"):
+        assert len(response.content) <= PAGE_LIMIT
 
 
 def names(page: dict[str, Any]) -> list[str]:
