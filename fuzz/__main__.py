@@ -1,7 +1,7 @@
 """Attack a deployment automatically: `make fuzz`, or `python -m fuzz [ATTACKER ...]`.
 
   bytes    requests over raw sockets, well-formed, broken and hidden in one another
-  openapi  schemathesis over /api/schema, with a token and without one
+  openapi  schemathesis over /api/schema, with a token and without one, and over OFREP's own document
 
 It starts a deployment of its own, prints the bytes of each finding, and ends by itself, with status 1 on any.
 """
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from chaos.stack import Stack, running
 from fuzz.campaign import Campaign, Target
-from fuzz.openapi import attack
+from fuzz.openapi import OFREP, attack
 
 ATTACKERS = ("bytes", "openapi")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
@@ -69,9 +69,10 @@ def follow_the_document(stack: Stack, seed: int, *, seconds: float) -> bool:
     stranger = attack(
         stack.port, None, seed, "--max-examples", "10", "--max-time", str(max(1, int(seconds / 4)))
     )
-    for who, run in (("with a token", known), ("without a token", stranger)):
+    ofrep = attack(stack.port, None, seed, "--max-time", str(max(1, int(seconds / 4))), document=OFREP)
+    for who, run in (("with a token", known), ("without a token", stranger), ("as OFREP says", ofrep)):
         print(f"\nopenapi, {who}, seed {seed}:\n{run.stdout}{run.stderr}")
-    return known.returncode == stranger.returncode == 0
+    return known.returncode == stranger.returncode == ofrep.returncode == 0
 
 
 def main() -> int:

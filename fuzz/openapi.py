@@ -1,4 +1,7 @@
-"""Schemathesis on every operation of ``/api/schema``: valid requests, invalid ones, and sequences of requests."""
+"""Schemathesis on every operation of a document: valid requests, invalid ones, and sequences of requests.
+
+The document is the server's own ``/api/schema``, or another of what it should be, such as OFREP's.
+"""
 
 import os
 import subprocess
@@ -8,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from fundapi.embedded.home import PROJECT
 
+OFREP = PROJECT / "fuzz" / "ofrep.yaml"
 OPTIONS = (
     *("--checks", "all", "--continue-on-failure", "--suppress-health-check", "all"),
     *("--output-sanitize", "false"),  # printed requests can be sent again; the token is a throw-away one
@@ -15,10 +19,18 @@ OPTIONS = (
 )
 
 
-def attack(port: int, token: str | None, seed: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run schemathesis with all its checks; without ``token``, unauthenticated. Its status is 0 without findings."""
-    command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run"]
-    command += [f"http://127.0.0.1:{port}/api/schema", "--seed", str(seed), *OPTIONS, *options]
+def attack(
+    port: int, token: str | None, seed: int, *options: str, document: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run schemathesis with all its checks; without ``token``, unauthenticated. Its status is 0 without findings.
+
+    Args:
+        document: OpenAPI, instead of the server's own.
+    """
+    server = f"http://127.0.0.1:{port}"
+    source = [f"{server}/api/schema"] if document is None else [str(document), "--url", server]
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", *source]
+    command += ["--seed", str(seed), *OPTIONS, *options]
     if token:
         command += ["--header", f"Authorization: Bearer {token}"]
     # It writes its findings to the current directory.

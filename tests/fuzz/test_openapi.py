@@ -2,7 +2,7 @@
 
 from django.contrib.auth.models import User
 
-from fuzz.openapi import attack
+from fuzz.openapi import OFREP, attack
 from tests.conftest import token_of
 from tests.servers import Server
 
@@ -16,3 +16,10 @@ def test_every_answer_is_as_the_document_says(server: Server, user: User) -> Non
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "12 selected / 12 total" in run.stdout
+
+
+def test_every_answer_to_openfeature_is_as_the_protocols_own_document_says(server: Server) -> None:
+    options = ("--phases", "coverage,fuzzing", "--max-examples", "60", "--generation-deterministic")
+    run = attack(server.port, None, 1, *options, document=OFREP)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "2 selected / 2 total" in run.stdout
