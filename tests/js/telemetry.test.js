@@ -9,7 +9,7 @@ import {
   truncate,
 } from "../../rollout/static/rollout/telemetry.js";
 import { createRollouts } from "../../rollout/static/rollout/rollout.js";
-import { BlockedStorage, FakeDocument, FakeStorage, json, never, scriptedFetch, settle } from "./fakes.js";
+import { BlockedStorage, FakeDocument, FakeStorage, json, never, problem, scriptedFetch, settle } from "./fakes.js";
 
 const accepted = () => new Response(JSON.stringify({ accepted: 1, duplicates: 0, rejected: [] }), { status: 202 });
 const names = (telemetry) => telemetry.export().map(({ event }) => event);
@@ -159,6 +159,12 @@ for (const [name, failure] of [
   ["the network is gone", new TypeError("Failed to fetch")],
   ["the server is throttled", new Response("", { status: 429 })],
   ["the server fails", new Response("", { status: 503 })],
+  ["a hotel's login page answers", new Response("<h1>Welcome</h1>", { status: 200 })],
+  ["a gateway answers", json({ status: "maintenance" })],
+  ["an answer breaks off", new Response('{"accepted":', { status: 202 })],
+  ["a proxy knows no such address", new Response("default backend - 404", { status: 404 })],
+  ["a proxy refuses to POST", new Response("<h1>405</h1>", { status: 405 })],
+  ["a proxy does not understand", new Response("<h1>400 Bad Request</h1>", { status: 400 })],
 ]) {
   test(`events survive while ${name}, under their ids`, async () => {
     const { telemetry, fetch } = open({ fetch: scriptedFetch(failure, accepted()) });
@@ -200,7 +206,7 @@ test("a server that hangs is given up after ten seconds", async () => {
 });
 
 test("where there is no intake nothing more is asked, and nothing is lost", async () => {
-  const { telemetry, fetch } = open({ fetch: scriptedFetch(new Response("", { status: 404 })) });
+  const { telemetry, fetch } = open({ fetch: scriptedFetch(problem(404, "not_found")) });
   await telemetry.flush();
   telemetry.record("error");
   await telemetry.flush();
@@ -209,7 +215,7 @@ test("where there is no intake nothing more is asked, and nothing is lost", asyn
 });
 
 test("a batch that the server will never take does not block the next", async () => {
-  const { telemetry, fetch } = open({ fetch: scriptedFetch(new Response("", { status: 400 }), accepted()) });
+  const { telemetry, fetch } = open({ fetch: scriptedFetch(problem(400, "validation_error"), accepted()) });
   await telemetry.flush();
   telemetry.record("error");
   await telemetry.flush();
@@ -589,6 +595,22 @@ test("the source sends a token where there is one, and no CSRF token with it", a
   const [{ headers }] = fetch.requests;
   assert.equal(headers.Authorization, "Bearer secret");
   assert.equal("X-CSRFToken" in headers, false);
+});
+
+test("the source's token may be a promise, and what is no ticket is none", async () => {
+  const fetch = scriptedFetch(json({ ticket: "t" }), json({ status: "maintenance" }));
+  const next = ticketSource({ url: "https://funds.example/api/telemetry/ticket", token: async () => "secret", fetch });
+  assert.deepEqual(await next(), { ticket: "t" });
+  assert.equal(fetch.requests[0].headers.Authorization, "Bearer secret");
+  await assert.rejects(next(), /no ticket/); // then the old one is used while the server accepts it
+});
+
+test("a source that hangs is given up after ten seconds", async () => {
+  const next = ticketSource({ url: "https://funds.example/api/telemetry/ticket", csrf: () => "c", fetch: scriptedFetch(never) });
+  const asked = next();
+  await settle();
+  mock.timers.tick(10_000);
+  await assert.rejects(asked, { name: "AbortError" });
 });
 
 test("a stopped telemetry does nothing more", async () => {

@@ -78,7 +78,8 @@ export class ForeignAnswerError extends UnansweredError {
    */
   constructor(response, key, attempts) {
     const missing = response.ok ? "no readable Idempotency-Status" : "no problem of the server";
-    super(`A proxy, not the server, seems to have answered (${response.status}, ${missing}). Try again.`, key, attempts);
+    const answer = `${response.status}, ${missing}`;
+    super(`Something other than the server answered (${answer}): check the network, then send again.`, key, attempts);
     this.status = response.status;
     this.response = response;
     this.retryAfter = retryAfterOf(response);
@@ -101,7 +102,7 @@ export class ExpiredKeyError extends Error {
   constructor(key, attempts, firstSentAt, cause) {
     const known = !Number.isNaN(firstSentAt);
     const when = known ? `on ${new Date(firstSentAt).toUTCString()}` : "at an unknown time";
-    super(`First sent ${when}: the server may have forgotten the key. Check whether it took effect.`, { cause });
+    super(`First sent ${when}, so the server may have forgotten the key: check whether it took effect.`, { cause });
     this.key = key;
     this.attempts = attempts;
     /** Null: unknown. */

@@ -32,9 +32,10 @@ export function canonical(payload) {
  * @returns {boolean}
  */
 function isBoxedNumber(value) {
+  if (typeof value !== "object" || Array.isArray(value)) return false;
   try {
-    Number.prototype.valueOf.call(value); // of another window, too
-    return typeof value === "object";
+    Number.prototype.valueOf.call(value); // finds those of another window, too
+    return true;
   } catch {
     return false;
   }

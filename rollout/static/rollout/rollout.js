@@ -29,6 +29,8 @@ export const CONFIGURATION_KEY = "rollouts.configuration";
 
 const FETCH_TIMEOUT = 10_000; // ms; a poll that takes longer has failed
 const READY_TIMEOUT = 3000; // ms a page waits for its first configuration; then it starts with the stored one
+const POLL_MIN = 1; // s
+const POLL_MAX = 3600; // s; above 24 days a browser's timer overflows, and would fire at once
 const JITTER = 0.2; // of the interval, either way: browsers that started together do not poll together
 
 /**
@@ -162,7 +164,8 @@ export function createRollouts({
   function schedule() {
     clearTimeout(timer);
     if (lifetime.signal.aborted || document?.hidden) return;
-    const seconds = Math.max(1, pollInterval ?? configuration?.pollInterval ?? POLL_INTERVAL);
+    const wanted = pollInterval ?? configuration?.pollInterval ?? POLL_INTERVAL;
+    const seconds = Math.min(Math.max(POLL_MIN, wanted), POLL_MAX);
     timer = setTimeout(refresh, seconds * 1000 * (1 + JITTER * (2 * Math.random() - 1)));
   }
 

@@ -17,7 +17,8 @@ const FETCH_TIMEOUT = 10_000; // ms
  * @typedef {object} Options
  * @property {string} [url] of `POST /api/telemetry/ticket`
  * @property {Ticket | null} [first] the one that came with the page, for the first call
- * @property {() => string | null | undefined} [token] a bearer token; without it the session's cookie is sent
+ * @property {() => string | null | undefined | Promise<string | null | undefined>} [token] a bearer token; without it the
+ *   session's cookie is sent
  * @property {() => string} [csrf] Django's token for the session; by default its cookie, for this page's own origin alone
  * @property {(url: string, init: RequestInit) => Promise<Response>} [fetch]
  */
@@ -40,15 +41,22 @@ export function ticketSource({
       first = null;
       return given;
     }
-    const bearer = token?.();
-    const response = await fetch(url, {
-      method: "POST",
-      headers: { Accept: "application/json", ...(bearer ? { Authorization: `Bearer ${bearer}` } : { "X-CSRFToken": csrf() }) },
-      signal: AbortSignal.timeout(FETCH_TIMEOUT),
-    });
-    if (response.status === 401 || response.status === 403) return null;
-    if (!response.ok) throw new Error(`${url} answered ${response.status}`);
-    return response.json();
+    const timeout = new AbortController();
+    const deadline = setTimeout(() => timeout.abort(), FETCH_TIMEOUT);
+    try {
+      const bearer = await token?.();
+      const response = await fetch(url, {
+        method: "POST",
+        headers: { Accept: "application/json", ...(bearer ? { Authorization: `Bearer ${bearer}` } : { "X-CSRFToken": csrf() }) },
+        signal: timeout.signal,
+      });
+      if (response.status === 401 || response.status === 403) return null;
+      const issued = response.ok ? await response.json() : null;
+      if (typeof issued?.ticket !== "string") throw new Error(`${url} gave no ticket (${response.status})`);
+      return issued;
+    } finally {
+      clearTimeout(deadline);
+    }
   };
 }
 

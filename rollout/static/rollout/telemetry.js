@@ -224,18 +224,21 @@ export function createTelemetry({
           keepalive: true,
           signal: timeout.signal,
         });
-        if (response.status === 404 || response.status === 405) intake = null; // no intake at this address
-        else if (response.status === 400 || response.status === 413) session.dropped += ids.length; // refused for good
-        else if (!response.ok) throw new Error(`telemetry answered ${response.status}`);
+        const { ok, status } = response;
+        // JSON is the server's; a page in its place is a proxy's, or a hotel's, and tells nothing
+        const answer = await response.json().catch(() => null);
+        if (answer && (status === 404 || status === 405)) intake = null; // no intake at this address
+        else if (status === 413 || (answer && status === 400)) session.dropped += ids.length; // refused for good
+        else if (!ok || !Number.isInteger(answer?.accepted)) throw new Error(`no telemetry's answer: ${status}`);
         if (intake === null) return;
         acknowledge(ids);
         failures = 0;
-        if (current && (await refusesTicket(response))) {
-          current = null;
+        if (current && answer?.ticket) {
+          current = null; // refused
           return; // the rest goes with the next one
         }
       } catch {
-        failures += 1; // offline, 429, 5xx: kept, and tried again later
+        failures += 1; // offline, 429, 5xx, a page of somebody else: kept, and tried again later
         return;
       } finally {
         clearTimeout(deadline);
@@ -311,11 +314,6 @@ export function createTelemetry({
       };
     });
     return () => hooks.forEach((unhook) => unhook());
-  }
-
-  /** @param {Response} response */
-  async function refusesTicket(response) {
-    return Boolean((await response.json().catch(() => null))?.ticket);
   }
 
   const listening = { signal: lifetime.signal };
