@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
+from fundapi.web.overload import REJECTED
 from rollout import configuration, operations
 from rollout.api.ofrep import override_name
 from tests.conftest import ORIGIN
@@ -311,6 +312,14 @@ def test_only_post_evaluates(ofrep: Ofrep, method: str, path: str) -> None:
     assert error.get("key") == {FLAGS: None, f"{FLAGS}/A": "A", f"{FLAGS}/": ""}[path]
     head = ofrep.head(path)
     assert (head.status_code, head.headers["Allow"], head.content) == (405, "POST", b"")
+
+
+def test_a_request_that_there_is_no_time_for_is_refused_in_the_protocols_form() -> None:
+    for path, key in ((FLAGS, None), (f"{FLAGS}/A%2FB", "A/B"), ("/ofrep/v2", None)):
+        shed = Client().post(path, {}, content_type="application/json", **{REJECTED: True})  # type: ignore[arg-type]
+        error = shed.json()
+        assert (shed.status_code, error["errorCode"], error.get("key")) == (503, "GENERAL", key)
+        assert int(shed.headers["Retry-After"]) > 0
 
 
 def test_a_host_that_is_not_ours_is_refused_in_the_protocols_form(ofrep: Ofrep) -> None:

@@ -88,8 +88,9 @@ def test_the_python_sdk_obeys_the_kill_switches_in_the_context(python_client: Op
     STATES["100 %"](feature)
     assert details(python_client, feature, targeting_key="a").value is True
     assert details(python_client, feature, default=True, targeting_key="a", ff_e="0").value is False
-    stop = details(python_client, feature, default=True, targeting_key="a", emergency_rollback="true")
-    assert (stop.value, stop.flag_metadata["reason"]) == (False, "emergency_stop")
+    for yes in ("true", "yes", True, 1, 1.0):
+        stop = details(python_client, feature, default=True, targeting_key="a", emergency_rollback=yes)
+        assert (stop.value, stop.flag_metadata["reason"]) == (False, "emergency_stop")
 
 
 def test_the_python_sdk_understands_every_refusal(python_client: OpenFeatureClient) -> None:
@@ -97,6 +98,8 @@ def test_the_python_sdk_understands_every_refusal(python_client: OpenFeatureClie
     assert details(python_client, "NO_SUCH", targeting_key="a").error_code == "FLAG_NOT_FOUND"
     assert details(python_client, feature).error_code == "TARGETING_KEY_MISSING"
     assert details(python_client, feature, other=1).error_code == "TARGETING_KEY_MISSING"
+    assert details(python_client, feature, targeting_key="a" * 257).error_code == "INVALID_CONTEXT"
+    assert details(python_client, "", targeting_key="a").error_code == "FLAG_NOT_FOUND"
     wrong_type = python_client.get_string_details(feature, "default", EvaluationContext("a"))
     assert (wrong_type.value, wrong_type.error_code) == ("default", "TYPE_MISMATCH")
 
