@@ -4,19 +4,39 @@ The rest is in drf-spectacular's extensions, so that the API's views know nothin
 registers them: the setting ``DEFAULT_SCHEMA_CLASS`` imports it, and so does the first request of either view.
 """
 
+import hashlib
+import threading
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from csp.decorators import csp_update
 from django.conf import settings
+from django.http import HttpResponse, HttpResponseBase
+from django.utils.cache import get_conditional_response
 from django.utils.decorators import method_decorator
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
 
 import fundapi
 from fundapi.schema import funds, telemetry
 from fundapi.schema.plain import PATHS
 from fundapi.web.problems import CATALOGUE
+
+# One thread generates: drf-spectacular changes what it reads, and concurrent first requests got 500.
+_generating = threading.Lock()
+
+
+@cache
+def _written(renderer: Callable[[], BaseRenderer]) -> tuple[bytes, str]:
+    """Return the document and its ETag; it is the same until the process ends, and takes up to a second."""
+    document = SchemaGenerator().get_schema(request=None, public=True)
+    body: Any = renderer().render(document, renderer_context={})
+    return body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
 class SchemaView(SpectacularAPIView):
@@ -24,6 +44,19 @@ class SchemaView(SpectacularAPIView):
 
     authentication_classes = []
     permission_classes = []
+
+    def get(self, request: Request, *_args: Any, **_kwargs: Any) -> HttpResponseBase:
+        renderer: Any = type(request.accepted_renderer)
+        with _generating:
+            body, etag = _written(renderer)
+        charset = f"; charset={renderer.charset}" if renderer.charset else ""
+        headers = {
+            "Content-Type": renderer.media_type + charset,
+            "Content-Disposition": f'inline; filename="fundapi.{renderer.format}"',
+            "ETag": etag,
+        }
+        response = HttpResponse(body, headers=headers)
+        return get_conditional_response(request, etag, response=response) or response
 
 
 @method_decorator(csp_update({"img-src": ["data:"]}), name="dispatch")  # Swagger UI's own icons

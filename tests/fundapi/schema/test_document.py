@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -314,6 +315,51 @@ def test_the_document_is_for_everybody(server: Server) -> None:
     assert page.status_code == 200
     assert "http://" not in page.text.replace(server.url, "")
     assert "https://" not in page.text
+
+
+KINDS = {
+    "*/*": "application/vnd.oai.openapi; charset=utf-8",
+    "application/yaml": "application/yaml; charset=utf-8",
+    "application/vnd.oai.openapi": "application/vnd.oai.openapi; charset=utf-8",
+    "application/vnd.oai.openapi+json": "application/vnd.oai.openapi+json",
+    "application/json": "application/json",
+}
+
+
+def test_concurrent_first_requests_all_get_the_document(database: None) -> None:
+    """24 at once: without the lock, 15 of them were 500 on a fresh process."""
+    with running_server(workers=1, threads=8) as fresh, ThreadPoolExecutor(24) as pool:
+        addresses = [("/api/schema", kind) for kind in KINDS] + [("/api/docs", "*/*")]
+        asked = [pool.submit(fetch, fresh.url + path, kind) for path, kind in addresses * 4]
+        answers = [each.result() for each in asked]
+        assert [answer.status_code for answer in answers] == [200] * 24
+        for kind, content_type in KINDS.items():
+            (body,) = {
+                answer.content
+                for answer, (path, sent) in zip(answers, addresses * 4, strict=True)
+                if path == "/api/schema" and sent == kind
+            }
+            again = fetch(f"{fresh.url}/api/schema", kind)
+            assert (again.content, again.headers["Content-Type"]) == (body, content_type)
+
+
+def fetch(address: str, accept: str) -> httpx.Response:
+    return httpx.get(address, headers={"Accept": accept}, timeout=60)
+
+
+def test_the_document_is_sent_once_to_a_client_that_keeps_it(server: Server) -> None:
+    address = f"{server.url}/api/schema"
+    tags = set()
+    for kind in ("application/json", "application/yaml"):
+        first = httpx.get(address, headers={"Accept": kind})
+        tags.add(first.headers["ETag"])
+        again = httpx.get(address, headers={"Accept": kind, "If-None-Match": first.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["ETag"] == first.headers["ETag"]
+        assert "Accept" in again.headers["Vary"]
+        head = httpx.head(address, headers={"Accept": kind})
+        assert (head.status_code, head.headers["ETag"]) == (200, first.headers["ETag"])
+    assert len(tags) == 2
 
 
 @pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
