@@ -190,12 +190,14 @@ MIDDLEWARE = [
     "fundapi.web.middleware.RequestLogMiddleware",  # first: every answer has a request id and a log line
     "fundapi.web.middleware.BrowserPolicyMiddleware",
     # Above all that may answer by itself: a page of another origin cannot read an answer without its headers.
+    # Nor does a browser follow the redirect of a preflight.
     "corsheaders.middleware.CorsMiddleware",
     "fundapi.web.middleware.ProblemMiddleware",  # errors of all below are JSON under /api and /ofrep
+    "fundapi.web.middleware.HttpsMiddleware",  # before the redirects of the next
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "fundapi.web.overload.OverloadMiddleware",
-    "fundapi.web.middleware.BodyLimitMiddleware",
+    "fundapi.web.middleware.BodyMiddleware",  # before whatever reads a body
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -360,7 +362,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 }
 
 # --- API ----------------------------------------------------------------------------------------------------
-BODY_LIMIT = 256 * 1024  # bytes of a request's body under /api
+BODY_LIMIT = 256 * 1024  # bytes of a request's body, at any address
 DATA_UPLOAD_MAX_MEMORY_SIZE = BODY_LIMIT
 FUND_CREATE_RATE = env.rate("FUND_CREATE_RATE", "600/minute")  # per user, in DRF's notation
 # Per client address: an office with 200 open pages.

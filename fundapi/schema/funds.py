@@ -249,7 +249,11 @@ class FundsSchema(OpenApiViewExtension):
                         "bad_request",
                         description="The key or the body is wrong. Nothing was done.",
                     ),
-                    **problem("permission_denied", description="You may not create funds, or CSRF failed."),
+                    **problem(
+                        "permission_denied",
+                        "https_required",
+                        description="You may not create funds, CSRF failed, or it came by plain HTTP.",
+                    ),
                     **problem(
                         "idempotency_key_reused",
                         "idempotency_request_in_progress",
@@ -259,7 +263,9 @@ class FundsSchema(OpenApiViewExtension):
                         ),
                     ),
                     **problem("body_too_large", description="The body has more than 256 KiB."),
-                    **problem("unsupported_media_type", description="The body is not `application/json`."),
+                    **problem(
+                        "unsupported_media_type", description="The body is coded, or not `application/json`."
+                    ),
                     **problem("throttled", description="Too many requests; replays count."),
                     **COMMON,
                 },

@@ -118,9 +118,11 @@ def _evaluate(operation: str, summary: str, refused: Json, answers: Json, *param
         "requestBody": {"required": True, "content": {"application/json": {"schema": CONTEXT}}},
         "responses": {
             **answers,
-            "400": _answer("The body is not an evaluation context.", refused),
+            "400": _answer("The body is not whole, or not an evaluation context.", refused),
+            "403": _answer("It came by plain HTTP, and the server is reached by https.", refused),
             "405": _answer("Only POST evaluates.", refused, Allow=ALLOW),
             "413": _answer("The body has more than 256 KiB.", refused),
+            "415": _answer("The body is coded.", refused),
             "500": _answer("A fault, which is logged.", refused),
             "503": _answer("The database is unavailable.", refused, Retry_After=RETRY_AFTER),
         },

@@ -100,7 +100,7 @@ TICKET = {
     },
 }
 TICKET_STATUSES = ["200", "400", "401", "403", "405", "406", "413", "415", "429", "500", "503"]
-TELEMETRY_STATUSES = ["202", "400", "405", "406", "413", "415", "429", "500", "503"]
+TELEMETRY_STATUSES = ["202", "400", "403", "405", "406", "413", "415", "429", "500", "503"]
 
 
 class TelemetrySchema(OpenApiViewExtension):
@@ -151,8 +151,12 @@ class TelemetrySchema(OpenApiViewExtension):
                     **problem(
                         "validation_error", "parse_error", "bad_request", description="Nothing was stored."
                     ),
+                    **problem("https_required", description="It came by plain HTTP."),
                     **problem("body_too_large", description="The body has more than 256 KiB."),
-                    **problem("unsupported_media_type", description="Neither JSON nor plain text."),
+                    **problem(
+                        "unsupported_media_type",
+                        description="The body is coded, or neither JSON nor plain text.",
+                    ),
                     **problem("throttled", description="Too many requests from this address."),
                     **{key: answer for key, answer in COMMON.items() if key[0] != 401},
                 },
@@ -194,7 +198,9 @@ class TicketSchema(OpenApiViewExtension):
                 responses={
                     (200, JSON): OpenApiResponse(TICKET, "The ticket; not to be cached."),
                     **problem(
-                        "permission_denied", description="A session without the CSRF token in `X-CSRFToken`."
+                        "permission_denied",
+                        "https_required",
+                        description="A session without the CSRF token in `X-CSRFToken`, or plain HTTP.",
                     ),
                     **problem("bad_request", description="The body is not whole. None is needed."),
                     **problem(

@@ -1,4 +1,4 @@
-"""The project's middleware: a log line, problem+json, policies for browsers, a limit of bodies."""
+"""The project's middleware: a log line, problem+json, policies for browsers, refusals before any view."""
 
 import re
 import time
@@ -12,13 +12,15 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
-from fundapi.web.problems import PROBLEM_JSON, is_api, is_ofrep, refusal, response_for_status
+from fundapi.web.bodies import fault_of
+from fundapi.web.problems import PROBLEM_JSON, REFUSAL, is_api, is_ofrep, refusal, response_for_status
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 logger = structlog.get_logger("fundapi.request")
 # Other methods share one label, so that clients cannot invent labels.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, 9.2.1
 # A request id of this form is taken from the request; any other is replaced.
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}")
 
@@ -50,7 +52,7 @@ class RequestLogMiddleware:
             duration_ms=round(duration * 1000, 2),
             user_id=_user_id(request),
             operation=guarded and guarded.operation,
-            outcome=guarded and guarded.outcome,
+            outcome=guarded.outcome if guarded else request.META.get(REFUSAL),
         )
         return response
 
@@ -112,15 +114,29 @@ class BrowserPolicyMiddleware(CSPMiddleware):
         return parts
 
 
-class BodyLimitMiddleware:
-    """Refuse a body that is too long, by its announced length before anybody reads it (``fundapi.web.overload``)."""
+class HttpsMiddleware:
+    """Refuse what would change something by plain HTTP: a redirect would make a GET of it, which looks like success."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdecimal() and int(length) > settings.BODY_LIMIT:
-            detail = f"The body has {length} bytes; at most {settings.BODY_LIMIT} are accepted."
-            return refusal(request, "body_too_large", detail)
+        if settings.SECURE_SSL_REDIRECT and request.method not in SAFE and not request.is_secure():
+            return refusal(request, "https_required")
         return self.get_response(request)
+
+
+class BodyMiddleware:
+    """Refuse a body that is not whole, coded or too long (``fundapi.web.bodies``), before any view."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        fault = fault_of(request)
+        if fault is None:
+            return self.get_response(request)
+        response = refusal(request, fault.code, fault.detail)
+        if response.status_code == 415:
+            response.headers["Accept-Encoding"] = "identity"
+        return response

@@ -10,8 +10,9 @@ that holds it: a hundred threads wait, and four connections are open. psycopg's 
 same cost for each request (2.1 ms of CPU for a create). But while PostgreSQL was away, each request waited for 4 s and
 not for 0.01 s, and when PostgreSQL was back, requests succeeded after 15 to 19 s and not after 0.1 s.
 
-A body is read before a request gets a slot, so that slow clients occupy none. Only so many clients may be slow at once
-(``fundapi.web.serve.readers``); against more of them use a proxy that buffers (docs/reference/security.md).
+A body is received before a request gets a slot (``fundapi.web.bodies``), so that slow clients occupy none. Only so many
+clients may be slow at once (``fundapi.web.serve.readers``); against more of them use a proxy that buffers
+(docs/reference/security.md).
 """
 
 import threading
@@ -19,7 +20,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
-from io import BytesIO
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -30,7 +30,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponseBase
 
 from fundapi.metrics import requests_shed, requests_waiting
-from fundapi.web import cutoff
+from fundapi.web import bodies, cutoff
 from fundapi.web.problems import refusal
 from fundapi.web.serve import readers
 
@@ -122,11 +122,14 @@ class OverloadControl:
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] in SLOTLESS_PATHS:
+        received = self._receive(environ)
+        slotless = environ["PATH_INFO"] in SLOTLESS_PATHS
+        if slotless:
             # Orchestrators and Prometheus ask by address, which ALLOWED_HOSTS cannot name. No answer depends on it.
             environ["HTTP_HOST"] = "localhost"
+        if received and (slotless or environ[bodies.FAULT]):  # a refusal needs no slot either
             return self._application(environ, start_response)
-        slot = self._requests.acquire() if self._read(environ) else None
+        slot = self._requests.acquire() if received else None
         if slot is None:
             environ[REJECTED] = True
             return self._application(environ, start_response)
@@ -141,24 +144,20 @@ class OverloadControl:
         since = [slot.since for slot in self._slots]
         return time.monotonic() - max(since) if all(since) else 0.0
 
-    def _read(self, environ: WSGIEnvironment) -> bool:
-        """Read the body; return False when too many clients are slow to send theirs.
+    def _receive(self, environ: WSGIEnvironment) -> bool:
+        """Receive the body; return False when too many clients are slow to send theirs.
 
-        A body whose announced length is over the limit stays unread:
-        :class:`~fundapi.web.middleware.BodyLimitMiddleware` refuses it, whatever its address. A chunked body, which
-        Django takes for an empty one, gets the length that was read: of one over the limit, one byte more than that.
+        :class:`~fundapi.web.middleware.BodyMiddleware` refuses a request whose body has a fault, whatever its address.
         """
-        chunked = environ.get("HTTP_TRANSFER_ENCODING") and not environ.get("CONTENT_LENGTH")
-        length = settings.BODY_LIMIT + 1 if chunked else int(environ.get("CONTENT_LENGTH") or 0)
-        if not length or length > settings.BODY_LIMIT + 1:
+        if not bodies.has_body(environ):
+            environ[bodies.FAULT] = bodies.receive(environ)
             return True
         if not self._readers.acquire(blocking=False):
             return False
         try:
-            body = environ["wsgi.input"].read(length)
+            environ[bodies.FAULT] = bodies.receive(environ)
         finally:
             self._readers.release()
-        environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body) if chunked else length)}
         return True
 
 

@@ -19,6 +19,7 @@ from idempotency.problems import IdempotencyError, Unavailable
 from rollout.api import ofrep
 
 PROBLEM_JSON = "application/problem+json"
+REFUSAL = "fundapi.refusal"  # in the WSGI environment: the code of a middleware's refusal, for the log
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,12 @@ _OWN = [
         "The token is unknown, expired or revoked: get a new one.",
     ),
     Problem(403, "permission_denied", "You may not do this", "Ask an administrator for the permission."),
+    Problem(
+        403,
+        "https_required",
+        "Use https",
+        "Nothing was done: send it by https, and replace a token or password that went by plain HTTP.",
+    ),
     Problem(404, "not_found", "Not found", "There is nothing here, or it is not yours."),
     Problem(
         405, "method_not_allowed", "Method not allowed", "See the Allow header for what this address takes."
@@ -66,7 +73,7 @@ _OWN = [
     Problem(
         415,
         "unsupported_media_type",
-        "Send JSON",
+        "Send uncoded JSON",
         "Send the body as application/json, with that Content-Type.",
     ),
     Problem(429, "throttled", "Too many requests", "Slow down: try again after the seconds in Retry-After."),
@@ -115,6 +122,7 @@ def refusal(request: HttpRequest, code: str, detail: str = "") -> HttpResponse:
 
     For middlewares, whose requests reach no view.
     """
+    request.META[REFUSAL] = code
     if is_api(request):
         return problem_response(code, detail)
     problem = CATALOGUE[code]

@@ -744,7 +744,7 @@ CODES = {
         "idempotency_key_environment_mismatch",
         "idempotency_key_operation_mismatch",
     ),
-    *("idempotency_key_reused", "idempotency_request_in_progress"),
+    *("idempotency_key_reused", "idempotency_request_in_progress", "https_required"),
 }
 
 

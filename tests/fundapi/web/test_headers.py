@@ -1,5 +1,7 @@
 """Each kind of answer carries the right headers for browsers, behind a proxy that ends TLS."""
 
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
@@ -8,7 +10,9 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 
-from tests.conftest import ORIGIN, Api
+from fundapi.models import Fund
+from tests.answers import assert_problem
+from tests.conftest import FUND, ORIGIN, Api, token_of
 from tests.servers import Server, running_server
 
 PASSWORD = "correct horse battery staple"
@@ -120,3 +124,64 @@ def test_other_origins_can_read_why_plain_http_was_refused(behind_tls: Server) -
     assert preflight.status_code == 200
     for answer in (preflight, refused):
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "ANYTHING"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/funds", "/api/telemetry", "/api/nowhere", "/ofrep/v1/evaluate/flags", "/signin", "/admin/login/"],
+)
+def test_what_changes_something_is_refused_by_plain_http_and_not_redirected(
+    behind_tls: Server, user: User, method: str, path: str
+) -> None:
+    """A client that follows a redirect sends a GET, and takes its 200 for success."""
+    with Api(behind_tls, user, follow_redirects=True) as api:
+        answer = api.request(method, path, json=FUND, headers={"Idempotency-Key": "k", "Origin": ORIGIN})
+    assert (answer.status_code, answer.history) == (403, [])
+    assert not Fund.objects.filter(owner=user).exists()
+    if path.startswith("/api"):
+        assert_problem(answer, 403, "https_required")
+    if path.startswith("/ofrep"):
+        assert answer.json()["errorCode"] == "GENERAL"
+    assert "https" in answer.text
+    # A script of another origin can read why.
+    shown = path.startswith(("/api", "/ofrep"))
+    assert answer.headers.get("Access-Control-Allow-Origin") == (ORIGIN if shown else None)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl: apt-get install curl")
+def test_curl_that_follows_redirects_sees_the_refusal_as_well(behind_tls: Server, user: User) -> None:
+    sent = ["-H", f"Authorization: Bearer {token_of(user)}", "-H", "Idempotency-Key: k", "-d", "{}"]
+    command = ["curl", "-sL", "-w", "%{http_code}", *sent, f"{behind_tls.url}/api/funds"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.endswith("403")
+    assert "https_required" in said
+
+
+def test_what_reads_is_redirected_and_preflights_are_answered(behind_tls: Server) -> None:
+    for path in ("/fund-setup", "/admin/", "/api/rollouts"):
+        answer = httpx.get(behind_tls.url + path)
+        assert (answer.status_code, answer.headers["Location"]) == (
+            301,
+            f"https://127.0.0.1:{behind_tls.port}{path}",
+        )
+    asks = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
+    answer = httpx.options(f"{behind_tls.url}/api/funds", headers=asks)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, ORIGIN)
+
+
+def test_no_address_of_the_api_redirects_what_is_sent_to_it(behind_tls: Server, user: User) -> None:
+    """Not to the spelling with a slash either, or without."""
+    with Api(behind_tls, user) as api:
+        for path in (
+            "/api",
+            "/api/",
+            "/api/funds/",
+            "//api/funds",
+            "/api//funds",
+            "/api/funds/1/",
+            "/api/schema/",
+        ):
+            for path_here in (path, path.replace("api", "ofrep")):
+                assert api.post(path_here, json=FUND, headers=TLS).status_code in {404, 405}
+        assert api.post("/ofrep/v1/evaluate/flags/", json={}, headers=TLS).status_code >= 400
