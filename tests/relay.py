@@ -1,60 +1,108 @@
-"""A bad network: a TCP relay in front of a server, on a free port of 127.0.0.1, that loses answers."""
+"""A bad network: an HTTP relay in front of a server, where each POST of a fund meets the next fault of a list."""
 
-import socket
+import http.client
 import threading
+import time
 from contextlib import suppress
-from typing import Self
+from dataclasses import dataclass
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
 
-from tests.servers import Server
+FUNDS = "/api/funds"
+GAVE_UP = 30  # s after which a client that waits for an answer is left alone
+RUNNING = b'{"status": 409, "code": "idempotency_request_in_progress", "detail": "It is still running."}'
+# Answers that are not the server's: nothing is forwarded.
+FOREIGN: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "gateway": (503, {"Content-Type": "text/html"}, b"<h1>503 Service Unavailable</h1>"),
+    "maintenance": (200, {"Content-Type": "application/json"}, b'{"status": "maintenance"}'),
+    "moved": (301, {"Location": "https://funds.example/api/funds"}, b""),
+    "running": (409, {"Content-Type": "application/problem+json", "Retry-After": "1"}, RUNNING),
+}
 
 
-class Relay:
-    """Forwards connections to the server until the context ends."""
+@dataclass(frozen=True)
+class Seen:
+    """A POST of a fund: when (s) it arrived, its key and body, and the fault that it met; ``""`` is none."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.lost = 0
-        self._losing: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+    at: float
+    key: str | None
+    body: bytes
+    fault: str
+
+
+class Relay(ThreadingHTTPServer):
+    """Forwards to ``target`` from a free port of 127.0.0.1, until the end of the context.
+
+    Faults of requests that the server has carried out: ``lost`` (no answer), ``torn`` (half of it), ``late`` (none
+    before the client gives up). Those of FOREIGN never reach it.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, target: str, *faults: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.target = urlsplit(target).netloc
+        self.faults = list(faults)
+        self.seen: list[Seen] = []
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
+        self.shutdown()
+        self.server_close()
 
-    def lose(self, start: bytes) -> None:
-        """Lose the answer to the next request that begins so: the server gets it, and the client is hung up on."""
-        self._losing.append(start)
+    def handle_error(self, *_: object) -> None:
+        """Print nothing: clients that give up are part of the plan."""
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.server.port))
-                losing = threading.Event()
-                for pump in (self._send, self._answer):
-                    threading.Thread(target=pump, args=(client, server, losing), daemon=True).start()
 
-    def _send(self, client: socket.socket, server: socket.socket, losing: threading.Event) -> None:
-        with suppress(OSError):
-            while data := client.recv(65536):
-                for start in [each for each in self._losing if data.startswith(each)]:
-                    self._losing.remove(start)
-                    losing.set()
-                server.sendall(data)
-        server.close()
+class _Handler(BaseHTTPRequestHandler):
+    server: Relay
 
-    def _answer(self, client: socket.socket, server: socket.socket, losing: threading.Event) -> None:
-        with suppress(OSError):
-            while data := server.recv(65536):
-                if losing.is_set():
-                    self.lost += 1
-                    break
-                client.sendall(data)
-        for end in (client, server):
+    def do_GET(self) -> None:
+        self._forward("", b"")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path != FUNDS:
+            return self._forward("", body)
+        fault = self.server.faults.pop(0) if self.server.faults else ""
+        self.server.seen.append(Seen(time.monotonic(), self.headers["Idempotency-Key"], body, fault))
+        if fault in FOREIGN:
+            self._answer(*FOREIGN[fault])
+        else:
+            self._forward(fault, body)
+        return None
+
+    def _forward(self, fault: str, body: bytes) -> None:
+        upstream = http.client.HTTPConnection(self.server.target, timeout=GAVE_UP)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = upstream.getresponse()
+        content = answer.read()
+        upstream.close()
+        if fault == "late":
+            self.connection.settimeout(GAVE_UP)
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+                self.connection.recv(1)
+        elif fault != "lost":
+            half = len(content) // 2 if fault == "torn" else len(content)
+            self._answer(answer.status, answer.msg, content, half)
+
+    def _answer(
+        self, status: int, headers: dict[str, str] | Message, content: bytes, length: int | None = None
+    ) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content[:length])
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""

@@ -125,15 +125,14 @@ def test_common_js_can_load_it_too(application: Path) -> None:
 def test_a_fund_is_created_once_though_the_first_answer_is_lost(
     node: str, application: Path, server: Server, user: User
 ) -> None:
-    with Relay(server) as relay:
-        relay.lose(b"POST /api/funds ")
+    with Relay(server.url, "lost") as relay:
         command = [node, "server.mjs", relay.url, token_of(user)]
         run = subprocess.run(
             command, check=False, cwd=application, capture_output=True, text=True, timeout=60
         )
         assert (run.returncode, run.stderr) == (0, "")
         answer = json.loads(run.stdout)
-        assert relay.lost == 1
+        assert [seen.fault for seen in relay.seen][:2] == ["lost", ""]
     assert (answer["status"], answer["attempts"], answer["conflict"]) == ("replayed", 2, True)
     assert funds_of(user) == 1
     assert (answer["feature"], answer["emergency"]) == ("USE_FUND_STORE", False)

@@ -277,6 +277,7 @@ OTHER = {
     "a value that only a double takes for the same": SPELLED.replace("[1,", "[1.00000000000000000001,"),
     "a member more": SPELLED.replace('"c": true', '"c": true, "d": 1'),
     "a member less": SPELLED.replace(', "c": true', ""),
+    "a default left out": SPELLED.replace('"managementFee": 0.02, ', ""),
     "null for absent": SPELLED.replace('"size"', '"modelVersion": null, "size"'),
     "another type": SPELLED.replace("[1,", '["1",'),
     "true for 1": SPELLED.replace("[1,", "[true,"),
@@ -316,6 +317,15 @@ def test_another_query_under_a_used_key_is_a_conflict(api: Api, user: User, key:
     assert_reused(api.post("/api/funds", json=FUND, headers=headers))
     assert_replays(api.post("/api/funds?source=a", json=FUND, headers=headers), first)
     assert funds_of(user) == 1
+
+
+def test_a_query_is_compared_as_it_was_sent_and_an_empty_one_is_none(api: Api, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    assert_created(api.post("/api/funds?a=1&b=A", json=FUND, headers=headers))
+    for other in ("?b=A&a=1", "?a=1&b=%41"):
+        assert_reused(api.post(f"/api/funds{other}", json=FUND, headers=headers))
+    first = api.create(f"{key}-without")
+    assert_replays(api.post("/api/funds?", json=FUND, headers={"IDEMPOTENCY-KEY": f"{key}-without"}), first)
 
 
 def test_a_conflict_is_noted_on_the_key_for_support(api: Api, user: User, key: str) -> None:
