@@ -808,6 +808,15 @@ test("a fetch that ignores its signal is given up in time, too", async () => {
   await assert.rejects(outlast(post()), { name: "TimeoutError" });
 });
 
+test("a signed-out user's null is not sent as a token, and no cookies go in its place", async () => {
+  for (const none of [null, undefined, ""]) {
+    const { post, fetch } = open({ token: () => none, steps: [created()] });
+    await post("/api/funds", { name: "A" });
+    assert.equal("Authorization" in fetch.requests[0].headers, false);
+    assert.equal(fetch.requests[0].credentials, "omit");
+  }
+});
+
 test("after a 401 a token function is asked once for a new token, at once", async () => {
   const asked = [];
   const token = ({ refused }) => `${asked.push(refused)}`;

@@ -36,6 +36,8 @@ export { sha256, sha256Bytes } from "./sha256.js";
 
 /** @typedef {import("./keys.js").StorageLike} StorageLike */
 
+/** @typedef {string | null | undefined} Token none: the server answers 401 */
+
 /**
  * @typedef {object} ClientOptions
  * @property {string} environment the server's, such as `prod`: a key for another one is refused
@@ -46,8 +48,8 @@ export { sha256, sha256Bytes } from "./sha256.js";
  * @property {number} [timeout] ms for one attempt, from `token()` to the body of its answer
  * @property {number} [retries] attempts after the first
  * @property {number} [backoff] ms; the first pause is up to this, each further one up to twice the one before
- * @property {string | ((asked: {refused: boolean}) => string | Promise<string>)} [token] a bearer token; then no cookies
- *   are sent. A function is called for each attempt; `refused` is true after a 401, when a new token is needed
+ * @property {string | ((asked: {refused: boolean}) => Token | Promise<Token>)} [token] a bearer token; then no cookies are
+ *   sent. A function is called for each attempt; `refused` is true after a 401, when a new token is needed
  * @property {boolean | (() => string | Promise<string>)} [csrf] send Django's CSRF token to this page's own origin: from
  *   the cookie `csrftoken` (true, the default without a token), or from your function
  * @property {Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)} [headers] further
@@ -385,9 +387,8 @@ export function createClient({
       "Idempotency-Key": key,
     };
     if (attempt > 1) all.Prefer = `wait=${WAIT}`;
-    if (token !== undefined) {
-      all.Authorization = `Bearer ${typeof token === "function" ? await token({ refused }) : token}`;
-    }
+    const bearer = typeof token === "function" ? await token({ refused }) : token;
+    if (bearer) all.Authorization = `Bearer ${bearer}`;
     if (csrf && isOwnOrigin(url)) all["X-CSRFToken"] = typeof csrf === "function" ? await csrf() : csrfCookie();
     return all;
   }
