@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,17 @@ def install(tarball: Path, directory: Path, sources: dict[str, str]) -> Path:
         (directory / name).write_text(text)
     npm(directory, "install", "--offline", str(tarball))
     return directory
+
+
+def package_example() -> str:
+    """Return the example of the package in the docs."""
+    text = (PROJECT / "docs/how-to/frontend.md").read_text()
+    [example] = [
+        each
+        for each in re.findall(r"^```js\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        if '"fundapi/' in each
+    ]
+    return str(example)
 
 
 def npm(directory: Path, *arguments: str) -> None:

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from rollout.models import TelemetryEvent
 from tests.answers import funds_of
 from tests.conftest import token_of
-from tests.node import NODE, NODE_20, absent, install, node_packages, pack
+from tests.node import NODE, NODE_20, absent, install, node_packages, pack, package_example
 from tests.relay import Relay
 from tests.servers import PROJECT, Server
 
@@ -150,9 +150,10 @@ def test_the_types_find_what_is_wrong_and_nothing_else(
 ) -> None:
     wrong = (application / "app.ts").read_text().replace("// @ts-expect-error", "// wrong:")
     (application / "wrong.ts").write_text(wrong)
+    (application / "docs.ts").write_text(package_example())
     command = [str(node_packages() / ".bin" / "tsc"), "--noEmit", "--strict", "--target", "es2022"]
     run = subprocess.run(
-        [*command, "--module", module, "--moduleResolution", resolution, "app.ts", "wrong.ts"],
+        [*command, "--module", module, "--moduleResolution", resolution, "app.ts", "docs.ts", "wrong.ts"],
         check=False,
         cwd=application,
         capture_output=True,
