@@ -141,7 +141,7 @@ def find(key: str) -> Config:
     for config in configuration_now().rollouts:
         if config.feature == key:
             return config
-    raise Refused("FLAG_NOT_FOUND", f"There is no rollout '{key}'.", 404)
+    raise Refused("FLAG_NOT_FOUND", "There is no rollout of this name.", 404)
 
 
 def read_context(request: HttpRequest) -> dict[str, Any]:
