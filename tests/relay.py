@@ -66,6 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._forward("", b"")
 
+    def do_OPTIONS(self) -> None:
+        """A browser asks before it sends to another origin."""
+        self._forward("", b"")
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path != FUNDS:
