@@ -29,10 +29,14 @@ class SignInView(LoginView):
 @ensure_csrf_cookie
 def fund_setup(request: HttpRequest) -> HttpResponse:
     """Show the form. The browser does the rest: ``fund-setup.js``."""
+    now = timezone.now()
     context = {
         "environment": settings.ENVIRONMENT,
+        # Texts: a template would write numbers as its language does.
+        "key_ttl": f"{settings.IDEMPOTENCY_TTL.total_seconds():.0f}",
+        "now": f"{now.timestamp() * 1000:.0f}",
         "may_create": may_create_funds(request.user.pk),
         "ticket": tickets.issue(request.user.pk),
-        "this_year": timezone.now().year,
+        "this_year": now.year,
     }
     return render(request, "fundapi/fund_setup.html", context)

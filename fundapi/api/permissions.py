@@ -1,6 +1,6 @@
 """Permission to create funds: Django's ``fundapi.add_fund``, directly or by a group."""
 
-from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
+from rest_framework.permissions import SAFE_METHODS, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -20,3 +20,17 @@ class FundPermission(IsAuthenticated):
         if isinstance(request.auth, Bearer):
             return request.auth.may_create_funds
         return may_create_funds(request.user.pk)
+
+
+class SignedInAs(BasePermission):
+    """Refuse a page whose user, named in ``Signed-In-As``, is not the session's.
+
+    Tabs share a session: after another user has signed in in one, a page in another tab would create its fund for them.
+    """
+
+    code = "signed_in_as_another"
+    message = "The session is not that of the user in Signed-In-As: load the page again."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        user = str(request.user.pk)
+        return request.headers.get("Signed-In-As", user) == user

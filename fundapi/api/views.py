@@ -10,7 +10,7 @@ from rest_framework.throttling import BaseThrottle
 
 from fundapi.api.admission import AdmittedMixin
 from fundapi.api.pagination import FundPagination
-from fundapi.api.permissions import FundPermission
+from fundapi.api.permissions import FundPermission, SignedInAs
 from fundapi.api.serializers import FundSerializer
 from fundapi.api.throttling import FundCreateThrottle
 from fundapi.models import Fund
@@ -35,6 +35,8 @@ class OwnFundsView(GenericAPIView):
 
 @idempotent(operation="fund-create")
 class FundsView(AdmittedMixin, OwnFundsView, ListCreateAPIView):
+    permission_classes = [FundPermission, SignedInAs]
+
     def get_throttles(self) -> list[BaseThrottle]:
         return [FundCreateThrottle()] if self.request.method == "POST" else []
 

@@ -130,7 +130,17 @@ IDEMPOTENCY_KEY = OpenApiParameter(
         OpenApiExample("namespaced", summary="Environment, operation, token", value=f"{NAMESPACED}{KEY}"),
     ],
 )
+SIGNED_IN_AS = OpenApiParameter(
+    "Signed-In-As",
+    location=OpenApiParameter.HEADER,
+    description=(
+        "Id of the user for whom a page was made. The request is refused when another user has signed in since, in "
+        "another tab of the same browser."
+    ),
+    examples=[OpenApiExample("user", value="12")],
+)
 CREATE_HEADERS = [
+    SIGNED_IN_AS,
     IDEMPOTENCY_KEY,
     OpenApiParameter(
         "Prefer",
@@ -175,10 +185,9 @@ CREATE_HEADERS = [
     ),
     *common_headers(CREATE_STATUSES),
 ]
-READ_HEADERS = [
-    *common_headers(STATUSES),
-    answer_header("Retry-After", ["503"], "Seconds to wait.", type=int),
-]
+RETRY_AFTER = answer_header("Retry-After", ["503"], "Seconds to wait.", type=int)
+READ_HEADERS = [*common_headers(STATUSES), RETRY_AFTER]
+LIST_HEADERS = [SIGNED_IN_AS, *common_headers([*STATUSES, "403"]), RETRY_AFTER]
 
 
 @extend_schema_serializer(many=False)
@@ -214,10 +223,11 @@ class FundsSchema(OpenApiViewExtension):
                             f"{FundPagination.max_page_size}, any other value as {FundPagination.page_size}."
                         ),
                     ),
-                    *READ_HEADERS,
+                    *LIST_HEADERS,
                 ],
                 responses={
                     (200, JSON): OpenApiResponse(FundPage, "A page of your funds."),
+                    **problem("signed_in_as_another", description="Another user has signed in since."),
                     **problem("not_found", description="The cursor is not one of this list."),
                     **COMMON,
                 },
@@ -252,7 +262,11 @@ class FundsSchema(OpenApiViewExtension):
                     **problem(
                         "permission_denied",
                         "https_required",
-                        description="You may not create funds, CSRF failed, or it came by plain HTTP.",
+                        "signed_in_as_another",
+                        description=(
+                            "You may not create funds, CSRF failed, it came by plain HTTP, or another user has signed "
+                            "in since."
+                        ),
                     ),
                     **problem(
                         "idempotency_key_reused",

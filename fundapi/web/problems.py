@@ -65,6 +65,12 @@ _OWN = [
         "Use https",
         "Nothing was done: send it by https, and replace a token or password that went by plain HTTP.",
     ),
+    Problem(
+        403,
+        "signed_in_as_another",
+        "Another user is signed in",
+        "The session is not that of the user in Signed-In-As: load the page again.",
+    ),
     Problem(404, "not_found", "Not found", "There is nothing here, or it is not yours."),
     Problem(
         405, "method_not_allowed", "Method not allowed", "See the Allow header for what this address takes."

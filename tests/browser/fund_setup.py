@@ -208,6 +208,17 @@ class Requests:
         return len(self.keys)
 
 
+def lose_answers(manager: Manager) -> None:
+    """The server gets every request, and its answers get lost."""
+
+    def lose(route: Route) -> None:
+        if route.request.method == "POST":
+            route.fetch()
+        route.abort("connectionreset")
+
+    manager.page.route(FUNDS, lose)
+
+
 def answer_once(page: Page, status: int, **answer: Any) -> None:
     """Answer the next ``POST /api/funds`` in place of the server, as a proxy might."""
 

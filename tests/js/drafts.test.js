@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Drafts } from "../../fundapi/static/fundapi/fund-setup/drafts.js";
-import { newDraft } from "../../fundapi/static/fundapi/fund-setup/layouts.js";
+import { newDraft, nextNonce } from "../../fundapi/static/fundapi/fund-setup/layouts.js";
 import { oneTabAtATime } from "../../fundapi/static/fundapi/fund-setup/locks.js";
 
 const FIELDS = {
@@ -86,13 +86,60 @@ for (const [from, to] of [
     const { drafts, local, events } = tab();
     await drafts.use(from);
     const submission = { state: "pending", body: "{}", at: 5, fundId: null };
-    const kept = drafts.save({ ...newDraft(FIELDS), submission });
+    const firstSending = { at: 5, environment: "prod", clockAhead: -2 };
+    const kept = drafts.save({ ...newDraft(FIELDS), firstSending, submission });
     await drafts.use(to);
     assert.deepEqual(drafts.newest(), kept);
     assert.deepEqual([...local.items.keys()], [to ? FUND_STORE : LEGACY]);
     assert.deepEqual(events, [["migration_succeeded", undefined]]);
   });
 }
+
+// --- The first sending ----------------------------------------------------------------------------------------
+
+const SENT = { at: 1000, environment: "prod", clockAhead: 0 };
+const OLD = { ...FIELDS, nonce: "n".repeat(32), revision: 3, savedAt: 9000, owner: "7" };
+const pending = { state: "pending", body: "{}", at: 5000, fundId: null };
+
+for (const [stored, at] of [
+  [{ submission: pending }, 5000], // the last press is all that it noted
+  [{ submission: null }, 0], // stopped, refused or never sent: it noted nothing
+  [{ submission: { ...pending, state: "conflict" } }, 0],
+  [{ submission: { ...pending, at: "soon" } }, 0],
+  [{ submission: { ...pending, at: null }, firstSending: null }, null],
+  [{ submission: null, firstSending: null }, null],
+  [{ submission: pending, firstSending: null }, 5000],
+  [{ submission: pending, firstSending: SENT }, 1000],
+  [{ submission: null, firstSending: { at: "x" } }, 0],
+  [{ nonce: undefined, submission: null }, null], // older than keys: it gets a new one
+]) {
+  test(`a stored draft tells when its key was first sent: ${JSON.stringify(stored)}`, async () => {
+    const { drafts, local } = tab();
+    local.setItem(LEGACY, JSON.stringify({ ...OLD, ...stored }));
+    await drafts.use(true);
+    assert.equal(drafts.newest().firstSending?.at ?? null, at);
+    assert.equal(drafts.newest().fields.name, "Harbor Growth I");
+  });
+}
+
+test("a tab that has not seen the first sending does not lose it", async () => {
+  const local = new FakeStorage();
+  const [one, two] = [tab({ local }), tab({ local })];
+  await one.drafts.use(false);
+  const before = one.drafts.save(newDraft(FIELDS));
+  one.drafts.save({ ...before, firstSending: SENT });
+  const typed = two.drafts.save({ ...before, fields: { ...FIELDS, name: "Typed elsewhere" } });
+  assert.deepEqual(typed.firstSending, SENT);
+  assert.deepEqual(one.drafts.newest(), typed, "it is the newest of all");
+  assert.equal(two.drafts.save({ ...typed, firstSending: null }).firstSending, null, "its answer has come");
+  assert.equal(one.drafts.save({ ...before, nonce: "another" }).firstSending, null, "another key");
+});
+
+test("two tabs that send a draft as another fund use one key", () => {
+  assert.equal(nextNonce("abc"), "abc~2");
+  assert.equal(nextNonce("abc~2"), "abc~3");
+  for (const odd of ["a~b", "~", "n".repeat(255), "a~2~3"]) assert.match(nextNonce(odd), /^[A-Za-z0-9_.:~-]{1,255}$/, odd);
+});
 
 test("nothing to move is no migration", async () => {
   const { drafts, events } = tab();
@@ -278,6 +325,23 @@ test("two users of one browser do not see each other's drafts, and lose none", a
   const { drafts } = tab({ owner: "8", local });
   await drafts.use(false);
   assert.equal(drafts.newest().fields.name, "of 8");
+});
+
+test("a tab of a user who has left writes over nobody's draft", async () => {
+  for (const inFundStore of [false, true]) {
+    const local = new FakeStorage();
+    const [seven, eight] = [tab({ owner: "7", local }), tab({ owner: "8", local })];
+    await seven.drafts.use(inFundStore);
+    const draft = seven.drafts.save(newDraft({ ...FIELDS, name: "of 7" }));
+    await eight.drafts.use(inFundStore);
+    eight.drafts.save(newDraft({ ...FIELDS, name: "of 8" }));
+    seven.drafts.save({ ...draft, fields: { ...FIELDS, name: "still of 7" } });
+    for (const [owner, name] of [["8", "of 8"], ["7", "still of 7"]]) {
+      const { drafts } = tab({ owner, local });
+      await drafts.use(inFundStore);
+      assert.equal(drafts.newest().fields.name, name);
+    }
+  }
 });
 
 test("a cleared draft is gone from both layouts, and the next one is newer than any before", async () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { describe, failureMessage, waitMessage } from "../../fundapi/static/fundapi/fund-setup/messages.js";
+import { describe, failureMessage, unansweredMessage, waitMessage } from "../../fundapi/static/fundapi/fund-setup/messages.js";
 
 const FIELDS = { name: " Harbor ", size: "250,000,000", managementFee: "2 %", carryPercentage: "20", vintageYear: "2025", modelVersion: "" };
 const ONLINE = { online: true, kept: true };
@@ -14,8 +14,9 @@ test("each reason to wait has its own text, with the seconds where they are know
     waitMessage(429, "throttled", 7.2, ONLINE),
     waitMessage(409, "idempotency_request_in_progress", null, ONLINE),
     waitMessage(503, undefined, null, ONLINE),
+    waitMessage(200, "foreign_answer", 5, ONLINE),
   ];
-  assert.equal(new Set(texts).size, 4);
+  assert.equal(new Set(texts).size, 5);
   assert.match(texts[0], /cannot reach the server.* in 5 seconds\./);
   assert.match(texts[1], / in 8 seconds\./);
   assert.match(texts[3], / in a moment\./);
@@ -32,22 +33,55 @@ test("offline, the page says whether it may be closed", () => {
 });
 
 test("a failure names the way out", () => {
-  assert.equal(failureMessage(problem(401), FIELDS).way, "sign-in");
-  assert.equal(failureMessage(problem(403, "", "CSRF Failed"), FIELDS).way, "reload");
-  assert.equal(failureMessage(problem(403, "permission_denied"), FIELDS).way, undefined);
-  assert.equal(failureMessage(null, FIELDS).way, undefined);
+  assert.equal(failureMessage(problem(401), FIELDS, false).way, "sign-in");
+  assert.equal(failureMessage(problem(403, "", "CSRF Failed"), FIELDS, false).way, "reload");
+  assert.equal(failureMessage(problem(403, "signed_in_as_another"), FIELDS, false).way, "reload");
+  assert.equal(failureMessage(problem(400, "idempotency_key_environment_mismatch"), FIELDS, false).way, "reload");
+  assert.equal(failureMessage(problem(403, "permission_denied"), FIELDS, false).way, undefined);
+  assert.equal(failureMessage(null, FIELDS, false).way, undefined);
 });
 
+const CODES = [
+  [400, "idempotency_key_environment_mismatch"],
+  [400, "parse_error"],
+  [401, "not_authenticated"],
+  [403, "permission_denied"],
+  [403, "signed_in_as_another"],
+  [404, "not_found"],
+  [413, "body_too_large"],
+];
+
 test("each failure that is not of a field says that the draft is kept", () => {
-  const failures = [null, ...[400, 401, 403, 404, 413, 500].map((status) => problem(status, "", "why"))];
-  for (const failure of failures) assert.match(failureMessage(failure, FIELDS).text, /Your draft is kept\./);
+  const failures = [null, problem(500, "", "why"), ...CODES.map(([status, code]) => problem(status, code, "why"))];
+  for (const failure of failures) {
+    for (const unanswered of [false, true]) assert.match(failureMessage(failure, FIELDS, unanswered).text, /Your draft is kept\./);
+  }
+});
+
+test("while an earlier request is unanswered, no failure says that there is no fund", () => {
+  for (const [status, code] of CODES) {
+    assert.match(failureMessage(problem(status, code, "why"), FIELDS, false).text, /was not created\./);
+    const { text } = failureMessage(problem(status, code, "why"), FIELDS, true);
+    assert.match(text, /We do not know yet whether an earlier request has created your fund\./);
+    assert.doesNotMatch(text, /not created/);
+  }
 });
 
 test("errors of fields that the form has are marked there; others are in the text", () => {
   const error = (field) => problem(400, "validation_error", "in general", [{ field, detail: "Not so." }]);
-  assert.match(failureMessage(error("size"), FIELDS).text, /correct the marked fields/);
-  assert.equal(failureMessage(error("currency"), FIELDS).text, "The fund was not created: Not so.");
-  assert.equal(failureMessage(problem(400, "validation_error", "In general."), FIELDS).text, "The fund was not created: In general.");
+  assert.match(failureMessage(error("size"), FIELDS, true).text, /correct the marked fields/);
+  assert.equal(failureMessage(error("currency"), FIELDS, true).text, "The fund was not created: Not so.");
+  const general = failureMessage(problem(400, "validation_error", "In general."), FIELDS, true);
+  assert.equal(general.text, "The fund was not created: In general.");
+});
+
+test("the question says when it was sent, where that is known, and what there is to compare with", () => {
+  const at = Date.UTC(2026, 10, 27, 12, 0);
+  assert.match(unansweredMessage(at, []).text, /^You pressed .* on .*2026.* no answer came\./);
+  assert.match(unansweredMessage(0, []).text, /^This draft was begun in an earlier version of this page/);
+  assert.match(unansweredMessage(at, [["now", "a fund"]]).list, /^These are your newest funds:$/);
+  assert.match(unansweredMessage(at, []).list, /no funds yet/);
+  assert.match(unansweredMessage(at, null).list, /cannot be shown right now/);
 });
 
 test("a fund is described by the digits that were typed", () => {

@@ -1,9 +1,10 @@
 /**
  * The page /fund-setup: a form whose draft survives reloads, other tabs and lost networks, and becomes one fund.
  *
- * The draft carries its idempotency key (`nonce`) and the request that was sent of it (`submission`). After a reload,
- * in another tab or when the network is back, the page sends the same bytes under the same key, and the server's
- * answer says whether this request created the fund or an earlier one did.
+ * The draft carries its idempotency key (`nonce`), when that was first sent (`firstSending`), and the request that was
+ * sent (`submission`). After a reload, in another tab or when the network is back, the page sends the same bytes under
+ * the same key, and the server's answer says whether this request created the fund or an earlier one did. When the
+ * server may have forgotten the key, the page sends nothing and asks the person.
  */
 
 import { emergencyActive } from "../rollout/emergency.js"; // first: it shows its banner even if the rest fails
@@ -17,7 +18,6 @@ import {
   button,
   csrfField,
   defaults,
-  descriptionList,
   editButton,
   focus,
   form,
@@ -29,23 +29,29 @@ import {
   renderNotes,
   renderOutcome,
   renderProgress,
+  renderQuestion,
   renderSize,
   showAlert,
   typedFields,
 } from "./fund-setup/form.js";
 import { formatDollars, fromServer, toJson, validate } from "./fund-setup/fund.js";
-import { FIELDS, newDraft, newNonce } from "./fund-setup/layouts.js";
-import { failureMessage, unansweredMessage, waitMessage } from "./fund-setup/messages.js";
+import { FIELDS, newDraft, nextNonce } from "./fund-setup/layouts.js";
+import { dateAndTime, failureMessage, waitMessage } from "./fund-setup/messages.js";
 import { createSender } from "./fund-setup/sending.js";
+import { clockAhead, firstSentAt } from "./fund-setup/sent.js";
 
 /** @typedef {import("./fund-setup/drafts.js").StorageLike | null} DraftStorage */
 /** @typedef {import("./fund-setup/layouts.js").Draft} Draft */
 /** @typedef {import("./fund-setup/layouts.js").Fields} Fields */
 /** @typedef {import("./fund-setup/layouts.js").Submission} Submission */
+/** @typedef {import("./fund-setup/form.js").ListedFund} ListedFund */
 
 const FEATURE = "USE_FUND_STORE";
+const LISTED = 10; // newest funds to compare with
+const LIST_WAIT = 10_000; // ms until the page asks without them
 
 const { environment = "", owner = "", funds = "", signIn = "", telemetry: intake = "", tickets, ticket = "" } = page.dataset;
+const ahead = clockAhead(Number(page.dataset.now));
 const csrf = () => csrfCookie() || csrfField(); // signing in again in another tab renews the cookie
 const local = /** @type {DraftStorage} */ (browserStorage("localStorage"));
 const session = /** @type {DraftStorage} */ (browserStorage("sessionStorage"));
@@ -72,9 +78,12 @@ const drafts = new Drafts({
 const sender = createSender({
   environment,
   url: funds,
+  ttl: Number(page.dataset.keyTtl),
   csrf,
-  headers: outcomeHeaders,
+  headers: () => ({ ...pageHeaders(), ...outcomeHeaders() }),
   locks,
+  firstSentAt: () => firstSentAt(draft.firstSending, { environment, clockAhead: ahead() }),
+  onFirstSending: noteFirstSending,
   current: () => draft,
   latest: () => {
     takeNewest();
@@ -88,6 +97,11 @@ const sender = createSender({
 });
 
 let draft = newDraft({ ...defaults });
+
+/** Return the user of this page: the server refuses another one, who has signed in in another tab. */
+function pageHeaders() {
+  return { "Signed-In-As": owner };
+}
 
 /** Return the variant, by which the server reports the outcome. @returns {Record<string, string>} */
 function outcomeHeaders() {
@@ -113,8 +127,8 @@ function takeNewest() {
   const before = draft;
   draft = newest;
   if (draft.submission?.state !== "pending") sender.abort(); // stopped, or answered, in another tab
-  render();
   if (draft.submission?.state !== before.submission?.state) showAlert("");
+  render();
   if (draft.submission?.state === "pending") sender.run();
   else announce("");
 }
@@ -132,6 +146,7 @@ function render() {
   renderDraftNotes();
   renderSending();
   renderOutcome(draft, { review, createAsNew, startAnother }, newestFunds);
+  renderQuestion(draft, { createAsNew, done, edit }, newestFunds);
 }
 
 function renderDraftNotes() {
@@ -152,7 +167,7 @@ function saveFields() {
 
 function submit() {
   if (draft.submission?.state === "pending") return; // a double click
-  showAlert("");
+  if (draft.submission?.state !== "unanswered") showAlert("");
   saveFields();
   const errors = validate(draft.fields);
   const first = renderErrors(errors);
@@ -162,11 +177,21 @@ function submit() {
     first.focus();
     return;
   }
-  save({ submission: { state: "pending", body: toJson(draft.fields), at: Date.now(), fundId: null } });
+  const at = draft.firstSending?.at ?? null;
+  save({ submission: { state: "pending", body: toJson(draft.fields), at, fundId: null } });
   telemetry.record("fund_create_attempt");
   announce("Creating your fund…");
   render();
   sender.run();
+}
+
+/** Note when the draft's key is sent for the first time, before it is. @param {number} at ms */
+function noteFirstSending(at) {
+  const { submission } = draft;
+  save({
+    firstSending: { at, environment, clockAhead: ahead() },
+    submission: submission && { ...submission, at },
+  });
 }
 
 /** Stop sending, so that the person can edit. The request may have arrived: the draft keeps its key. */
@@ -185,9 +210,22 @@ function review() {
 }
 
 function createAsNew() {
-  save({ nonce: newNonce(), submission: null });
+  save({ nonce: nextNonce(draft.nonce), firstSending: null, submission: null });
   render();
   submit();
+}
+
+/** The person has found the fund in the list. */
+function done() {
+  startAnother();
+  announce("Nothing was sent again. You can set up another fund.");
+}
+
+function edit() {
+  save({ submission: null });
+  announce("Nothing was sent again.");
+  render();
+  review();
 }
 
 function startAnother() {
@@ -227,8 +265,11 @@ function finish(submission, state, fundId) {
   focus("outcome-title");
 }
 
-/** @param {unknown} error */
-function fail(error) {
+/**
+ * @param {unknown} error
+ * @param {boolean} unanswered whether an earlier request of the same key may have created the fund
+ */
+function fail(error, unanswered) {
   const problem = error instanceof ProblemError ? error : null;
   if (problem) {
     telemetry.record(problem.code === "validation_error" ? "validation_error" : "fund_create_failure", {
@@ -238,10 +279,10 @@ function fail(error) {
   } else {
     telemetry.record("fund_create_failure", { detail: error });
   }
-  save({ submission: null });
+  save({ submission: null, firstSending: unanswered ? draft.firstSending : null });
   announce("");
   render();
-  const { text, way } = failureMessage(problem, draft.fields);
+  const { text, way } = failureMessage(problem, draft.fields, unanswered);
   if (way === "sign-in") showAlert(text, [link("Sign in", signIn)]);
   else if (way === "reload") showAlert(text, [button("Reload the page", "quiet", () => location.reload())]);
   else showAlert(text);
@@ -252,30 +293,29 @@ function fail(error) {
 
 /** @param {Submission} submission */
 async function expire(submission) {
-  save({ submission: null });
-  announce("");
+  save({ submission: { ...submission, state: "unanswered" } });
+  announce("Getting your newest funds…");
   render();
-  const list = descriptionList(await newestFunds());
-  showAlert(unansweredMessage(submission.at), [list]);
 }
 
 /**
  * Return the person's newest funds, to compare with.
- * @returns {Promise<[string, string][]>} time and fund of each; empty when the server does not answer
+ * @returns {Promise<ListedFund[] | null>} null when the server does not answer
  */
 async function newestFunds() {
   try {
-    const response = await fetch(`${funds}?pageSize=3`, { headers: { Accept: "application/json" } });
+    const response = await fetch(`${funds}?pageSize=${LISTED}`, {
+      headers: { Accept: "application/json", ...pageHeaders() },
+      signal: AbortSignal.timeout(LIST_WAIT),
+    });
+    if (!response.ok) return null;
     // The size stays a text: a float would round it.
     const exact = (await response.text()).replace(/"size":([\d.]+)/g, '"size":"$1"');
     /** @type {{name: string, size: string, createdAt: string}[]} */
-    const results = response.ok ? JSON.parse(exact).results : [];
-    return results.map(({ name, size, createdAt }) => [
-      new Date(createdAt).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }),
-      `${name}, ${formatDollars(size)}`,
-    ]);
+    const results = JSON.parse(exact).results;
+    return results.map(({ name, size, createdAt }) => [dateAndTime(createdAt), `${name}, ${formatDollars(size)}`]);
   } catch {
-    return [];
+    return null;
   }
 }
 

@@ -233,6 +233,22 @@ def test_a_session_with_csrf_creates_and_replays(browser: httpx.Client, user: Us
     assert funds_of(user) == 1
 
 
+def test_a_page_of_another_user_creates_nothing_and_sees_nothing(
+    browser: httpx.Client, user: User, key: str, stored: httpx.Response
+) -> None:
+    own = {"Signed-In-As": str(user.pk), "X-CSRFToken": SECRET}
+    for other in (str(user.pk + 1), "", f"{user.pk}0", "admin"):
+        for each in (key, uuid.uuid4().hex):
+            headers = own | {"Idempotency-Key": each, "Signed-In-As": other}
+            response = browser.post("/api/funds", json=FUND, headers=headers)
+            assert_turned_away(response, 403, "signed_in_as_another", stored)
+        listed = browser.get("/api/funds", headers={"Signed-In-As": other})
+        assert_problem(listed, 403, "signed_in_as_another")
+    assert (funds_of(user), keys_of(user)) == (1, 1)
+    assert browser.get("/api/funds", headers=own).status_code == 200
+    assert browser.post("/api/funds", json=FUND, headers=own | {"Idempotency-Key": key}).status_code == 200
+
+
 @pytest.mark.parametrize("csrf", [{}, {"X-CSRFToken": "d" * 32}, {"X-CSRFToken": "short"}])
 def test_a_session_without_csrf_creates_nothing_and_sees_nothing(
     browser: httpx.Client, user: User, key: str, stored: httpx.Response, csrf: dict[str, str]

@@ -731,7 +731,14 @@ def test_an_error_contains_no_secret(api: Api, obedience: None) -> None:
 
 CODES = {
     *("bad_request", "validation_error", "parse_error", "not_authenticated", "authentication_failed"),
-    *("permission_denied", "not_found", "method_not_allowed", "not_acceptable", "body_too_large"),
+    *(
+        "permission_denied",
+        "signed_in_as_another",
+        "not_found",
+        "method_not_allowed",
+        "not_acceptable",
+        "body_too_large",
+    ),
     *(
         "unsupported_media_type",
         "throttled",

@@ -106,13 +106,16 @@ export class Drafts {
   }
 
   /**
-   * Save a draft.
+   * Save a draft. It keeps the first sending that another tab has noted, even before this tab hears of it.
    * @param {Draft} draft
    * @returns {Draft} as it was saved
    */
   save(draft) {
+    const newest = this.newest();
+    const unseen = newest && newest.revision > draft.revision && newest.nonce === draft.nonce ? newest.firstSending : null;
+    const firstSending = draft.firstSending ?? unseen;
     this.#revision = Math.max(this.#revision, draft.revision) + 1;
-    const saved = { ...draft, owner: this.#owner, revision: this.#revision, savedAt: Date.now() };
+    const saved = { ...draft, firstSending, owner: this.#owner, revision: this.#revision, savedAt: Date.now() };
     const text = this.active.write(saved);
     const area = this.#areas.find((candidate) => this.#write(candidate, text));
     this.keptIn = area?.name ?? "page";
@@ -180,8 +183,10 @@ export class Drafts {
    * @param {string} text
    * @returns {boolean} whether storage has it now
    */
-  #write({ storage }, text) {
+  #write(area, text) {
+    const { storage } = area;
     const { key } = this.active;
+    this.#swapUsers(area); // somebody else may have signed in since
     const isProtected = ignoringErrors(() => {
       const stored = storage.getItem(key);
       return stored !== null && this.#protected.has(stored);

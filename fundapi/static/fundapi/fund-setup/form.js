@@ -4,11 +4,13 @@
 
 import { formatDollars, largeInWords } from "./fund.js";
 import { FIELDS } from "./layouts.js";
-import { DAMAGED, KEPT_IN, OUTCOMES, describe } from "./messages.js";
+import { DAMAGED, KEPT_IN, OUTCOMES, describe, unansweredMessage } from "./messages.js";
 
 /** @typedef {import("./fund.js").Errors} Errors */
 /** @typedef {import("./layouts.js").Draft} Draft */
 /** @typedef {import("./layouts.js").Fields} Fields */
+
+/** @typedef {[when: string, fund: string]} ListedFund */
 
 /**
  * @template {HTMLElement} T
@@ -48,9 +50,10 @@ export function announce(text) {
 /**
  * Show what the person must act on; a screen reader announces it at once.
  * @param {string} text empty: remove the alert
- * @param {HTMLElement[]} [more] links, buttons, a list
+ * @param {HTMLElement[]} [more] links, buttons
  */
 export function showAlert(text, more = []) {
+  element("alert").dataset.asks = "";
   element("alert").replaceChildren(...(text ? [notice("problem", text, more)] : []));
 }
 
@@ -62,10 +65,15 @@ export function showAlert(text, more = []) {
 function notice(kind, text, more = []) {
   const box = document.createElement("div");
   box.className = `notice ${kind}`;
-  const paragraph = document.createElement("p");
-  paragraph.textContent = text;
-  box.append(paragraph, ...more);
+  box.append(paragraph(text), ...more);
   return box;
+}
+
+/** @param {string} text */
+function paragraph(text) {
+  const element = document.createElement("p");
+  element.textContent = text;
+  return element;
 }
 
 /**
@@ -110,11 +118,16 @@ function rows(pairs) {
     });
 }
 
-/** @param {[string, string][]} pairs */
-export function descriptionList(pairs) {
-  const list = document.createElement("dl");
-  list.append(...rows(pairs));
-  return list;
+/**
+ * @param {string} tag
+ * @param {string} className
+ * @param {HTMLElement[]} children
+ */
+function group(tag, className, children) {
+  const box = document.createElement(tag);
+  box.className = className;
+  box.append(...children);
+  return box;
 }
 
 // --- The draft ------------------------------------------------------------------------------------------------
@@ -212,12 +225,12 @@ export function renderProgress({ submission }, moving) {
  * Show the outcome of a draft that was sent.
  * @param {Draft} draft
  * @param {{review: () => void, createAsNew: () => void, startAnother: () => void}} actions
- * @param {() => Promise<[string, string][]>} newestFunds to compare a conflict with
+ * @param {() => Promise<ListedFund[] | null>} newestFunds to compare a conflict with
  */
 export function renderOutcome({ fields, nonce, submission }, actions, newestFunds) {
   const panel = element("outcome");
   const state = submission?.state;
-  if (!submission || !state || state === "pending") {
+  if (!submission || !state || state === "pending" || state === "unanswered") {
     panel.hidden = true;
     panel.dataset.shown = "";
     return;
@@ -240,9 +253,49 @@ export function renderOutcome({ fields, nonce, submission }, actions, newestFund
   );
   if (state === "conflict") {
     newestFunds().then((funds) => {
-      if (panel.dataset.shown === shown) element("outcome-fund").replaceChildren(...rows(funds));
+      if (panel.dataset.shown === shown) element("outcome-fund").replaceChildren(...rows(funds ?? []));
     });
   }
+}
+
+/**
+ * Ask whether the fund of an unanswered request is there, beside the newest funds.
+ * @param {Draft} draft
+ * @param {{done: () => void, createAsNew: () => void, edit: () => void}} actions
+ * @param {() => Promise<ListedFund[] | null>} newestFunds
+ */
+export async function renderQuestion(draft, actions, newestFunds) {
+  const { firstSending, nonce, submission } = draft;
+  const alert = element("alert");
+  const asks = submission?.state === "unanswered" ? nonce : "";
+  if ((alert.dataset.asks ?? "") === asks) return;
+  if (!asks) return showAlert("");
+  alert.dataset.asks = asks;
+  announce("Getting your newest funds…");
+  const funds = await newestFunds();
+  if (alert.dataset.asks !== asks) return;
+  announce("");
+  const again = () => {
+    alert.dataset.asks = "";
+    renderQuestion(draft, actions, newestFunds);
+  };
+  const choices = [
+    button("It is there: done", "quiet", actions.done),
+    button("It is not there: create it", "quiet", actions.createAsNew),
+    button("Back to editing", "quiet", actions.edit),
+  ];
+  if (!funds) choices.unshift(button("Show my newest funds", "primary", again));
+  const { title, text, list } = unansweredMessage(firstSending?.at ?? 0, funds);
+  const box = notice("caution", text, [
+    paragraph(list),
+    group("dl", "funds", rows(funds ?? [])),
+    group("div", "actions", choices),
+  ]);
+  const heading = document.createElement("h2");
+  heading.textContent = title;
+  box.prepend(heading);
+  alert.replaceChildren(box);
+  alert.focus();
 }
 
 /** @param {"outcome-title" | "alert"} id */

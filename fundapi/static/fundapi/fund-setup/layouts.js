@@ -21,10 +21,20 @@ export const FIELDS = /** @type {const} */ ([
 /**
  * The request that a draft became, and its outcome.
  * @typedef {object} Submission
- * @property {"pending" | "created" | "replayed" | "conflict"} state
+ * @property {"pending" | "created" | "replayed" | "conflict" | "unanswered"} state `unanswered`: the server may have
+ *   forgotten the key, so the person decides
  * @property {string} body the JSON text: a reload sends the same bytes
- * @property {number} at ms; when the person pressed the button
+ * @property {number | null} at ms; when the key was first sent, null: not yet. Earlier versions: the last press
  * @property {number | null} fundId
+ */
+
+/**
+ * The first sending under a draft's key that may have created the fund. The server counts a key's age from it, so it
+ * never moves while the draft keeps its key.
+ * @typedef {object} FirstSending
+ * @property {number} at ms by this browser's clock; 0: unknown
+ * @property {string | null} environment the server's, part of the key; null: not noted
+ * @property {number} clockAhead ms by which this browser's clock was ahead of the server's
  */
 
 /**
@@ -34,6 +44,7 @@ export const FIELDS = /** @type {const} */ ([
  * @property {number} revision grows with every save
  * @property {number} savedAt ms
  * @property {string | null} owner a user's id; null in drafts of earlier versions
+ * @property {FirstSending | null} firstSending null: no request of this key can have created a fund
  * @property {Submission | null} submission
  */
 
@@ -46,7 +57,8 @@ export const FIELDS = /** @type {const} */ ([
  */
 
 const NONCE = /^[A-Za-z0-9_.:~-]{1,255}$/;
-const STATES = ["pending", "created", "replayed", "conflict"];
+const STATES = ["pending", "created", "replayed", "conflict", "unanswered"];
+const UNKNOWN = { at: 0, environment: null, clockAhead: 0 };
 
 /** @returns {string} a random idempotency key */
 export function newNonce() {
@@ -55,11 +67,22 @@ export function newNonce() {
 }
 
 /**
+ * Return the key of a draft that the person means to send as another fund. Of two tabs that do so, both get the same
+ * key, and there is one more fund.
+ * @param {string} nonce
+ * @returns {string}
+ */
+export function nextNonce(nonce) {
+  const [base = "", count = "1"] = nonce.split("~");
+  return /^\d{1,9}$/.test(count) && base.length <= 200 ? `${base}~${Number(count) + 1}` : newNonce();
+}
+
+/**
  * @param {Fields} fields
  * @returns {Draft}
  */
 export function newDraft(fields) {
-  return { fields, nonce: newNonce(), revision: 0, savedAt: 0, owner: null, submission: null };
+  return { fields, nonce: newNonce(), revision: 0, savedAt: 0, owner: null, firstSending: null, submission: null };
 }
 
 /**
@@ -83,8 +106,29 @@ function readDraft(fields, rest) {
     revision: Number.isSafeInteger(rest.revision) ? rest.revision : 0,
     savedAt: Number.isFinite(rest.savedAt) ? rest.savedAt : 0,
     owner: typeof rest.owner === "string" ? rest.owner : null,
+    firstSending: readFirstSending(rest),
     submission: readSubmission(rest.submission),
   };
+}
+
+/**
+ * Read the first sending. Earlier versions of the page noted only the last press, and nothing after *Stop*: without
+ * any note it is unknown.
+ * @param {any} draft
+ * @returns {FirstSending | null}
+ */
+function readFirstSending({ nonce, firstSending, submission }) {
+  if (typeof nonce !== "string" || !NONCE.test(nonce)) return null; // it gets a new key
+  if (Number.isFinite(firstSending?.at)) {
+    const { at, environment, clockAhead } = firstSending;
+    return {
+      at,
+      environment: typeof environment === "string" ? environment : null,
+      clockAhead: Number.isFinite(clockAhead) ? clockAhead : 0,
+    };
+  }
+  if (submission?.state === "pending" && Number.isFinite(submission.at)) return { ...UNKNOWN, at: submission.at };
+  return firstSending === null ? null : UNKNOWN;
 }
 
 /**
@@ -103,8 +147,9 @@ function readField(value) {
  * @returns {Submission | null}
  */
 function readSubmission(value) {
-  if (!STATES.includes(value?.state) || typeof value.body !== "string" || !Number.isFinite(value.at)) return null;
-  return { state: value.state, body: value.body, at: value.at, fundId: value.fundId ?? null };
+  if (!STATES.includes(value?.state) || typeof value.body !== "string") return null;
+  const at = Number.isFinite(value.at) ? value.at : null;
+  return { state: value.state, body: value.body, at, fundId: value.fundId ?? null };
 }
 
 /**

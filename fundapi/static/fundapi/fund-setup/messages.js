@@ -57,6 +57,12 @@ export function waitMessage(status, code, seconds, { online, kept }) {
   if (status === 409 && code === "idempotency_request_in_progress") {
     return "Your fund is still being created. We are waiting for the answer.";
   }
+  if (code === "foreign_answer") {
+    return (
+      "Something on the way has answered in place of the server, such as the sign-in page of a network. " +
+      `Nothing is lost: we try again${when}.`
+    );
+  }
   return status >= 500 ? `The service is not available right now. Nothing is lost: we try again${when}.` : "";
 }
 
@@ -65,9 +71,10 @@ export function waitMessage(status, code, seconds, { online, kept }) {
  * @param {{status: number, code: string, detail: string, errors: {field: string, detail: string}[]} | null} problem
  *   null: an error of this page, not of the server
  * @param {Fields} fields as sent
+ * @param {boolean} unanswered whether an earlier request may have created the fund
  * @returns {{text: string, way?: "sign-in" | "reload"}}
  */
-export function failureMessage(problem, fields) {
+export function failureMessage(problem, fields, unanswered) {
   if (!problem) {
     return { text: "This page has failed. Your draft is kept. Reload the page, then try again." };
   }
@@ -77,34 +84,6 @@ export function failureMessage(problem, fields) {
       ? { text: "The fund was not created: please correct the marked fields." }
       : { text: `The fund was not created: ${errors.map((error) => error.detail).join(" ") || detail}` };
   }
-  if (status === 401) {
-    return {
-      text: "You have been signed out, so the fund was not created. Your draft is kept. Sign in again, then create it.",
-      way: "sign-in",
-    };
-  }
-  if (status === 403 && /csrf/i.test(detail)) {
-    return {
-      text:
-        "This page has been open for too long, so the fund was not created. Your draft is kept. " +
-        "Reload the page, then create it.",
-      way: "reload",
-    };
-  }
-  if (status === 403) {
-    return {
-      text:
-        "You may not create funds, so this one was not created. Your draft is kept. " +
-        "Ask your administrator for the permission “Can add fund”.",
-    };
-  }
-  if (status === 413) {
-    return {
-      text:
-        "The fund is too large to send, so it was not created. Your draft is kept. " +
-        "Shorten the name or the model version, then create it.",
-    };
-  }
   if (status >= 500) {
     return {
       text:
@@ -112,19 +91,82 @@ export function failureMessage(problem, fields) {
         "Press “Create fund” to try again: this cannot create the fund twice.",
     };
   }
-  return { text: `The fund was not created. Your draft is kept. The server says: ${detail}` };
+  const { reason, fund = "the fund", next, way } = refusal(problem);
+  const text = unanswered
+    ? `${reason}. We do not know yet whether an earlier request has created your fund. Your draft is kept. ${next} ` +
+      "If the fund is there already, we tell you before anything is created twice."
+    : `${reason}, so ${fund} was not created. Your draft is kept. ${next}`;
+  return { text, way };
 }
 
 /**
- * Say that the answer never came, and that the key may be forgotten by now.
- * @param {number} at ms, when it was sent
+ * Return the reason why the server refused a request, and what to do next.
+ * @param {{status: number, code: string, detail: string}} problem
+ * @returns {{reason: string, fund?: string, next: string, way?: "sign-in" | "reload"}}
+ */
+function refusal({ status, code, detail }) {
+  const reload = { next: "Reload the page, then create it.", way: /** @type {const} */ ("reload") };
+  if (status === 401) {
+    return { reason: "You have been signed out", next: "Sign in again, then create it.", way: "sign-in" };
+  }
+  if (code === "signed_in_as_another") {
+    return {
+      reason: "Another user has signed in in this browser",
+      next: "Reload the page, and sign in as yourself to create it.",
+      way: "reload",
+    };
+  }
+  if (code === "idempotency_key_environment_mismatch") {
+    return { reason: "The server's settings have changed since this page was opened", ...reload };
+  }
+  if (status === 403 && /csrf/i.test(detail)) return { reason: "This page has been open for too long", ...reload };
+  if (status === 403) {
+    return {
+      reason: "You may not create funds",
+      fund: "this one",
+      next: "Ask your administrator for the permission “Can add fund”.",
+    };
+  }
+  if (status === 413) {
+    return {
+      reason: "The fund is too large to send",
+      fund: "it",
+      next: "Shorten the name or the model version, then create it.",
+    };
+  }
+  return { reason: "The server has refused the request", next: `The server says: ${detail}` };
+}
+
+/**
+ * Ask whether a fund is there: it was sent, no answer came, and the server may have forgotten the request.
+ * @param {number} at ms, the first sending; 0: unknown
+ * @param {unknown[] | null} funds the newest ones; null: they cannot be had
+ * @returns {{title: string, text: string, list: string}}
+ */
+export function unansweredMessage(at, funds) {
+  const sent = at
+    ? `You pressed “Create fund” on ${dateAndTime(at)}, and no answer came.`
+    : "This draft was begun in an earlier version of this page, which did not note whether it was sent.";
+  const list = !funds
+    ? "Your newest funds cannot be shown right now. Look at them before you choose."
+    : funds.length
+      ? "These are your newest funds:"
+      : "You have no funds yet.";
+  return {
+    title: "Was this fund created?",
+    text:
+      `${sent} The server may no longer remember that request, so sending it again could create a second fund. ` +
+      "Nothing is sent before you choose.",
+    list,
+  };
+}
+
+/**
+ * @param {number | string} at ms, or an ISO time
  * @returns {string}
  */
-export function unansweredMessage(at) {
-  return (
-    `You sent this fund on ${new Date(at).toLocaleString()}, and no answer came. After more than a day the server ` +
-    "cannot tell whether it was created. Look at your newest funds before you create it again."
-  );
+export function dateAndTime(at) {
+  return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
 /**

@@ -2,7 +2,15 @@
  * Sends a draft until there is an answer: the same bytes under the same key, in one tab at a time.
  */
 
-import { ConflictError, ProblemError, UnansweredError, createClient, readRetryAfter } from "../../idempotency/client.js";
+import {
+  ConflictError,
+  ExpiredKeyError,
+  ForeignAnswerError,
+  ProblemError,
+  UnansweredError,
+  createClient,
+  readRetryAfter,
+} from "../../idempotency/client.js";
 import { withLock } from "./locks.js";
 
 /** @typedef {import("./layouts.js").Draft} Draft */
@@ -11,42 +19,49 @@ import { withLock } from "./locks.js";
 /** @typedef {"created" | "replayed" | "conflict"} Outcome */
 
 const SENDING = "fundSetup:sending"; // the lock of the one tab that sends
+const FOREIGN = "foreign_answer"; // in place of a problem's code
 const ROUND_PAUSES = /** @type {const} */ ([5, 10, 20, 30]); // s between rounds, after the client's own retries
-const KEY_LIFE = 23 * 3600 * 1000; // ms; the server forgets a key after 24 h, and would then create a second fund
 
 /**
  * @typedef {object} Options
  * @property {string} environment
  * @property {string} url of `POST /api/funds`
+ * @property {number} ttl s that the server remembers a key
  * @property {() => string} csrf
  * @property {() => Record<string, string>} headers more headers of each attempt
  * @property {Locks | null} locks
  * @property {() => Draft} latest returns the page's draft, after taking over what another tab has saved
  * @property {() => Draft} current returns the page's draft
+ * @property {() => number | undefined} firstSentAt returns when the draft's key was first sent, in ms
+ * @property {(at: number) => void} onFirstSending the draft's key is about to be sent for the first time, in ms
  * @property {() => void} onProgress a request began or ended
  * @property {(status: number, code: string | undefined, seconds: number | null) => void} onWait an attempt failed
  *   (status 0: without an answer), and another follows in `seconds`
  * @property {(submission: Submission, state: Outcome, fundId: number | null) => void} onAnswer
- * @property {(error: unknown) => void} onFailure the error is final
- * @property {(submission: Submission) => Promise<void>} onExpired the server may have forgotten the key
+ * @property {(error: unknown, unanswered: boolean) => void} onFailure the error is final; `unanswered` when an earlier
+ *   request of the same key may have created the fund
+ * @property {(submission: Submission) => void} onExpired the server may have forgotten the key: it was not sent again
  */
 
 /** @param {Options} options */
 export function createSender({
   environment,
   url,
+  ttl,
   csrf,
   headers,
   locks,
   latest,
   current,
+  firstSentAt,
+  onFirstSending,
   onProgress,
   onWait,
   onAnswer,
   onFailure,
   onExpired,
 }) {
-  const client = createClient({ environment, operation: "fund-create", csrf, headers, fetch: sendExactly });
+  const client = createClient({ environment, operation: "fund-create", ttl, csrf, headers, fetch: sendExactly });
   /** @type {AbortController | null} */ let request = null; // the one that runs in this tab
   /** @type {(() => void) | null} */ let wake = null; // ends the pause before the next round
   let running = false;
@@ -86,10 +101,6 @@ export function createSender({
     for (let round = 0; ; round++) {
       const { submission } = latest();
       if (submission?.state !== "pending") return;
-      if (Date.now() - submission.at > KEY_LIFE) {
-        await onExpired(submission);
-        return;
-      }
       if (!navigator.onLine) {
         onWait(0, undefined, null);
         await pause(Infinity);
@@ -125,16 +136,27 @@ export function createSender({
   async function send(submission, again) {
     const { nonce } = current();
     const controller = new AbortController();
+    const sentBefore = firstSentAt();
+    /** @param {{firstSentAt: number, cause: Error | null}} attempt */
+    const note = (attempt) => {
+      if (firstSentAt() === undefined && current().nonce === nonce) onFirstSending(attempt.firstSentAt);
+      if (attempt.cause instanceof ForeignAnswerError) onWait(attempt.cause.status, FOREIGN, null);
+    };
     request = controller;
     onProgress();
     try {
-      const result = await client.post(url, submission.body, { key: nonce, signal: controller.signal });
+      const result = await client.post(url, submission.body, {
+        key: nonce,
+        firstSentAt: sentBefore,
+        signal: controller.signal,
+        onAttempt: note,
+      });
       if (current().nonce !== nonce) return null; // another tab has started another draft
       onAnswer(submission, result.status, result.body?.id ?? null);
       return null;
     } catch (error) {
       if (controller.signal.aborted) return null;
-      return afterError(submission, error, again);
+      return afterError(submission, error, { again, first: sentBefore === undefined });
     } finally {
       request = null;
       onProgress();
@@ -144,24 +166,26 @@ export function createSender({
   /**
    * @param {Submission} submission
    * @param {unknown} error
-   * @param {number} again
+   * @param {{again: number, first: boolean}} round `first`: the key had never been sent before
    * @returns {number | null} as `send`
    */
-  function afterError(submission, error, again) {
+  function afterError(submission, error, { again, first }) {
+    if (error instanceof ExpiredKeyError) {
+      onExpired(submission);
+      return null;
+    }
     if (error instanceof ConflictError) {
       onAnswer(submission, "conflict", null);
       return null;
     }
-    if (error instanceof UnansweredError) {
-      onWait(0, undefined, again);
-      return again;
-    }
-    if (error instanceof ProblemError && isTransient(error)) {
+    if (error instanceof UnansweredError || (error instanceof ProblemError && isTransient(error))) {
       const seconds = Math.max(again, error.retryAfter ?? 0);
-      onWait(error.status, error.code, seconds);
+      const code = error instanceof ProblemError ? error.code : undefined;
+      onWait(error.status, error instanceof ForeignAnswerError ? FOREIGN : code, seconds);
       return seconds;
     }
-    onFailure(error);
+    const refused = error instanceof ProblemError && error.status < 500; // a 5xx may come from a proxy on the way
+    onFailure(error, !(refused && first && error.attempts === 1));
     return null;
   }
 
