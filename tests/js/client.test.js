@@ -238,9 +238,11 @@ test("a draft's key is sent again within the server's time, and never after it, 
     assert.equal(fetch.requests.length, 1);
   }
   clock.now = START + 24 * HOUR - 15_000; // the attempt may take 15 s to arrive
-  const { client, post, fetch } = visit();
-  for (let press = 0; press < 2; press++) await expires(post({ key: client.draftKey("f") }));
-  assert.equal(fetch.requests.length, 0);
+  const token = mock.fn(() => "t");
+  const onAttempt = mock.fn();
+  const { client, post, fetch } = visit({ token });
+  for (let press = 0; press < 2; press++) await expires(post({ key: client.draftKey("f"), onAttempt }));
+  assert.deepEqual([fetch, token.mock, onAttempt.mock].map(({ requests, calls }) => (requests ?? calls).length), [0, 0, 0]);
   client.forget("f"); // the person has looked, and means a new fund
   assert.equal((await post({ key: client.draftKey("f") })).status, "created");
 });
@@ -269,6 +271,37 @@ test("the time of the first sending is kept before the request is made, and told
   assert.equal(fetch.requests.length, 2);
   client.forget("f");
   assert.equal(storage.items.size, 0);
+});
+
+test("a draft that was only ever refused is as new, and one whose answer may be lost is not", async () => {
+  const refusals = [problem(400, "validation_error"), problem(401, "not_authenticated"), problem(429, "throttled", { "Retry-After": "60" })];
+  for (const refusal of refusals) {
+    const { clock, visit } = browser();
+    const first = visit({ steps: [refusal] });
+    await assert.rejects(first.post({ key: first.client.draftKey("f") }), { name: "ProblemError" });
+    clock.now += 25 * HOUR;
+    const { client, post } = visit();
+    assert.equal((await post({ key: client.draftKey("f") })).status, "created");
+  }
+  for (const lost of [new TypeError("x"), problem(503, "overloaded"), problem(409, "idempotency_key_reused")]) {
+    const { clock, visit } = browser();
+    for (const steps of [[lost, refusals[0]], refusals]) {
+      const { client, post } = visit({ steps });
+      await assert.rejects(outlast(post({ key: client.draftKey("f") })), { name: /ProblemError|ConflictError/ });
+    }
+    clock.now += 25 * HOUR;
+    const { client, post } = visit();
+    await expires(post({ key: client.draftKey("f") }));
+  }
+});
+
+test("a refusal does not undo the first sending of another tab", async () => {
+  const { clock, storage, visit } = browser();
+  const { client, post } = visit({ steps: [() => (storage.setItem(`idempotency.sent.fund-create.${key}`, `${START - 1}`), problem(401, "x"))] });
+  const key = client.draftKey("f");
+  await assert.rejects(post({ key }), { status: 401 });
+  clock.now += 25 * HOUR;
+  await expires(post({ key }), { firstSentAt: START - 1 });
 });
 
 test("the key of another client of the same page, or of another tab, has the same age", async () => {

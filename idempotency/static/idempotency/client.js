@@ -111,6 +111,15 @@ function isTransient(error) {
 }
 
 /**
+ * Return whether the server has refused the request without any effect.
+ * @param {ProblemError | UnansweredError} error
+ * @returns {boolean}
+ */
+function isRefusal(error) {
+  return error instanceof ProblemError && error.status < 500 && error.status !== 409;
+}
+
+/**
  * Return the pause after a failed attempt: full jitter, and at least what the server asked for.
  * @param {number} attempt from 1
  * @param {number} backoff ms
@@ -213,7 +222,7 @@ export function createClient({
   }
   if (!(ttl > 0)) throw new TypeError("ttl must be seconds, more than 0");
   /** @type {Map<string, Call>} */ const running = new Map();
-  const { draftKey, forget, firstSent, markSent } = createDraftKeys(operation, storage);
+  const { draftKey, forget, firstSent, markSent, markUnsent } = createDraftKeys(operation, storage);
 
   /**
    * Send `payload` until there is an answer. The same call while it runs (a double click) is not sent again: each caller
@@ -290,6 +299,7 @@ export function createClient({
       own === undefined ? await contentKey({ environment, operation, nonce }, body) : `${environment}|${operation}|${own}`;
     let first = firstSentAt ?? (own === undefined ? null : firstSent(own));
     /** @type {ProblemError | UnansweredError | null} */ let cause = null;
+    let mayHaveWorked = first !== null;
     let renewed = false;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
@@ -306,6 +316,8 @@ export function createClient({
       const outcome = await send(url, body, { key, attempt, refused: cause?.status === 401, signal, admit });
       if (!(outcome instanceof Error)) return outcome;
       cause = outcome;
+      mayHaveWorked ||= !isRefusal(outcome);
+      if (!mayHaveWorked && own !== undefined) markUnsent(own, first);
       const renew = outcome.status === 401 && typeof token === "function" && !renewed;
       if (attempt > retries || !(renew || isTransient(outcome))) throw outcome;
       if ((outcome.retryAfter ?? 0) > RETRY_AFTER_MAX) throw outcome;

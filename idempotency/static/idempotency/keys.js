@@ -159,7 +159,16 @@ export function createDraftKeys(operation, storage) {
     if (kept.get(sentItem(key)) === UNSENT) kept.set(sentItem(key), String(now));
   }
 
-  return { draftKey, forget, firstSent, markSent };
+  /**
+   * Forget the time of a first sending that the server refused: the key is as new.
+   * @param {string} key
+   * @param {number} first as marked; another tab's is kept
+   */
+  function markUnsent(key, first) {
+    if (kept.get(sentItem(key)) === String(first)) kept.set(sentItem(key), UNSENT);
+  }
+
+  return { draftKey, forget, firstSent, markSent, markUnsent };
 }
 
 /**
