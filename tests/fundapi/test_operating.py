@@ -21,6 +21,8 @@ from django.contrib.auth.models import User
 
 from benchmarks.servers import end, free_port
 from fundapi.embedded.programs import postgres_directory
+from fundapi.web.problems import CATALOGUE
+from tests.answers import assert_problem
 from tests.conftest import FUND, token_of
 from tests.eventually import eventually
 from tests.fundapi.test_containers import SERVICES
@@ -142,8 +144,10 @@ def test_metrics_and_probes_stay_inside(proxy: Proxy, path: str) -> None:
 def test_plain_http_is_redirected_where_nothing_secret_was_sent(proxy: Proxy) -> None:
     page = answer(proxy, "http", "/fund-setup")
     assert (page.status_code, page.headers["Location"]) == (301, f"https://{NAME}/fund-setup")
-    assert answer(proxy, "http", "/api/funds", "POST", json=FUND).status_code == 403
-    assert answer(proxy, "http", "/ofrep/v1/evaluate/flags", "POST", json={}).status_code == 403
+    refused = assert_problem(answer(proxy, "http", "/api/funds", "POST", json=FUND), 403, "https_required")
+    assert refused == CATALOGUE["https_required"].body()
+    flags = answer(proxy, "http", "/ofrep/v1/evaluate/flags", "POST", json={})
+    assert (flags.status_code, flags.json()["errorCode"]) == (403, "GENERAL")
 
 
 # --- systemd --------------------------------------------------------------------------------------------------------
