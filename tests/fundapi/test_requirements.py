@@ -42,4 +42,4 @@ def test_whatever_installs_looks_at_the_hashes() -> None:
         installing = [line for line in text.splitlines() if re.search(r"pip install ", line)]
         assert installing, name
         assert [line for line in installing if "--require-hashes" not in line] == []
-        assert not re.search(r"npm (install|i) ", text)
+        assert not re.search(r"npm (install|i) |npm ci(?! --ignore-scripts)", text)

@@ -1,5 +1,6 @@
 """The files under .github speak of what exists."""
 
+import json
 import os
 import re
 import subprocess
@@ -113,6 +114,19 @@ def test_a_release_has_an_image_with_its_parts_and_an_attestation_of_everything(
         {"subject-name", "subject-digest", "push-to-registry"},
         {"subject-path"},
     ]
+
+
+def test_a_release_has_the_npm_package_that_is_published_with_its_provenance() -> None:
+    steps = yaml.safe_load(WORKFLOWS[1].read_text())["jobs"]["release"]["steps"]
+    names = [step.get("name", step.get("uses", "")) for step in steps]
+    pack, sums = names.index("Pack the browser modules"), names.index("Pack the source")
+    assert pack < sums < names.index("Publish") < len(steps) - 1  # SHA256SUMS and the attestation have it
+    assert steps[pack]["run"].splitlines()[-1] == "make npm"
+    assert "repository.url=" in steps[pack]["run"]
+    assert "repository" not in json.loads((PROJECT / "package.json").read_text())
+    assert steps[-1]["if"] == "vars.NPM_PUBLISH == 'true'"
+    assert steps[-1]["run"] == "npm publish ./dist/fundapi-*.tgz --provenance --access public"
+    assert "secrets" not in str(steps[-1])
 
 
 def test_a_tag_that_is_not_the_version_is_no_release() -> None:
