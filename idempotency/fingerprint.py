@@ -18,12 +18,31 @@ from idempotency.problems import InvalidJSON
 DEPTH_MAX = 64
 # Digits, or powers of ten, in one number; beyond IEEE doubles, well inside PostgreSQL's numeric.
 DIGITS_MAX = 1000
+TOO_DEEP = f"Arrays and objects are nested deeper than {DEPTH_MAX} levels: send a flatter document."
+
+# First bytes of UTF-16 with a byte order mark. Without one, and in UTF-32, a null is among the first four.
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# The beginnings of Python's messages, which differ by its version, and what to do.
+_REPAIRS = {
+    "Expecting value": "put a value here",
+    "Expecting property name": "put a key in double quotes here, or remove the comma before",
+    "Expecting ':'": "put a colon here, after the key",
+    "Expecting ','": "put a comma here, or close the array or object",
+    "Illegal trailing comma": "remove this comma",
+    "Unterminated string": "close the string that begins here",
+    "Invalid control character": "write this control character as an escape, such as \\n",
+    "Invalid \\": "correct the escape that begins here",
+    "Extra data": "remove what follows the end of the document",
+}
 
 _MEDIA_TYPE_JSON = re.compile(r"\s*application/(?:[\w.-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
 
 def is_json(content_type: str) -> bool:
-    """Return whether a ``Content-Type`` announces JSON, ``application/json`` or ``application/…+json``."""
+    """Return whether a ``Content-Type`` announces JSON, ``application/json`` or ``application/…+json``.
+
+    JSON is UTF-8: a ``charset`` has no effect (RFC 8259, section 11).
+    """
     return _MEDIA_TYPE_JSON.match(content_type) is not None
 
 
@@ -31,9 +50,13 @@ def parse_json(body: bytes) -> Any:
     """Read ``body`` as strict JSON; numbers come out exact, as ``int`` or ``Decimal``.
 
     Raises:
-        InvalidJSON: not UTF-8, not JSON, a key twice in one object, NaN or Infinity, a lone surrogate, a number
-            of more than 1,000 digits, or more than 64 levels of nesting.
+        InvalidJSON: not UTF-8, a byte order mark, not JSON, a key twice in one object, NaN or Infinity, a lone
+            surrogate, a number of more than 1,000 digits, or more than 64 levels of nesting.
     """
+    if body.startswith(b"\xef\xbb\xbf"):
+        raise InvalidJSON("The body begins with a byte order mark (U+FEFF): send UTF-8 without it.")
+    if body.startswith(_UTF_16) or b"\0" in body[:4]:
+        raise InvalidJSON("The body looks like UTF-16 or UTF-32: send it as UTF-8.")
     try:
         text = body.decode()
         document = json.loads(
@@ -46,31 +69,37 @@ def parse_json(body: bytes) -> Any:
         if "\\u" in text:  # only an escape can bring a lone surrogate through the UTF-8 decoder
             _refuse_lone_surrogates(document)
     except UnicodeDecodeError as error:
-        raise InvalidJSON(f"The body is not UTF-8: byte {error.start} cannot be read.") from None
+        raise InvalidJSON(f"Send the body as UTF-8: its byte {error.start} is not.") from None
     except json.JSONDecodeError as error:
-        raise InvalidJSON(f"{error.msg} at line {error.lineno}, column {error.colno}.") from None
+        raise InvalidJSON(_repair(error)) from None
     except RecursionError:
-        raise InvalidJSON(f"Arrays and objects are nested deeper than {DEPTH_MAX} levels.") from None
+        raise InvalidJSON(TOO_DEEP) from None
     _refuse_deep_nesting(document)
     return document
 
 
+def _repair(error: json.JSONDecodeError) -> str:
+    repairs = (repair for beginning, repair in _REPAIRS.items() if error.msg.startswith(beginning))
+    repair = next(repairs, "correct what stands here")
+    return f"The body is not valid JSON at line {error.lineno}, column {error.colno}: {repair}."
+
+
 def _constant(literal: str) -> Any:
-    raise InvalidJSON(f"{literal} is not a JSON number.")
+    raise InvalidJSON(f"{literal} is not a JSON number: send a number, or null.")
 
 
 def _integer(literal: str) -> int:
     if len(literal) > DIGITS_MAX:
-        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits.")
+        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits: round it.")
     return int(literal)
 
 
 def _decimal(literal: str) -> Decimal:
     if len(literal) > DIGITS_MAX:
-        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits.")
+        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits: round it.")
     exponent = literal.lower().partition("e")[2]
     if exponent and abs(int(exponent)) > DIGITS_MAX:
-        raise InvalidJSON(f"A number has an exponent beyond ±{DIGITS_MAX}.")
+        raise InvalidJSON(f"A number has an exponent beyond ±{DIGITS_MAX}: round it.")
     return Decimal(literal)
 
 
@@ -79,7 +108,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidJSON(f"The key {json.dumps(twice[:50])} appears twice in one object.")
+        raise InvalidJSON(f"The key {json.dumps(twice[:50])} appears twice in one object: send it once.")
     return result
 
 
@@ -88,7 +117,7 @@ def _refuse_lone_surrogates(document: Any) -> None:
         json.dumps(document, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         raise InvalidJSON(
-            "A string has half of a surrogate pair (an escape from \\ud800 to \\udfff)."
+            "A string has half of a surrogate pair (an escape from \\ud800 to \\udfff): send both halves, or neither."
         ) from None
 
 
@@ -101,7 +130,7 @@ def _refuse_deep_nesting(document: Any) -> None:
         level = [
             child for node in containers for child in (node.values() if isinstance(node, dict) else node)
         ]
-    raise InvalidJSON(f"Arrays and objects are nested deeper than {DEPTH_MAX} levels.")
+    raise InvalidJSON(TOO_DEEP)
 
 
 def canonical(document: Any) -> str:

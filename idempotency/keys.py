@@ -32,7 +32,7 @@ def parse(header: str | None, *, environment: str, operation: str) -> str:
         raise KeyMissing
     parts = _unquote(header).split(SEPARATOR)
     if len(parts) not in (1, 3) or not all(TOKEN.fullmatch(part) for part in parts):
-        raise KeyInvalid
+        raise KeyInvalid(_fault(header, parts))
     if len(parts) == 3:
         if parts[0] != environment:
             raise EnvironmentMismatch(sent=parts[0], expected=environment)
@@ -46,6 +46,32 @@ def _unquote(header: str) -> str:
     if len(header) >= 2 and header[0] == header[-1] == '"' and SEPARATOR not in header:
         return header[1:-1]
     return header
+
+
+def _fault(header: str, parts: list[str]) -> str:
+    """Say what is wrong with a malformed header, without its text: a key may be a secret."""
+    # Some servers, Granian too, hand over a header that is not ASCII as an empty one.
+    if not header.strip(' "'):
+        return "is empty, or not ASCII"
+    if '"' in header and (SEPARATOR in header or '"' in parts[0]):
+        return "has double quotes that are not one pair around a key without '|'"
+    if len(parts) not in (1, 3):
+        return f"has {len(parts)} parts between '|' instead of one or three"
+    if "" in parts:
+        return "has an empty part beside '|'"
+    for character in "".join(parts):
+        if not TOKEN.fullmatch(character):
+            return f"has {_name(character)} in it"
+    longest = max(map(len, parts))
+    return f"has a part of {longest} characters" if len(parts) == 3 else f"has {longest} characters"
+
+
+def _name(character: str) -> str:
+    if character.isspace():
+        return "white space"
+    if not character.isascii():
+        return "a character outside ASCII"
+    return f"the character '{character}'" if character.isprintable() else "a control character"
 
 
 def format_key(*, environment: str, operation: str, token: str) -> str:

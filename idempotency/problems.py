@@ -40,6 +40,9 @@ class KeyInvalid(IdempotencyError):
         "<environment>|<operation>|<key>."
     )
 
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"The key {fault}: s{type(self).detail[1:]}")
+
 
 class _Mismatch(IdempotencyError):
     status = 400
@@ -68,7 +71,7 @@ class InvalidJSON(IdempotencyError):
     status = 400
     code = "parse_error"
     title = "The body is not valid JSON"
-    detail = "The body is not valid JSON."
+    detail = "Correct the body: it is not valid JSON."
 
 
 class BodyTooLarge(IdempotencyError):

@@ -5,11 +5,15 @@ from typing import Any
 
 from rest_framework import serializers
 
+NULL_CHARACTER = "The character U+0000 cannot be stored: remove it."
+ABSENT = {"required": "Send this field.", "null": "Send a value instead of null."}
+
 
 class ExactDecimalField(serializers.Field):
     """A JSON number within bounds, with at most ``places`` decimals; trailing zeros do not count."""
 
     default_error_messages = {
+        **ABSENT,
         "invalid": "Send a JSON number, without quotes.",
         "min_value": "Must be at least {minimum}.",
         "max_value": "Must be at most {maximum}.",
@@ -37,6 +41,7 @@ class StrictIntegerField(serializers.Field):
     """A whole JSON number within bounds; 2025.0 is 2025."""
 
     default_error_messages = {
+        **ABSENT,
         "invalid": "Send a whole JSON number, without quotes.",
         "min_value": "Must be at least {minimum}.",
         "max_value": "Must be at most {maximum}.",
@@ -61,11 +66,19 @@ class StrictIntegerField(serializers.Field):
 class StrictCharField(serializers.CharField):
     """A JSON string; numbers are not turned into text."""
 
-    default_error_messages = {"invalid": "Send a JSON string."}
+    default_error_messages = {
+        **ABSENT,
+        "invalid": "Send a JSON string.",
+        "blank": "Send at least one visible character.",
+        "max_length": "Send at most {max_length} characters.",
+        "null_characters_not_allowed": NULL_CHARACTER,
+    }
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
+        if "\0" in data:  # before DRF's validator of the same code
+            self.fail("null_characters_not_allowed")
         return super().to_internal_value(data)
 
 
@@ -74,7 +87,7 @@ class ObjectField(serializers.Field):
 
     default_error_messages = {
         "invalid": "Send a JSON object, or null.",
-        "null_character": "The character U+0000 cannot be stored: remove it.",
+        "null_character": NULL_CHARACTER,
     }
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:

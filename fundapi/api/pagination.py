@@ -28,6 +28,7 @@ class FundPagination(CursorPagination):
     max_page_size = 200
     page_size_query_param = "pageSize"
     ordering = "-id"
+    invalid_cursor_message = "The cursor is not one of this list: start again without it."
     page: list[Fund]
 
     def decode_cursor(self, request: Request) -> Cursor | None:

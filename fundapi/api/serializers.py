@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from fundapi import models
 from fundapi.api.fields import ExactDecimalField, ObjectField, StrictCharField, StrictIntegerField
@@ -18,6 +19,9 @@ from fundapi.models import Fund
 ANSWER_MAX = 256 * 1024
 # Of the widest id and createdAt.
 WIDEST = {"pk": 2**63 - 1, "created_at": datetime(2000, 1, 1, microsecond=123456, tzinfo=UTC)}
+
+# Unknown fields that an answer names, and the characters of their names: 256 KiB of them were an answer of 5 MB.
+UNKNOWN_SHOWN, FIELD_NAME_SHOWN = 20, 100
 
 
 def _current_year() -> int:
@@ -72,15 +76,24 @@ class FundSerializer(serializers.Serializer):
         help_text="Results of the model; stored as they are sent, numbers exact.",
     )
 
+    default_error_messages = {"invalid": "Send one JSON object with the fields of a fund."}
+
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         """Copy the fields shallowly: they never change, and a deep copy takes 0.3 ms."""
         return {name: copy(field) for name, field in self._declared_fields.items()}
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """Refuse null like any other value that is no object; DRF has a text of its own for it."""
+        return super().run_validation([] if data is None else data)
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
             detail = f"No such field. Known: {', '.join(self.fields)}."
             raise serializers.ValidationError(
-                {name: [serializers.ErrorDetail(detail, code="unknown_field")] for name in sorted(unknown)}
+                {
+                    name[:FIELD_NAME_SHOWN]: [serializers.ErrorDetail(detail, code="unknown_field")]
+                    for name in sorted(unknown)[:UNKNOWN_SHOWN]
+                }
             )
         return super().to_internal_value(data)
 

@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from fundapi.web.problems import CATALOGUE, PROBLEM_JSON
+from idempotency.problems import KeyInvalid
 
 JSON = "application/json"
 
@@ -16,7 +17,10 @@ _MORE: Mapping[str, dict[str, Any]] = {
             {"field": "fee", "code": "unknown_field", "detail": "No such field. Known: name, size, …"},
         ]
     },
-    "parse_error": {"detail": "Expecting ',' delimiter at line 1, column 18."},
+    "parse_error": {
+        "detail": "The body is not valid JSON at line 1, column 18: put a colon here, after the key."
+    },
+    "idempotency_key_invalid": {"detail": KeyInvalid("has white space in it").detail},
     "idempotency_key_environment_mismatch": {
         "detail": (
             "The key is for the environment 'staging', but this is 'prod'. Nothing was done. "

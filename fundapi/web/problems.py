@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
@@ -20,6 +21,11 @@ from rollout.api import ofrep
 
 PROBLEM_JSON = "application/problem+json"
 REFUSAL = "fundapi.refusal"  # in the WSGI environment: the code of a middleware's refusal, for the log
+
+CSRF_FAILED = (
+    f"The CSRF check failed: send the value of the cookie '{settings.CSRF_COOKIE_NAME}' in X-CSRFToken, from an origin "
+    "that the server trusts."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +55,19 @@ class Problem:
 
 
 _OWN = [
-    Problem(400, "bad_request", "The request cannot be read", "The server could not understand the request."),
+    Problem(
+        400,
+        "bad_request",
+        "The request cannot be read",
+        "Check the address and the headers: they are malformed.",
+    ),
     Problem(400, "validation_error", "Some fields are not valid", "Correct the fields named in 'errors'."),
     Problem(401, "not_authenticated", "Sign in first", "Send 'Authorization: Bearer <token>', or sign in."),
     Problem(
         401,
         "authentication_failed",
         "The token is not valid",
-        "The token is unknown, expired or revoked: get a new one.",
+        "The token is malformed, unknown, expired or revoked: send 'Authorization: Bearer <token>' with a valid one.",
     ),
     Problem(403, "permission_denied", "You may not do this", "Ask an administrator for the permission."),
     Problem(
@@ -75,7 +86,12 @@ _OWN = [
     Problem(
         405, "method_not_allowed", "Method not allowed", "See the Allow header for what this address takes."
     ),
-    Problem(406, "not_acceptable", "Nothing you accept", "This API answers application/json only."),
+    Problem(
+        406,
+        "not_acceptable",
+        "Nothing you accept",
+        "Accept application/json, or leave the Accept header out.",
+    ),
     Problem(
         415,
         "unsupported_media_type",
@@ -182,7 +198,17 @@ def exception_handler(exc: Exception, _context: dict[str, Any]) -> HttpResponse 
         headers["Retry-After"] = str(wait)
     known = CATALOGUE.get(getattr(exc.detail, "code", ""))
     problem = known if known and known.status == exc.status_code else _BY_STATUS[exc.status_code]
-    return _response(problem, "" if isinstance(exc, exceptions.Throttled) else str(exc.detail), headers)
+    return _response(problem, _own_detail(exc), headers)
+
+
+def _own_detail(exc: exceptions.APIException) -> str:
+    """Return the detail if it is ours. DRF's and knox's say less than the catalogue, or speak of the server's code."""
+    detail = str(exc.detail)
+    if isinstance(exc, exceptions.PermissionDenied) and detail.startswith("CSRF Failed"):
+        return CSRF_FAILED
+    drf = str(exc.default_detail).partition("{")[0]
+    is_foreign = isinstance(exc, exceptions.AuthenticationFailed | exceptions.Throttled)
+    return "" if is_foreign or detail.startswith(drf) else detail
 
 
 def _response(problem: Problem, detail: str, headers: dict[str, str], **extra: Any) -> HttpResponse:

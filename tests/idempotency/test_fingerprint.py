@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -349,3 +350,46 @@ def test_same_agrees_with_itself(one: Any, two: Any) -> None:
     assume(one is not two)
     assert same(one, one)
     assert same(one, two) == same(two, one)
+
+
+SENTENCES = {
+    b"": "at line 1, column 1: put a value here",
+    b"{": "at line 1, column 2: put a key in double quotes here",
+    b"{'a': 1}": "at line 1, column 2: put a key in double quotes here",
+    b'{"a" 1}': "at line 1, column 6: put a colon here",
+    b'{"a": 1 "b": 2}': "at line 1, column 9: put a comma here, or close",
+    b'{"a":\n tru}': "at line 2, column 2: put a value here",
+    b'{"a": "b': "at line 1, column 7: close the string",
+    b'{"a": "\n"}': "at line 1, column 8: write this control character as an escape",
+    b'{"a": "\\q"}': "correct the escape",
+    b'{"a": "\\u12"}': "correct the escape",
+    b"{} {}": "at line 1, column 4: remove what follows",
+    b'{"a": NaN}': "NaN is not a JSON number: send a number",
+    b"\xef\xbb\xbf{}": "begins with a byte order mark (U+FEFF): send UTF-8 without it",
+    "{}".encode("utf-16"): "looks like UTF-16 or UTF-32: send it as UTF-8",
+    "{}".encode("utf-16-le"): "looks like UTF-16 or UTF-32: send it as UTF-8",
+    "{}".encode("utf-16-be"): "looks like UTF-16 or UTF-32: send it as UTF-8",
+    "{}".encode("utf-32"): "looks like UTF-16 or UTF-32: send it as UTF-8",
+    "{}".encode("utf-32-be"): "looks like UTF-16 or UTF-32: send it as UTF-8",
+    b'{"a": "\xe9"}': "Send the body as UTF-8: its byte 7 is not",
+}
+# Python's own, which speak of Python, and differ by its version.
+OF_PYTHON = re.compile("Expecting|Extra data|Unterminated|Invalid|Illegal|utf-8-sig|codec|delimiter")
+
+
+@pytest.mark.parametrize(("body", "sentence"), SENTENCES.items(), ids=range(len(SENTENCES)))
+def test_what_is_no_json_is_told_what_to_do(body: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidJSON) as refused:
+        parse_json(body)
+    assert sentence in refused.value.detail
+    assert refused.value.detail.endswith(".")
+    assert not OF_PYTHON.search(refused.value.detail)
+
+
+@given(st.text(alphabet='{}[]:,"\\\n 01eEtrunflas-.', max_size=12))
+def test_no_message_of_python_is_passed_on(text: str) -> None:
+    try:
+        parse_json(text.encode())
+    except InvalidJSON as error:
+        assert not OF_PYTHON.search(error.detail)  # noqa: PT017 - most texts raise it, some are JSON
+        assert "correct what stands here" not in error.detail  # noqa: PT017

@@ -69,6 +69,45 @@ def test_no_header_is_a_missing_key_and_an_empty_one_is_not_a_key() -> None:
         parse("", **HERE)
 
 
+FAULTS = {
+    "": "is empty",
+    '""': "is empty",
+    "a b": "has white space",
+    "a\tb": "has white space",
+    "a\u00a0b": "has white space",
+    "a/b": "has the character '/'",
+    "a,b": "has the character ','",
+    "a|b/c|d": "has the character '/'",
+    "a\x01b": "has a control character",
+    "\u00c3\u00a9": "has a character outside ASCII",
+    '"a': "has double quotes that are not one pair",
+    'a"b': "has double quotes that are not one pair",
+    '"test|fund-create|a"': "has double quotes that are not one pair around a key without '|'",
+    "a|b": "has 2 parts",
+    "a|b|c|d": "has 4 parts",
+    "|b|": "has an empty part",
+    "a" * 300: "has 300 characters",
+    f"test|fund-create|{'a' * 300}": "has a part of 300 characters",
+}
+
+
+@pytest.mark.parametrize(("header", "fault"), FAULTS.items(), ids=range(len(FAULTS)))
+def test_a_malformed_key_is_told_what_is_wrong_with_it(header: str, fault: str) -> None:
+    with pytest.raises(KeyInvalid) as refused:
+        parse(header, **HERE)
+    assert refused.value.detail.startswith(f"The key {fault}")
+    assert ": send 1 to 255 characters of " in refused.value.detail
+
+
+@given(st.text(ALPHABET, min_size=8), st.sampled_from("/\x00\x1b\u202e\n \u00e9"))
+def test_a_malformed_key_is_not_repeated(secret: str, odd: str) -> None:
+    """A key may be a secret, or a control character of a terminal."""
+    with pytest.raises(KeyInvalid) as refused:
+        parse(secret + odd, **HERE)
+    assert secret not in refused.value.detail
+    assert refused.value.detail.isprintable()
+
+
 @given(st.text())
 @example("k\n")  # which a careless $ would let pass
 @example("٣")  # a digit, but not one of ours

@@ -423,6 +423,14 @@ def repeated(literal: str, times: int) -> str:
     return with_field("engineResults", '{"a":[' + ",".join([literal] * times) + "]}")
 
 
+def test_an_answer_names_few_unknown_fields(api: Api) -> None:
+    """256 KiB of unknown fields were an answer of 5 MB."""
+    body = "{" + ",".join(f'"{number}": 0' for number in range(20_000)) + "}"
+    refused = post(api, body)
+    assert len(assert_problem(refused, 400, "validation_error")["errors"]) == 20
+    assert len(post(api, f'{{"{"k" * 250_000}": 0}}').content) < 1000
+
+
 @pytest.mark.parametrize("literal", LARGE)
 def test_a_fund_that_fits_when_written_digit_by_digit_is_kept(api: Api, literal: str) -> None:
     created = post(api, repeated(literal, LARGE[literal] - 2))
@@ -783,3 +791,47 @@ def test_head_answers_like_get_without_a_body(api: Api) -> None:
     location = api.create().headers["Location"]
     response = api.head(location)
     assert (response.status_code, response.content) == (200, b"")
+
+
+# --- In our own words ---------------------------------------------------------------------------------------
+
+HEADERS = "headers"
+OWN_WORDS = {
+    "no credentials": ({HEADERS: {"Authorization": ""}}, 401, "not_authenticated", "Send 'Authorization: Bea"),
+    "two tokens": ({HEADERS: {"Authorization": "Bearer a b"}}, 401, "authentication_failed", "The token is malformed"),
+    "no token": ({HEADERS: {"Authorization": "Bearer"}}, 401, "authentication_failed", "The token is malformed"),
+    "unknown token": ({HEADERS: {"Authorization": "Bearer a"}}, 401, "authentication_failed", "The token is malformed"),
+    "Accept": ({HEADERS: {"Accept": "text/html"}}, 406, "not_acceptable", "Accept application/json, or leave"),
+    "Content-Type": ({HEADERS: {"Content-Type": "text/plain"}}, 415, "unsupported_media_type", "Send the body as"),
+    "method": ({"method": "PUT"}, 405, "method_not_allowed", "See the Allow header"),
+    "cursor": ({"method": "GET", "url": "/api/funds?cursor=x"}, 404, "not_found", "The cursor is not one of this list"),
+    "schema": ({"method": "POST", "url": "/api/schema"}, 405, "method_not_allowed", "See the Allow header"),
+    "host": ({HEADERS: {"Host": "evil.example"}}, 400, "bad_request", "Check the address and the headers"),
+    "byte order mark": ({"content": b"\xef\xbb\xbf{}"}, 400, "parse_error", "The body begins with a byte order mark"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "status", "code", "words"), OWN_WORDS.values(), ids=OWN_WORDS)
+def test_a_detail_says_what_to_do_in_our_own_words(
+    api: Api, key: str, options: dict[str, Any], status: int, code: str, words: str
+) -> None:
+    given = {"Content-Type": "application/json", "Idempotency-Key": key}
+    request = {"method": "POST", "url": "/api/funds", "content": GOOD.encode()} | options
+    response = api.request(**request | {"headers": given | options.get("headers", {})})
+    assert assert_problem(response, status, code)["detail"].startswith(words)
+
+
+def test_each_field_says_what_to_do_in_our_own_words(api: Api) -> None:
+    details = {}
+    for body in ('{"name": null}', '{"name": "", "size": 0}', '{"name": "a\\u0000", "size": 0}', "null", "[]",
+                 json.dumps(FUND | {"name": "n" * 201})):  # fmt: skip
+        for error in post(api, body).json()["errors"]:
+            details[error["field"], error["code"]] = error["detail"]
+    assert details == {
+        ("name", "null"): "Send a value instead of null.",
+        ("size", "required"): "Send this field.",
+        ("name", "blank"): "Send at least one visible character.",
+        ("name", "null_characters_not_allowed"): "The character U+0000 cannot be stored: remove it.",
+        ("", "invalid"): "Send one JSON object with the fields of a fund.",
+        ("name", "max_length"): "Send at most 200 characters.",
+    }
