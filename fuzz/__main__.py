@@ -16,11 +16,26 @@ from rich.table import Table
 
 from chaos.stack import Stack, running
 from fuzz.campaign import Campaign, Target
+from fuzz.cases import Screen
 from fuzz.openapi import OFREP, attack
+from fuzz.verdict import Effect, moved
 
 ATTACKERS = ("bytes", "openapi")
 CLASSES = ("2xx", "3xx", "4xx", "5xx")
 SHOWN = 4000  # bytes of a finding
+
+
+# An operator's session, whose cookie is printed.
+SIGN_IN = """
+from django.contrib.auth.models import User
+from django.test import Client
+browser = Client()
+browser.force_login(User.objects.create_user("fuzz-operator", is_staff=True, is_superuser=True))
+print(browser.cookies["sessionid"].value)
+"""
+MOVES = """
+SELECT history_change_reason, percentage FROM rollout_historicalrollout WHERE history_change_reason LIKE 'fuzz-%'
+"""
 
 
 def target(stack: Stack) -> Target:
@@ -30,7 +45,24 @@ def target(stack: Stack) -> Target:
         with stack.postgres.superuser() as connection:
             return connection.execute("SELECT id, name FROM fundapi_fund").fetchall()
 
-    return Target(stack.port, stack.token, funds, lambda: {worker.pid for worker in stack.web_workers()})
+    cookie = stack.manage("shell", "--no-imports", "-c", SIGN_IN).splitlines()[-1]
+
+    def screen() -> Screen:
+        with stack.postgres.superuser() as connection:
+            row = connection.execute("SELECT id, version FROM rollout_rollout ORDER BY id LIMIT 1").fetchone()
+            assert row is not None
+            return Screen(f"sessionid={cookie}", f"/admin/rollout/rollout/{row[0]}/set/", row[1])
+
+    def effects() -> list[Effect]:
+        with stack.postgres.superuser() as connection:
+            failures = connection.execute("SELECT username FROM axes_accessfailurelog").fetchall()
+            moves = connection.execute(MOVES).fetchall()
+            return [Effect(name) for (name,) in failures] + [moved(*move) for move in moves]
+
+    def workers() -> set[int]:
+        return {worker.pid for worker in stack.web_workers()}
+
+    return Target(stack.port, stack.token, funds, workers, screen, effects)
 
 
 def throw_bytes(stack: Stack, seed: int, *, seconds: float, only: int | None) -> bool:
@@ -54,7 +86,7 @@ def show(campaign: Campaign) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print(
         f"{campaign.served} good requests in between; {len(campaign.acknowledged)} funds acknowledged, "
-        f"each looked for in the database."
+        f"and {len(campaign.effects)} effects of forms; each looked for in the database."
     )
     for finding in campaign.findings:
         print(f"\n{finding.trick}, case {finding.number}: {finding.what}")
@@ -93,7 +125,7 @@ def main() -> int:
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # everything stops on the way out
     good = True
-    with running() as stack:
+    with running(SIGNIN_FAILURES_MAX="0", SIGNIN_ADDRESS_FAILURES_MAX="0") as stack:
         if "bytes" in names:
             good &= throw_bytes(stack, arguments.seed, seconds=arguments.seconds, only=arguments.case)
         if "openapi" in names:

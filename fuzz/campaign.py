@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fuzz.cases import Case, Maker, case
+from fuzz.cases import Case, Maker, Screen, case
 from fuzz.reading import read
-from fuzz.verdict import Acknowledged, account, acknowledged_by, faults, is_excused
+from fuzz.verdict import Acknowledged, Effect, account, acknowledged_by, faults, is_excused, unwanted
 from fuzz.wire import Exchange, NotHTTP, exchange
 
 EVERY = 25  # cases between two good requests
@@ -23,13 +23,16 @@ class Target:
     """A server on 127.0.0.1, with its funds and processes.
 
     ``funds`` returns the id and the name of every fund of the token's user, who has no others; ``workers`` the ids of
-    the processes that serve.
+    the processes that serve. ``screen`` returns an operator's form as it is now, and ``effects`` what forms have done:
+    moves of that rollout, and failed sign-ins.
     """
 
     port: int
     token: str
     funds: Callable[[], list[tuple[int, str]]]
     workers: Callable[[], set[int]]
+    screen: Callable[[], Screen] = Screen
+    effects: Callable[[], list[Effect]] = list
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Campaign:
         self.findings: list[Finding] = []
         self.acknowledged: list[Acknowledged] = []
         self.once: list[str] = []
+        self.never: list[str] = []
+        self.effects: list[Effect] = []  # of forms
         self.served = 0  # good requests in between
         self.workers = target.workers()
 
@@ -73,17 +78,23 @@ class Campaign:
             if number % EVERY == 0:
                 self._look(number)
         self._look(number)
-        for what in account(self.acknowledged, self.once, self.target.funds()):
+        funds, self.effects = self.target.funds(), self.target.effects()
+        effects = [*self.effects, *(Effect(name) for _, name in funds)]
+        for what in (
+            *account(self.acknowledged, self.once, funds),
+            *unwanted(self.once, self.never, effects),
+        ):
             self._note(number, "database", what)
 
     def _try(self, number: int) -> None:
-        tried = case(self.seed, number, self.target.token)
+        tried = case(self.seed, number, self.target.token, self.target.screen())
         tally = self.tallies.setdefault(tried.trick, Tally())
         tally.tried += 1
         seen, wrong = self._ask(tried)
         tally.silent += not seen.answers
         tally.answers.update(f"{answer.status // 100}xx" for answer in seen.answers if answer.status >= 200)
         self.once += tried.once
+        self.never += tried.never
         if wrong:
             self._note(number, tried.trick, wrong[0], self._smallest(tried, wrong[0]))
 

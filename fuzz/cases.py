@@ -3,9 +3,11 @@
 A case depends only on the seed of a run and its own number, so that it can be made again without the others.
 """
 
+import gzip
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 from benchmarks.bodies import fund
 from benchmarks.load import request
@@ -18,37 +20,82 @@ BATCH = (
     b'"2", "event": "error", "flag": "USE_FUND_STORE", "ok": false, "detail": {"a": [1, null]}, '
     b'"at": "2026-11-23T09:30:10Z"}]}'
 )
+CSRF = "c" * 32  # the cookie and the field of a form
+BOUNDARY = "fuzz"
 TARGET = b'{"context": {"targetingKey": "6f1d0a3e"}}'
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Bytes to send, in ``parts`` with ``pause`` seconds between. Each name in ``once`` may have one fund at most."""
+    """Bytes to send, in ``parts`` with ``pause`` seconds between.
+
+    Each name in ``once`` may have one effect at most, and each in ``never`` none: its message is cut, or coded.
+    """
 
     trick: str
     parts: tuple[bytes, ...]
     pause: float = 0.0
     once: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
 
     @property
     def sent(self) -> bytes:
         return b"".join(self.parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """An operator's session, and the form that moves a rollout as the operator sees it."""
+
+    cookie: str = "sessionid=none"
+    path: str = "/admin/rollout/rollout/1/set/"
+    version: int = 1
+
+
 @dataclass
 class Maker:
-    """A maker of well-formed requests. ``name`` begins the names of all funds, and their keys."""
+    """A maker of well-formed requests. ``name`` begins the names of all their effects, and the keys of funds."""
 
     dice: random.Random
     token: str
     name: str
     once: list[str] = field(default_factory=list)
+    screen: Screen = field(default_factory=Screen)
 
     def create(self, *, body: bytes | None = None, headers: Sequence[tuple[str, str]] = ()) -> bytes:
         name = f"{self.name}-{len(self.once)}"
         self.once.append(name)
         content = fund(name) if body is None else body
         return request("POST", "/api/funds", token=self.token, body=content, key=name, headers=headers)
+
+    def form(self) -> bytes:
+        """Return a form: a move of a rollout, whose reason has its name, or a sign-in by a name that nobody has."""
+        name, dice = f"{self.name}-{len(self.once)}", self.dice
+        self.once.append(name)
+        path = dice.choice((self.screen.path, self.screen.path, "/signin", "/admin/login/"))
+        fields = {"csrfmiddlewaretoken": CSRF, "username": name, "password": "wrong horse battery staple"}
+        if path == self.screen.path:
+            percentage = dice.randrange(10, 100)
+            reason = f"{name} to {percentage}"
+            fields = {"csrfmiddlewaretoken": CSRF, "version": f"{self.screen.version}", "reason": reason}
+            fields["percentage"] = f"{percentage}"
+        kind, body = "application/x-www-form-urlencoded", urlencode(fields).encode()
+        if dice.random() < 0.5:
+            kind = f"multipart/form-data; boundary={BOUNDARY}"
+            body = _multipart(fields)
+        headers = [f"Cookie: {self.screen.cookie}; csrftoken={CSRF}", f"Content-Type: {kind}"]
+        head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", *headers, f"Content-Length: {len(body)}", "", ""]
+        return "\r\n".join(head).encode() + body
+
+    def post(self) -> bytes:
+        """Return a request with a body and, but for telemetry and OFREP, an effect that has a name."""
+        return self.dice.choice(
+            [
+                *[self.create, self.form] * 3,
+                lambda: request("POST", "/api/telemetry", body=BATCH),
+                lambda: request("POST", "/ofrep/v1/evaluate/flags", body=TARGET),
+            ]
+        )()
 
     def any(self) -> bytes:
         """Return a request of any address, most often a creation."""
@@ -83,11 +130,12 @@ def trick(make: Trick) -> Trick:
     return make
 
 
-def case(seed: int, number: int, token: str) -> Case:
+def case(seed: int, number: int, token: str, screen: Screen | None = None) -> Case:
     """Return one case of a run."""
     dice = random.Random(f"{seed}-{number}")
     names = list(TRICKS)
-    return TRICKS[names[number % len(names)]](Maker(dice, token, f"fuzz-{seed}-{number}"))
+    maker = Maker(dice, token, f"fuzz-{seed}-{number}", screen=screen or Screen())
+    return TRICKS[names[number % len(names)]](maker)
 
 
 def _of(name: str, sent: bytes, maker: Maker, *, once: bool = False) -> Case:
@@ -120,20 +168,45 @@ def dripping(maker: Maker) -> Case:
 
 
 @trick
+def forms(maker: Maker) -> Case:
+    """A whole form, sometimes twice on one connection: the second is stale, or another wrong password."""
+    sent = maker.form()
+    moves = sent.startswith(f"POST {maker.screen.path} ".encode())
+    return _of("forms", sent * (2 if moves and maker.dice.random() < 0.5 else 1), maker, once=True)
+
+
+@trick
 def chunked(maker: Maker) -> Case:
     """A whole request in chunks of any size, with extensions and trailers."""
-    head, _, body = maker.create().partition(b"\r\n\r\n")
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")]
-    dice, left, out = maker.dice, body, b""
+    lines, body = _unframed(maker.post())
+    end = maker.dice.choice((b"", b"X-Trailer: 1\r\n", b"Idempotency-Key: trailer\r\n")) + b"\r\n"
+    sent = [*lines, b"Transfer-Encoding: chunked", b"", _chunks(maker.dice, body) + b"0\r\n" + end]
+    return _of("chunked", b"\r\n".join(sent), maker, once=True)
+
+
+def _unframed(sent: bytes) -> tuple[list[bytes], bytes]:
+    """Return the lines of a request's head without its length, and its body."""
+    head, _, body = sent.partition(b"\r\n\r\n")
+    return [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length")], body
+
+
+def _chunks(dice: random.Random, left: bytes) -> bytes:
+    """Return a body in chunks, without the last one, which is empty."""
+    out = b""
     while left:
         size = dice.randint(1, 40)
         piece, left = left[:size], left[size:]
         extension = dice.choice((b"", b"", b";a=b", b';a="b c"'))
         out += b"%x%b\r\n%b\r\n" % (len(piece), extension, piece)
-    end = b"0\r\n" + dice.choice((b"", b"X-Trailer: 1\r\n", b"Idempotency-Key: trailer\r\n")) + b"\r\n"
-    return _of(
-        "chunked", b"\r\n".join([*lines, b"Transfer-Encoding: chunked", b"", out + end]), maker, once=True
-    )
+    return out
+
+
+def _multipart(fields: dict[str, str]) -> bytes:
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    return "".join([*parts, f"--{BOUNDARY}--\r\n"]).encode()
 
 
 # --- Broken -----------------------------------------------------------------------------------------------------
@@ -178,9 +251,57 @@ def flipped_body(maker: Maker) -> Case:
 
 
 @trick
+def flipped_form(maker: Maker) -> Case:
+    """A form whose body has changed bytes, and as many as it says."""
+    lines, body = _unframed(maker.form())
+    body = _mutated(maker.dice, body)
+    sent = [*lines, b"Content-Length: %d" % len(body), b"", body]
+    return _of("flipped form", b"\r\n".join(sent), maker)
+
+
+@trick
 def cut_short(maker: Maker) -> Case:
     sent = maker.any()
-    return _of("cut short", sent[: maker.dice.randrange(1, len(sent))], maker, once=True)
+    cut = sent[: maker.dice.randrange(1, len(sent))]
+    return Case("cut short", (cut,), never=tuple(maker.once))
+
+
+@trick
+def cut_body(maker: Maker) -> Case:
+    """A body that misses its last bytes, its last chunk, or the order of its chunks."""
+    dice = maker.dice
+    lines, body = _unframed(maker.post())
+    chunks = _chunks(dice, body)
+    framing, content = dice.choice(
+        [
+            (b"Content-Length: %d" % len(body), body[: -dice.choice((1, 1, 2, 10, len(body)))]),
+            (b"Content-Length: %d" % (len(body) + dice.choice((1, 2, 100))), body),
+            (b"Transfer-Encoding: chunked", chunks),
+            (b"Transfer-Encoding: chunked", chunks + b"0\r\n"),
+            (b"Transfer-Encoding: chunked", chunks + dice.choice((b"x\r\n", b"-1\r\n", b"\r\n\r\n", b"00"))),
+            (b"Transfer-Encoding: chunked", chunks[: dice.randrange(len(chunks))]),
+        ]
+    )
+    sent = b"\r\n".join([*lines, framing, b"", content])
+    return Case("cut body", (sent,), never=tuple(maker.once))
+
+
+@trick
+def coded(maker: Maker) -> Case:
+    """A whole message that is compressed, or says so."""
+    dice = maker.dice
+    lines, body = _unframed(maker.post())
+    body = dice.choice((body, gzip.compress(body, mtime=0)))
+    header = dice.choice((b"Content-Encoding: %b", b"content-encoding: identity, %b"))
+    lines.append(header % dice.choice((b"gzip", b"GZIP", b"br", b"deflate", b"zstd", b"x", b"gzip, gzip")))
+    framing, content = dice.choice(
+        [
+            (b"Content-Length: %d" % len(body), body),
+            (b"Transfer-Encoding: chunked", _chunks(dice, body) + b"0\r\n\r\n"),
+        ]
+    )
+    sent = b"\r\n".join([*lines, framing, b"", content])
+    return Case("coded", (sent,), never=tuple(maker.once))
 
 
 @trick

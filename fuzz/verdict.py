@@ -4,7 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from fuzz.reading import Reading
 from fuzz.wire import Answer, Exchange
@@ -81,6 +82,36 @@ def _json(body: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
+
+
+class Effect(NamedTuple):
+    """Something that a message has done: its name, and whether it did what the message says."""
+
+    name: str
+    right: bool = True
+
+
+def moved(reason: str, percentage: Decimal) -> Effect:
+    """Return the effect of a form on a rollout: its reason says where to."""
+    name, _, goal = reason.partition(" to ")
+    return Effect(name, goal == f"{percentage.normalize():f}")
+
+
+def unwanted(once: Iterable[str], never: Iterable[str], effects: Iterable[Effect]) -> Iterator[str]:
+    """Yield the effects of messages that were cut or coded, doubled ones, and ones that nobody asked for."""
+    effects, once, never = list(effects), set(once), set(never)
+    names = Counter(effect.name for effect in effects)
+    yield from (
+        f"the message of {name!r} was not whole, and has an effect" for name in names if name in never
+    )
+    yield from (
+        f"{count} effects of the one message of {name!r}"
+        for name, count in names.items()
+        if count > 1 and name in once
+    )
+    for effect in effects:
+        if not effect.right and effect.name in once | never:
+            yield f"the effect of {effect.name!r} is not what the message says"
 
 
 def account(

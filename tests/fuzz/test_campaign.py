@@ -7,38 +7,71 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from django.contrib.auth.models import User
+from axes.models import AccessAttempt, AccessFailureLog
+from django.contrib.auth.models import Group, User
+from django.test import Client
 
 from fundapi.models import Fund
 from fuzz.campaign import Campaign, Target
-from fuzz.cases import TRICKS, case
+from fuzz.cases import TRICKS, Screen, case
+from fuzz.verdict import Effect, moved
+from rollout.models import Rollout
 from tests.conftest import token_of
 from tests.servers import PROJECT, Server
 
 
-def campaign(server: Server, user: User, seed: int) -> Campaign:
+@pytest.fixture
+def rollout(database: None, key: str) -> Iterator[Rollout]:
+    """A rollout of the test; afterwards, failed sign-ins do not count for other tests."""
+    yield Rollout.objects.create(feature=f"FEATURE_{key.upper()}")
+    AccessAttempt.objects.filter(username__startswith="fuzz-").delete()
+
+
+def campaign(server: Server, user: User, rollout: Rollout, seed: int) -> Campaign:
+    user.groups.add(Group.objects.get(name="Operator"))
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    browser = Client()
+    browser.force_login(user)
+    cookie = f"sessionid={browser.cookies['sessionid'].value}"
+
+    def screen() -> Screen:
+        rollout.refresh_from_db()
+        return Screen(cookie, f"/admin/rollout/rollout/{rollout.pk}/set/", rollout.version)
+
+    def effects() -> list[Effect]:
+        failures = AccessFailureLog.objects.filter(username__startswith=f"fuzz-{seed}-")
+        moves = rollout.history.exclude(history_change_reason=None)
+        return [
+            *(Effect(name) for name in failures.values_list("username", flat=True)),
+            *(moved(*move) for move in moves.values_list("history_change_reason", "percentage")),
+        ]
+
     return Campaign(
         Target(
             port=server.port,
             token=token_of(user),
             funds=lambda: list(Fund.objects.filter(owner=user).values_list("id", "name")),
             workers=lambda: {worker.pid for worker in server.workers()},
+            screen=screen,
+            effects=effects,
         ),
         seed,
     )
 
 
-def test_the_server_bears_every_trick(server: Server, user: User) -> None:
-    bearing = campaign(server, user, seed=1)
+def test_the_server_bears_every_trick(server: Server, user: User, rollout: Rollout) -> None:
+    bearing = campaign(server, user, rollout, seed=1)
     bearing.run(cases=10 * len(TRICKS))
     assert bearing.findings == []
     assert {name: tally.tried for name, tally in bearing.tallies.items()} == dict.fromkeys(TRICKS, 10)
-    assert bearing.served == 6
+    assert bearing.served == 10 * len(TRICKS) // 25 + 1
     assert len(bearing.acknowledged) > 30
+    moves = rollout.history.filter(history_change_reason__startswith="fuzz-").count()
+    assert 0 < moves < len(bearing.effects)
 
 
-def test_a_fund_that_is_gone_is_a_finding(server: Server, user: User) -> None:
-    forgetful = campaign(server, user, seed=2)
+def test_a_fund_that_is_gone_is_a_finding(server: Server, user: User, rollout: Rollout) -> None:
+    forgetful = campaign(server, user, rollout, seed=2)
     forgetful.run(cases=0)  # a good request, which creates a fund
     assert forgetful.findings == []
     Fund.objects.filter(owner=user).delete()

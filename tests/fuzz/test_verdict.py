@@ -1,11 +1,12 @@
 """Findings of a campaign: wrong answers, lost and doubled funds."""
 
 import json
+from decimal import Decimal
 
 import pytest
 
 from fuzz.reading import Reading, read
-from fuzz.verdict import Acknowledged, account, acknowledged_by, faults
+from fuzz.verdict import Acknowledged, Effect, account, acknowledged_by, faults, moved, unwanted
 from fuzz.wire import Answer, Exchange, Incomplete, NotHTTP, parse
 
 OK = Answer(200, {}, b"ok")
@@ -144,3 +145,17 @@ def test_an_answer_is_read(data: bytes, answer: Answer, rest: bytes) -> None:
 def test_what_is_no_answer(data: bytes) -> None:
     with pytest.raises(NotHTTP):
         parse(data)
+
+
+@pytest.mark.parametrize(
+    ("effects", "said"),
+    [
+        ([Effect("once"), Effect("another")], []),
+        ([Effect("once"), Effect("once")], ["2 effects of the one message of 'once'"]),
+        ([Effect("never")], ["the message of 'never' was not whole, and has an effect"]),
+        ([moved("once to 50", Decimal("50.00"))], []),
+        ([moved("once to 50", Decimal("5.00"))], ["the effect of 'once' is not what the message says"]),
+    ],
+)
+def test_an_effect_that_nobody_asked_for_is_a_fault(effects: list[Effect], said: list[str]) -> None:
+    assert list(unwanted(["once"], ["never"], effects)) == said
