@@ -347,7 +347,7 @@ def _host(text: str) -> str:
 
 def _origin(text: str, *, patterns: bool) -> str:
     wildcard = r"(?:\*\.)?" if patterns else ""
-    found = re.fullmatch(rf"([a-z][a-z0-9+.-]*)://({wildcard}{HOST})(:[0-9]{{1,5}})?", text.lower())
+    found = re.fullmatch(rf"([a-z][a-z0-9+.-]*)://({wildcard}{HOST})(:[1-9][0-9]{{0,4}})?", text.lower())
     if not found or split(text) is None:
         raise ValueError(text)
     scheme, host, port = found.groups(default="")

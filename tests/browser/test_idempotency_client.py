@@ -1,7 +1,7 @@
 """``idempotency/client.js`` in a real browser, against the real server: one fund, whatever lies between."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -134,7 +134,7 @@ def test_a_draft_whose_answer_was_lost_is_not_sent_again_a_day_later(page: Page,
     page.route(FUNDS, lose, times=1)
     assert page.evaluate(send, FUND)["name"] == "OfflineError"
     for hours, outcome in ((23, "replayed"), (25, "ExpiredKeyError")):  # the server's clock stands still here
-        page.clock.set_fixed_time(datetime.now() + timedelta(hours=hours))
+        page.clock.set_fixed_time(datetime.now(UTC) + timedelta(hours=hours))
         visit(page, user)
         told = page.evaluate(send, FUND)
         assert told.get("status", told.get("name")) == outcome

@@ -132,6 +132,7 @@ WRONG = [
     ("CORS_ALLOWED_ORIGINS", "https://*.example.com"),
     ("CORS_ALLOWED_ORIGINS", "app.example.com"),
     ("CORS_ALLOWED_ORIGINS", "https://app.example.com:99999"),
+    ("CORS_ALLOWED_ORIGINS", "https://app.example.com:0443"),
     ("CORS_ALLOWED_ORIGINS", "*"),
     ("CSRF_TRUSTED_ORIGINS", "app.example.com"),
     ("CSRF_TRUSTED_ORIGINS", "https://app.example.com/"),

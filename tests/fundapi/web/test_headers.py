@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from fundapi.models import Fund
 from tests.answers import assert_problem
 from tests.conftest import FUND, ORIGIN, Api, token_of
-from tests.servers import Server, running_server
+from tests.servers import PROJECT, Server, running_server
 
 PASSWORD = "correct horse battery staple"
 TLS = {"X-Forwarded-Proto": "https"}
@@ -113,7 +113,10 @@ def test_other_origins_may_send_headers_of_tracing_and_those_of_the_setting(behi
     names = set(allowed.headers["Access-Control-Allow-Headers"].split(", "))
     assert {"x-request-id", "traceparent", "tracestate", "baggage", "x-app-version"} <= names
     answer = httpx.get(f"{behind_tls.url}/api/rollouts", headers=TLS | {"Origin": ORIGIN})
-    assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"].split(", ")
+    exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
+    assert {"Date", "Retry-After", "X-Request-ID"} <= set(exposed)
+    page = (PROJECT / "docs/how-to/frontend.md").read_text()
+    assert [name for name in exposed if f"`{name}`" not in page] == []
 
 
 def test_other_origins_can_read_why_plain_http_was_refused(behind_tls: Server) -> None:
