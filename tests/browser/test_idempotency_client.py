@@ -109,7 +109,8 @@ def test_a_token_that_cannot_be_had_fails_the_attempt_and_not_the_call(page: Pag
     page.evaluate("window.refresh = async () => (await fetch('/refresh')).text()")
     page.route("**/refresh", lambda route: route.abort("internetdisconnected"))
     hopeless = page.evaluate(
-        "fund => told(createFunds({ token: refresh, retries: 1 }).post('/api/funds', fund, { key: 'k' }))", FUND
+        "fund => told(createFunds({ token: refresh, retries: 1 }).post('/api/funds', fund, { key: 'k' }))",
+        FUND,
     )
     assert (hopeless["name"], hopeless["attempts"]) == ("OfflineError", 2)
     assert hopeless["key"].endswith("|fund-create|k")
