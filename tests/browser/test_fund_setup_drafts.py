@@ -220,6 +220,20 @@ def test_what_is_typed_in_one_tab_is_seen_in_the_other_even_between_stores(
     other.sees_typed(**DRAFT | {"name": "Harbor Growth II", "size": "1,000"})
 
 
+def test_a_tab_that_shows_a_fund_does_not_remove_the_draft_of_the_next_one(manager: Manager) -> None:
+    manager.open().type(**DRAFT).create()
+    manager.sees_outcome("Fund created")
+    other = manager.another_tab().open()
+    other.sees_outcome("Fund created")
+    other.press("Set up another fund")
+    other.page.close()
+    later = manager.another_tab().open().type(name="The next one")
+    later.page.close()
+    manager.press("Set up another fund")
+    manager.sees_typed(name="The next one")
+    manager.reload().sees_typed(name="The next one")
+
+
 def test_another_user_of_the_same_browser_sees_nothing_of_the_draft(visit: Visits) -> None:
     manager = visit().open().type(**DRAFT)
     someone = visit.make_user()

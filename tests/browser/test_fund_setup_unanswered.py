@@ -198,6 +198,15 @@ def test_a_fund_that_is_there_is_done_and_the_next_one_is_new(lost: Manager) -> 
     assert [fund.name for fund in lost.funds()] == ["Harbor Growth I", "Harbor Growth II"]
 
 
+def test_what_is_done_in_one_tab_is_not_asked_in_another(lost: Manager) -> None:
+    lost.open().create()
+    other = lost.another_tab().open()
+    expect(alert(other)).to_contain_text(QUESTION)
+    lost.press("It is there: done")
+    expect(alert(other)).to_be_empty()
+    other.sees_typed(name="", size="")
+
+
 def test_a_fund_that_is_not_there_is_created_with_a_new_key_once_by_two_tabs(lost: Manager) -> None:
     sent = Requests(lost.page.context)
     old = lost.open().stored(LEGACY)["nonce"]

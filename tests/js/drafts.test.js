@@ -335,7 +335,9 @@ test("a tab of a user who has left writes over nobody's draft", async () => {
     const draft = seven.drafts.save(newDraft({ ...FIELDS, name: "of 7" }));
     await eight.drafts.use(inFundStore);
     eight.drafts.save(newDraft({ ...FIELDS, name: "of 8" }));
+    assert.equal(seven.drafts.isCleared(), false);
     seven.drafts.save({ ...draft, fields: { ...FIELDS, name: "still of 7" } });
+    assert.equal(eight.drafts.isCleared(), false);
     for (const [owner, name] of [["8", "of 8"], ["7", "still of 7"]]) {
       const { drafts } = tab({ owner, local });
       await drafts.use(inFundStore);
@@ -348,8 +350,11 @@ test("a cleared draft is gone from both layouts, and the next one is newer than 
   const { drafts, local } = tab();
   await drafts.use(true);
   const first = drafts.save(newDraft(FIELDS));
-  drafts.clear();
+  drafts.clear("another");
+  assert.equal(drafts.newest().nonce, first.nonce);
+  drafts.clear(first.nonce);
   assert.equal(drafts.newest(), null);
+  assert.ok(drafts.isCleared());
   assert.equal(local.length, 0);
   assert.ok(drafts.save(newDraft(FIELDS)).revision > first.revision);
 });

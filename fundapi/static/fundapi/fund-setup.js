@@ -123,6 +123,8 @@ function save(change) {
 /** Take over a newer draft that another tab has saved. */
 function takeNewest() {
   const newest = drafts.newest();
+  const asks = draft.submission?.state === "unanswered" || draft.submission?.state === "conflict";
+  if (asks && drafts.isCleared()) startAnother(); // answered in another tab
   if (!newest || (newest.revision <= draft.revision && draft.revision > 0)) return;
   const before = draft;
   draft = newest;
@@ -229,12 +231,13 @@ function edit() {
 }
 
 function startAnother() {
-  drafts.clear();
-  draft = { ...newDraft({ ...defaults }), revision: 0 };
+  drafts.clear(draft.nonce);
+  draft = newDraft({ ...defaults });
   showAlert("");
   announce("");
   renderErrors({});
   render();
+  takeNewest(); // one that was begun since, in another tab
   inputs.name.focus();
 }
 

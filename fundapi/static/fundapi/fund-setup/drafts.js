@@ -126,9 +126,20 @@ export class Drafts {
     return saved;
   }
 
-  /** Remove the draft, which became a fund: the person starts another. */
-  clear() {
-    for (const { area, layout } of this.#entries()) ignoringErrors(() => area.storage.removeItem(layout.key));
+  /**
+   * Remove a draft that became a fund, and leave another one that was begun since, in another tab.
+   * @param {string} nonce
+   */
+  clear(nonce) {
+    for (const { area, layout, draft } of this.#entries()) {
+      if (draft.nonce === nonce) ignoringErrors(() => area.storage.removeItem(layout.key));
+    }
+  }
+
+  /** Return whether another tab has removed the draft. One that gave way to another user's is still there. */
+  isCleared() {
+    const aside = `${this.#legacy.key}:${this.#owner}`;
+    return this.newest() === null && !this.#areas.some(({ storage }) => ignoringErrors(() => storage.getItem(aside)));
   }
 
   /**
