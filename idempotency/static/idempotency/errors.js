@@ -10,7 +10,7 @@ export class ProblemError extends Error {
 
   /**
    * @param {Response} response
-   * @param {any} problem
+   * @param {Record<string, unknown> | null} problem
    * @param {string} key
    * @param {number} attempts
    */
@@ -26,6 +26,7 @@ export class ProblemError extends Error {
     this.errors = Array.isArray(problem?.errors) ? problem.errors : [];
     /** Seconds, or null. */
     this.retryAfter = retryAfterOf(response);
+    /** The body; null where it is no problem. */
     this.problem = problem;
     this.response = response;
     this.key = key;

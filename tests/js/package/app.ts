@@ -1,6 +1,15 @@
 // What an editor knows of the package. A line that must be an error has `@ts-expect-error` above it.
 import { clearEmergency, emergencyActive } from "fundapi/emergency";
-import { ConflictError, OfflineError, ProblemError, TimeoutError, createClient } from "fundapi/idempotency";
+import {
+  ConflictError,
+  ExpiredKeyError,
+  ForeignAnswerError,
+  OfflineError,
+  ProblemError,
+  TimeoutError,
+  UnansweredError,
+  createClient,
+} from "fundapi/idempotency";
 import type { Client, ClientOptions, Result } from "fundapi/idempotency";
 import { createRollouts, readSwitches, stableUuid } from "fundapi/rollout";
 import type { Evaluation, Rollouts } from "fundapi/rollout";
@@ -15,23 +24,32 @@ interface Fund {
   name: string;
 }
 
-const options: ClientOptions = { environment: "prod", operation: "fund-create", token: async () => "secret" };
+const token = async ({ refused }: { refused: boolean }) => (refused ? "fresh" : sessionStorage.getItem("token"));
+const options: ClientOptions = { environment: "prod", operation: "fund-create", ttl: 3600, token };
 const funds: Client = createClient(options);
 const result: Result<Fund> = await funds.post<Fund>("/api/funds", { name: "Harbor Growth I" }, { nonce: "1" });
 same<typeof result.status, "created" | "replayed">(true);
 same<typeof result.body, Fund>(true);
 same<typeof result.response, Response>(true);
+same<typeof result.text, string>(true);
 
 try {
   await funds.post("/api/funds", {}, { key: funds.draftKey("fund-setup"), onAttempt: ({ attempt, of }) => attempt < of });
 } catch (error) {
-  if (error instanceof ConflictError || error instanceof ProblemError) {
-    same<typeof error.status, number>(true);
+  if (error instanceof ProblemError) {
+    same<typeof error.problem, Record<string, unknown> | null>(true);
+    if (error instanceof ConflictError) throw error;
+    same<typeof error.status, number>(true); // any other problem
     same<typeof error.code, string>(true);
     same<typeof error.retryAfter, number | null>(true);
     error.errors.map(({ field, code, detail }) => `${field} ${code} ${detail}`);
-  } else if (error instanceof OfflineError || error instanceof TimeoutError) {
+  } else if (error instanceof UnansweredError) {
+    if (error instanceof OfflineError) throw error;
+    if (error instanceof TimeoutError) throw error;
+    if (error instanceof ForeignAnswerError) same<typeof error.response, Response>(true);
     same<typeof error.key, string>(true);
+  } else if (error instanceof ExpiredKeyError) {
+    same<typeof error.firstSentAt, number | null>(true);
   }
 }
 
