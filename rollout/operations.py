@@ -21,6 +21,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from rollout import configuration, store
+from rollout.blank import is_blank
 from rollout.conf import conf
 from rollout.models import Rollout, Stage, Watch
 from rollout.units import percent
@@ -173,7 +174,7 @@ def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) ->
         rollout.emergency_stop = True
         rollout.on_hold = True
 
-    return _change(feature, apply, reason=reason.strip() or "emergency stop", actor=actor)
+    return _change(feature, apply, reason="emergency stop" if is_blank(reason) else reason, actor=actor)
 
 
 def release(
@@ -259,7 +260,7 @@ def _choices(name: str) -> str:
 
 def _sign(rollout: Rollout, reason: str, actor: AbstractBaseUser | None) -> None:
     """Date the next save, and write who and why into its history record."""
-    if not reason.strip():
+    if is_blank(reason):
         raise OperationError("Give a reason: whoever reads the history at night needs it.")
     # Times beside those of checks and incidents, which are the database's. simple-history reads these private names.
     rollout.updated_at = rollout._history_date = store.clock()  # type: ignore[attr-defined]  # noqa: SLF001

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -14,6 +15,13 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from fundapi.access.second_factor import remove
 from fundapi.admin.links import link
 from idempotency.admin import LongList, ReadOnly
+from rollout.blank import is_blank
+
+
+def refuse_blank(name: str) -> None:
+    """Refuse a name that shows nothing: Django takes the fillers of Hangul for letters."""
+    if is_blank(name):
+        raise ValidationError("Enter a name with at least one visible character.")
 
 
 class UserAdmin(DjangoUserAdmin):
@@ -28,6 +36,12 @@ class UserAdmin(DjangoUserAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         return [*fieldsets, ("Related records", {"fields": ["related"]})] if obj else fieldsets
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "username":
+            field.validators.append(refuse_blank)
+        return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Refuse: records would lose their author. An account that is no longer used is made inactive."""

@@ -5,6 +5,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from rollout.blank import is_blank
+
 NULL_CHARACTER = "The character U+0000 cannot be stored: remove it."
 ABSENT = {"required": "Send this field.", "null": "Send a value instead of null."}
 
@@ -79,6 +81,8 @@ class StrictCharField(serializers.CharField):
             self.fail("invalid")
         if "\0" in data:  # before DRF's validator of the same code
             self.fail("null_characters_not_allowed")
+        if not self.allow_blank and is_blank(data):
+            self.fail("blank")
         return super().to_internal_value(data)
 
 

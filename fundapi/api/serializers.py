@@ -33,7 +33,8 @@ class FundSerializer(serializers.Serializer):
     """Serializer of a fund. The fields are written out: a ``ModelSerializer`` would rebuild them on every request."""
 
     name = StrictCharField(
-        max_length=models.NAME_LENGTH_MAX, help_text="Name of the fund; white space around it is trimmed."
+        max_length=models.NAME_LENGTH_MAX,
+        help_text="Name of the fund, visible; white space around it is trimmed.",
     )
     size = ExactDecimalField(
         minimum="0", maximum=models.SIZE_MAX, places=2, help_text="Dollars, exact: at most 2 decimals."

@@ -7,11 +7,19 @@ from typing import Any
 
 from django import forms
 
+from rollout.blank import is_blank
 from rollout.models import Rollout
 from rollout.units import read_percent
 
 REASON_MAX = 1000  # characters; a reason, not a report
+NO_REASON = "Give a reason: the history keeps it."
 LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration tracking"}
+
+
+def refuse_blank(reason: str) -> None:
+    """Refuse a reason that shows nothing (a form's validator)."""
+    if is_blank(reason):
+        raise forms.ValidationError(NO_REASON)
 
 
 class ReasonForm(forms.Form):
@@ -26,7 +34,8 @@ class ReasonForm(forms.Form):
     reason = forms.CharField(
         max_length=REASON_MAX,
         widget=forms.Textarea(attrs={"rows": 2}),
-        error_messages={"required": "Give a reason: the history keeps it."},
+        error_messages={"required": NO_REASON},
+        validators=[refuse_blank],
     )
 
     def arguments(self) -> list[Any]:
@@ -81,7 +90,8 @@ class NewRolloutForm(forms.ModelForm):
     reason = forms.CharField(
         max_length=REASON_MAX,
         help_text="The first line of the history.",
-        error_messages={"required": "Give a reason: the history keeps it."},
+        error_messages={"required": NO_REASON},
+        validators=[refuse_blank],
     )
 
     class Meta:

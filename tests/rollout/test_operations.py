@@ -121,6 +121,8 @@ def test_version_1_moves_by_whole_percents_and_version_2_by_hundredths(make_roll
 def test_every_change_needs_a_reason_and_a_rollout(make_rollout: MakeRollout) -> None:
     with pytest.raises(operations.OperationError, match="reason"):
         operations.hold(make_rollout().feature, reason="  ")
+    with pytest.raises(operations.OperationError, match="reason"):
+        operations.hold(make_rollout().feature, reason="\u200b\u3164")
     with pytest.raises(operations.NoSuchRollout, match=r"Known: .*USE_FUND_STORE"):
         operations.hold("NOBODY", reason="x")
 

@@ -10,6 +10,8 @@ from django.db.models.functions import Now
 from knox.models import AuthToken
 from knox.settings import knox_settings
 
+from rollout.blank import is_blank
+
 DAYS_MAX = 36_500  # a hundred years
 
 
@@ -53,4 +55,6 @@ def valid_name(username: str) -> str:
         name: str = User._meta.get_field("username").clean(username, None)
     except ValidationError as error:
         raise CommandError(f"No user can be named {username!r}: {' '.join(error.messages)}") from None
+    if is_blank(name):
+        raise CommandError(f"No user can be named {username!a}: no character of it is visible.")
     return name

@@ -2,6 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from rollout.blank import is_blank
 from rollout.conf import conf
 from rollout.release import records
 from rollout.release.decisions import Outcome
@@ -36,7 +37,8 @@ class Command(ReleaseCommand):
     def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])
         deployment = records.find(options["pr"])
-        why = options["reason"].strip() or f"{records.shell_user()} reverted the deployment."
+        given = options["reason"].strip()
+        why = f"{records.shell_user()} reverted the deployment." if is_blank(given) else given
         if options["after_rollback"]:
             incident = records.rolled_back_since(deployment, options["feature"]) if deployment else None
             if deployment is None or incident is None or deployment.revert_settled:

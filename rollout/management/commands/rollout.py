@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rollout import faults, operations, store
+from rollout.blank import is_blank
 from rollout.models import Rollout, Stage, Timeline
 from rollout.options import NOT_STOPPED, WIDTH, discard
 from rollout.units import percent, read_percent
@@ -168,7 +169,7 @@ def change(action: str, feature: str | None, options: dict[str, Any]) -> Rollout
             names = ", ".join(f"--{name.replace('_', '-')}" for name in FIELDS)
             raise operations.OperationError(f"Say what to configure, with one or more of {names}.")
     reason = options["reason"].strip()
-    signed = reason and f"{reason} (shell, {os.environ.get('USER', 'unknown')})"
+    signed = "" if is_blank(reason) else f"{reason} (shell, {os.environ.get('USER', 'unknown')})"
     return OPERATIONS[action](feature, *arguments, reason=signed)
 
 

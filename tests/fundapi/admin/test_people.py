@@ -1,9 +1,11 @@
 """Users and groups in the admin, and what their permissions let them see and change."""
 
+import uuid
 from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
 from django.test import Client
 from knox.models import AuthToken
 
@@ -71,3 +73,18 @@ def test_users_of_the_api_do_not_get_in(user: User) -> None:
     client = Client()
     client.force_login(user)
     assert client.get("/admin/").status_code == 302
+
+
+def test_a_user_has_a_name_that_can_be_seen(make_user: Callable[..., User]) -> None:
+    """Django takes the fillers of Hangul for letters."""
+    client = Client()
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    form = {"password1": (secret := uuid.uuid4().hex), "password2": secret, "usable_password": "true"}
+    for name in ("\u3164", "\u115f\uffa0"):
+        page = client.post("/admin/auth/user/add/", form | {"username": name})
+        assert "at least one visible character" in page.text
+    with pytest.raises(CommandError, match="no character of it is visible"):
+        call_command("create_token", "\u3164", "--create")
+    seen = f"한{uuid.uuid4().hex}"
+    assert client.post("/admin/auth/user/add/", form | {"username": seen}).status_code == 302
+    User.objects.get(username=seen).delete()

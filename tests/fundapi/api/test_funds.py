@@ -90,7 +90,10 @@ ACCEPTED = [
     ("name", json.dumps("😀" * 200), "😀" * 200),
     ("name", '"\\ud83d\\ude00"', "😀"),
     ("name", '"<b>&amp;\'\\"</b>"', "<b>&amp;'\"</b>"),
-    ("name", '"\\u202e \\u200b"', "\u202e \u200b"),
+    ("name", json.dumps("\u202eHarbor\u200b"), "\u202eHarbor\u200b"),
+    ("name", json.dumps("👩\u200d👩\u200d👧\ufe0f"), "👩\u200d👩\u200d👧\ufe0f"),
+    ("name", json.dumps("می\u200cشود"), "می\u200cشود"),
+    ("name", json.dumps("e\u0301"), "e\u0301"),  # as it is sent, not composed
     ("size", "0", 0),
     ("size", "-0", 0),
     ("size", "-0.00", 0),
@@ -131,10 +134,28 @@ def test_a_value_within_the_rule_is_kept_exactly(api: Api, field: str, literal: 
     assert exact(api.get(created.headers["Location"]))[field] == kept
 
 
+INVISIBLE = [
+    *(
+        "\u200b",
+        "\u200d",
+        "\u2060",
+        "\ufeff",
+        "\u00ad",
+        "\u3164",
+        "\u115f",
+        "\uffa0",
+        "\u2800",
+        "\ufe0f",
+        "\u202e",
+    ),
+    *("\u2066", "\u061c", "\u180e", "\u034f", "\u0001", "\U000e0041", "\U000e0100", "\u2028", "\u3000"),
+]
 HUGE = "1" + "0" * 29
 REFUSED = [
     ("name", '""', "blank"),
     ("name", '"   \\t\\n\\u00a0"', "blank"),
+    *(("name", json.dumps(f" {hidden} {hidden}"), "blank") for hidden in INVISIBLE),
+    ("name", json.dumps("".join(INVISIBLE)), "blank"),
     ("name", json.dumps("n" * 201), "max_length"),
     ("name", json.dumps("😀" * 201), "max_length"),
     ("name", "null", "null"),

@@ -752,7 +752,8 @@ def test_a_feature_has_one_rollout_and_a_new_one_needs_a_reason(
     rollout = make_rollout()
     assert "already exists" in read(add(sign_in("Administrator"), rollout.feature))
     feature = f"F{uuid.uuid4().hex[:8].upper()}"
-    assert "Give a reason" in read(add(sign_in("Administrator"), feature, reason=" "))
+    for blank in (" ", "\u200b", "\u3164"):
+        assert "Give a reason" in read(add(sign_in("Administrator"), feature, reason=blank))
     assert not Rollout.objects.filter(feature=feature).exists()
 
 

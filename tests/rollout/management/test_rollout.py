@@ -84,7 +84,7 @@ def test_a_feature_has_one_rollout(make_rollout: MakeRollout) -> None:
 
 def test_a_new_rollout_needs_a_reason(database: None) -> None:
     feature = new_name()
-    for reason in ("", "  "):
+    for reason in ("", "  ", "\u200b"):
         assert "Give a reason" in refused("create", feature, "--reason", reason)
     assert not Rollout.objects.filter(feature=feature).exists()
 
@@ -173,6 +173,7 @@ def test_a_stop_needs_no_reason_not_even_one_of_white_space(make_rollout: MakeRo
     feature = make_rollout().feature
     assert run("stop", feature, "--reason", "  ")["emergency_stop"] is True
     assert operations.stop(feature, reason="  ").emergency_stop
+    assert operations.stop(feature, reason="\u200b").history.first().history_change_reason == "emergency stop"
 
 
 def test_the_table_says_that_a_rollout_at_0_is_off(make_rollout: MakeRollout) -> None:
