@@ -57,6 +57,15 @@ class Refused(Exception):
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A checked evaluation context. Its emergency stop is read once, because every flag asks for it."""
+
+    targeting_key: str
+    emergency: bool
+    attributes: dict[str, Any]
+
+
 def refusal(request: HttpRequest, details: str, status: int, code: str = "GENERAL") -> JsonResponse:
     """Return an error in the protocol's form, with the ``key`` if the address names a flag."""
     _, of_one_flag, key = request.path.partition(f"{FLAGS}/")
@@ -101,7 +110,7 @@ def flags(request: HttpRequest) -> HttpResponse:
     context = read_context(request)
     current = configuration_now()
     body = json.dumps({"flags": [evaluation(config, context) for config in current.rollouts]}).encode()
-    caller = json.dumps(context["targetingKey"]).encode()
+    caller = json.dumps(context.targeting_key).encode()
     etag = f'"{hashlib.blake2b(current.etag.encode() + caller + body, digest_size=12).hexdigest()}"'
     response = (
         HttpResponseNotModified()
@@ -144,7 +153,7 @@ def find(key: str) -> Config:
     raise Refused("FLAG_NOT_FOUND", "There is no rollout of this name.", 404)
 
 
-def read_context(request: HttpRequest) -> dict[str, Any]:
+def read_context(request: HttpRequest) -> Context:
     """Return the evaluation context of a request body ``{"context": {"targetingKey": …}}``, or raise Refused."""
     document = read_json(request)
     context = document.get("context") if isinstance(document, dict) else None
@@ -160,7 +169,7 @@ def read_context(request: HttpRequest) -> dict[str, Any]:
             "INVALID_CONTEXT",
             f"The targetingKey has {len(targeting_key)} characters; send at most {TARGETING_KEY_MAX}.",
         )
-    return context
+    return Context(targeting_key, as_stop(context.get("emergency_rollback")), context)
 
 
 def read_json(request: HttpRequest) -> Any:
@@ -190,13 +199,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def evaluation(config: Config, context: dict[str, Any]) -> dict[str, Any]:
+def evaluation(config: Config, context: Context) -> dict[str, Any]:
     """Return the protocol's answer for one flag."""
     result = evaluate(
         config,
-        context["targetingKey"],
-        emergency=as_stop(context.get("emergency_rollback")),
-        url_override=as_switch(context.get(override_name(config.feature))),
+        context.targeting_key,
+        emergency=context.emergency,
+        url_override=as_switch(context.attributes.get(override_name(config.feature))),
     )
     return {
         "key": config.feature,
