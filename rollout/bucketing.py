@@ -40,5 +40,10 @@ def bucket(uuid: str, feature: str, *, hash_version: int) -> int:
 
 
 def is_exposed(uuid: str, feature: str, percentage: Decimal, *, hash_version: int) -> bool:
-    """Return whether ``percentage`` (0-100) of the buckets include this one. A higher percentage takes nobody out."""
+    """Return whether ``percentage`` (0-100) of the buckets include this one. A higher percentage takes nobody out.
+
+    By a version that this release does not know, they never do, as in JavaScript: a newer release may have written it.
+    """
+    if hash_version not in BUCKETS:
+        return False
     return bucket(uuid, feature, hash_version=hash_version) * 100 < percentage * BUCKETS[hash_version]

@@ -102,6 +102,11 @@ def test_nothing_is_nobody_and_a_hundred_is_everybody(uuid: str, feature: str, v
     assert is_exposed(uuid, feature, Decimal(100), hash_version=version)
 
 
+def test_a_version_of_another_release_gives_legacy_as_in_the_shipped_module(oracle: Oracle) -> None:
+    assert not is_exposed("a", "A", Decimal(100), hash_version=3)
+    assert oracle.ask("isExposed", [["a", "A", 100, 3]]) == [False]
+
+
 def browsers(count: int = 20_000) -> list[str]:
     generator = random.Random(20250811)
     return [str(UUID(int=generator.getrandbits(128), version=4)) for _ in range(count)]

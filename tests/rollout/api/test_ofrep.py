@@ -137,6 +137,18 @@ def test_another_targeting_key_may_be_another_bucket(ofrep: Ofrep, make_rollout:
     assert values == {True, False}
 
 
+def test_a_rollout_of_another_release_spoils_no_other_flag(database: None) -> None:
+    """It is off here, by a hash version that only the other release knows. The cache is theirs too."""
+    fields = {"enabled": True, "percentage": 100, "emergencyStop": False}
+    rollouts = [{"feature": name, "hashVersion": version, **fields} for name, version in (("A", 3), ("B", 2))]
+    cache.set(configuration._key(), json.dumps({"rollouts": rollouts}).encode())
+    try:
+        answer = Client().post(FLAGS, {"context": {"targetingKey": "a"}}, content_type="application/json")
+    finally:
+        configuration.forget()
+    assert {flag["key"]: flag["value"] for flag in answer.json()["flags"]} == {"A": False, "B": True}
+
+
 # --- The entity tag -----------------------------------------------------------------------------------------
 
 
