@@ -1,6 +1,7 @@
 """The npm package: what is in it, and an application that installs it, on Node.js, in TypeScript and bundled."""
 
 import json
+import re
 import subprocess
 import tarfile
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
+import fundapi
 from rollout.models import TelemetryEvent
 from tests.answers import funds_of
 from tests.conftest import token_of
@@ -88,8 +90,11 @@ def test_nothing_of_a_working_copy_gets_into_it() -> None:
 def test_it_has_the_version_of_the_project(tarball: Path) -> None:
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     lock = json.loads((PROJECT / "package-lock.json").read_text())
-    assert {MANIFEST["version"], lock["version"], lock["packages"][""]["version"]} == {version}
+    versions = {MANIFEST["version"], lock["version"], lock["packages"][""]["version"], fundapi.__version__}
+    assert versions == {version}
     assert tarball.name == f"fundapi-{version}.tgz"
+    docs = (PROJECT / "docs/how-to/frontend.md").read_text()
+    assert re.findall(r"^npm install (.*\.tgz)$", docs, re.MULTILINE) == [f"./{tarball.name}"]
 
 
 def test_it_depends_on_nothing_and_its_node_is_the_oldest_that_is_tested() -> None:
