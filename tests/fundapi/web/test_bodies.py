@@ -227,9 +227,7 @@ def test_a_slow_chunked_body_is_not_taken_for_a_flood(server: Server, user: User
 @pytest.mark.parametrize(
     "names", [("Idempotency-Key", "Idempotency_Key"), ("Idempotency_Key", "Idempotency-Key")]
 )
-def test_of_two_spellings_of_a_header_one_holds(
-    server: Server, user: User, names: tuple[str, str]
-) -> None:
+def test_of_two_spellings_of_a_header_one_holds(server: Server, user: User, names: tuple[str, str]) -> None:
     """Granian shows no difference: docs/reference/security.md."""
     first, later = (f"{name}: {number}".encode() for number, name in enumerate(names))
     head = [
