@@ -141,6 +141,8 @@ def test_a_draft_holds_its_key_and_numbers_stay_exact(
     exec(examples("Keep the key with the request")[0], names)
     exec(prepared(examples(section)[0], server.url, user, key), names)
     create, draft = names["create_fund"], names["draft"]
+    assert names["may_send"](draft)
+    assert not names["may_send"]({"first_sent": draft["first_sent"] - 24 * 3600})
     assert create(draft["body"], draft["key"])["size"] == Decimal("250000000.01")
     body = draft["body"].replace("250000000.01", "90071992547409.93")
     assert create(body, f"{key}-large")["size"] == Decimal("90071992547409.93")
