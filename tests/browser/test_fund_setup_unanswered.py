@@ -10,6 +10,7 @@ import pytest
 from django.db.models import F
 from playwright.sync_api import Locator, Route, expect
 
+from fundapi.models import Fund
 from idempotency.models import IdempotencyKey
 from tests.browser.conftest import overflow, serious
 from tests.browser.fund_setup import (
@@ -258,6 +259,22 @@ def test_the_question_is_asked_without_the_list_and_gets_it_later(lost: Manager)
     expect(alert(lost)).to_contain_text("Harbor Growth I, $250,000,000")
     expect(alert(lost)).to_be_focused()
     assert len(lost.funds()) == 1
+
+
+def test_the_list_has_every_fund_since_and_says_where_it_ends(lost: Manager) -> None:
+    rates = {"management_fee": 0, "carry_percentage": 0, "vintage_year": 2026}
+
+    def create(count: int) -> None:
+        Fund.objects.bulk_create(
+            Fund(owner=lost.user, name=f"Import {number}", size=1, **rates) for number in range(count)
+        )
+
+    create(20)
+    lost.open().create()
+    expect(alert(lost)).to_contain_text("Harbor Growth I, $250,000,000")
+    create(40)
+    lost.reload()
+    expect(alert(lost)).to_contain_text("Before thatmore funds, which this page does not show")
 
 
 def test_a_manager_without_funds_is_told_so(lost: Manager) -> None:

@@ -47,7 +47,9 @@ import { clockAhead, firstSentAt } from "./fund-setup/sent.js";
 /** @typedef {import("./fund-setup/form.js").ListedFund} ListedFund */
 
 const FEATURE = "USE_FUND_STORE";
-const LISTED = 10; // newest funds to compare with
+const LISTED = 10; // newest funds to compare with, and all since the first sending
+const LISTED_MAX = 50;
+const CLOCK_ERROR = 300_000; // ms
 const LIST_WAIT = 10_000; // ms until the page asks without them
 
 const { environment = "", owner = "", funds = "", signIn = "", telemetry: intake = "", tickets, ticket = "" } = page.dataset;
@@ -306,17 +308,23 @@ async function expire(submission) {
  * @returns {Promise<ListedFund[] | null>} null when the server does not answer
  */
 async function newestFunds() {
+  const sent = draft.firstSending;
+  const since = sent?.at ? sent.at - sent.clockAhead - CLOCK_ERROR : Infinity;
   try {
-    const response = await fetch(`${funds}?pageSize=${LISTED}`, {
+    const response = await fetch(`${funds}?pageSize=${LISTED_MAX}`, {
       headers: { Accept: "application/json", ...pageHeaders() },
       signal: AbortSignal.timeout(LIST_WAIT),
     });
     if (!response.ok) return null;
     // The size stays a text: a float would round it.
     const exact = (await response.text()).replace(/"size":([\d.]+)/g, '"size":"$1"');
-    /** @type {{name: string, size: string, createdAt: string}[]} */
-    const results = JSON.parse(exact).results;
-    return results.map(({ name, size, createdAt }) => [dateAndTime(createdAt), `${name}, ${formatDollars(size)}`]);
+    /** @type {{next: string | null, results: {name: string, size: string, createdAt: string}[]}} */
+    const { next, results } = JSON.parse(exact);
+    const shown = results.filter(({ createdAt }, index) => index < LISTED || Date.parse(createdAt) >= since);
+    /** @type {ListedFund[]} */
+    const list = shown.map(({ name, size, createdAt }) => [dateAndTime(createdAt), `${name}, ${formatDollars(size)}`]);
+    if (next && shown.length === results.length) list.push(["Before that", "more funds, which this page does not show"]);
+    return list;
   } catch {
     return null;
   }
