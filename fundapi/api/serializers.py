@@ -74,7 +74,10 @@ class FundSerializer(serializers.Serializer):
         source="engine_results",
         default=None,
         allow_null=True,
-        help_text="Results of the model; stored as they are sent, numbers exact.",
+        help_text=(
+            "Results of the model; stored as they are sent, numbers exact. With each number written digit by digit, "
+            "the fund has at most 256 KiB."
+        ),
     )
 
     default_error_messages = {"invalid": "Send one JSON object with the fields of a fund."}

@@ -256,6 +256,7 @@ def test_a_session_without_csrf_creates_nothing_and_sees_nothing(
     for each in (key, uuid.uuid4().hex):
         response = browser.post("/api/funds", json=FUND, headers={"Idempotency-Key": each} | csrf)
         assert_turned_away(response, 403, "permission_denied", stored)
+        assert "send the value of the cookie 'csrftoken' in X-CSRFToken" in response.json()["detail"]
     assert (funds_of(user), keys_of(user)) == (1, 1)
 
 
