@@ -134,7 +134,9 @@ def case(seed: int, number: int, token: str, screen: Screen | None = None) -> Ca
     """Return one case of a run."""
     dice = random.Random(f"{seed}-{number}")
     names = list(TRICKS)
-    maker = Maker(dice, token, f"fuzz-{seed}-{number}", screen=screen or Screen())
+    # The random part: no case that changes a byte of a name makes another case's name of it.
+    name = f"fuzz-{seed}-{number}-{dice.getrandbits(32):08x}"
+    maker = Maker(dice, token, name, screen=screen or Screen())
     return TRICKS[names[number % len(names)]](maker)
 
 

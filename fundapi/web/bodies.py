@@ -57,6 +57,8 @@ def fault_of_head(environ: WSGIEnvironment) -> Fault | None:
 
 def fault_of_coding(environ: WSGIEnvironment) -> Fault | None:
     """Return why the body cannot be read: it is compressed, or coded otherwise."""
+    if not (environ.get("HTTP_CONTENT_ENCODING") or environ.get("HTTP_TRANSFER_ENCODING")):
+        return None
     transfer = _codings(environ, "HTTP_TRANSFER_ENCODING")
     if environ["REQUEST_METHOD"] in BODILESS and not (transfer or int(environ.get("CONTENT_LENGTH") or 0)):
         return None

@@ -150,7 +150,7 @@ class OverloadControl:
         :class:`~fundapi.web.middleware.BodyMiddleware` refuses a request whose body has a fault, whatever its address.
         """
         if not bodies.has_body(environ):
-            environ[bodies.FAULT] = bodies.receive(environ)
+            environ[bodies.FAULT] = bodies.fault_of_coding(environ)
             return True
         if not self._readers.acquire(blocking=False):
             return False
