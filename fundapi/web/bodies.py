@@ -88,6 +88,11 @@ def has_body(environ: WSGIEnvironment) -> bool:
     return environ.get("CONTENT_LENGTH", "0") not in {"", "0"} or "HTTP_TRANSFER_ENCODING" in environ
 
 
+def is_unread(environ: WSGIEnvironment) -> bool:
+    """Return whether :func:`receive` left a body on the connection."""
+    return has_body(environ) and not isinstance(environ["wsgi.input"], BytesIO)
+
+
 def receive(environ: WSGIEnvironment) -> Fault | None:
     """Read the body into memory; return why the request must be refused, or ``None``.
 

@@ -123,6 +123,8 @@ class OverloadControl:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         received = self._receive(environ)
+        if bodies.is_unread(environ):
+            start_response = _closing(start_response)
         slotless = environ["PATH_INFO"] in SLOTLESS_PATHS
         if slotless:
             # Orchestrators and Prometheus ask by address, which ALLOWED_HOSTS cannot name. No answer depends on it.
@@ -159,6 +161,15 @@ class OverloadControl:
         finally:
             self._readers.release()
         return True
+
+
+def _closing(start_response: StartResponse) -> StartResponse:
+    """Have the client send its next request over another connection: the server ends this one, with a body in it."""
+
+    def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        return start_response(status, [*headers, ("Connection", "close")], *rest)
+
+    return start
 
 
 class OverloadMiddleware:

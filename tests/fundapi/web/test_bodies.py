@@ -280,6 +280,15 @@ def test_a_length_of_many_digits_is_too_large() -> None:
     assert fault.code == "body_too_large"
 
 
+@pytest.mark.parametrize("length", [256 * 1024 + 1, 8 * 1024 * 1024])
+def test_an_unread_body_ends_its_connection_and_no_other_request(server: Server, length: int) -> None:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        for _ in range(5):
+            refused = client.post("/api/telemetry", content=b" " * length)
+            assert (refused.status_code, refused.headers["Connection"]) == (413, "close")
+            assert client.post("/api/telemetry", json={}).status_code == 400
+
+
 def test_without_the_queue_a_coded_body_runs_no_view_either(client: Client) -> None:
     coded: dict[str, Any] = {"HTTP_CONTENT_ENCODING": "gzip"}
     assert client.post("/api/telemetry", b"{}", "application/json", **coded).status_code == 415
