@@ -9,10 +9,12 @@ from contextlib import suppress
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import httpx
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
 from fundapi.models import Fund
@@ -293,3 +295,26 @@ def test_without_the_queue_a_coded_body_runs_no_view_either(client: Client) -> N
     coded: dict[str, Any] = {"HTTP_CONTENT_ENCODING": "gzip"}
     assert client.post("/api/telemetry", b"{}", "application/json", **coded).status_code == 415
     assert client.post("/api/telemetry", HTTP_TRANSFER_ENCODING="chunked").status_code == 400
+
+
+class Lost(BytesIO):
+    """The body of a client that has left, on a server that tells."""
+
+    def read(self, *_: Any) -> bytes:
+        raise OSError
+
+
+@pytest.mark.parametrize("stream", [BytesIO(b"{}"), Lost()], ids=["cut", "lost"])
+@pytest.mark.parametrize("path", ["/api/telemetry", "/signin"])
+def test_without_the_queue_a_cut_body_runs_no_view_either(database: None, stream: BytesIO, path: str) -> None:
+    sent = environ(CONTENT_LENGTH="3", CONTENT_TYPE="application/json", PATH_INFO=path)
+    setup_testing_defaults(sent)
+    sent["wsgi.input"] = stream
+    statuses: list[str] = []
+
+    def start(status: str, *_: Any) -> Any:
+        statuses.append(status)
+
+    said = WSGIHandler()(sent, start)
+    assert statuses == ["400 Bad Request"]
+    assert b"The body is not whole" in b"".join(said)
