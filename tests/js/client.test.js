@@ -28,7 +28,7 @@ function open({ steps = [created()], ...options } = {}) {
   const fetch = scriptedFetch(...steps);
   const client = createClient({ environment: "test", operation: "fund-create", storage: new FakeStorage(), fetch, ...options });
   const post = (options = {}, payload = FUND) => client.post("https://api.example/api/funds", payload, options);
-  return { client, fetch, post, keys: () => fetch.requests.map(({ headers }) => headers["Idempotency-Key"]) };
+  return { client, fetch, post, keys: () => fetch.requests.map(({ headers }) => headers.get("Idempotency-Key")) };
 }
 
 /** Let mocked time pass until a promise is settled. */
@@ -184,6 +184,25 @@ test("keys, environments and operations that the server would refuse are refused
   for (const environment of ["", "a|b", undefined]) {
     assert.throws(() => createClient({ environment, operation: "x", storage: null }), TypeError);
   }
+});
+
+test("a key, a nonce and a draft's name are texts: what is missing must not become the key of every fund", () => {
+  const { post, client, fetch } = open();
+  for (const value of [null, NaN, 7, true, ["a"], {}]) {
+    assert.throws(() => post({ key: value }), { name: "TypeError", message: /a key must be a string/ });
+    assert.throws(() => post({ nonce: value }), { name: "TypeError", message: "a nonce must be a string" });
+    assert.throws(() => client.draftKey(value), { name: "TypeError", message: /a draft's name/ });
+  }
+  for (const name of [undefined, ""]) assert.throws(() => client.draftKey(name), TypeError);
+  assert.equal(fetch.requests.length, 0);
+});
+
+test("a number that would let a timer fire at once, or a loop never end, is refused", () => {
+  const wrong = { ttl: ["86400"], timeout: [0, -1, NaN, Infinity, 2 ** 31, "15000", null], retries: [NaN, -1, "3", null], backoff: [NaN, -1, "250"] };
+  for (const [name, values] of Object.entries(wrong)) {
+    for (const value of values) assert.throws(() => open({ [name]: value }), { name: "TypeError", message: RegExp(`\\b${name}\\b.* must be`) });
+  }
+  open({ ttl: Infinity, timeout: 2 ** 31 - 1, retries: Infinity, backoff: 0 });
 });
 
 test("a draft keeps its key through a reload, until it is forgotten", () => {
@@ -352,15 +371,43 @@ test("of a key of one's own the caller says when it was sent first", async () =>
   assert.equal((await post({ key: "order-7", firstSentAt: null })).status, "created");
 });
 
+test("the first sending of one's own key may come as storage kept it: text, or a Date", async () => {
+  const { clock, visit } = browser();
+  const { post, fetch } = visit();
+  clock.now += 25 * HOUR;
+  for (const kept of [String(START), new Date(START)]) await expires(post({ key: "order-7", firstSentAt: kept }));
+  for (const kept of ["yesterday", undefined + ""]) await expires(post({ key: "order-7", firstSentAt: kept }), { firstSentAt: null });
+  assert.equal(fetch.requests.length, 0);
+  clock.now = START + HOUR;
+  assert.equal((await post({ key: "order-7", firstSentAt: String(START) })).status, "created");
+});
+
+test("a refusal does not make a key as new that a further call has used, whose answer is lost", async () => {
+  const { clock, visit } = browser({ retries: 0 });
+  const key = visit().client.draftKey("f");
+  let refuse;
+  const first = visit({ steps: [() => new Promise((resolve) => (refuse = () => resolve(problem(400, "validation_error"))))] });
+  const refused = first.post({ key });
+  await settle();
+  clock.now += 1;
+  await assert.rejects(visit({ steps: [new TypeError("x")] }).post({ key }, { ...FUND, size: 1 }), { name: "OfflineError" });
+  refuse();
+  await assert.rejects(refused, { status: 400 });
+  clock.now = START + 25 * HOUR;
+  await expires(visit().post({ key }));
+});
+
 test("a clock that stands before the first sending cannot tell a key's age", async () => {
   const { clock, visit } = browser({ retries: 0, steps: [new TypeError("x")] });
   const { client, post, fetch } = visit();
   const key = client.draftKey("f");
   await assert.rejects(post({ key }), { name: "OfflineError" });
+  clock.now -= 60_000; // as by NTP, or between two tabs
+  await assert.rejects(post({ key }), { name: "OfflineError" });
   clock.now -= 1;
   await expires(post({ key }));
   await expires(post({ key: "own", firstSentAt: 1e20 }), { firstSentAt: 1e20 });
-  assert.equal(fetch.requests.length, 1);
+  assert.equal(fetch.requests.length, 2);
 });
 
 test("a laptop that sleeps between two attempts, or while token() runs, sends nothing when it wakes", async () => {
@@ -458,6 +505,13 @@ test("a success without a body has none, and one that broke off is asked for aga
   assert.deepEqual([status, body, text, attempts], ["created", null, "", 2]);
 });
 
+test("a success that has lost its JSON on the way is asked for again", async () => {
+  const lost = json({}, { status: 201, headers: { "Idempotency-Status": "created" } });
+  const { post, fetch } = open({ steps: [new Response("", lost), replayed()] });
+  assert.equal((await outlast(post())).body.id, 7);
+  assert.equal(fetch.requests.length, 2);
+});
+
 test("the result has the answer's own text, with every digit", async () => {
   const text = '{"id":7,"size":90071992547409.93}';
   const { post } = open({ steps: [new Response(text, { status: 201, headers: { "Idempotency-Status": "created" } })] });
@@ -508,11 +562,11 @@ for (const [name, failure] of [
     const result = await outlast(post({ key: "k" }));
     assert.deepEqual([result.status, result.attempts], ["replayed", 3]);
     const [first, ...later] = fetch.requests;
-    assert.equal(first.headers.Prefer, undefined);
+    assert.equal(first.headers.get("Prefer"), null);
     for (const request of later) {
       assert.equal(request.body, first.body);
-      assert.equal(request.headers["Idempotency-Key"], "test|fund-create|k");
-      assert.equal(request.headers.Prefer, "wait=2");
+      assert.equal(request.headers.get("Idempotency-Key"), "test|fund-create|k");
+      assert.equal(request.headers.get("Prefer"), "wait=2");
     }
   });
 }
@@ -786,9 +840,9 @@ test("a bearer token is asked for at each attempt, and no cookies go with it", a
   let count = 0;
   const { post, fetch } = open({ token: async () => `t${++count}`, steps: [new TypeError("x"), created()] });
   await outlast(post());
-  assert.deepEqual(fetch.requests.map(({ headers }) => headers.Authorization), ["Bearer t1", "Bearer t2"]);
+  assert.deepEqual(fetch.requests.map(({ headers }) => headers.get("Authorization")), ["Bearer t1", "Bearer t2"]);
   assert.equal(fetch.requests[0].credentials, "omit");
-  assert.equal(fetch.requests[0].headers["X-CSRFToken"], undefined);
+  assert.equal(fetch.requests[0].headers.get("X-CSRFToken"), null);
 });
 
 for (const name of ["token", "headers", "csrf"]) {
@@ -845,7 +899,7 @@ test("a signed-out user's null is not sent as a token, and no cookies go in its 
   for (const none of [null, undefined, ""]) {
     const { post, fetch } = open({ token: () => none, steps: [created()] });
     await post("/api/funds", { name: "A" });
-    assert.equal("Authorization" in fetch.requests[0].headers, false);
+    assert.equal(fetch.requests[0].headers.has("Authorization"), false);
     assert.equal(fetch.requests[0].credentials, "omit");
   }
 });
@@ -856,7 +910,7 @@ test("after a 401 a token function is asked once for a new token, at once", asyn
   const { post, fetch } = open({ token, steps: [problem(401, "authentication_failed"), created()] });
   assert.equal((await post()).attempts, 2);
   assert.deepEqual(asked, [false, true]);
-  assert.deepEqual(fetch.requests.map(({ headers }) => headers.Authorization), ["Bearer 1", "Bearer 2"]);
+  assert.deepEqual(fetch.requests.map(({ headers }) => headers.get("Authorization")), ["Bearer 1", "Bearer 2"]);
   const hopeless = open({ token, steps: [problem(401, "authentication_failed")] });
   await assert.rejects(hopeless.post(), { name: "ProblemError", status: 401, attempts: 2 });
   const fixed = open({ token: "t", steps: [problem(401, "authentication_failed")] });
@@ -868,11 +922,31 @@ test("more headers are asked for at each attempt, and cannot replace the key", a
   const headers = () => ({ "Rollout-Variant": `A=${++count}`, "Idempotency-Key": "mine" });
   const { post, fetch, keys } = open({ headers, steps: [new TypeError("x"), created()] });
   await outlast(post({ key: "k" }));
-  assert.deepEqual(fetch.requests.map(({ headers }) => headers["Rollout-Variant"]), ["A=1", "A=2"]);
+  assert.deepEqual(fetch.requests.map(({ headers }) => headers.get("Rollout-Variant")), ["A=1", "A=2"]);
   assert.deepEqual(keys(), ["test|fund-create|k", "test|fund-create|k"]);
   const fixed = open({ headers: { "Rollout-Variant": "A=on" } });
   await fixed.post();
-  assert.equal(fixed.fetch.requests[0].headers["Rollout-Variant"], "A=on");
+  assert.equal(fixed.fetch.requests[0].headers.get("Rollout-Variant"), "A=on");
+});
+
+test("more headers may be spelled in any case, and be a Headers object", async () => {
+  const mine = { "content-type": "application/json; charset=utf-8", "idempotency-key": "mine", prefer: "wait=1", authorization: "Bearer x", "X-A": "1" };
+  for (const headers of [mine, new Headers(mine), Object.entries(mine), async () => new Headers(mine)]) {
+    const { post, fetch } = open({ headers, token: "t", steps: [new TypeError("x"), created()] });
+    await outlast(post({ key: "k" }));
+    const sent = Object.fromEntries(fetch.requests[1].headers);
+    assert.deepEqual(sent, {
+      accept: "application/json, application/problem+json",
+      authorization: "Bearer t",
+      "content-type": "application/json; charset=utf-8",
+      "idempotency-key": "test|fund-create|k",
+      prefer: "wait=2",
+      "x-a": "1",
+    });
+  }
+  const { post, fetch } = open({ headers: () => null });
+  await post({ key: "k" });
+  assert.equal(fetch.requests[0].headers.get("Content-Type"), "application/json");
 });
 
 test("a session sends Django's CSRF token to its own origin alone", async () => {
@@ -883,8 +957,8 @@ test("a session sends Django's CSRF token to its own origin alone", async () => 
   await client.post("https://elsewhere.example/api/funds", FUND);
   const own = open({ csrf: () => "mine" });
   await own.client.post("/api/funds", FUND);
-  assert.deepEqual(fetch.requests.map(({ headers }) => headers["X-CSRFToken"]), ["abc123", undefined]);
-  assert.equal(own.fetch.requests[0].headers["X-CSRFToken"], "mine");
+  assert.deepEqual(fetch.requests.map(({ headers }) => headers.get("X-CSRFToken")), ["abc123", null]);
+  assert.equal(own.fetch.requests[0].headers.get("X-CSRFToken"), "mine");
   assert.equal(fetch.requests[0].credentials, "same-origin");
 });
 

@@ -52,8 +52,8 @@ export { sha256, sha256Bytes } from "./sha256.js";
  *   sent. A function is called for each attempt; `refused` is true after a 401, when a new token is needed
  * @property {boolean | (() => string | Promise<string>)} [csrf] send Django's CSRF token to this page's own origin: from
  *   the cookie `csrftoken` (true, the default without a token), or from your function
- * @property {Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)} [headers] further
- *   ones; a function is called for each attempt
+ * @property {HeadersInit | (() => HeadersInit | Promise<HeadersInit>)} [headers] further ones; a function is called for
+ *   each attempt
  */
 
 /**
@@ -95,6 +95,8 @@ const BACKOFF = 250; // ms
 const BACKOFF_MAX = 8000; // ms
 const RETRY_AFTER_MAX = 30; // s; nobody waits longer in front of a form: the call fails instead
 const TOO_LARGE = 413; // also by a proxy; the same bytes are too large again
+const TIMER_MAX = 2 ** 31 - 1; // ms; above it timers fire at once
+const CLOCK_STEP = 60_000; // ms that a clock may be set back, or differ between tabs, and still tell a key's age
 const WAIT = 2; // s that the server may wait for an earlier attempt that still runs (Prefer: wait)
 
 // --- Retrying -------------------------------------------------------------------------------------------------
@@ -177,6 +179,14 @@ function isOwnOrigin(url) {
   return page !== undefined && new URL(url, page).origin === new URL(page).origin;
 }
 
+/**
+ * @param {unknown} value
+ * @returns {boolean} false for NaN
+ */
+function isNumber(value) {
+  return typeof value === "number" && !Number.isNaN(value);
+}
+
 /** @returns {string} Django's CSRF token; empty without the cookie */
 export function csrfCookie() {
   return /(?:^|;\s*)csrftoken=([^;]*)/.exec(globalThis.document?.cookie ?? "")?.[1] ?? "";
@@ -220,7 +230,13 @@ export function createClient({
   if (![environment, operation].every((part) => typeof part === "string" && TOKEN.test(part))) {
     throw new TypeError("environment and operation must be 1-255 characters of A-Z a-z 0-9 _ . : ~ -");
   }
-  if (!(ttl > 0)) throw new TypeError("ttl must be seconds, more than 0");
+  if (!(isNumber(ttl) && ttl > 0)) throw new TypeError("ttl must be seconds, a number above 0");
+  if (!(isNumber(timeout) && timeout > 0 && timeout <= TIMER_MAX)) {
+    throw new TypeError(`timeout must be ms, a number above 0 and at most ${TIMER_MAX}`);
+  }
+  if (![retries, backoff].every((number) => isNumber(number) && number >= 0)) {
+    throw new TypeError("retries and backoff must be numbers, at least 0");
+  }
   /** @type {Map<string, Call>} */ const running = new Map();
   const { draftKey, forget, firstSent, markSent, markUnsent } = createDraftKeys(operation, storage);
 
@@ -236,9 +252,10 @@ export function createClient({
   function post(url, payload, options = {}) {
     const { key, nonce, signal } = options;
     const body = canonical(payload);
-    if (key !== undefined && !TOKEN.test(key)) {
-      throw new TypeError("a key must be 1-255 characters of A-Z a-z 0-9 _ . : ~ -");
+    if (key !== undefined && !(typeof key === "string" && TOKEN.test(key))) {
+      throw new TypeError("a key must be a string: 1-255 characters of A-Z a-z 0-9 _ . : ~ -");
     }
+    if (nonce !== undefined && typeof nonce !== "string") throw new TypeError("a nonce must be a string");
     if (signal?.aborted) return Promise.reject(signal.reason);
     const identity = JSON.stringify([url, key, nonce, body]);
     const call = running.get(identity) ?? start(identity, url, body, options);
@@ -297,9 +314,11 @@ export function createClient({
     const { signal } = call.wire;
     const key =
       own === undefined ? await contentKey({ environment, operation, nonce }, body) : `${environment}|${operation}|${own}`;
-    let first = firstSentAt ?? (own === undefined ? null : firstSent(own));
+    // A time that was kept as text would make `first + ttl` a text, too.
+    let first = firstSentAt == null ? (own === undefined ? null : firstSent(own)) : Number(firstSentAt);
     /** @type {ProblemError | UnansweredError | null} */ let cause = null;
     let mayHaveWorked = first !== null;
+    /** @type {string | null} */ let mark = null;
     let renewed = false;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
@@ -310,14 +329,14 @@ export function createClient({
       };
       admit();
       first ??= Date.now();
-      if (own !== undefined) markSent(own, first);
+      if (own !== undefined) mark = markSent(own, first, mark);
       call.latest = { attempt, of: retries + 1, key, firstSentAt: first, cause };
       for (const caller of call.callers) tell(caller, call.latest);
       const outcome = await send(url, body, { key, attempt, refused: cause?.status === 401, signal, admit });
       if (!(outcome instanceof Error)) return outcome;
       cause = outcome;
       mayHaveWorked ||= !isRefusal(outcome);
-      if (!mayHaveWorked && own !== undefined) markUnsent(own, first);
+      if (!mayHaveWorked && own !== undefined) markUnsent(own, mark);
       const renew = outcome.status === 401 && typeof token === "function" && !renewed;
       if (attempt > retries || !(renew || isTransient(outcome))) throw outcome;
       if ((outcome.retryAfter ?? 0) > RETRY_AFTER_MAX) throw outcome;
@@ -332,7 +351,7 @@ export function createClient({
    */
   function isRemembered(first) {
     const now = Date.now();
-    return first <= now && now + timeout < first + ttl * 1000; // false for NaN, too
+    return first <= now + CLOCK_STEP && now + timeout < first + ttl * 1000; // false for NaN, too
   }
 
   /**
@@ -388,20 +407,20 @@ export function createClient({
    * @param {string} key
    * @param {number} attempt
    * @param {boolean} refused whether the last attempt's token was
-   * @returns {Promise<Record<string, string>>}
+   * @returns {Promise<Headers>}
    */
   async function requestHeaders(url, key, attempt, refused) {
-    /** @type {Record<string, string>} */
-    const all = {
+    const all = new Headers({
       Accept: "application/json, application/problem+json",
       "Content-Type": "application/json",
-      ...(typeof headers === "function" ? await headers() : headers),
-      "Idempotency-Key": key,
-    };
-    if (attempt > 1) all.Prefer = `wait=${WAIT}`;
+    });
+    // Whatever the case of their names: fetch joins two spellings of one.
+    new Headers((typeof headers === "function" ? await headers() : headers) ?? {}).forEach((value, name) => all.set(name, value));
+    all.set("Idempotency-Key", key);
+    if (attempt > 1) all.set("Prefer", `wait=${WAIT}`);
     const bearer = typeof token === "function" ? await token({ refused }) : token;
-    if (bearer) all.Authorization = `Bearer ${bearer}`;
-    if (csrf && isOwnOrigin(url)) all["X-CSRFToken"] = typeof csrf === "function" ? await csrf() : csrfCookie();
+    if (bearer) all.set("Authorization", `Bearer ${bearer}`);
+    if (csrf && isOwnOrigin(url)) all.set("X-CSRFToken", typeof csrf === "function" ? await csrf() : csrfCookie());
     return all;
   }
 
@@ -420,11 +439,13 @@ export function createClient({
 function readAnswer(response, text, key, attempts) {
   const { ok, status: code, headers } = response;
   const status = headers.get("Idempotency-Status");
+  const type = headers.get("Content-Type") ?? "";
   if (ok && (status === "created" || status === "replayed")) {
-    return { status, response, body: text ? JSON.parse(text) : null, text, key, attempts };
+    const hasBody = text || /\bjson\b/i.test(type); // JSON without a character has lost them
+    return { status, response, body: hasBody ? JSON.parse(text) : null, text, key, attempts };
   }
   const problem = ok ? null : parse(text);
-  const isProblem = /^application\/problem\+json\b/i.test(headers.get("Content-Type") ?? "") && problem?.code;
+  const isProblem = /^application\/problem\+json\b/i.test(type) && problem?.code;
   const isOwn = isProblem || headers.get("Idempotency-Key") === key || code === TOO_LARGE || code === 429 || code >= 500;
   if (ok || !isOwn) return new ForeignAnswerError(response, key, attempts);
   const reused = code === 409 && problem?.code === "idempotency_key_reused";

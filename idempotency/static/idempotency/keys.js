@@ -9,6 +9,7 @@ import { sha256 } from "./sha256.js";
 export const TOKEN = /^[A-Za-z0-9_.:~-]{1,255}$/;
 
 const UNSENT = "unsent";
+const SHARED = ".0"; // behind the time, which stays the same number
 const UNKNOWN = "unknown"; // an older version of this module made the key, and kept no time
 
 /**
@@ -116,7 +117,7 @@ export function createDraftKeys(operation, storage) {
   const kept = rememberingStorage(storage);
   // Two items, because older versions of this module read and write the first alone.
   const draftItem = (/** @type {string} */ name) => `idempotency.draft.${operation}.${name}`;
-  const sentItem = (/** @type {string} */ key) => `idempotency.sent.${operation}.${key}`; // UNSENT, ms, or UNKNOWN
+  const sentItem = (/** @type {string} */ key) => `idempotency.sent.${operation}.${key}`; // UNSENT, ms, ms and SHARED, or UNKNOWN
 
   /**
    * Return the random key of a draft, made at the first call and kept in storage until `forget`.
@@ -124,6 +125,7 @@ export function createDraftKeys(operation, storage) {
    * @returns {string}
    */
   function draftKey(name) {
+    if (typeof name !== "string" || !name) throw new TypeError("a draft's name must be a string, and not empty");
     const known = kept.get(draftItem(name));
     const key = known && TOKEN.test(known) ? known : randomToken();
     if (kept.get(sentItem(key)) === null) kept.set(sentItem(key), key === known ? UNKNOWN : UNSENT);
@@ -151,21 +153,30 @@ export function createDraftKeys(operation, storage) {
   }
 
   /**
-   * Keep the time of the first sending, if the key is a draft's.
+   * Keep the time of the first sending, if the key is a draft's. A further call under the key marks it as shared, so
+   * that the refusal of the first does not make a key as new that the further one has used.
    * @param {string} key
    * @param {number} now ms since the epoch
+   * @param {string | null} mark of this call, from its attempt before
+   * @returns {string | null} the mark of this call, for `markUnsent`
    */
-  function markSent(key, now) {
-    if (kept.get(sentItem(key)) === UNSENT) kept.set(sentItem(key), String(now));
+  function markSent(key, now, mark) {
+    const known = kept.get(sentItem(key));
+    if (known === UNSENT) {
+      kept.set(sentItem(key), String(now));
+      return String(now);
+    }
+    if (known !== mark && /^\d+$/.test(known ?? "")) kept.set(sentItem(key), `${known}${SHARED}`);
+    return mark;
   }
 
   /**
    * Forget the time of a first sending that the server refused: the key is as new.
    * @param {string} key
-   * @param {number} first as marked; another tab's is kept
+   * @param {string | null} mark from `markSent`; that of another call, or tab, is kept
    */
-  function markUnsent(key, first) {
-    if (kept.get(sentItem(key)) === String(first)) kept.set(sentItem(key), UNSENT);
+  function markUnsent(key, mark) {
+    if (mark !== null && kept.get(sentItem(key)) === mark) kept.set(sentItem(key), UNSENT);
   }
 
   return { draftKey, forget, firstSent, markSent, markUnsent };
