@@ -20,6 +20,11 @@ from rollout.bucketing import is_exposed
 YES = {"1", "1.0", "true"}
 NO = {"0", "0.0", "-0.0", "false", "no", "off"}
 ABSENT = {"", "null", "none", "undefined"}
+# What JavaScript's trim() takes off. Python's strip() takes U+001C to U+001F and U+0085 too, and leaves U+FEFF.
+BLANKS = (
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 
 
 class Reason(StrEnum):
@@ -90,7 +95,7 @@ def as_stop(value: Any) -> bool:
 
 
 def _word(value: Any) -> str:
-    return str(value).strip().lower()
+    return str(value).strip(BLANKS).lower()
 
 
 def is_live(config: Config) -> bool:
