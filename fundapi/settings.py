@@ -398,7 +398,7 @@ SPECTACULAR_SETTINGS = {
 
 # --- Frontends on other origins -----------------------------------------------------------------------------
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ALLOWED_ORIGINS")
-CORS_URLS_REGEX = r"^/(api|ofrep)(/|$)"
+CORS_URLS_REGEX = r"^/+(api|ofrep)(/|$)"
 CORS_ALLOW_HEADERS = (
     *default_headers,
     "idempotency-key",

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from idempotency.conf import conf
 from idempotency.decorators import mark_of
-from idempotency.protocol import guard
+from idempotency.protocol import echo_key, guard
 
 
 class IdempotencyMiddleware:
@@ -33,6 +33,7 @@ class IdempotencyMiddleware:
         run = partial(view, request, *args, **kwargs)
         principal = conf.admit(request, view)
         if isinstance(principal, HttpResponseBase):
+            echo_key(request, principal)
             return principal
         return guard(request, run, operation=mark.operation, principal=principal)
 

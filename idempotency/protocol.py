@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import Error, transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 
 from idempotency import fingerprint as fingerprints
 from idempotency import keys, metrics, store
@@ -65,11 +65,17 @@ def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -
         response = _refuse(Unavailable(), guarded)
     finally:
         metrics.observe(operation, guarded.outcome)
-    if header is not None and header.isascii() and header.isprintable():
-        response.headers["Idempotency-Key"] = header
+    echo_key(request, response)
     if guarded.waited:
         response.headers["Preference-Applied"] = f"wait={guarded.waited}"
     return response
+
+
+def echo_key(request: HttpRequest, response: HttpResponseBase) -> None:
+    """Repeat the key as the client sent it: that tells our answer from one of something on the way."""
+    header = request.headers.get("Idempotency-Key")
+    if header is not None and header.isascii() and header.isprintable():
+        response.headers["Idempotency-Key"] = header
 
 
 def _answer(request: HttpRequest, view: View, guarded: Guarded, token: str) -> HttpResponse:

@@ -17,5 +17,6 @@ urlpatterns = [
     path("api/rollouts", rollouts, name="rollouts"),
     path("ofrep/v1/evaluate/flags", flags),
     path("ofrep/v1/evaluate/flags/<flag:key>", flag),
-    re_path(r"^ofrep(?:/|\Z)", unknown),
+    # After more than one slash, too: clients join their paths to a base that ends in one.
+    re_path(r"^/*ofrep(?:/|\Z)", unknown),
 ]

@@ -126,12 +126,17 @@ _BY_STATUS[503] = CATALOGUE["database_unavailable"]
 
 def is_api(request: HttpRequest) -> bool:
     """Return whether errors of this request are problem+json."""
-    return request.path.startswith("/api/") or request.path == "/api"
+    return _is_below(request, "api")
 
 
 def is_ofrep(request: HttpRequest) -> bool:
     """Return whether errors of this request are in OFREP's form."""
-    return request.path.startswith("/ofrep/") or request.path == "/ofrep"
+    return _is_below(request, "ofrep")
+
+
+def _is_below(request: HttpRequest, name: str) -> bool:
+    """Return whether the path begins with a name, also after two slashes: clients join a base that ends in one."""
+    return request.path.lstrip("/").partition("/")[0] == name
 
 
 def _database_failed(error: BaseException | None) -> bool:

@@ -200,6 +200,8 @@ def test_the_projects_own_admit_decides_who_calls(shop: Any) -> None:
     assert status(shop, 3) == (201, "created")
     assert status(shop, 4) == (401, None)
     assert shop["answers"][4][2] == "Who are you?"
+    headers = shop["answers"][4][1]
+    assert headers["Idempotency-Key"] == REQUESTS[4][2]  # so a client knows whose answer it is
 
 
 def test_failures_leave_nothing_and_free_the_key(shop: Any) -> None:

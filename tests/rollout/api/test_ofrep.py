@@ -253,6 +253,7 @@ def test_an_unknown_flag_is_a_404_with_its_key(ofrep: Ofrep, key: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
+        "//ofrep", "///ofrep/v1", "//ofrep/v1/evaluate/flags",
         "/ofrep", "/ofrep/", "/ofrep//", "/ofrep/v1", "/ofrep/v1/", "/ofrep/v1/configuration",
         "/ofrep/v2/evaluate/flags",
         "/ofrep/v1/evaluate", "/ofrep/v1/evaluate/", "/ofrep/v1//evaluate/flags", "/ofrep//v1/evaluate/flags",
@@ -262,7 +263,8 @@ def test_an_unknown_flag_is_a_404_with_its_key(ofrep: Ofrep, key: str) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_an_unknown_address_is_a_404_in_the_protocols_form(ofrep: Ofrep, path: str, method: str) -> None:
-    assert "key" not in assert_error(ofrep.request(method, path), 404, "GENERAL")
+    address = f"{str(ofrep.base_url).removesuffix('/')}{path}"  # whole: httpx would drop a second slash
+    assert "key" not in assert_error(ofrep.request(method, address), 404, "GENERAL")
 
 
 @pytest.mark.parametrize(
