@@ -18,7 +18,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
 from fundapi.models import Fund
-from fundapi.web.bodies import FAULT, receive
+from fundapi.web.bodies import FAULT, FLOOD, listening_ports, look, receive
 from fuzz.wire import Answer, parse
 from rollout.models import Rollout
 from tests.conftest import FUND, Api, token_of
@@ -225,6 +225,26 @@ def test_a_slow_chunked_body_is_not_taken_for_a_flood(server: Server, user: User
             assert api.create(body=BODY + b" " * 250_000).status_code == 201
         slow.sendall(b"0\r\n\r\n")
         assert slow.recv(12) == b"HTTP/1.1 201"
+
+
+def test_only_connections_to_the_server_are_hung_up_on() -> None:
+    """A long result of PostgreSQL, over TCP, is no flood."""
+    piece = b"a" * (FLOOD // 16)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        with client, accepted:
+            for source, target, ports in (
+                (accepted, client, listening_ports()),
+                (client, accepted, {0}),
+                (client, accepted, listening_ports()),
+            ):
+                seen = look({}, ports)
+                for _ in range(20):
+                    source.sendall(piece)
+                    assert len(target.recv(len(piece), socket.MSG_WAITALL)) == len(piece)
+                look(seen, ports)
+            assert client.recv(1) == b""
 
 
 @pytest.mark.parametrize(
