@@ -15,6 +15,8 @@ GAVE_UP = 30  # s after which a client that waits for an answer is left alone
 RUNNING = b'{"status": 409, "code": "idempotency_request_in_progress", "detail": "It is still running."}'
 # Answers that are not the server's: nothing is forwarded.
 FOREIGN: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "blocked": (403, {"Content-Type": "text/html"}, b"<h1>403 Blocked</h1>"),
+    "closed": (503, {"Retry-After": "86400"}, b""),
     "gateway": (503, {"Content-Type": "text/html"}, b"<h1>503 Service Unavailable</h1>"),
     "maintenance": (200, {"Content-Type": "application/json"}, b'{"status": "maintenance"}'),
     "moved": (301, {"Location": "https://funds.example/api/funds"}, b""),
@@ -35,8 +37,8 @@ class Seen:
 class Relay(ThreadingHTTPServer):
     """Forwards to ``target`` from a free port of 127.0.0.1, until the end of the context.
 
-    Faults of requests that the server has carried out: ``lost`` (no answer), ``torn`` (half of it), ``late`` (none
-    before the client gives up). Those of FOREIGN never reach it.
+    Faults of requests that the server has carried out: ``lost`` (no answer), ``torn`` (half of it), ``cut`` (half
+    of it, with the length of the half), ``late`` (none before the client gives up). Those of FOREIGN never reach it.
     """
 
     daemon_threads = True
@@ -93,8 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
             with suppress(OSError):
                 self.connection.recv(1)
         elif fault != "lost":
-            half = len(content) // 2 if fault == "torn" else len(content)
-            self._answer(answer.status, answer.msg, content, half)
+            half = len(content) // 2
+            if fault == "cut":
+                content = content[:half]
+            self._answer(answer.status, answer.msg, content, half if fault == "torn" else None)
 
     def _answer(
         self, status: int, headers: dict[str, str] | Message, content: bytes, length: int | None = None

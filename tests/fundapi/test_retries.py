@@ -31,6 +31,7 @@ QUICK = {  # the same, in a time that a test has
     "backoff_factor=0.25,\n    backoff_jitter=1,": "backoff_factor=0.01,",
 }
 BAD_DAY = ("lost", "gateway", "torn", "running", "late", "maintenance")
+LIES = ("cut", "blocked", "cut")  # JSON without its end, under its own length; HTML with 403
 FUNCTIONS = ("requests", "httpx", "fetch")
 
 
@@ -105,6 +106,25 @@ def test_a_refusal_is_final(
     with Relay(server.url) as relay, pytest.raises(Raised, match=r"Refused.*idempotency_key_reused"):
         run(section, relay.url, key)
     assert len(relay.seen) == 1
+
+
+@pytest.mark.parametrize("section", [*FUNCTIONS, "Our own client"])
+def test_what_a_proxy_has_spoilt_is_no_answer(
+    section: str, server: Server, user: User, key: str, run: Callable[..., dict[str, Any]]
+) -> None:
+    with Relay(server.url, *LIES) as relay:
+        fund = run(section, relay.url, key)
+    assert [seen.fault for seen in relay.seen] == [*LIES, ""]
+    assert [fund["id"]] == list(Fund.objects.filter(owner=user).values_list("id", flat=True))
+
+
+@pytest.mark.parametrize("section", FUNCTIONS)
+def test_nobody_waits_a_day_for_a_server_that_is_closed(
+    section: str, server: Server, user: User, key: str, run: Callable[..., dict[str, Any]]
+) -> None:
+    with Relay(server.url, "lost", "closed") as relay, pytest.raises(Raised, match="Unknown"):
+        run(section, relay.url, key)
+    assert len(relay.seen) == 2
 
 
 @pytest.mark.parametrize("section", FUNCTIONS)
