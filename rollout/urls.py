@@ -18,5 +18,5 @@ urlpatterns = [
     path("ofrep/v1/evaluate/flags", flags),
     path("ofrep/v1/evaluate/flags/<flag:key>", flag),
     # After more than one slash, too: clients join their paths to a base that ends in one.
-    re_path(r"^/*ofrep(?:/|\Z)", unknown),
+    re_path(r"^(?:/+)?ofrep(?:/|\Z)", unknown),
 ]
