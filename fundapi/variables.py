@@ -11,6 +11,7 @@ django-environ reads the environment and, in `fundapi.addresses`, parses URLs. I
 """
 
 import difflib
+import ipaddress
 import math
 import os
 import re
@@ -47,7 +48,7 @@ OURS = ("IDEMPOTENCY_", "ROLLOUT_")  # prefixes that nobody else uses
 FOREIGN = ("GITHUB_",)  # GitHub Actions sets two dozen
 ALIKE, TYPOS_MAX, NAME_MIN = 0.9, 2, 6  # of two names: the ratio of difflib, and lengths
 ADDRESS = r"[^@\s<>,]+@[^@\s<>,]+"
-HOST = r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])"
+HOST = r"(?:[a-z0-9_](?:(?:[a-z0-9_-]|\.(?!\.))*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _CREDENTIALS = re.compile(r":.*@", re.DOTALL)
 _PARAMETER = re.compile(r"(\w*(?:pass|token|secret)\w*=)[^&\s]*", re.IGNORECASE)
@@ -345,10 +346,24 @@ def _host(text: str) -> str:
     return host
 
 
+def _browser_host(host: str) -> str:
+    """Return a host as browsers write it; raise ValueError for an address that they would write in another way."""
+    if host.startswith("["):
+        address = ipaddress.IPv6Address(host[1:-1])
+        if address.ipv4_mapped:  # Python's versions write it differently
+            raise ValueError(host)
+        return f"[{address}]"
+    if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
+        ipaddress.IPv4Address(host)  # as 127.0.0.1 alone: browsers write 127.1 and 0x7f000001 so
+    return host
+
+
 def _origin(text: str, *, patterns: bool) -> str:
     wildcard = r"(?:\*\.)?" if patterns else ""
     found = re.fullmatch(rf"([a-z][a-z0-9+.-]*)://({wildcard}{HOST})(:[1-9][0-9]{{0,4}})?", text.lower())
     if not found or split(text) is None:
         raise ValueError(text)
     scheme, host, port = found.groups(default="")
+    if scheme in DEFAULT_PORTS:
+        host = _browser_host(host)
     return f"{scheme}://{host}{'' if port == DEFAULT_PORTS.get(scheme) else port}"

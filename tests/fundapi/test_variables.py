@@ -134,6 +134,10 @@ WRONG = [
     ("CORS_ALLOWED_ORIGINS", "https://app.example.com:99999"),
     ("CORS_ALLOWED_ORIGINS", "https://app.example.com:0443"),
     ("CORS_ALLOWED_ORIGINS", "*"),
+    ("CORS_ALLOWED_ORIGINS", "https://app..example.com"),
+    ("CORS_ALLOWED_ORIGINS", "http://127.1:3000"),
+    ("CORS_ALLOWED_ORIGINS", "http://[::ffff:127.0.0.1]"),
+    ("ALLOWED_HOSTS", "funds..example.com"),
     ("CSRF_TRUSTED_ORIGINS", "app.example.com"),
     ("CSRF_TRUSTED_ORIGINS", "https://app.example.com/"),
     ("DATABASE_POOL_SIZE", "1"),
@@ -256,6 +260,7 @@ def test_a_right_value_is_read_as_it_says() -> None:
             "OTHER_SWITCH": "OFF",
             "KEY": "$SWITCH",
             "LEVEL": "info",
+            "ADDRESSES": "http://[0:0:0:0:0:0:0:1]:3000, http://[2001:DB8:0::01], http://127.0.0.1",
             "ORIGINS": "https://App.Example.com:443, http://localhost:5173,",
             "PATTERNS": "https://*.example.com",
             "HOSTS": "Funds.example.com,.example.org,[::1]",
@@ -269,6 +274,7 @@ def test_a_right_value_is_read_as_it_says() -> None:
     assert env.secret("KEY") == "$SWITCH"
     assert env.choice("LEVEL", "ERROR", ("INFO", "ERROR")) == "INFO"
     assert env.origins("ORIGINS") == ["https://app.example.com", "http://localhost:5173"]
+    assert env.origins("ADDRESSES") == ["http://[::1]:3000", "http://[2001:db8::1]", "http://127.0.0.1"]
     assert env.origins("PATTERNS", patterns=True) == ["https://*.example.com"]
     assert env.hosts("HOSTS") == ["funds.example.com", ".example.org", "[::1]"]
     assert env.rate("RATE", "600/minute") == "10/min"
