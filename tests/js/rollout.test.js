@@ -163,7 +163,7 @@ test("polls are spread by a fifth of the interval, either way", async () => {
 
 test("a page's own poll interval comes before the server's, and none is below a second or above an hour", async () => {
   mock.method(Math, "random", () => 0.5);
-  for (const [options, server, due] of [[{ pollInterval: 2 }, 15, 2000], [{}, 0, 1000], [{}, 1e12, 3_600_000]]) {
+  for (const [options, server, due] of [[{ pollInterval: 2 }, 15, 2000], [{ pollInterval: NaN }, 15, 15_000], [{ pollInterval: "often" }, 15, 15_000], [{}, 0, 1000], [{}, 1e12, 3_600_000]]) {
     const { rollouts, fetch } = open({ ...options, fetch: scriptedFetch(json(configuration({}, { pollInterval: server }))) });
     await rollouts.ready;
     await settle();

@@ -40,6 +40,17 @@ afterEach(() => {
   mock.restoreAll();
 });
 
+test("an interval that timers do not keep is the usual one, or the longest", async () => {
+  for (const interval of [NaN, 0, -1, undefined, Infinity, 2 ** 31]) {
+    const { telemetry, fetch } = open({ flushInterval: interval, heartbeatInterval: interval });
+    await settle();
+    mock.timers.tick(5000);
+    await settle();
+    assert.deepEqual([names(telemetry), fetch.requests.length], [["heartbeat"], 0], `${interval}`);
+    telemetry.stop();
+  }
+});
+
 // --- Events -----------------------------------------------------------------------------------------------------
 
 test("an event has an id, a time and what the page said of it", () => {

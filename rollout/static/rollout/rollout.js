@@ -164,7 +164,8 @@ export function createRollouts({
   function schedule() {
     clearTimeout(timer);
     if (lifetime.signal.aborted || document?.hidden) return;
-    const wanted = pollInterval ?? configuration?.pollInterval ?? POLL_INTERVAL;
+    const own = Number(pollInterval ?? NaN);
+    const wanted = Number.isNaN(own) ? (configuration?.pollInterval ?? POLL_INTERVAL) : own;
     const seconds = Math.min(Math.max(POLL_MIN, wanted), POLL_MAX);
     timer = setTimeout(refresh, seconds * 1000 * (1 + JITTER * (2 * Math.random() - 1)));
   }

@@ -71,6 +71,15 @@ const SESSION_KEY = "rollouts.session"; // sessionStorage: survives a reload, en
  */
 
 /**
+ * Return an interval that timers keep: NaN, 0, or more than 24 days would fire without a pause.
+ * @param {number} interval
+ * @param {number} usual
+ */
+function milliseconds(interval, usual) {
+  return interval > 0 ? Math.min(interval, 2 ** 31 - 1) : usual;
+}
+
+/**
  * Record this page's events, and send them where `endpoint` says.
  * @param {Options} [options]
  * @returns {Telemetry}
@@ -268,7 +277,8 @@ export function createTelemetry({
   }
 
   function schedule() {
-    const delay = Math.min(flushInterval * 2 ** failures, Math.max(flushInterval, FLUSH_INTERVAL_MAX));
+    const usual = milliseconds(flushInterval, FLUSH_INTERVAL);
+    const delay = Math.min(usual * 2 ** failures, Math.max(usual, FLUSH_INTERVAL_MAX));
     timer = setTimeout(async () => {
       await flush();
       if (!lifetime.signal.aborted) schedule();
@@ -339,7 +349,7 @@ export function createTelemetry({
   const unhookConsole = consoleHooks ? hookConsole() : () => {};
   renewTicket();
   heartbeat();
-  const heartbeatTimer = setInterval(heartbeat, heartbeatInterval);
+  const heartbeatTimer = setInterval(heartbeat, milliseconds(heartbeatInterval, HEARTBEAT_INTERVAL));
   schedule();
 
   return {
