@@ -333,6 +333,26 @@ test("the key of another client of the same page, or of another tab, has the sam
   await expires(one.post({ key }));
 });
 
+test("a key that another tab or client has forgotten is of unknown age: it may have been sent there", async () => {
+  for (const draws of [1, 2]) {
+    const { clock, storage, visit } = browser();
+    const [one, other] = [visit(), visit()];
+    const key = (draws === 1 ? one : other).client.draftKey("f");
+    assert.equal(one.client.draftKey("f"), key);
+    assert.equal((await other.post({ key: other.client.draftKey("f") })).status, "created");
+    other.client.forget("f");
+    clock.now += 25 * HOUR;
+    await expires(one.post({ key }), { firstSentAt: null });
+    await expires(one.post({ key: one.client.draftKey("f") }), { firstSentAt: null });
+    assert.equal(one.fetch.requests.length, 0);
+    one.client.forget("f"); // the person has looked
+    assert.notEqual(one.client.draftKey("f"), key);
+    assert.equal((await one.post({ key: one.client.draftKey("f") })).status, "created");
+    one.client.forget("f");
+    assert.equal(storage.items.size, 0);
+  }
+});
+
 test("a key that an older version kept without a time is of unknown age: nothing is sent", async () => {
   const { storage, visit } = browser();
   storage.setItem("idempotency.draft.fund-create.f", "0123456789abcdef0123456789abcdef");

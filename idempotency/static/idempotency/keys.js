@@ -148,6 +148,7 @@ export function createDraftKeys(operation, storage) {
    * @returns {number | null} ms since the epoch; NaN: unknown; null: never, or the caller's own key
    */
   function firstSent(key) {
+    if (kept.isLost(sentItem(key))) return NaN; // forgotten by another tab or client, which may have sent it
     const known = kept.get(sentItem(key));
     return known === null || known === UNSENT ? null : Number(known);
   }
@@ -188,6 +189,7 @@ export function createDraftKeys(operation, storage) {
  */
 function rememberingStorage(storage) {
   /** @type {Map<string, string>} */ const remembered = new Map();
+  /** @type {Set<string>} */ const seen = new Set(); // items that storage had
   /** @type {<T>(use: () => T) => T | undefined} */
   const attempt = (use) => {
     try {
@@ -199,21 +201,37 @@ function rememberingStorage(storage) {
 
   /** @param {string} item */
   function get(item) {
-    return attempt(() => storage?.getItem(item)) ?? remembered.get(item) ?? null;
+    const stored = attempt(() => storage?.getItem(item));
+    if (stored != null) seen.add(item);
+    return stored ?? remembered.get(item) ?? null;
+  }
+
+  /**
+   * Return whether storage had an item, and somebody else has removed it.
+   * @param {string} item
+   */
+  function isLost(item) {
+    return seen.has(item) && attempt(() => storage?.getItem(item)) === null;
   }
 
   /** @param {string} item @param {string} value */
   function set(item, value) {
     remembered.set(item, value);
     attempt(() => storage?.setItem(item, value));
-    if (get(item) !== value) attempt(() => storage?.removeItem(item));
+    if (get(item) !== value) discard(item);
   }
 
   /** @param {string} item */
   function remove(item) {
     remembered.delete(item);
+    discard(item);
+  }
+
+  /** @param {string} item */
+  function discard(item) {
+    seen.delete(item);
     attempt(() => storage?.removeItem(item));
   }
 
-  return { get, set, remove };
+  return { get, isLost, set, remove };
 }
