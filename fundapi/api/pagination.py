@@ -9,6 +9,7 @@ from django.db import connections
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fundapi.exactjson import ExactDecoder
@@ -55,6 +56,13 @@ class FundPagination(CursorPagination):
                 self.page = self.page[: len(results)]
                 self.has_next, self.next_position = True, following
         return self.page
+
+    def get_paginated_response(self, data: Any) -> Response:
+        """Empty what the serializer keeps, as the view lets go of the answer: its fields refer to each other."""
+        response = super().get_paginated_response(data)
+        self.page.clear()
+        data.serializer._data.clear()  # noqa: SLF001 - what its `data` was copied from
+        return response
 
     def _room(self) -> int:
         """Return the bytes that the page has for results."""
