@@ -6,14 +6,14 @@ at phone width.
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken
 
 from fundapi.admin.funds import FundAdmin
 from fundapi.admin.keys import KeyAdmin
-from fundapi.admin.people import AuthenticatorAdmin, UserAdmin
+from fundapi.admin.people import AuthenticatorAdmin, GroupAdmin, UserAdmin
 from fundapi.admin.signins import AccessAttemptAdmin, AccessFailureAdmin, AccessLogAdmin
 from fundapi.admin.tokens import TokenAdmin
 from fundapi.models import Fund
@@ -24,6 +24,7 @@ for model, page in {
     IdempotencyKey: KeyAdmin,
     AuthToken: TokenAdmin,
     User: UserAdmin,
+    Group: GroupAdmin,
     TOTPDevice: AuthenticatorAdmin,
     StaticDevice: None,  # backup codes are shown once, when they are created
     AccessLog: AccessLogAdmin,

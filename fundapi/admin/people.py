@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
@@ -19,9 +20,18 @@ from rollout.blank import is_blank
 
 
 def refuse_blank(name: str) -> None:
-    """Refuse a name that shows nothing: Django takes the fillers of Hangul for letters."""
+    """Refuse a name that shows nothing."""
     if is_blank(name):
         raise ValidationError("Enter a name with at least one visible character.")
+
+
+def refuse_invisible(name: str) -> None:
+    """Refuse a username with an invisible character: two would look alike.
+
+    Django takes the fillers of Hangul for letters.
+    """
+    if any(map(is_blank, name)):
+        raise ValidationError("Enter a username whose characters are all visible.")
 
 
 class UserAdmin(DjangoUserAdmin):
@@ -40,7 +50,7 @@ class UserAdmin(DjangoUserAdmin):
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "username":
-            field.validators.append(refuse_blank)
+            field.validators.append(refuse_invisible)
         return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -56,6 +66,14 @@ class UserAdmin(DjangoUserAdmin):
             link("idempotency_idempotencykey_changelist", "Idempotency keys", query=query),
             link("knox_authtoken_changelist", "Bearer tokens", query=query),
         )
+
+
+class GroupAdmin(DjangoGroupAdmin):
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "name":
+            field.validators.append(refuse_blank)
+        return field
 
 
 class AuthenticatorAdmin(ReadOnly, LongList):

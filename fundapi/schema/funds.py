@@ -162,8 +162,8 @@ CREATE_HEADERS = [
     ),
     answer_header(
         "Idempotency-Key",
-        ["200", "201", "400", "406", "409", "413", "415", "503"],
-        "As sent, if the key was valid.",
+        ["200", "201", "400", "401", "403", "406", "409", "413", "415", "429", "503"],
+        "As sent.",
     ),
     answer_header(
         "Idempotency-Status",

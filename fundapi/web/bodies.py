@@ -82,7 +82,7 @@ def _codings(environ: WSGIEnvironment, header: str) -> list[str]:
 
 
 def _too_large(length: str) -> Fault:
-    detail = f"The body has {length[:20]} bytes; at most {settings.BODY_LIMIT} are accepted."
+    detail = f"The body has {length[:20]} bytes; at most {settings.BODY_LIMIT} are accepted: send less."
     return Fault("body_too_large", detail)
 
 

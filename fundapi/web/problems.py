@@ -59,7 +59,7 @@ _OWN = [
         400,
         "bad_request",
         "The request cannot be read",
-        "Check the address and the headers: they are malformed.",
+        "Correct the address and the headers: one is malformed, or Host is none of this server's.",
     ),
     Problem(400, "validation_error", "Some fields are not valid", "Correct the fields named in 'errors'."),
     Problem(401, "not_authenticated", "Sign in first", "Send 'Authorization: Bearer <token>', or sign in."),

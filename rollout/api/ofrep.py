@@ -150,7 +150,7 @@ def find(key: str) -> Config:
     for config in configuration_now().rollouts:
         if config.feature == key:
             return config
-    raise Refused("FLAG_NOT_FOUND", "There is no rollout of this name.", 404)
+    raise Refused("FLAG_NOT_FOUND", "No rollout has this name: GET /api/rollouts lists them.", 404)
 
 
 def read_context(request: HttpRequest) -> Context:
@@ -163,7 +163,7 @@ def read_context(request: HttpRequest) -> Context:
     if targeting_key is None or targeting_key == "":
         raise Refused("TARGETING_KEY_MISSING", "The context needs a targetingKey: the browser's stable uuid.")
     if not isinstance(targeting_key, str):
-        raise Refused("INVALID_CONTEXT", "The targetingKey must be a string.")
+        raise Refused("INVALID_CONTEXT", "Send the targetingKey as a string.")
     if len(targeting_key) > TARGETING_KEY_MAX:
         raise Refused(
             "INVALID_CONTEXT",
@@ -180,22 +180,25 @@ def read_json(request: HttpRequest) -> Any:
         text = request.body.decode("utf-8-sig")
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
     except RequestDataTooBig:
-        raise Refused("GENERAL", "The body is larger than this server reads.", 413) from None
+        raise Refused("GENERAL", "The body is larger than this server reads: send less.", 413) from None
     except UnreadablePostError:
-        raise Refused("PARSE_ERROR", "The body broke off.") from None
+        raise Refused("PARSE_ERROR", "The body is not whole: send the request again.") from None
     except (ValueError, RecursionError):
-        raise Refused("PARSE_ERROR", "The body is not JSON.") from None
+        raise Refused(
+            "PARSE_ERROR",
+            "Send the body as JSON in UTF-8, with short numbers and not deeply nested: this one cannot be read.",
+        ) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise Refused("PARSE_ERROR", f"{name} is no JSON number.")
+    raise Refused("PARSE_ERROR", f"{name} is not a JSON number: send a number, or null.")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object, or raise Refused: of two values of a kill switch, one would be overlooked."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise Refused("PARSE_ERROR", "The body names a key twice in one object.")
+        raise Refused("PARSE_ERROR", "A key appears twice in one object: send it once.")
     return found
 
 

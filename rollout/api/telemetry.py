@@ -92,7 +92,9 @@ class TelemetryView(APIView):
         try:
             document = json.loads(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
         except (ValueError, RecursionError):
-            raise ParseError("Send the body as JSON: it is not.") from None
+            raise ParseError(
+                "Send the body as JSON in UTF-8, with short numbers and not deeply nested: this one cannot be read."
+            ) from None
         sender = sender_of(request, document)
         batch = parse(document, tracks=tracked(), sender=sender)
         new = store.arrive(batch.events)

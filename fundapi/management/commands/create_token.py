@@ -55,6 +55,6 @@ def valid_name(username: str) -> str:
         name: str = User._meta.get_field("username").clean(username, None)
     except ValidationError as error:
         raise CommandError(f"No user can be named {username!r}: {' '.join(error.messages)}") from None
-    if is_blank(name):
-        raise CommandError(f"No user can be named {username!a}: no character of it is visible.")
+    if any(map(is_blank, name)):
+        raise CommandError(f"No user can be named {username!a}: a character of it is invisible.")
     return name

@@ -1,5 +1,6 @@
 """Users and groups in the admin, and what their permissions let them see and change."""
 
+import secrets
 import uuid
 from collections.abc import Callable
 
@@ -75,16 +76,29 @@ def test_users_of_the_api_do_not_get_in(user: User) -> None:
     assert client.get("/admin/").status_code == 302
 
 
+def test_a_group_has_a_name_that_can_be_seen(make_user: Callable[..., User]) -> None:
+    client = Client()
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    for name in ("\u200b", "\u3164", "\u2800"):
+        page = client.post("/admin/auth/group/add/", {"name": name})
+        assert "at least one visible character" in page.text
+    seen = f"Night \N{SPARKLES} {uuid.uuid4().hex}"
+    assert client.post("/admin/auth/group/add/", {"name": seen}).status_code == 302
+    Group.objects.get(name=seen).delete()
+
+
 def test_a_user_has_a_name_that_can_be_seen(make_user: Callable[..., User]) -> None:
     """Django takes the fillers of Hangul for letters."""
     client = Client()
     client.force_login(make_user(is_staff=True, is_superuser=True))
-    form = {"password1": (secret := uuid.uuid4().hex), "password2": secret, "usable_password": "true"}
-    for name in ("\u3164", "\u115f\uffa0"):
+    # Not of the letters of the names: Django compares them.
+    secret = secrets.token_urlsafe().translate({ord(digit): "z" for digit in "0123456789abcdef"})
+    form = {"password1": secret, "password2": secret, "usable_password": "true"}
+    for name in ("\u3164", "\u115f\uffa0", "ad\u3164min"):
         page = client.post("/admin/auth/user/add/", form | {"username": name})
-        assert "at least one visible character" in page.text
-    with pytest.raises(CommandError, match="no character of it is visible"):
-        call_command("create_token", "\u3164", "--create")
+        assert "whose characters are all visible" in page.text
+        with pytest.raises(CommandError, match="a character of it is invisible"):
+            call_command("create_token", name, "--create")
     seen = f"한{uuid.uuid4().hex}"
     assert client.post("/admin/auth/user/add/", form | {"username": seen}).status_code == 302
     User.objects.get(username=seen).delete()
