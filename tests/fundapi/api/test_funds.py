@@ -851,7 +851,7 @@ OWN_WORDS = {
     "method": ({"method": "PUT"}, 405, "method_not_allowed", "See the Allow header"),
     "cursor": ({"method": "GET", "url": "/api/funds?cursor=x"}, 404, "not_found", "The cursor is not one of this list"),
     "schema": ({"method": "POST", "url": "/api/schema"}, 405, "method_not_allowed", "See the Allow header"),
-    "host": ({HEADERS: {"Host": "evil.example"}}, 400, "bad_request", "Check the address and the headers"),
+    "host": ({HEADERS: {"Host": "evil.example"}}, 400, "bad_request", "Correct the address and the headers"),
     "byte order mark": ({"content": b"\xef\xbb\xbf{}"}, 400, "parse_error", "The body begins with a byte order mark"),
 }  # fmt: skip
 
