@@ -23,9 +23,12 @@ from wsgiref.types import WSGIEnvironment
 
 from django.conf import settings
 from django.http import HttpRequest, UnreadablePostError
+from django.utils.http import parse_header_parameters
 
 FAULT = "fundapi.fault"  # in the WSGI environment, once the body was received: a Fault or None
 BODILESS = {"GET", "HEAD", "OPTIONS"}  # here a coding without a body says nothing
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
+UTF_8 = {"utf-8", "utf8"}
 DIGITS_MAX = 18  # of a length that is read as a number
 DESCRIPTORS = Path("/dev/fd")
 WATCH_INTERVAL = 0.05  # s; a fast network brings 6 MB meanwhile
@@ -44,6 +47,7 @@ class Fault(NamedTuple):
 
 CUT = Fault("bad_request", "The body is not whole. Nothing was done: send the request again.")
 ENDLESS = Fault("bad_request", "Send the body with a Content-Length: this server cannot read a chunked one.")
+BAD_TYPE = Fault("bad_request", "Content-Type must be a media type, such as application/json.")
 NO_LENGTH = Fault("bad_request", "Content-Length must be the number of bytes of the body.")
 
 
@@ -149,7 +153,28 @@ def fault_of(request: HttpRequest) -> Fault | None:
         cut = len(request.body) < int(request.META.get("CONTENT_LENGTH") or 0)
     except UnreadablePostError:
         cut = True
-    return CUT if cut else fault_of_coding(request.META)
+    return CUT if cut else fault_of_coding(request.META) or fault_of_type(request.META)
+
+
+def fault_of_type(environ: WSGIEnvironment) -> Fault | None:
+    """Have everything read as UTF-8; return why a form cannot be.
+
+    Django decodes the query and forms with any codec of Python that a Content-Type names, and some fail before any
+    middleware. JSON is UTF-8 whatever it says (RFC 8259, section 11).
+    """
+    try:
+        media_type, parameters = parse_header_parameters(environ.get("CONTENT_TYPE", ""))
+    except ValueError:
+        environ["CONTENT_TYPE"] = ""
+        return BAD_TYPE
+    charset = parameters.pop("charset", None)
+    if charset is None:
+        return None
+    rest = (f'{name}="{value}"' for name, value in parameters.items())
+    environ["CONTENT_TYPE"] = "; ".join([media_type, *rest])
+    if media_type not in FORMS or charset.lower() in UTF_8:
+        return None
+    return Fault("unsupported_media_type", f"The form is in '{charset[:50]}': send it in UTF-8.")
 
 
 class FloodWatch:

@@ -127,7 +127,7 @@ class HttpsMiddleware:
 
 
 class BodyMiddleware:
-    """Refuse a body that is not whole, coded or too long (``fundapi.web.bodies``), before any view."""
+    """Refuse a body that is not whole, coded, not UTF-8 or too long (``fundapi.web.bodies``), before any view."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

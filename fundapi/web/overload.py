@@ -122,7 +122,10 @@ class OverloadControl:
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        fault = bodies.fault_of_type(environ)
         received = self._receive(environ)
+        if received and fault and not environ[bodies.FAULT]:
+            environ[bodies.FAULT] = fault
         if bodies.is_unread(environ):
             start_response = _closing(start_response)
         slotless = environ["PATH_INFO"] in SLOTLESS_PATHS

@@ -172,6 +172,36 @@ def test_a_coded_body_is_refused_everywhere_and_the_coding_named(
     assert answer.headers["Accept-Encoding"] == "identity"
 
 
+@pytest.mark.parametrize(
+    "charset", ["hex", "idna", "undefined", "utf-16", "latin-1", "unicode_escape", "nope"]
+)
+def test_a_form_in_another_charset_is_refused_and_a_query_is_utf_8(
+    server: Server, api: Api, charset: str
+) -> None:
+    """Django takes any codec of Python: each was a 500, of the sign-in page too."""
+    for form in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        for path in ("/signin", "/admin/login/", "/nowhere"):
+            named = {"Content-Type": f"{form}; charset={charset}"}
+            answer = httpx.post(server.url + path, content=b"a=%ff", headers=named)
+            assert (answer.status_code, "send it in UTF-8" in answer.text) == (415, True)
+    named = {"Content-Type": f"text/plain; charset={charset}"}
+    assert api.get("/api/funds?cursor=%ff", headers=named).status_code == 404
+    assert api.create(**{"Content-Type": f"application/json; charset={charset}"}).status_code == 201
+
+
+def test_a_content_type_that_django_cannot_read_is_refused(api: Api) -> None:
+    """It fails on it before any middleware."""
+    answer = api.create(**{"Content-Type": "application/json; x*=nope''a"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "utf8"])
+def test_a_form_that_says_it_is_utf_8_is_read(server: Server, charset: str) -> None:
+    named = {"Content-Type": f"application/x-www-form-urlencoded; charset={charset}"}
+    answer = httpx.post(f"{server.url}/signin", content=b"a=b", headers=named)
+    assert answer.status_code == 403, "read, and without a CSRF token"
+
+
 @pytest.mark.parametrize("coding", ["identity", "Identity", "", "identity, identity"])
 def test_a_body_that_says_it_is_uncoded_is_taken(api: Api, coding: str) -> None:
     assert api.create(**{"Content-Encoding": coding}).status_code == 201
