@@ -122,7 +122,18 @@ def receive(environ: WSGIEnvironment) -> Fault | None:
     if len(body) > settings.BODY_LIMIT:
         return _too_large(str(len(body)))
     environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    return fault_of_coding(environ)
+    return fault_of_coding(environ) or _fault_of_parts(environ, body)
+
+
+def _fault_of_parts(environ: WSGIEnvironment, body: bytes) -> Fault | None:
+    """Refuse a form in parts without the line that ends the last one (RFC 2046): a proxy may have cut it."""
+    if "multipart/form-data" not in environ.get("CONTENT_TYPE", "").lower():
+        return None
+    with suppress(ValueError):  # of which fault_of_type says more
+        _, parameters = parse_header_parameters(environ["CONTENT_TYPE"])
+        if (boundary := parameters.get("boundary")) and f"--{boundary}--".encode() not in body:
+            return CUT
+    return None
 
 
 def _read_chunked(environ: WSGIEnvironment) -> bytes | None:
@@ -150,10 +161,12 @@ def fault_of(request: HttpRequest) -> Fault | None:
     if "HTTP_TRANSFER_ENCODING" in request.META:
         return ENDLESS
     try:
-        cut = len(request.body) < int(request.META.get("CONTENT_LENGTH") or 0)
+        body = request.body
     except UnreadablePostError:
-        cut = True
-    return CUT if cut else fault_of_coding(request.META) or fault_of_type(request.META)
+        return CUT
+    if len(body) < int(request.META.get("CONTENT_LENGTH") or 0):
+        return CUT
+    return fault_of_coding(request.META) or _fault_of_parts(request.META, body) or fault_of_type(request.META)
 
 
 def fault_of_type(environ: WSGIEnvironment) -> Fault | None:

@@ -182,7 +182,7 @@ def test_a_form_in_another_charset_is_refused_and_a_query_is_utf_8(
     for form in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         for path in ("/signin", "/admin/login/", "/nowhere"):
             named = {"Content-Type": f"{form}; charset={charset}"}
-            answer = httpx.post(server.url + path, content=b"a=%ff", headers=named)
+            answer = httpx.post(server.url + path, content=b"a=%ff--x--", headers=named)
             assert (answer.status_code, "send it in UTF-8" in answer.text) == (415, True)
     named = {"Content-Type": f"text/plain; charset={charset}"}
     assert api.get("/api/funds?cursor=%ff", headers=named).status_code == 404
@@ -324,6 +324,14 @@ def test_a_length_that_is_no_number_is_refused(client: Client, length: str) -> N
     answer = client.post("/api/telemetry", b"{}", "application/json", CONTENT_LENGTH=length)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
     assert FAULT not in answer.wsgi_request.META
+
+
+def test_a_form_in_parts_without_its_last_boundary_is_cut(client: Client) -> None:
+    form = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\nme\r\n--x--\r\n'
+    media_type = 'multipart/form-data; boundary="x"'
+    for cut in range(2, len(form)):
+        assert client.post("/signin", form[:-cut], media_type).status_code == (200 if cut < 3 else 400), cut
+    assert client.post("/signin", form, media_type).status_code == 200
 
 
 def test_a_length_of_many_digits_is_too_large() -> None:
