@@ -131,7 +131,8 @@ def _fault_of_parts(environ: WSGIEnvironment, body: bytes) -> Fault | None:
         return None
     with suppress(ValueError):  # of which fault_of_type says more
         _, parameters = parse_header_parameters(environ["CONTENT_TYPE"])
-        if (boundary := parameters.get("boundary")) and f"--{boundary}--".encode() not in body:
+        line = f"--{parameters.get('boundary')}".encode()
+        if line in body and line + b"--" not in body:
             return CUT
     return None
 

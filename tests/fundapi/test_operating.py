@@ -113,7 +113,9 @@ def test_a_fund_is_created_and_replayed_through_nginx(proxy: Proxy, user: User, 
     assert again.headers["Idempotency-Status"] == "replayed"
     assert first.headers["Strict-Transport-Security"].startswith("max-age=31536000")
     large = answer(proxy, "https", "/api/funds", "POST", content=b" " * 300_000, headers=headers)
-    assert (large.status_code, large.headers["Content-Type"]) == (413, "application/problem+json")
+    assert assert_problem(large, 413, "body_too_large") == CATALOGUE["body_too_large"].body()
+    flags = answer(proxy, "https", "/ofrep/v1/evaluate/flags", "POST", content=b" " * 300_000)
+    assert (flags.status_code, flags.json()["errorCode"]) == (413, "GENERAL")
     assert (
         answer(proxy, "https", "/api/funds", "POST", content=b" " * 2**21, headers=headers).status_code == 413
     )

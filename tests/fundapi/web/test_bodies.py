@@ -329,7 +329,7 @@ def test_a_length_that_is_no_number_is_refused(client: Client, length: str) -> N
 def test_a_form_in_parts_without_its_last_boundary_is_cut(client: Client) -> None:
     form = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\nme\r\n--x--\r\n'
     media_type = 'multipart/form-data; boundary="x"'
-    for cut in range(2, len(form)):
+    for cut in range(2, len(form) - len(b"--x") + 1):
         assert client.post("/signin", form[:-cut], media_type).status_code == (200 if cut < 3 else 400), cut
     assert client.post("/signin", form, media_type).status_code == 200
 
