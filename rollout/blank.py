@@ -1,4 +1,4 @@
-"""Whether a text shows anything: names and reasons that nobody can see are refused like empty ones. Pure."""
+"""Whether a text is visible: names and reasons that nobody can see are refused like empty ones. Pure."""
 
 from unicodedata import category
 
@@ -24,4 +24,13 @@ def is_blank(text: str) -> bool:
 
     Beside a visible one, invisible characters have a meaning: joiners in emoji, Persian and Indic scripts.
     """
-    return all(category(character) in INVISIBLE or character in FILLERS for character in text)
+    return all(map(_is_invisible, text))
+
+
+def has_invisible(text: str) -> bool:
+    """Return whether a character of ``text`` is invisible: two such names would look alike."""
+    return any(map(_is_invisible, text))
+
+
+def _is_invisible(character: str) -> bool:
+    return category(character) in INVISIBLE or character in FILLERS

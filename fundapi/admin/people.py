@@ -16,7 +16,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from fundapi.access.second_factor import remove
 from fundapi.admin.links import link
 from idempotency.admin import LongList, ReadOnly
-from rollout.blank import is_blank
+from rollout.blank import has_invisible, is_blank
 
 
 def refuse_blank(name: str) -> None:
@@ -26,11 +26,8 @@ def refuse_blank(name: str) -> None:
 
 
 def refuse_invisible(name: str) -> None:
-    """Refuse a username with an invisible character: two would look alike.
-
-    Django takes the fillers of Hangul for letters.
-    """
-    if any(map(is_blank, name)):
+    """Refuse a username with an invisible character. Django takes the fillers of Hangul for letters."""
+    if has_invisible(name):
         raise ValidationError("Enter a username whose characters are all visible.")
 
 

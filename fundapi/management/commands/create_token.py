@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from knox.models import AuthToken
 from knox.settings import knox_settings
 
-from rollout.blank import is_blank
+from rollout.blank import has_invisible
 
 DAYS_MAX = 36_500  # a hundred years
 
@@ -55,6 +55,6 @@ def valid_name(username: str) -> str:
         name: str = User._meta.get_field("username").clean(username, None)
     except ValidationError as error:
         raise CommandError(f"No user can be named {username!r}: {' '.join(error.messages)}") from None
-    if any(map(is_blank, name)):
+    if has_invisible(name):
         raise CommandError(f"No user can be named {username!a}: a character of it is invisible.")
     return name
