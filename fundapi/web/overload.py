@@ -122,10 +122,7 @@ class OverloadControl:
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        fault = bodies.fault_of_type(environ)
-        received = self._receive(environ)
-        if received and fault and not environ[bodies.FAULT]:
-            environ[bodies.FAULT] = fault
+        received = self._receive(environ, bodies.fault_of_type(environ))
         if bodies.is_unread(environ):
             start_response = _closing(start_response)
         slotless = environ["PATH_INFO"] in SLOTLESS_PATHS
@@ -149,18 +146,18 @@ class OverloadControl:
         since = [slot.since for slot in self._slots]
         return time.monotonic() - max(since) if all(since) else 0.0
 
-    def _receive(self, environ: WSGIEnvironment) -> bool:
+    def _receive(self, environ: WSGIEnvironment, fault: bodies.Fault | None) -> bool:
         """Receive the body; return False when too many clients are slow to send theirs.
 
         :class:`~fundapi.web.middleware.BodyMiddleware` refuses a request whose body has a fault, whatever its address.
         """
         if not bodies.has_body(environ):
-            environ[bodies.FAULT] = bodies.fault_of_coding(environ)
+            environ[bodies.FAULT] = bodies.fault_of_coding(environ) or fault
             return True
         if not self._readers.acquire(blocking=False):
             return False
         try:
-            environ[bodies.FAULT] = bodies.receive(environ)
+            environ[bodies.FAULT] = bodies.receive(environ) or fault
         finally:
             self._readers.release()
         return True
