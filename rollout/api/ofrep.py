@@ -27,6 +27,7 @@ from django.http import (
 from django.views.decorators.csrf import csrf_exempt
 
 from rollout import configuration
+from rollout.api import UNREADABLE
 from rollout.api.rollouts import matches
 from rollout.evaluation import Config, Reason, as_stop, as_switch, evaluate
 
@@ -184,10 +185,7 @@ def read_json(request: HttpRequest) -> Any:
     except UnreadablePostError:
         raise Refused("PARSE_ERROR", "The body is not whole: send the request again.") from None
     except (ValueError, RecursionError):
-        raise Refused(
-            "PARSE_ERROR",
-            "Send the body as JSON in UTF-8, with short numbers and not deeply nested: this one cannot be read.",
-        ) from None
+        raise Refused("PARSE_ERROR", UNREADABLE) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -25,6 +25,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from rollout import configuration, metrics, store, tickets
+from rollout.api import UNREADABLE
 from rollout.bucketing import FEATURE
 from rollout.judge.events import NAME, Event, reports_failure
 
@@ -92,9 +93,7 @@ class TelemetryView(APIView):
         try:
             document = json.loads(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
         except (ValueError, RecursionError):
-            raise ParseError(
-                "Send the body as JSON in UTF-8, with short numbers and not deeply nested: this one cannot be read."
-            ) from None
+            raise ParseError(UNREADABLE) from None
         sender = sender_of(request, document)
         batch = parse(document, tracks=tracked(), sender=sender)
         new = store.arrive(batch.events)
