@@ -92,6 +92,16 @@ class Manager:
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name).click()
 
+    def leave_unsent(self, **fields: str) -> "Manager":
+        """Create a fund offline, close the page, and return another tab, online again."""
+        self.open().type(**fields)
+        self.page.context.set_offline(True)
+        self.create()
+        self.sees("You are offline.")
+        self.page.close()
+        self.page.context.set_offline(False)
+        return self.another_tab()
+
     def another_tab(self) -> "Manager":
         return Manager(self.page.context.new_page(), self.user)
 

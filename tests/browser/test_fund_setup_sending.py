@@ -67,13 +67,7 @@ def test_what_is_sent_offline_waits_and_becomes_one_fund_when_online_again(manag
 
 
 def test_what_is_sent_offline_is_still_sent_after_the_tab_was_closed(manager: Manager) -> None:
-    manager.open().type(**DRAFT)
-    manager.page.context.set_offline(True)
-    manager.create()
-    manager.sees("You are offline.")
-    manager.page.close()
-    manager.page.context.set_offline(False)
-    later = manager.another_tab().open()
+    later = manager.leave_unsent(**DRAFT).open()
     later.sees_outcome("Fund created")
     assert len(later.funds()) == 1
 

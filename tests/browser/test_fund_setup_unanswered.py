@@ -344,13 +344,7 @@ def test_what_an_older_page_was_sending_a_moment_ago_is_finished(manager: Manage
 
 def test_what_was_never_sent_is_sent_also_days_later(manager: Manager) -> None:
     """The page said "This browser sends your fund as soon as you are online again. You can close this page"."""
-    manager.open().type(**DRAFT)
-    manager.page.context.set_offline(True)
-    manager.create()
-    manager.sees("You are offline.")
-    manager.page.close()
-    manager.page.context.set_offline(False)
-    later = manager.another_tab()
+    later = manager.leave_unsent(**DRAFT)
     pass_a_day(later, by=3 * DAY)
     later.open().sees_outcome("created")
     assert len(later.funds()) == 1

@@ -53,7 +53,7 @@ def test_what_a_gateway_says_in_place_of_the_server_is_no_answer(page: Page, use
 
     def gateway(route: Route) -> None:
         route.fetch()  # the server creates the fund, and its answer gets lost
-        route.fulfill(**answers.pop(0))  # type: ignore[arg-type]
+        route.fulfill(**answers.pop(0))  # type: ignore[arg-type]  # as fulfill takes them
 
     page.route(FUNDS, gateway, times=len(answers))
     told = page.evaluate("fund => told(funds.post('/api/funds', fund, { key: 'once' }))", FUND)

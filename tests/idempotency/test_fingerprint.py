@@ -392,4 +392,4 @@ def test_no_message_of_python_is_passed_on(text: str) -> None:
         parse_json(text.encode())
     except InvalidJSON as error:
         assert not OF_PYTHON.search(error.detail)  # noqa: PT017 - most texts raise it, some are JSON
-        assert "correct what stands here" not in error.detail  # noqa: PT017
+        assert "correct what stands here" not in error.detail  # noqa: PT017 - likewise
