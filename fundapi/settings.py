@@ -423,7 +423,7 @@ CORS_EXPOSE_HEADERS = [
 
 # --- Idempotency --------------------------------------------------------------------------------------------
 IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
-IDEMPOTENCY_ADMIT = "fundapi.api.admission.admit"
+IDEMPOTENCY_ADMIT = "idempotency.contrib.drf.admit"
 IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
 IDEMPOTENCY_TTL = env.seconds("IDEMPOTENCY_TTL", DAY, least=SECOND)  # 24 h (runbook)
 # s; below IDEMPOTENCY_STATEMENT_TIMEOUT, which is 5

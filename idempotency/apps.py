@@ -14,3 +14,4 @@ class IdempotencyConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_middleware)
         register(checks.check_database)
+        register(checks.check_marks)

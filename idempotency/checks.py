@@ -6,13 +6,18 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.db import connections
+from django.urls import get_resolver
 from django.utils.connection import ConnectionDoesNotExist
+from django.utils.module_loading import import_string
 
 from idempotency.conf import conf, wrong_types
 from idempotency.keys import TOKEN
+from idempotency.marks import unreached
 
 MIDDLEWARE = "idempotency.middleware.IdempotencyMiddleware"
 
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, "token"
+NEVER_REPLAYED = {"set-cookie", "www-authenticate", "authorization", "cookie", "content-length", "date"}
 POSITIVE = ("ttl", "statement_timeout", "idle_timeout", "purge_batch_size")  # settings that must not be 0
 
 
@@ -37,6 +42,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         conf.admit  # noqa: B018 - reading it imports it
     except ImportError as error:
         errors.append(Error(f"IDEMPOTENCY_ADMIT cannot be imported: {error}", id="idempotency.E002"))
+    errors += _check_replayed_headers()
     for name in POSITIVE:
         value = getattr(conf, name)
         if value <= type(value)():
@@ -73,13 +79,37 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return errors
 
 
+def _check_replayed_headers() -> list[CheckMessage]:
+    names = getattr(settings, "IDEMPOTENCY_REPLAYED_HEADERS", [])
+    if isinstance(names, list | tuple) and all(
+        isinstance(name, str) and HEADER.fullmatch(name) for name in names
+    ):
+        private = sorted(name for name in names if name.lower() in NEVER_REPLAYED)
+        wrong = f"has {', '.join(private)}, which is one client's own" if private else ""
+    else:
+        wrong = f"is {names!r}, and should be a list of names of headers, such as ['Content-Disposition']"
+    return [Error(f"IDEMPOTENCY_REPLAYED_HEADERS {wrong}", id="idempotency.E014")] if wrong else []
+
+
 def check_middleware(**_: Any) -> list[CheckMessage]:
-    """Refuse a middleware that is not last: it runs the view, so each ``process_view`` must come before."""
-    if MIDDLEWARE not in settings.MIDDLEWARE:
+    """Refuse a middleware that is not last: what a view leaves open has to end before any other sees the answer."""
+    places = [number for number, path in enumerate(settings.MIDDLEWARE) if _is_ours(path)]
+    if not places:
         return [Error(f"{MIDDLEWARE} is not in MIDDLEWARE", hint="Add it last.", id="idempotency.E005")]
-    if settings.MIDDLEWARE[-1] != MIDDLEWARE:
+    if places != [len(settings.MIDDLEWARE) - 1]:
         return [Error(f"{MIDDLEWARE} is not the last of MIDDLEWARE", hint="Move it.", id="idempotency.E006")]
     return []
+
+
+def _is_ours(path: str) -> bool:
+    """Return whether a path of ``MIDDLEWARE`` names the app's middleware, or a subclass of it."""
+    if path == MIDDLEWARE:
+        return True
+    try:
+        middleware = import_string(path)
+    except ImportError:  # Django says so
+        return False
+    return isinstance(middleware, type) and issubclass(middleware, import_string(MIDDLEWARE))
 
 
 def check_database(**_: Any) -> list[CheckMessage]:
@@ -107,3 +137,18 @@ def check_database(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def check_marks(**_: Any) -> list[CheckMessage]:
+    """Refuse marks that would guard nothing, because no URL leads to what they stand on."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    return [
+        Error(
+            f"@idempotent(operation='{mark.operation}') on {mark.place} guards nothing: no URL calls it",
+            hint="Mark what the URL calls: a method that a subclass overrides loses its mark. If something that this "
+            "check cannot see calls it, silence this check.",
+            id="idempotency.E013",
+        )
+        for mark in sorted(unreached(get_resolver().url_patterns), key=lambda mark: mark.place)
+    ]

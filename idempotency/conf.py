@@ -42,6 +42,12 @@ class Settings:
         return getattr(settings, "IDEMPOTENCY_TTL", timedelta(hours=24))
 
     @cached_property
+    def replayed_headers(self) -> list[str]:
+        """Headers that a replay has from the first answer: these, and what the setting adds."""
+        own = ["Content-Type", "Content-Encoding", "Location", "ETag"]
+        return [*own, *getattr(settings, "IDEMPOTENCY_REPLAYED_HEADERS", [])]
+
+    @cached_property
     def database(self) -> str:
         """Alias of the database that holds the keys: the one that the guarded views write to."""
         return getattr(settings, "IDEMPOTENCY_DATABASE", "default")
@@ -88,8 +94,8 @@ conf = Settings()
 def wrong_types() -> Iterator[str]:
     """Yield a sentence for each setting whose value has another type than its property."""
     for name, setting in vars(Settings).items():
-        # `admit` is imported, and has a check of its own.
-        if isinstance(setting, cached_property) and name != "admit":
+        # Two have checks of their own.
+        if isinstance(setting, cached_property) and name not in ("admit", "replayed_headers"):
             kind = get_type_hints(setting.func)["return"]
             value = getattr(conf, name)
             of_kind = isinstance(value, int | float if kind is float else kind)

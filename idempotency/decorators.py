@@ -1,44 +1,169 @@
 """The seam between a project and this app: one decorator."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import Any, Literal, TypeVar
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponseBase
 
 from idempotency import metrics
+from idempotency.conf import Admit, conf
+from idempotency.marks import Mark, mark_of, marks
+from idempotency.protocol import guard
 
 V = TypeVar("V", bound=Callable[..., Any])
 
-# Of every view marked so far: all of them, once the URLs are loaded.
+# Of every mark so far: all of them, once the URLs are loaded.
 operations: set[str] = set()
+headers: set[str] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The arguments of :func:`idempotent`, kept on the view."""
+def idempotent(
+    *,
+    operation: str,
+    methods: Sequence[str] | None = None,
+    required: bool = True,
+    ttl: timedelta | None = None,
+    admit: Admit | None = None,
+    header: str = "Idempotency-Key",
+    replay_status: int | Literal["original"] = 200,
+) -> Callable[[V], V]:
+    """Guard a view, so that one idempotency key has one effect.
 
-    operation: str
-    methods: frozenset[str]
+    It may stand on a function, on a method that handles requests (``View.post``, ``ViewSet.create``, an ``@action``),
+    on a class of views, and on what ``as_view()`` returns.
 
-
-def idempotent(*, operation: str, methods: Sequence[str] = ("POST",)) -> Callable[[V], V]:
-    """Guard a view, function or class, so that one Idempotency-Key has one effect.
-
-    ``operation`` names what the view does, such as ``fund-create``; it is part of every key and of metric
-    names. ``methods`` are the guarded HTTP methods; others pass as if there were no mark.
+    Args:
+        operation: names what the view does, such as ``fund-create``; a part of every key, and of metrics' names.
+        methods: the guarded HTTP methods; others pass as if there were no mark. By default POST on a class, and every
+            method but GET, HEAD, OPTIONS and TRACE elsewhere.
+        required: whether a request without a key is refused; otherwise it passes as if there were no mark.
+        ttl: lifetime of its keys, in place of ``IDEMPOTENCY_TTL``.
+        admit: admission of its callers, in place of ``IDEMPOTENCY_ADMIT``.
+        header: the request's header that has the key.
+        replay_status: of a replay; ``"original"`` is the status of the first answer.
     """
-
-    operations.add(operation)
     metrics.declare(operation)
+    operations.add(operation)
+    headers.add(header)
+    named = None if methods is None else frozenset(methods)
 
-    def mark(view: V) -> V:
-        view.idempotent = Mark(operation, frozenset(methods))  # type: ignore[attr-defined]
-        return view
+    def apply(view: Any) -> Any:
+        on_class = isinstance(view, type)
+        mark = Mark(
+            place=f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}",
+            operation=operation,
+            methods=named or (frozenset({"POST"}) if on_class else None),
+            required=required,
+            ttl=ttl,
+            admit=admit,
+            header=header,
+            replay_status=replay_status,
+        )
+        marks.add(mark)
+        return _mark_class(view, mark) if on_class else _mark_callable(view, mark)
 
-    return mark
+    return apply
 
 
-def mark_of(view: Callable[..., Any]) -> Mark | None:
-    """Return the mark of a URL's callback: on the function itself, or on the class behind ``as_view()``."""
-    view_class = getattr(view, "view_class", None) or getattr(view, "cls", None)
-    mark: Mark | None = getattr(view, "idempotent", None) or getattr(view_class, "idempotent", None)
-    return mark
+def _mark_class(view_class: Any, mark: Mark) -> Any:
+    """Mark a class of views: each request guards the handler that it is for, behind what ``dispatch`` does first."""
+    if not callable(getattr(view_class, "dispatch", None)):
+        raise TypeError(f"@idempotent stands on {mark.place}, which is no class of views.")
+    view_class.idempotent = mark
+    _guard_handlers_of(view_class)
+    return view_class
+
+
+def _guard_handlers_of(view_class: Any) -> None:
+    """Have ``dispatch`` guard the handler of a request, if the class or the URL's callback is marked."""
+    dispatch = view_class.dispatch
+
+    @wraps(dispatch)
+    def guarding_dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        mark = getattr(request, "idempotency_mark", None) or mark_of(type(self))
+        name = (request.method or "").lower()
+        handler = getattr(self, name, None)
+        # A mark on the handler itself comes first.
+        if (
+            mark is not None
+            and mark.covers(request.method)
+            and handler is not None
+            and mark_of(handler) is None
+        ):
+            setattr(self, name, _guarded(handler, mark))
+        return dispatch(self, request, *args, **kwargs)
+
+    view_class.dispatch = guarding_dispatch
+
+
+def _mark_callable(view: Any, mark: Mark) -> Any:
+    """Mark a function, a handler of a class, or what ``as_view()`` and ``@api_view`` return."""
+    view_class = getattr(view, "cls", None)
+    if view_class is None:
+        return _guarded(view, mark)
+
+    # Django REST framework: its own authentication, permissions and throttles have to run first, and once.
+    _guard_handlers_of(view_class)
+
+    @wraps(view)
+    def marked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        request.idempotency_mark = mark  # type: ignore[attr-defined]  # read by the class's dispatch
+        return view(request, *args, **kwargs)
+
+    marked.idempotent = mark  # type: ignore[attr-defined]  # a function may have attributes
+    return marked
+
+
+def _guarded(view: Any, mark: Mark) -> Any:
+    """Return the view with its guard around it."""
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+            # In the thread of the transaction; what the view awaits comes back to it for the database.
+            return await sync_to_async(_run)(mark, async_to_sync(view), args, kwargs)
+
+        guarded_async.idempotent = mark  # type: ignore[attr-defined]  # a function may have attributes
+        return guarded_async
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return _run(mark, view, args, kwargs)
+
+    guarded.idempotent = mark  # type: ignore[attr-defined]  # likewise
+    return guarded
+
+
+def _run(
+    mark: Mark, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> HttpResponseBase:
+    caller = _request_of(args, kwargs, mark)
+    request: HttpRequest = getattr(caller, "_request", caller)
+    run = partial(view, *args, **kwargs)
+    if not mark.covers(request.method) or (not mark.required and mark.header not in request.headers):
+        response: HttpResponseBase = run()
+        return response
+    if not hasattr(request, "idempotency"):
+        raise ImproperlyConfigured(
+            f"The operation '{mark.operation}' was called without idempotency.middleware.IdempotencyMiddleware: "
+            "add it to MIDDLEWARE, last."
+        )
+    principal = (mark.admit or conf.admit)(caller, view)
+    if isinstance(principal, HttpResponseBase):
+        return principal
+    return guard(request, run, mark=mark, principal=principal)
+
+
+def _request_of(args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark) -> Any:
+    """Return the request that a view is called with: its first argument, or a method's second one."""
+    for value in (*args[:2], kwargs.get("request")):
+        if isinstance(getattr(value, "_request", value), HttpRequest):
+            return value
+    raise TypeError(
+        f"@idempotent(operation='{mark.operation}') stands on something that is called without a request."
+    )

@@ -38,11 +38,17 @@ purge_duration = Histogram(
 )
 
 
-@cache
 def conflicts(operation: str) -> Counter:
-    """Return the counter ``<operation>_conflict``, such as ``fund_create_conflict`` (runbook, "Monitoring")."""
-    name = re.sub(r"\W", "_", operation)
-    return Counter(f"{name}_conflict", f"409 answers of {operation}, by reason.", ["reason"])
+    """Return the counter ``<operation>_conflict``, such as ``fund_create_conflict`` (runbook, "Monitoring").
+
+    ``order.pay`` and ``order-pay`` share one, because a metric's name has neither dots nor hyphens.
+    """
+    return _conflicts(re.sub(r"\W", "_", operation))
+
+
+@cache
+def _conflicts(name: str) -> Counter:
+    return Counter(f"{name}_conflict", f"409 answers of {name}, by reason.", ["reason"])
 
 
 def declare(operation: str) -> None:

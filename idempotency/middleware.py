@@ -1,41 +1,56 @@
-"""Guard the views that are marked with ``@idempotent``. SQL and rules are elsewhere: see ``protocol``."""
+"""Prepare requests for the views that are marked with ``@idempotent``, and end what a view left open."""
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse
 
 from idempotency.conf import conf
-from idempotency.decorators import mark_of
-from idempotency.protocol import echo_key, guard
+from idempotency.decorators import headers
+from idempotency.marks import is_marked
+from idempotency.protocol import Claim, Guarded
 
 
 class IdempotencyMiddleware:
-    """Last in ``MIDDLEWARE``: it runs the marked view itself, inside the transaction that holds the key."""
+    """Last in ``MIDDLEWARE``. Marks guard the views; see ``protocol``."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "Idempotency-Key" in request.headers:
+        request.idempotency = None  # type: ignore[attr-defined]  # the guarded request, once there is one
+        sent = {name: request.headers[name] for name in headers if name in request.headers}
+        if sent:
             _keep_body(request)
-        return self.get_response(request)
+        try:
+            response = self.get_response(request)
+        except BaseException as error:
+            if claim := _open_claim(request):
+                claim.leave(error)
+            raise
+        # Nobody has rendered the view's own answer.
+        if claim := _open_claim(request):
+            response = claim.conclude(response)
+        # Repeat the key as the client sent it: that tells our answer, a refusal too, from one of something on the way.
+        for name, key in sent.items():
+            if key.isascii() and key.isprintable():
+                response.headers[name] = key
+        return response
 
     def process_view(
-        self, request: HttpRequest, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> HttpResponseBase | None:
-        mark = mark_of(view)
-        if mark is None or request.method not in mark.methods:
-            return None
-        run = partial(view, request, *args, **kwargs)
-        principal = conf.admit(request, view)
-        if isinstance(principal, HttpResponseBase):
-            echo_key(request, principal)
-            return principal
-        return guard(request, run, operation=mark.operation, principal=principal)
+        self, _request: HttpRequest, view: Callable[..., Any], _args: tuple[Any, ...], _kwargs: dict[str, Any]
+    ) -> None:
+        """Turn ``ATOMIC_REQUESTS`` off for a marked view, whose transaction has to end with its answer."""
+        if connections[conf.database].settings_dict["ATOMIC_REQUESTS"] and is_marked(view):
+            transaction.non_atomic_requests(using=conf.database)(view)
+
+
+def _open_claim(request: HttpRequest) -> Claim | None:
+    guarded: Guarded | None = request.idempotency  # type: ignore[attr-defined]
+    return None if guarded is None else guarded.claim
 
 
 def _keep_body(request: HttpRequest) -> None:

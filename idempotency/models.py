@@ -27,6 +27,7 @@ class IdempotencyKey(models.Model):
     content_type = models.TextField()
     location = models.TextField(null=True)  # noqa: DJ001 - null is "no such header", and costs no byte
     etag = models.TextField(null=True)  # noqa: DJ001 - the same
+    headers = models.JSONField(null=True, help_text="Further headers that a replay carries.")
     body = models.BinaryField(help_text="The response, byte for byte.")  # as idempotency.bodies packs it
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField()

@@ -6,20 +6,23 @@ A crash at any instant leaves all of it or nothing (design: docs/explanation/arc
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import RequestDataTooBig
-from django.db import Error, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
+from django.db import Error, connections, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import ResponseHeaders
 
 from idempotency import fingerprint as fingerprints
 from idempotency import keys, metrics, store
 from idempotency.conf import conf
 from idempotency.faults import is_unavailable
+from idempotency.marks import Mark
 from idempotency.preferences import wait_seconds
 from idempotency.problems import BodyTooLarge, IdempotencyError, KeyReused, RequestInProgress, Unavailable
 from idempotency.waiters import Waiters
@@ -34,8 +37,10 @@ View = Callable[[], HttpResponse]
 class Guarded:
     """A guarded request, as views and log lines find it in ``request.idempotency``."""
 
-    operation: str
+    mark: Mark
     principal: str
+    # The header, as the client sent it.
+    key: str | None
     token: str | None = None
     # The JSON body, already parsed.
     document: Any = None
@@ -43,19 +48,36 @@ class Guarded:
     waited: int = 0
     # One of metrics.OUTCOMES.
     outcome: str = "failed"
+    # Until the answer is there.
+    running: bool = True
+    # While the answer is still to be rendered.
+    claim: "Claim | None" = None
+
+    @property
+    def operation(self) -> str:
+        return self.mark.operation
 
 
-def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -> HttpResponse:
+def guard(request: HttpRequest, view: View, *, mark: Mark, principal: str) -> HttpResponse:
     """Answer ``request``: run ``view`` if its key is new, else replay the stored answer or refuse.
 
-    An exception of the view passes through, after everything that the view wrote is rolled back.
+    An exception of the view passes through, after everything that the view wrote is rolled back. An answer that is
+    still to be rendered is returned with its transaction open: rendering ends it.
     """
-    guarded = Guarded(operation, principal)
+    outer: Guarded | None = request.idempotency  # type: ignore[attr-defined]
+    if outer is not None and outer.running:
+        raise ImproperlyConfigured(
+            f"{mark.place} runs inside {outer.mark.place}, and both are marked: remove one of the two marks."
+        )
+    guarded = Guarded(mark, principal, request.headers.get(mark.header))
     request.idempotency = guarded  # type: ignore[attr-defined]
-    header = request.headers.get("Idempotency-Key")
+    return _conclude(guarded, partial(_answer, request, view, guarded))
+
+
+def _conclude(guarded: Guarded, step: Callable[[], HttpResponse]) -> HttpResponse:
+    """Take a step; unless it left the transaction open, count the request and complete its answer."""
     try:
-        guarded.token = keys.parse(header, environment=conf.environment, operation=operation)
-        response = _answer(request, view, guarded, guarded.token)
+        response = step()
     except IdempotencyError as error:
         response = _refuse(error, guarded)
     except Error as error:
@@ -64,63 +86,109 @@ def guard(request: HttpRequest, view: View, *, operation: str, principal: str) -
         logger.warning("The database failed under a guarded request", exc_info=error)
         response = _refuse(Unavailable(), guarded)
     finally:
-        metrics.observe(operation, guarded.outcome)
-    echo_key(request, response)
+        if guarded.claim is None:
+            guarded.running = False
+            metrics.observe(guarded.operation, guarded.outcome)
+    if guarded.claim is not None:
+        return response
     if guarded.waited:
         response.headers["Preference-Applied"] = f"wait={guarded.waited}"
     return response
 
 
-def echo_key(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Repeat the key as the client sent it: that tells our answer from one of something on the way."""
-    header = request.headers.get("Idempotency-Key")
-    if header is not None and header.isascii() and header.isprintable():
-        response.headers["Idempotency-Key"] = header
-
-
-def _answer(request: HttpRequest, view: View, guarded: Guarded, token: str) -> HttpResponse:
+def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
+    guarded.token = keys.parse(guarded.key, environment=conf.environment, operation=guarded.operation)
     fingerprint = _fingerprint(request, guarded)
     digest = keys.digest(
-        environment=conf.environment, operation=guarded.operation, principal=guarded.principal, token=token
+        environment=conf.environment,
+        operation=guarded.operation,
+        principal=guarded.principal,
+        token=guarded.token,
     )
-    wait = wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max)
-    answer = _claim_or_first(view, guarded, digest=digest, fingerprint=fingerprint, wait=wait)
-    if isinstance(answer, HttpResponse):
-        return answer
-    if answer.fingerprint != fingerprint:
-        _record_conflict(digest)
-        raise KeyReused
-    return _replay(answer, guarded)
-
-
-def _claim_or_first(
-    view: View, guarded: Guarded, *, digest: UUID, fingerprint: UUID, wait: int
-) -> store.StoredResponse | HttpResponse:
-    """Return the stored answer of the key, or run the view in the one transaction and return its committed answer."""
     # A retry is answered without a transaction, because a stored answer never changes: a replay takes 0.85 of the time
     # that it takes by the claim. A new key pays for this look-up with some 5 % of a create.
     if stored := store.find(digest):
-        return stored
-    response = None
-    try:
-        with transaction.atomic(using=conf.database, durable=True):
-            stored = _claim(digest, wait, guarded)
-            if stored is not None:
-                return stored
-            # Before any hook of the view, to tell "COMMIT failed" from "an effect after COMMIT failed".
-            transaction.on_commit(partial(setattr, guarded, "outcome", "created"), using=conf.database)
-            response = _first(view, guarded, digest, fingerprint)
-    except store.AlreadyStored:
-        stored = store.find(digest)
-        # Stored, and deleted again within this request.
-        if stored is None:
-            raise RequestInProgress from None
-        return stored
-    except Exception:
-        if response is None or guarded.outcome != "created":
+        return _settle(stored, digest, fingerprint, guarded)
+    claim = Claim(guarded, digest, fingerprint)
+    with claim.rolled_back_after_an_error():
+        stored = _claim(digest, wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max), guarded)
+        response = _first(view, guarded) if stored is None else None
+    if response is None or stored is not None:
+        claim.leave()
+        return _settle(stored, digest, fingerprint, guarded)
+    if not getattr(response, "is_rendered", True):
+        guarded.claim = claim
+        response.add_post_render_callback(claim.conclude)
+        return response  # type: ignore[no-any-return]  # a SimpleTemplateResponse
+    return claim.finish(response)
+
+
+def _first(view: View, guarded: Guarded) -> Any:
+    # Before any hook of the view, to tell "COMMIT failed" from "an effect after COMMIT failed".
+    transaction.on_commit(partial(setattr, guarded, "outcome", "created"), using=conf.database)
+    response: Any = view()
+    # Somebody else's block ends before Django would render. A TestCase's own outlives the request.
+    blocks: list[Any] = connections[conf.database].atomic_blocks[:-1]
+    if all(block._from_testcase for block in blocks):  # noqa: SLF001 - as Django's own ``durable`` asks
+        return response
+    return response if getattr(response, "is_rendered", True) else response.render()
+
+
+class Claim:
+    """The transaction that holds a key. It stays open until the view's answer is rendered."""
+
+    def __init__(self, guarded: Guarded, digest: UUID, fingerprint: UUID) -> None:
+        self.guarded, self.digest, self.fingerprint = guarded, digest, fingerprint
+        self._block = transaction.atomic(using=conf.database)
+        self._block.__enter__()
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """Commit; after an error, roll back."""
+        self.guarded.claim = None
+        if error is None:
+            self._block.__exit__(None, None, None)
+        else:
+            self._block.__exit__(type(error), error, error.__traceback__)
+
+    @contextmanager
+    def rolled_back_after_an_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.leave(error)
             raise
-        logger.exception("An effect after COMMIT failed. What is committed stands, and is the answer")
-    return response
+
+    def conclude(self, response: HttpResponse) -> HttpResponse:
+        """Finish a request whose answer is rendered now, and return the answer that it gets."""
+        self.guarded.claim = None
+        return _conclude(self.guarded, partial(self.finish, response))
+
+    def finish(self, response: HttpResponse) -> HttpResponse:
+        """Store the answer and commit; roll a failure back."""
+        try:
+            with self.rolled_back_after_an_error():
+                _store(response, self.digest, self.fingerprint, self.guarded)
+            self.leave()
+        except store.AlreadyStored:
+            stored = store.find(self.digest)
+            return _settle(stored, self.digest, self.fingerprint, self.guarded)
+        except Exception:
+            if self.guarded.outcome != "created":
+                raise
+            logger.exception("An effect after COMMIT failed. What is committed stands, and is the answer")
+        return response
+
+
+def _settle(
+    stored: store.StoredResponse | None, digest: UUID, fingerprint: UUID, guarded: Guarded
+) -> HttpResponse:
+    """Replay the stored answer to the same request; refuse another one."""
+    if stored is None:  # stored by another request, and deleted again within this one
+        raise RequestInProgress
+    if stored.fingerprint != fingerprint:
+        _record_conflict(digest)
+        raise KeyReused
+    return _replay(stored, guarded)
 
 
 def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
@@ -151,34 +219,24 @@ def _claim(digest: UUID, wait: int, guarded: Guarded) -> store.StoredResponse | 
             return store.claim(digest, wait=wait)
 
 
-def _first(view: View, guarded: Guarded, digest: UUID, fingerprint: UUID) -> HttpResponse:
-    """Run the view inside the claiming transaction; store its answer, or roll everything back."""
-    response = view()
-    render = getattr(response, "render", None)
-    if callable(render):
-        response = render()
+def _store(response: HttpResponse, digest: UUID, fingerprint: UUID, guarded: Guarded) -> None:
+    """Store the answer of a view in the claiming transaction; a failure is to be rolled back instead."""
     if response.status_code >= 400:
         transaction.set_rollback(True, using=conf.database)
         # A view may answer a lost database itself.
         if response.status_code == Unavailable.status:
             guarded.outcome = Unavailable.outcome
-        return response
+        return
+    headers = {name: response.headers[name] for name in conf.replayed_headers if name in response.headers}
     store.save(
         digest,
+        store.StoredResponse(fingerprint, response.status_code, headers, response.content),
         operation=guarded.operation,
         principal=guarded.principal,
         token=guarded.token or "",
-        status=response.status_code,
-        response=store.StoredResponse(
-            fingerprint=fingerprint,
-            content_type=response.headers.get("Content-Type", ""),
-            location=response.headers.get("Location"),
-            etag=response.headers.get("ETag"),
-            body=response.content,
-        ),
+        ttl=guarded.mark.ttl,
     )
     response.headers["Idempotency-Status"] = "created"
-    return response
 
 
 def _record_conflict(digest: UUID) -> None:
@@ -193,13 +251,12 @@ def _record_conflict(digest: UUID) -> None:
 
 def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:
     guarded.outcome = "replayed"
-    response = HttpResponse(stored.body, status=200, content_type=stored.content_type)
+    status = guarded.mark.replay_status
+    response = HttpResponse(stored.body, status=stored.status if status == "original" else status)
+    # As the first answer had them: Django's own Content-Type is none of it.
+    response.headers = ResponseHeaders(stored.headers)
     response.headers["Idempotency-Status"] = "replayed"
     response.headers["Cache-Control"] = "no-store"
-    if stored.location is not None:
-        response.headers["Location"] = stored.location
-    if stored.etag is not None:
-        response.headers["ETag"] = stored.etag
     return response
 
 

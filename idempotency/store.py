@@ -4,6 +4,7 @@ The protocol is one transaction: :func:`claim` begins it, the view writes, :func
 transaction-scoped advisory lock, so "still running" needs no row, and ends with its connection.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,9 +27,8 @@ class StoredResponse:
     """The stored answer of a key, and the fingerprint of its request."""
 
     fingerprint: UUID
-    content_type: str
-    location: str | None
-    etag: str | None
+    status: int
+    headers: dict[str, str]
     body: bytes
 
 
@@ -55,10 +55,10 @@ def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
 
 
-# idempotency_claim() is made by migration 0001. It is VOLATILE PL/pgSQL, so each of its statements takes a
+# idempotency_claim() is made by migration 0003. It is VOLATILE PL/pgSQL, so each of its statements takes a
 # new snapshot: it locks first and then looks. A look-up in the statement that takes the lock can be stale.
 CLAIM = """
-SELECT state, fingerprint, content_type, location, etag, body
+SELECT state, fingerprint, status, content_type, location, etag, headers, body
 FROM idempotency_claim(%s, %s, %s, %s, %s)
 """
 
@@ -88,15 +88,15 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     state, *stored = row
     if state == "running":
         raise RequestInProgress
-    return _response(*stored) if state == "stored" else None
+    return _response(stored) if state == "stored" else None
 
 
-# idempotency_save() is made by migration 0002. It refuses by an error, so that the COMMIT behind it is not executed if
+# idempotency_save() is made by migration 0003. It refuses by an error, so that the COMMIT behind it is not executed if
 # a live row is in the way. The two settings end with the transaction, so they also hold behind a pooler. Without them,
 # a role could have PostgreSQL hide the warning below (client_min_messages), or answer before the row is on disk, here
 # and on the standby (synchronous_commit).
 SAVE = """
-SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s),
+SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s::jsonb),
     set_config('client_min_messages', 'warning', true),
     set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
         THEN 'on' ELSE current_setting('synchronous_commit') END, true)
@@ -110,14 +110,21 @@ WAIT_FOR_STANDBY = "SyncRepWaitForLSN"
 
 
 def save(
-    digest: UUID, *, operation: str, principal: str, token: str, status: int, response: StoredResponse
+    digest: UUID,
+    response: StoredResponse,
+    *,
+    operation: str,
+    principal: str,
+    token: str,
+    ttl: timedelta | None = None,
 ) -> None:
-    """Store the answer of a claimed key, to live for the TTL, and commit. One round trip.
+    """Store the answer of a claimed key, to live for ``ttl``, and commit. One round trip.
 
     Raises:
         AlreadyStored: a live row is there. Roll the transaction back.
         NotReplicated: the row is committed here; whether the standby has it is unknown.
     """
+    headers = dict(response.headers)
     try:
         with warnings(conf.database) as warned:
             execute(
@@ -130,12 +137,13 @@ def save(
                     principal,
                     token,
                     response.fingerprint,
-                    status,
-                    response.content_type,
-                    response.location,
-                    response.etag,
+                    response.status,
+                    headers.pop("Content-Type", ""),
+                    headers.pop("Location", None),
+                    headers.pop("ETag", None),
                     pack(response.body),
-                    conf.ttl,
+                    ttl or conf.ttl,
+                    json.dumps(headers) if headers else None,
                 ),
                 commits=_is_ours(),
             )
@@ -148,7 +156,7 @@ def save(
 
 
 FIND = """
-SELECT fingerprint, content_type, location, etag, body
+SELECT fingerprint, status, content_type, location, etag, headers, body
 FROM idempotency_store WHERE digest = %s AND expires_at > now()
 """
 
@@ -156,13 +164,16 @@ FROM idempotency_store WHERE digest = %s AND expires_at > now()
 def find(digest: UUID) -> StoredResponse | None:
     """Return the live stored response of a key, if any, without taking the key."""
     row = read_one(conf.database, FIND, (digest,))
-    return _response(*row) if row else None
+    return _response(row) if row else None
 
 
-def _response(
-    fingerprint: UUID, content_type: str, location: str | None, etag: str | None, body: bytes
-) -> StoredResponse:
-    return StoredResponse(fingerprint, content_type, location, etag, unpack(body))
+def _response(row: Any) -> StoredResponse:
+    fingerprint, status, content_type, location, etag, more, body = row
+    # Text where the driver leaves JSON to Django.
+    headers = json.loads(more) if isinstance(more, str) else more or {}
+    own = {"Content-Type": content_type, "Location": location, "ETag": etag}
+    headers |= {name: value for name, value in own.items() if value is not None}
+    return StoredResponse(fingerprint, status, headers, unpack(body))
 
 
 RECORD_CONFLICT = """

@@ -88,10 +88,8 @@ def execute(
     """
     connection = connections[using]
     if _may_bypass_cursor(connection):
-        if begins:
-            # The driver's own autocommit, so that it sends no BEGIN.
-            connection.connection.autocommit = True
-        return _send(connection, partial(_ask_at_once, begins=begins, commits=commits), sql, parameters)
+        ask = partial(_ask_at_once, begins=begins, commits=commits)
+        return _send(connection, ask, sql, parameters, begins=begins)
     if begins:
         # By Django's own cursor: a subclass's may run a statement first, and then PostgreSQL refuses this one.
         with BaseDatabaseWrapper.cursor(connection) as cursor:
@@ -150,14 +148,16 @@ def _first_row(cursor: Any, sql: str, parameters: Sequence[Any]) -> Row | None:
     return row
 
 
-def _send(connection: Any, ask: Ask, sql: str, parameters: Sequence[Any]) -> Row | None:
+def _send(
+    connection: Any, ask: Ask, sql: str, parameters: Sequence[Any], *, begins: bool = False
+) -> Row | None:
     # Before Django complains that the transaction is broken, which a lost connection explains.
     if _is_lost(connection):
         raise OperationalError("the connection is closed")
     connection.validate_no_broken_transaction()
     driver = connection.connection
     with connection.wrap_database_errors:
-        if not driver.autocommit and _is_idle(driver):
+        if not (driver.autocommit or begins) and _is_idle(driver):
             # With which psycopg begins the transaction, as it does for any cursor.
             driver.execute("")
         values = Transformer(driver)

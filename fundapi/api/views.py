@@ -10,7 +10,6 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
 
-from fundapi.api.admission import AdmittedMixin
 from fundapi.api.pagination import FundPagination
 from fundapi.api.permissions import FundPermission, SignedInAs
 from fundapi.api.serializers import FundSerializer
@@ -52,7 +51,7 @@ def _forget_context(response: Response) -> None:
 
 
 @idempotent(operation="fund-create")
-class FundsView(AdmittedMixin, OwnFundsView, ListCreateAPIView):
+class FundsView(OwnFundsView, ListCreateAPIView):
     permission_classes = [FundPermission, SignedInAs]
 
     def get_throttles(self) -> list[BaseThrottle]:

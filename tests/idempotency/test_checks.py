@@ -27,7 +27,7 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E001", {"IDEMPOTENCY_ENVIRONMENT": "prod\n"}),
     ("idempotency.E001", {"IDEMPOTENCY_ENVIRONMENT": None}),
     ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "fundapi.nowhere.admit"}),
-    ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "fundapi.api.admission.nobody"}),
+    ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "idempotency.admission.nobody"}),
     ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "admit"}),
     ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta(0)}),
     ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta(days=-1)}),

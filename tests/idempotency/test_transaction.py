@@ -19,11 +19,11 @@ from tests.servers import database_url
 pytestmark = pytest.mark.usefixtures("way")
 
 FUND = {"name": "Harbor Growth I", "size": 250_000_000}
-ANSWER = store.StoredResponse(uuid.uuid4(), "text/plain", None, None, b"done")
+ANSWER = store.StoredResponse(uuid.uuid4(), 201, {"Content-Type": "text/plain"}, b"done")
 
 
 def save(digest: uuid.UUID) -> None:
-    store.save(digest, operation="test", principal="1", token="k", status=201, response=ANSWER)
+    store.save(digest, ANSWER, operation="test", principal="1", token="k")
 
 
 def others_see(digest: uuid.UUID) -> bool:

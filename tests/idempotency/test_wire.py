@@ -176,7 +176,7 @@ LIFE = [
     "COMMIT",
     "SELECT fingerprint",
 ]
-ANSWER = store.StoredResponse(uuid.uuid4(), "text/plain", None, None, b"done")
+ANSWER = store.StoredResponse(uuid.uuid4(), 201, {"Content-Type": "text/plain"}, b"done")
 
 
 def live(digest: uuid.UUID) -> None:
@@ -184,7 +184,7 @@ def live(digest: uuid.UUID) -> None:
     assert store.find(digest) is None
     with transaction.atomic(durable=True, using=conf.database):
         assert store.claim(digest) is None
-        store.save(digest, operation="test", principal="1", token="k", status=201, response=ANSWER)
+        store.save(digest, ANSWER, operation="test", principal="1", token="k")
     assert store.find(digest) == ANSWER
 
 

@@ -15,10 +15,11 @@ from django.db import DatabaseError, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.request import Request
 
 from fundapi import urls
-from fundapi.api import admission
 from idempotency import idempotent
+from idempotency.contrib import drf
 from tests.reliability.gates import pass_gate
 
 handler500 = urls.handler500
@@ -26,7 +27,7 @@ handler500 = urls.handler500
 
 def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseBase:
     """The real admission for the real views; everybody may use the lab."""
-    return admission.admit(request, view) if hasattr(view, "cls") else "lab"
+    return drf.admit(request, view) if isinstance(request, Request) else "lab"
 
 
 class StopAfterCommit:

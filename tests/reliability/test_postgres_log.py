@@ -62,10 +62,9 @@ def locked(database: None) -> Iterator[None]:
 
 
 def save(secret: str, *, status: int = 201) -> None:
-    answer = store.StoredResponse(uuid.UUID(secret), f"text/{secret}", f"/{secret}", secret, secret.encode())
-    store.save(
-        uuid.UUID(secret), operation=secret, principal=secret, token=secret, status=status, response=answer
-    )
+    headers = {"Content-Type": f"text/{secret}", "Location": f"/{secret}", "ETag": secret, "X-More": secret}
+    answer = store.StoredResponse(uuid.UUID(secret), status, headers, secret.encode())
+    store.save(uuid.UUID(secret), answer, operation=secret, principal=secret, token=secret)
 
 
 def arrival(secret: str) -> Arrival:

@@ -38,13 +38,14 @@ VALUES (%s, 'test', 'race', 'nobody', 'race', %s, 201, 'application/json', '{}',
 WRONG = """
 CREATE OR REPLACE FUNCTION lab.idempotency_claim_in_one_statement(
     key_digest uuid, lock_id bigint, wait_ms integer, statement_timeout_ms integer, idle_timeout_ms integer,
-    OUT state text, OUT fingerprint uuid, OUT content_type text, OUT location text, OUT etag text, OUT body bytea
+    OUT state text, OUT fingerprint uuid, OUT status smallint, OUT content_type text, OUT location text,
+    OUT etag text, OUT headers jsonb, OUT body bytea
 )
 LANGUAGE sql VOLATILE AS $$
     WITH gate AS MATERIALIZED (SELECT {gate}),
     locked AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(lock_id) AS granted FROM gate)
     SELECT CASE WHEN s.digest IS NOT NULL THEN 'stored' WHEN locked.granted THEN 'claimed' ELSE 'running' END,
-           s.fingerprint, s.content_type, s.location, s.etag, s.body
+           s.fingerprint, s.status, s.content_type, s.location, s.etag, s.headers, s.body
     FROM locked LEFT JOIN idempotency_store AS s ON s.digest = key_digest AND s.expires_at > now()
 $$
 """
@@ -63,7 +64,7 @@ GATE_SQL = (
 
 def shipped_with_a_gate() -> str:
     """The function of the migration, word for word, with a gate between its first look and its lock."""
-    sql: str = importlib.import_module("idempotency.migrations.0001_initial").CLAIM
+    sql: str = importlib.import_module("idempotency.migrations.0003_headers").CLAIM
     name, step = f"FUNCTION {SHIPPED}(", "IF NOT pg_try_advisory_xact_lock(lock_id) THEN"
     assert sql.count(name) == sql.count(step) == 1
     return sql.replace(name, f"OR REPLACE FUNCTION lab.{SHIPPED}(").replace(

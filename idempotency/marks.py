@@ -1,0 +1,140 @@
+"""Marks: the arguments of ``@idempotent``, and which of them the URLs reach."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, partial
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, Literal
+from weakref import WeakSet
+
+from django.urls import URLPattern, URLResolver
+
+from idempotency.conf import Admit
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+# Steps from a callback to what it calls; a router of a framework is two or three away.
+STEPS_MAX = 8
+HANDLERS = ("get", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Mark:
+    """The arguments of one :func:`~idempotency.idempotent`, and the dotted name of what it stands on."""
+
+    place: str
+    operation: str
+    methods: frozenset[str] | None
+    required: bool
+    ttl: timedelta | None
+    admit: Admit | None
+    header: str
+    replay_status: int | Literal["original"]
+
+    def covers(self, method: str | None) -> bool:
+        return method not in SAFE_METHODS if self.methods is None else method in self.methods
+
+
+# All of them, once the URLs are loaded.
+marks: WeakSet[Mark] = WeakSet()
+
+
+def mark_of(thing: Any) -> Mark | None:
+    """Return the mark of a function, a method or a class."""
+    thing = getattr(thing, "__func__", thing) if isinstance(thing, MethodType) else thing
+    places = thing.__mro__ if isinstance(thing, type) else (thing,)
+    found = (vars(place).get("idempotent") for place in places if isinstance(place, type | FunctionType))
+    return next((mark for mark in found if isinstance(mark, Mark)), None)
+
+
+def unreached(patterns: Iterable[URLPattern | URLResolver]) -> set[Mark]:
+    """Return the marks that stand on nothing that a URL calls, as far as that can be seen."""
+    return set(marks) - _reached(_callbacks(patterns), until=len(marks))
+
+
+@cache
+def is_marked(callback: Callable[..., Any]) -> bool:
+    """Return whether a URL's callback leads to a mark, as far as that can be seen."""
+    return bool(_reached([callback], until=1))
+
+
+def _reached(callbacks: Iterable[Callable[..., Any]], until: int) -> set[Mark]:
+    """Return the marks that callbacks lead to, or so many of them.
+
+    From each callback it follows its class and handlers, what it wraps, its closure and the functions that its code
+    names. So it also finds a view that a dispatcher of the project calls.
+    """
+    found, seen, things = set[Mark](), set[int](), list[Any](callbacks)
+    for _ in range(STEPS_MAX):
+        found |= {mark for thing in things if (mark := _guards(thing))}
+        if len(found) >= until:
+            break
+        seen |= set(map(id, things))
+        next_things = {id(each): each for thing in things for each in _leads_to(thing)}
+        things = [each for number, each in next_things.items() if number not in seen]
+    return found
+
+
+def _callbacks(patterns: Iterable[URLPattern | URLResolver]) -> Iterator[Any]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from _callbacks(pattern.url_patterns)
+        else:
+            yield pattern.callback
+
+
+def _guards(thing: Any) -> Mark | None:
+    """Return the mark of a function, or of a class that handles one of the marked methods."""
+    if not issubclass(type(thing), type | FunctionType):
+        return None
+    mark = mark_of(thing)
+    if mark is None or not isinstance(thing, type):
+        return mark
+    # The actions of a view set become handlers when a URL names them.
+    is_view_set = hasattr(thing, "get_extra_actions")
+    return mark if is_view_set or any(hasattr(thing, name.lower()) for name in mark.methods or ()) else None
+
+
+def _leads_to(thing: Any) -> Iterator[Any]:
+    """Yield what a callback, or something that it leads to, may call.
+
+    By type and not by ``isinstance``, and from ``__dict__``: a lazy object would be evaluated by any other question.
+    """
+    kind = type(thing)
+    if issubclass(kind, FunctionType):
+        yield from _named_by(thing)
+    elif issubclass(kind, partial):
+        yield from (thing.func, *thing.args)
+    elif issubclass(kind, MethodType):
+        yield from (thing.__func__, thing.__self__)
+    elif issubclass(kind, type):
+        yield from (getattr(thing, name, None) for name in ("dispatch", *HANDLERS))
+    elif issubclass(kind, dict):
+        yield from thing.values()
+    elif issubclass(kind, list | tuple | set | frozenset):
+        yield from thing
+    else:
+        yield vars(kind).get("__call__")
+    if issubclass(kind, type):
+        return
+    attributes = getattr(thing, "__dict__", {})
+    yield from attributes.values()
+    # As as_view() of REST framework leaves them on a callback.
+    if isinstance(actions := attributes.get("actions"), dict):
+        yield from (getattr(attributes.get("cls"), name, None) for name in actions.values())
+
+
+def _named_by(function: FunctionType) -> Iterator[Any]:
+    """Yield the values of a function's closure, and the globals, attributes of modules and super methods it names."""
+    closure = inspect.getclosurevars(function).nonlocals
+    yield from closure.values()
+    names = function.__code__.co_names
+    for name in names:
+        value = function.__globals__.get(name)
+        if isinstance(value, ModuleType):
+            yield from (vars(value).get(each) for each in names)
+        else:
+            yield value
+    if own := closure.get("__class__"):  # it calls super()
+        yield from (vars(base).get(name) for base in own.__mro__[1:] for name in names)

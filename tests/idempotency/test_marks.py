@@ -1,0 +1,236 @@
+"""A mark guards what it stands on, wherever that is; one that would guard nothing is refused."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.urls import path
+from django.views import View
+
+from idempotency import idempotent
+from idempotency.admission import signed_in_user
+from idempotency.checks import check_marks
+from idempotency.marks import marks, unreached
+from idempotency.middleware import IdempotencyMiddleware
+from idempotency.models import IdempotencyKey
+from tests.servers import PROJECT, database_url
+
+PLACES = [
+    "function",
+    "method",
+    "class",
+    "subclass of a marked class",
+    "a method that calls super",
+    "as_view()",
+    "async function",
+    "async method",
+    "async class",
+    "partial",
+    "dispatcher",
+    "method_decorator of dispatch",
+    "method_decorator of post",
+    "TemplateResponse",
+    "below csrf_exempt",
+    "above gzip_page",
+    "below gzip_page",
+    "select_for_update().iterator()",
+]
+DRF_PLACES = [
+    "APIView",
+    "APIView.post",
+    "below api_view",
+    "above api_view",
+    "APIView.as_view()",
+    "ViewSet.create",
+    "above action",
+    "below action",
+    "ViewSet",
+]
+
+
+@pytest.fixture(scope="module", params=["wsgi", "asgi", "atomic requests"])
+def places(request: pytest.FixtureRequest, database: None) -> Any:
+    """What each place of ``places.py`` did."""
+    name = f"places_{uuid.uuid4().hex}"
+    with psycopg.connect(database_url(), autocommit=True) as owner:
+        owner.execute(f"CREATE DATABASE {name}")
+        host = owner.info.host
+    url = urlsplit(database_url())._replace(path=f"/{name}").geturl()
+    tidy = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DJANGO"))}
+    run = subprocess.run(
+        [sys.executable, Path(__file__).with_name("places.py"), url, host, request.param],
+        env=tidy | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("place", PLACES + DRF_PLACES)
+def test_two_requests_make_one_row(places: Any, place: str) -> None:
+    """And the second gets the first one's answer; a third with other content is a conflict."""
+    tried = places[place]
+    assert (tried["statuses"], tried["rows"], tried["same"]) == ([201, 200, 409], 1, True), tried
+    assert not tried["left open"]
+
+
+@pytest.mark.parametrize("place", DRF_PLACES)
+def test_a_views_own_throttles_count_each_request_once(places: Any, place: str) -> None:
+    assert places[place]["throttled"] == 3
+
+
+def test_other_middlewares_answer_errors_and_complete_templates(places: Any) -> None:
+    assert places["/raises"]["statuses"] == [422, 422, 422]
+    assert places["/api-raises"]["statuses"] == [400, 400, 400]
+    assert places["/raises"]["rows"] == places["/api-raises"]["rows"] == 0
+    assert places["TemplateResponse"]["body"].endswith("by the middleware")
+
+
+def test_nobody_gets_a_stored_answer(places: Any) -> None:
+    assert places["nobody"] == {"function": 401, "APIView": 401}
+
+
+# --- Marks that guard nothing ---------------------------------------------------------------------------------
+
+
+def answer(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("done", status=201)
+
+
+@pytest.fixture(autouse=True)
+def no_marks_left() -> Iterator[None]:
+    """Forget the marks of a test: the system checks of other tests would refuse them."""
+    before = set(marks)
+    yield
+    marks.intersection_update(before)
+
+
+def marked_view(name: str = "post") -> Any:
+    """Return a class of views whose handler is marked."""
+
+    def handler(_self: View, request: HttpRequest) -> HttpResponse:
+        return answer(request)
+
+    return type("Marked", (View,), {name: idempotent(operation="refused")(handler)})
+
+
+def refused(*views: Any) -> list[str]:
+    """Return the operations that no URL reaches in a project of these views."""
+    patterns = [path(f"{number}", view) for number, view in enumerate(views)]
+    return [mark.operation for mark in unreached(patterns) if __name__ in mark.place]
+
+
+def test_a_mark_that_no_url_reaches_is_refused() -> None:
+    view = marked_view()
+    assert refused(answer) == ["refused"]
+    assert refused(answer, view.as_view()) == []
+
+
+def test_the_check_names_the_operation_and_its_place() -> None:
+    view = marked_view()
+    messages = [error.msg for error in check_marks()]
+    assert any("operation='refused'" in message and __name__ in message for message in messages), view
+
+
+def test_a_subclass_that_overrides_the_marked_method_is_refused() -> None:
+    class Overridden(marked_view()):  # type: ignore[misc]  # made at run time
+        def post(self, request: HttpRequest) -> HttpResponse:
+            return answer(request)
+
+    assert refused(Overridden.as_view()) == ["refused"]
+
+
+def test_a_class_without_a_handler_of_the_marked_methods_is_refused() -> None:
+    @idempotent(operation="refused")
+    class OnlyPut(View):
+        def put(self, request: HttpRequest) -> HttpResponse:
+            return answer(request)
+
+    assert refused(OnlyPut.as_view()) == ["refused"]
+
+
+def test_what_no_check_can_see_raises_when_it_is_called() -> None:
+    with pytest.raises(TypeError, match="no class of views"):
+        idempotent(operation="refused")(dict)
+    marked: Any = idempotent(operation="refused")(answer)
+    with pytest.raises(TypeError, match="without a request"):
+        marked("no request")
+    with pytest.raises(ImproperlyConfigured, match=r"without idempotency\.middleware"):
+        marked(RequestFactory().post("/"))
+
+
+def test_two_marks_for_one_request_are_refused(user: User) -> None:
+    inner = idempotent(operation="inner")(answer)
+    request = RequestFactory().post("/", headers={"Idempotency-Key": uuid.uuid4().hex})
+    request.user = user
+    request.idempotency = None  # type: ignore[attr-defined]  # as the middleware does
+    outer = idempotent(operation="outer", admit=signed_in_user)(inner)
+    with pytest.raises(ImproperlyConfigured, match="both are marked"):
+        outer(request)
+
+
+# --- Arguments ------------------------------------------------------------------------------------------------
+
+
+def posted(mark: Any, user: User, **headers: str) -> HttpResponse:
+    """Send a request to a view with a mark."""
+    request = RequestFactory().post("/", b"x", content_type="text/plain", headers=headers)
+    request.user = user
+    response: HttpResponse = IdempotencyMiddleware(mark(answer))(request)
+    return response
+
+
+def test_a_key_may_be_optional(user: User) -> None:
+    mark = idempotent(operation="optional", required=False)
+    first = posted(mark, user)
+    assert (first.status_code, "Idempotency-Status" in first.headers) == (201, False)
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    statuses = [posted(mark, user, **key).headers["Idempotency-Status"] for _ in range(2)]
+    assert statuses == ["created", "replayed"]
+
+
+def test_a_replay_may_have_the_original_status(user: User) -> None:
+    mark = idempotent(operation="original", replay_status="original")
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    answers = [posted(mark, user, **key) for _ in range(2)]
+    assert [each.status_code for each in answers] == [201, 201]
+    assert answers[1].headers["Idempotency-Status"] == "replayed"
+
+
+def test_the_key_may_come_in_another_header(user: User) -> None:
+    mark = idempotent(operation="header", header="X-Request-Key")
+    assert posted(mark, user, **{"Idempotency-Key": "k"}).status_code == 400
+    key = {"X-Request-Key": uuid.uuid4().hex}
+    first, again = (posted(mark, user, **key) for _ in range(2))
+    assert [each.headers["Idempotency-Status"] for each in (first, again)] == ["created", "replayed"]
+    assert again.headers["X-Request-Key"] == key["X-Request-Key"]
+
+
+def test_a_view_may_have_keys_of_another_life(user: User) -> None:
+    key = uuid.uuid4().hex
+    posted(idempotent(operation="short", ttl=timedelta(minutes=1)), user, **{"Idempotency-Key": key})
+    stored = IdempotencyKey.objects.get(token=key)
+    assert stored.expires_at - stored.created_at == timedelta(minutes=1)
+    assert stored.status == 201
+
+
+def test_a_view_may_have_an_admission_of_its_own(user: User) -> None:
+    key = uuid.uuid4().hex
+    mark = idempotent(operation="own-admission", admit=lambda _request, _view: "partner")
+    posted(mark, user, **{"Idempotency-Key": key})
+    assert IdempotencyKey.objects.get(token=key).principal == "partner"

@@ -1,0 +1,90 @@
+"""``once``: the promise of the marks for code that is no view."""
+
+import threading
+import uuid
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection, transaction
+
+from idempotency import once
+from idempotency.models import IdempotencyKey
+from idempotency.problems import RequestInProgress
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def make(key: str, **options: Any) -> tuple[bool, Any]:
+    with once("webhook", key, **options) as work:
+        if work:
+            work.result = {"group": Group.objects.create(name=uuid.uuid4().hex).pk}
+    return bool(work), work.result
+
+
+def test_work_is_done_once_and_its_result_is_kept() -> None:
+    key = f"evt/{uuid.uuid4()} with spaces"
+    before = Group.objects.count()
+    first, again = make(key), make(key)
+    assert (first[0], again[0]) == (True, False)
+    assert first[1] == again[1]
+    assert Group.objects.count() == before + 1
+
+
+def test_principals_and_operations_keep_keys_apart() -> None:
+    key = uuid.uuid4().hex
+    assert make(key)[0]
+    assert make(key, principal="other")[0]
+    with once("task", key) as work:
+        assert work
+
+
+def test_a_failure_leaves_nothing_and_the_key_unused() -> None:
+    key, name = uuid.uuid4().hex, uuid.uuid4().hex
+
+    def fail() -> None:
+        with once("webhook", key):
+            Group.objects.create(name=name)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not Group.objects.filter(name=name).exists()
+    assert not IdempotencyKey.objects.filter(token=key).exists()
+    assert make(key)[0]
+
+
+def test_the_same_work_elsewhere_is_in_progress_or_waited_for() -> None:
+    key = uuid.uuid4().hex
+    inside, finish = threading.Event(), threading.Event()
+
+    def work_slowly() -> None:
+        with once("webhook", key) as work:
+            work.result = 1
+            inside.set()
+            finish.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=work_slowly)
+    thread.start()
+    assert inside.wait(30)
+    with pytest.raises(RequestInProgress):
+        make(key)
+    threading.Timer(0.2, finish.set).start()
+    assert make(key, wait=4) == (False, 1)
+    thread.join()
+
+
+def test_it_is_a_part_of_a_transaction_that_is_open_already() -> None:
+    key = uuid.uuid4().hex
+    with transaction.atomic():
+        assert make(key)[0]
+        assert not make(key)[0]
+        transaction.set_rollback(True)
+    assert make(key)[0]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])
+def test_a_key_that_cannot_be_stored_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="1 to 255 characters"):
+        make(key)
