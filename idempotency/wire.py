@@ -8,14 +8,16 @@ still translates the exceptions.
 
 The short way is for Django's own PostgreSQL backend as it comes (:func:`_may_bypass_cursor`). Statements go one by one
 through ``connection.cursor()`` where other code stands in between: a subclass of the backend (tenants, row security), a
-patched ``cursor()``, an ``execute_wrapper``, the log of queries, a driver's connection or cursor of another class.
+patched method on the way (debug toolbar, Sentry, ddtrace), an ``execute_wrapper``, the log of queries, a driver's
+connection or cursor of another class (OpenTelemetry). BEGIN and COMMIT go by libpq each way: as for any ``atomic``
+block, Django logs both.
 
 The internals that the short way leans on:
 
 * Django: ``ensure_connection``, ``health_check_done``, ``execute_wrappers``, ``queries_logged``, ``in_atomic_block``,
-  ``validate_no_broken_transaction`` and ``wrap_database_errors`` of a connection, the last two in the order of
-  ``CursorWrapper.execute``; the cursor classes of ``django.db.backends.postgresql.base``. No time zone is set on the
-  results, as ``create_cursor`` does: a statement here returns no ``timestamptz``.
+  ``validate_thread_sharing``, ``validate_no_broken_transaction`` and ``wrap_database_errors`` of a connection, the last
+  two in the order of ``CursorWrapper.execute``; the cursor classes of ``django.db.backends.postgresql.base``. No time
+  zone is set on the results, as ``create_cursor`` does: a statement here returns no ``timestamptz``.
 * psycopg: ``pgconn``, ``prepare_threshold``, ``autocommit``, ``cursor_factory`` and ``wait`` of a connection;
   ``execute("")`` begins a transaction; ``adapt.Transformer``, ``errors.error_from_result``, ``waiting.Wait`` and
   ``pq``, with the pipelines of libpq 14.
@@ -31,7 +33,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.base import Cursor, DatabaseWrapper, ServerBindingCursor
 from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, abc, errors
@@ -46,13 +47,23 @@ __all__ = ["read_one"]
 Row = tuple[Any, ...]
 Ask = Callable[[Connection[Any], abc.Transformer, str, Sequence[Any]], PGresult]
 
+# The claim locks and then looks, which takes a new snapshot for each statement, whatever the server's default is.
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+COMMIT = "COMMIT"
 # The plans that PostgreSQL keeps for each connection: a statement, and its name there.
 _kept: WeakKeyDictionary[Connection[Any], dict[str, bytes]] = WeakKeyDictionary()
 # A generator would not do: two threads may not be inside one.
 _numbers = count()
 # "There is no such statement" (after DISCARD ALL), "cached plan must not change result type" (after a migration).
 _FORGOTTEN = (b"26000", b"0A000")
-_CURSOR_METHODS = ("cursor", "_cursor", "create_cursor", "make_cursor")
+_CURSOR_METHODS = ("cursor", "_cursor", "_prepare_cursor", "create_cursor", "make_cursor")
+# All that a statement passes on its way to the driver.
+_METHODS: list[tuple[type, str]] = [
+    *((DatabaseWrapper, name) for name in _CURSOR_METHODS),
+    *((CursorWrapper, name) for name in ("execute", "_execute_with_wrappers", "_execute")),
+    (Connection, "cursor"),
+    *((kind, "execute") for kind in (Cursor, ServerBindingCursor)),
+]
 
 
 def read_one(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
@@ -91,14 +102,13 @@ def execute(
         ask = partial(_ask_at_once, begins=begins, commits=commits)
         return _send(connection, ask, sql, parameters, begins=begins)
     if begins:
-        # By Django's own cursor: a subclass's may run a statement first, and then PostgreSQL refuses this one.
-        with BaseDatabaseWrapper.cursor(connection) as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        # Before any cursor: a backend's may run a query first, and then PostgreSQL takes no isolation level any more.
+        _send(connection, _ask_at_once, BEGIN, (), begins=True)
     with connection.cursor() as cursor:
         row = _first_row(cursor, sql, parameters)
-        if commits:
-            cursor.execute("COMMIT")
-        return row
+    if commits:
+        _send(connection, _ask_at_once, COMMIT, ())
+    return row
 
 
 @contextmanager
@@ -123,19 +133,28 @@ def _may_bypass_cursor(connection: Any) -> bool:
         or connection.execute_wrappers
         or connection.queries_logged
         or not vars(connection).keys().isdisjoint(_CURSOR_METHODS)
-        or not all(_is_djangos(getattr(DatabaseWrapper, name)) for name in _CURSOR_METHODS)
-        or not _is_djangos(CursorWrapper.execute)
+        or not all(_is_as_shipped(getattr(owner, name)) for owner, name in _METHODS)
     ):
         return False
     connection.ensure_connection()
     driver = connection.connection
     factory: Any = getattr(driver, "cursor_factory", None)
-    return type(driver) is Connection and factory in (Cursor, ServerBindingCursor)
+    return (
+        type(driver) is Connection
+        and factory in (Cursor, ServerBindingCursor)
+        and "cursor" not in vars(driver)
+    )
 
 
-def _is_djangos(function: Any) -> bool:
-    """Return whether a function was defined in Django; ``functools.wraps`` copies no globals."""
-    return type(function) is FunctionType and function.__globals__["__name__"].startswith("django.")
+def _is_as_shipped(function: Any) -> bool:
+    """Return whether a function is Django's or psycopg's own: neither replaced nor rewritten."""
+    return (
+        type(function) is FunctionType
+        # ``functools.wraps`` copies no globals.
+        and function.__globals__["__name__"].startswith(("django.", "psycopg."))
+        # ddtrace puts its function among the constants of the code, where a compiler puts none.
+        and not any(map(callable, function.__code__.co_consts))
+    )
 
 
 def _is_lost(connection: Any) -> bool:
@@ -154,6 +173,7 @@ def _send(
     # Before Django complains that the transaction is broken, which a lost connection explains.
     if _is_lost(connection):
         raise OperationalError("the connection is closed")
+    connection.validate_thread_sharing()
     connection.validate_no_broken_transaction()
     driver = connection.connection
     with connection.wrap_database_errors:
@@ -186,8 +206,8 @@ def _ask_at_once(
     sql: str,
     parameters: Sequence[Any],
     *,
-    begins: bool,
-    commits: bool,
+    begins: bool = False,
+    commits: bool = False,
 ) -> PGresult:
     """Send a statement in a pipeline, with BEGIN before or COMMIT behind it: if it fails, COMMIT is not executed.
 
@@ -198,10 +218,10 @@ def _ask_at_once(
     try:
         pgconn.enter_pipeline_mode()
         if begins:
-            pgconn.send_query_params(b"BEGIN ISOLATION LEVEL READ COMMITTED", None)
+            pgconn.send_query_params(BEGIN.encode(), None)
         pgconn.send_query_params(_numbered(sql), texts)
         if commits:
-            pgconn.send_query_params(b"COMMIT", None)
+            pgconn.send_query_params(COMMIT.encode(), None)
         pgconn.pipeline_sync()
         results = driver.wait(_results(pgconn))
         pgconn.exit_pipeline_mode()

@@ -6,18 +6,27 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import wraps
+from types import FunctionType
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import DEFAULT_DB_ALIAS, DataError, OperationalError, connection, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    DataError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from idempotency import store
+from idempotency import store, wire
 from idempotency.conf import conf
 from idempotency.wire import execute, read_one
 from tests.servers import database_url
@@ -170,10 +179,8 @@ def test_a_broken_transaction_takes_no_statement(session: int) -> None:
 
 LIFE = [
     "SELECT fingerprint",  # the look-up
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SELECT state",  # the claim
     "SELECT idempotency_save",
-    "COMMIT",
     "SELECT fingerprint",
 ]
 ANSWER = store.StoredResponse(uuid.uuid4(), 201, {"Content-Type": "text/plain"}, b"done")
@@ -221,10 +228,10 @@ def test_the_log_of_queries_holds_every_statement_with_its_values(short: int) ->
     with CaptureQueriesContext(connection) as captured:
         live(digest)
         ask("SELECT %s::int", 1)
-    # Django logs BEGIN and COMMIT of its ``atomic`` blocks too.
-    statements = [query["sql"] for query in captured if query["sql"] not in ("BEGIN", "COMMIT")]
-    expected = [start for start in LIFE if start != "COMMIT"]
-    assert shortened(statements) == [*expected, "SELECT 1::int"]
+    statements = [query["sql"] for query in captured]
+    found, claimed, saved, again = LIFE
+    # As Django logs any ``atomic`` block.
+    assert shortened(statements) == [found, "BEGIN", claimed, saved, "COMMIT", again, "SELECT 1::int"]
     assert digest.hex in statements[0]
 
 
@@ -243,7 +250,15 @@ def test_a_patched_cursor_is_used(short: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("patched", "name"), [(DatabaseWrapper, "create_cursor"), (CursorWrapper, "execute")]
+    ("patched", "name"),
+    [
+        (DatabaseWrapper, "create_cursor"),
+        (DatabaseWrapper, "_prepare_cursor"),
+        (CursorWrapper, "execute"),
+        (CursorWrapper, "_execute"),
+        (psycopg.Connection, "cursor"),
+        (psycopg.Cursor, "execute"),
+    ],
 )
 def test_a_method_that_is_patched_for_all_connections_is_called(
     short: int, monkeypatch: pytest.MonkeyPatch, patched: type, name: str
@@ -260,6 +275,30 @@ def test_a_method_that_is_patched_for_all_connections_is_called(
     monkeypatch.setattr(patched, name, patch)
     assert ask("SELECT %s::int", 7) == 7
     assert len(called) == 1
+
+
+def test_a_method_that_is_rewritten_in_place_is_called(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ddtrace instruments Django: the function stays the same object, with other code that calls the original's."""
+    cursor: Any = DatabaseWrapper.cursor
+    original = FunctionType(cursor.__code__, cursor.__globals__, "original", None, cursor.__closure__)
+    opened: list[object] = []
+
+    def note(*arguments: Any) -> Any:
+        opened.append(arguments)
+        return original(*arguments)
+
+    def with_as_many_cells(func: object, message: object) -> Any:
+        def rewritten(*arguments: Any) -> Any:
+            call: Any = 0.125  # in the place of this constant comes the function
+            return (func, message) and call(*arguments)
+
+        return rewritten
+
+    code = with_as_many_cells(1, 2).__code__
+    constants = tuple(note if each == 0.125 else each for each in code.co_consts)
+    monkeypatch.setattr(cursor, "__code__", code.replace(co_consts=constants))
+    live(uuid.uuid4())
+    assert len(opened) == len(LIFE)
 
 
 def test_a_cursor_class_of_the_drivers_connection_is_used(
@@ -281,8 +320,44 @@ def test_a_cursor_class_of_the_drivers_connection_is_used(
 def test_statements_go_by_libpq_where_no_other_code_stands_in_between(
     short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection.connection, "cursor", None)
+    monkeypatch.setattr(wire, "_first_row", None)
     live(uuid.uuid4())
+    with (
+        connection.execute_wrapper(lambda execute, *arguments: execute(*arguments)),
+        pytest.raises(TypeError),
+    ):
+        ask("SELECT 1")
+
+
+def test_a_patched_cursor_of_the_drivers_connection_is_used(
+    short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, original = [], connection.connection.cursor
+
+    def cursor(*arguments: Any, **options: Any) -> Any:
+        opened.append(arguments)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(connection.connection, "cursor", cursor)
+    live(uuid.uuid4())
+    assert len(opened) == len(LIFE)
+
+
+def test_a_connection_of_another_thread_is_refused(session: int) -> None:
+    caught: list[Exception] = []
+    shared = connections[DEFAULT_DB_ALIAS]
+
+    def use() -> None:
+        connections[DEFAULT_DB_ALIAS] = shared
+        try:
+            ask("SELECT 1")
+        except DatabaseError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert "thread" in str(caught[0])
 
 
 @pytest.fixture

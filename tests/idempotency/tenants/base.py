@@ -1,4 +1,4 @@
-"""A backend of a project with tenants, in the manner of django-tenants: its ``cursor()`` chooses the schema."""
+"""A backend of a project with tenants, in the manner of django-tenants: its cursors choose the schema."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     schema = "public"
 
-    def cursor(self) -> Any:
-        cursor = super().cursor()
+    def _cursor(self, name: str | None = None) -> Any:  # type: ignore[misc]  # unknown to django-stubs
+        cursor = super()._cursor(name)  # type: ignore[misc]  # the same
+        # A query, after which PostgreSQL takes no isolation level for the transaction any more.
         cursor.execute("SELECT set_config('search_path', %s, false)", [f"{self.schema}, public"])
         return cursor
