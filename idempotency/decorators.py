@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from idempotency import metrics
 from idempotency.conf import Admit, conf
+from idempotency.formdata import key_of
 from idempotency.marks import Mark, mark_of, marks
 from idempotency.protocol import guard
 
@@ -45,7 +46,7 @@ def idempotent(
         ttl: lifetime of its keys, in place of ``IDEMPOTENCY_TTL``.
         admit: admission of its callers, in place of ``IDEMPOTENCY_ADMIT``.
         header: the request's header that has the key.
-        replay_status: of a replay; ``"original"`` is the status of the first answer.
+        replay_status: of a replay; ``"original"`` is the status of the first answer, as it is of a redirect.
     """
     metrics.declare(operation)
     operations.add(operation)
@@ -145,7 +146,7 @@ def _run(
     caller = _request_of(args, kwargs, mark)
     request: HttpRequest = getattr(caller, "_request", caller)
     run = partial(view, *args, **kwargs)
-    if not mark.covers(request.method) or (not mark.required and mark.header not in request.headers):
+    if not mark.covers(request.method) or (not mark.required and key_of(request, mark.header) is None):
         response: HttpResponseBase = run()
         return response
     if not hasattr(request, "idempotency"):

@@ -1,4 +1,4 @@
-"""Fingerprint a request: its method, path, query and body, where JSON bodies compare by value.
+"""Fingerprint a request: its method, path, query and body, where JSON bodies and forms compare by value.
 
 Pure functions. JSON is read strictly (RFC 8259, I-JSON's stricter rules from RFC 7493): a body that two parsers could
 read differently is refused, because its fingerprint would mean nothing.
@@ -162,11 +162,19 @@ def _canonical_number(literal: str) -> str:
     return f"{sign}{digits.lstrip('-0')}e{power}"
 
 
-def fingerprint(*, method: str, path: str, query: str, document: Any = ..., body: bytes = b"") -> UUID:
+def fingerprint(
+    *, method: str, path: str, query: str, document: Any = ..., form: Any = None, body: bytes = b""
+) -> UUID:
     """Return the 128-bit fingerprint of a request.
 
-    Give ``document`` (from :func:`parse_json`; ``None`` is JSON's null) for a JSON body, else ``body``, which
-    compares byte for byte.
+    Give ``document`` (from :func:`parse_json`; ``None`` is JSON's null) for a JSON body, ``form`` for fields and files,
+    else ``body``, which compares byte for byte.
     """
-    kind, content = (b"raw", body) if document is ... else (b"json", canonical(document).encode())
+    if form is not None:
+        # A character set of the client's choice can bring lone surrogates into the name of a file.
+        kind, content = b"form", canonical(form).encode(errors="surrogatepass")
+    elif document is not ...:
+        kind, content = b"json", canonical(document).encode()
+    else:
+        kind, content = b"raw", body
     return digest128(method, path, query, kind, content)

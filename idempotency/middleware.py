@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, RawPostDataException
 
 from idempotency.conf import conf
 from idempotency.decorators import headers
@@ -54,7 +54,9 @@ def _open_claim(request: HttpRequest) -> Claim | None:
 
 
 def _keep_body(request: HttpRequest) -> None:
-    """Read the body as bytes, before a CSRF check reads it as a form: after that, Django has no bytes to give."""
-    # Raised before reading; a later reader of the body gets it again.
-    with suppress(RequestDataTooBig):
+    """Read the body as bytes, before others read the stream: after that, Django has no bytes to give.
+
+    A form that is larger than ``DATA_UPLOAD_MAX_MEMORY_SIZE`` stays unread, and so does one that has been read.
+    """
+    with suppress(RequestDataTooBig, RawPostDataException):
         _ = request.body

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import ResponseHeaders
 
 from idempotency import fingerprint as fingerprints
-from idempotency import keys, metrics, store
+from idempotency import formdata, keys, metrics, store
 from idempotency.conf import conf
 from idempotency.faults import is_unavailable
 from idempotency.marks import Mark
@@ -39,8 +39,8 @@ class Guarded:
 
     mark: Mark
     principal: str
-    # The header, as the client sent it.
-    key: str | None
+    # The header or the form's field, as the client sent it.
+    key: str | None = None
     token: str | None = None
     # The JSON body, already parsed.
     document: Any = None
@@ -69,7 +69,7 @@ def guard(request: HttpRequest, view: View, *, mark: Mark, principal: str) -> Ht
         raise ImproperlyConfigured(
             f"{mark.place} runs inside {outer.mark.place}, and both are marked: remove one of the two marks."
         )
-    guarded = Guarded(mark, principal, request.headers.get(mark.header))
+    guarded = Guarded(mark, principal)
     request.idempotency = guarded  # type: ignore[attr-defined]
     return _conclude(guarded, partial(_answer, request, view, guarded))
 
@@ -97,8 +97,12 @@ def _conclude(guarded: Guarded, step: Callable[[], HttpResponse]) -> HttpRespons
 
 
 def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
-    guarded.token = keys.parse(guarded.key, environment=conf.environment, operation=guarded.operation)
-    fingerprint = _fingerprint(request, guarded)
+    try:
+        guarded.key = formdata.key_of(request, guarded.mark.header)
+        guarded.token = keys.parse(guarded.key, environment=conf.environment, operation=guarded.operation)
+        fingerprint = _fingerprint(request, guarded)
+    except RequestDataTooBig:
+        raise BodyTooLarge from None
     digest = keys.digest(
         environment=conf.environment,
         operation=guarded.operation,
@@ -192,20 +196,19 @@ def _settle(
 
 
 def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
-    try:
-        body = request.body
-    except RequestDataTooBig:
-        raise BodyTooLarge from None
-    document = ...
-    if body and fingerprints.is_json(request.META.get("CONTENT_TYPE", "")):
-        document = guarded.document = fingerprints.parse_json(body)
-    return fingerprints.fingerprint(
+    of_request = partial(
+        fingerprints.fingerprint,
         method=request.method or "",
         path=request.path,
         query=request.META.get("QUERY_STRING", ""),
-        document=document,
-        body=body,
     )
+    if formdata.is_form(request):
+        return of_request(form=formdata.form_of(request))
+    body = request.body
+    if body and fingerprints.is_json(request.META.get("CONTENT_TYPE", "")):
+        guarded.document = fingerprints.parse_json(body)
+        return of_request(document=guarded.document)
+    return of_request(body=body)
 
 
 def _claim(digest: UUID, wait: int, guarded: Guarded) -> store.StoredResponse | None:
@@ -252,7 +255,10 @@ def _record_conflict(digest: UUID) -> None:
 def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:
     guarded.outcome = "replayed"
     status = guarded.mark.replay_status
-    response = HttpResponse(stored.body, status=stored.status if status == "original" else status)
+    # A redirect that is no redirect would be a blank page.
+    if status == "original" or 300 <= stored.status < 400:
+        status = stored.status
+    response = HttpResponse(stored.body, status=status)
     # As the first answer had them: Django's own Content-Type is none of it.
     response.headers = ResponseHeaders(stored.headers)
     response.headers["Idempotency-Status"] = "replayed"
