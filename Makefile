@@ -9,7 +9,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check audit bench chaos fuzz lock npm clean
+.PHONY: help run test quick check audit bench chaos fuzz lock wheels npm clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -51,11 +51,15 @@ chaos: $(VENV)/dev.stamp ## break everything under load, and count what is lost 
 fuzz: $(VENV)/dev.stamp ## attack the API automatically, and print the bytes of each finding (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m fuzz $(ARGS)
 
-lock: $(VENV)/dev.stamp ## pin requirements/*.in anew, with hashes (ARGS=--upgrade)
-	@$(PIP_COMPILE) $(ARGS) requirements/base.in -o requirements/base.txt
-	@$(PIP_COMPILE) $(ARGS) requirements/run.in -o requirements/run.txt
-	@$(PIP_COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+lock: $(VENV)/dev.stamp ## pin pyproject.toml and requirements/*.in anew, with hashes (ARGS=--upgrade)
+	@$(PIP_COMPILE) $(ARGS) pyproject.toml -o requirements/base.txt
+	@$(PIP_COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
+	@$(PIP_COMPILE) $(ARGS) pyproject.toml requirements/run.in requirements/dev.in -o requirements/dev.txt
 	@$(PIP_COMPILE) $(ARGS) requirements/node20.in -o requirements/node20.txt
+
+wheels: $(VENV)/dev.stamp ## build a wheel of each app, and of the whole project: dist/*.whl
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist \
+		. ./idempotency ./rollout
 
 npm: node_modules/npm.stamp ## pack the browser modules with their types, for npm: dist/fundapi-VERSION.tgz
 	@mkdir -p dist

@@ -10,11 +10,21 @@ from functools import cache
 from typing import Protocol
 
 from django.db import Error
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
 
 from idempotency import store
+
+try:
+    from prometheus_client import Counter, Gauge, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.metrics_core import Metric
+except ModuleNotFoundError:  # fundapi-idempotency[metrics] is not installed
+    from idempotency.unmeasured import (  # type: ignore[assignment] # of the same use
+        Counter,
+        Gauge,
+        GaugeMetricFamily,
+        Histogram,
+        Metric,
+    )
 
 OUTCOMES = ("created", "replayed", "key_reused", "in_progress", "failed", "rejected", "unavailable")
 CONFLICTS = ("key_reused", "in_progress")

@@ -7,12 +7,22 @@ Counters count where events happen. The state of rollouts is read from the datab
 from collections.abc import Iterable, Iterator
 
 from django.db import Error
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
 
 from rollout import store
 from rollout.judge.scoring import Signal
+
+try:
+    from prometheus_client import Counter, Gauge, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.metrics_core import Metric
+except ModuleNotFoundError:  # fundapi-rollout[metrics] is not installed
+    from rollout.unmeasured import (  # type: ignore[assignment] # of the same use
+        Counter,
+        Gauge,
+        GaugeMetricFamily,
+        Histogram,
+        Metric,
+    )
 
 TABLES = ("telemetry", "checks", "alerts", "stage members")  # that are purged
 

@@ -2,11 +2,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from idempotency import faults, store
 from idempotency.purge import purge_expired
+
+try:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+except ModuleNotFoundError:  # fundapi-idempotency[progress] is not installed
+    HAS_BAR = False
+else:
+    HAS_BAR = True
 
 
 class Command(BaseCommand):
@@ -26,7 +32,9 @@ class Command(BaseCommand):
 
 
 def purge() -> str:
-    """Delete all expired keys, with a progress bar on stderr, and return the result."""
+    """Delete all expired keys, with a progress bar on stderr where rich is installed, and return the result."""
+    if not HAS_BAR:
+        return f"{purge_expired()} expired keys deleted."
     columns = ("Purging", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

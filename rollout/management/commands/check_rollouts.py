@@ -6,11 +6,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from rollout import faults, store
-from rollout.conf import conf
-from rollout.models import Check, Watch
-from rollout.tick import tick
-from rollout.units import percent
+from rollout.extras import imported
+
+with imported("judge"):
+    from rollout import faults, store
+    from rollout.conf import conf
+    from rollout.models import Check, Watch
+    from rollout.tick import tick
+    from rollout.units import percent
 
 COULD_NOT_TELL = 2  # exit code, like that of the release commands
 AHEAD_MAX = timedelta(days=366)  # of --at; a later year is a typing error, and some are no date in UTC

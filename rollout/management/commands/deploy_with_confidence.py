@@ -6,19 +6,22 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.conf import conf
-from rollout.management.commands.monitor_deployment import add_monitor_options, monitor_options
-from rollout.options import ID_MAX, MINUTES_MAX, number, whole
-from rollout.release import canary, records
-from rollout.release.decisions import Outcome
-from rollout.release.deploy import deploy
-from rollout.release.git import Git
-from rollout.release.github import GitHub
-from rollout.release.monitor import Monitor
-from rollout.release.outages import outlive
-from rollout.release.shell import ReleaseCommand, add_site
-from rollout.release.site import Site, site_url
-from rollout.release.terminal import Result, Terminal
+from rollout.extras import imported
+
+with imported("release"):
+    from rollout.conf import conf
+    from rollout.management.commands.monitor_deployment import add_monitor_options, monitor_options
+    from rollout.options import ID_MAX, MINUTES_MAX, number, whole
+    from rollout.release import canary, records
+    from rollout.release.decisions import Outcome
+    from rollout.release.deploy import deploy
+    from rollout.release.git import Git
+    from rollout.release.github import GitHub
+    from rollout.release.monitor import Monitor
+    from rollout.release.outages import outlive
+    from rollout.release.shell import ReleaseCommand, add_site
+    from rollout.release.site import Site, site_url
+    from rollout.release.terminal import Result, Terminal
 
 CANARY = 10  # % (runbook, "Environment Configuration")
 

@@ -2,12 +2,15 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.conf import conf
-from rollout.options import ID_MAX, whole
-from rollout.release.finalize import finalize
-from rollout.release.github import GitHub
-from rollout.release.shell import ReleaseCommand
-from rollout.release.terminal import Result, Terminal
+from rollout.extras import imported
+
+with imported("release"):
+    from rollout.conf import conf
+    from rollout.options import ID_MAX, whole
+    from rollout.release.finalize import finalize
+    from rollout.release.github import GitHub
+    from rollout.release.shell import ReleaseCommand
+    from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):

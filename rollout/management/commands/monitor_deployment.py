@@ -3,15 +3,18 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.conf import conf
-from rollout.options import ID_MAX, MINUTES_MAX, number, whole
-from rollout.release import records
-from rollout.release.deploy import record
-from rollout.release.git import Git
-from rollout.release.github import GitHub
-from rollout.release.monitor import Monitor, MonitorOptions
-from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
-from rollout.release.terminal import Result, Terminal
+from rollout.extras import imported
+
+with imported("release"):
+    from rollout.conf import conf
+    from rollout.options import ID_MAX, MINUTES_MAX, number, whole
+    from rollout.release import records
+    from rollout.release.deploy import record
+    from rollout.release.git import Git
+    from rollout.release.github import GitHub
+    from rollout.release.monitor import Monitor, MonitorOptions
+    from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
+    from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):

@@ -2,16 +2,19 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.blank import is_blank
-from rollout.conf import conf
-from rollout.release import records
-from rollout.release.decisions import Outcome
-from rollout.release.errors import Missing
-from rollout.release.git import Git
-from rollout.release.github import GitHub
-from rollout.release.revert import take_back
-from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
-from rollout.release.terminal import Result, Terminal
+from rollout.extras import imported
+
+with imported("release"):
+    from rollout.blank import is_blank
+    from rollout.conf import conf
+    from rollout.release import records
+    from rollout.release.decisions import Outcome
+    from rollout.release.errors import Missing
+    from rollout.release.git import Git
+    from rollout.release.github import GitHub
+    from rollout.release.revert import take_back
+    from rollout.release.shell import ReleaseCommand, add_deployment, add_features, require_features
+    from rollout.release.terminal import Result, Terminal
 
 
 class Command(ReleaseCommand):

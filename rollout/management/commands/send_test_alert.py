@@ -5,10 +5,13 @@ from uuid import uuid4
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rollout import faults, store
-from rollout.alerts import channels, messages, outbox
-from rollout.alerts.messages import Message
-from rollout.conf import conf
+from rollout.extras import imported
+
+with imported("judge"):
+    from rollout import faults, store
+    from rollout.alerts import channels, messages, outbox
+    from rollout.alerts.messages import Message
+    from rollout.conf import conf
 
 
 class Command(BaseCommand):

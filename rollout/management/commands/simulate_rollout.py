@@ -10,17 +10,20 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from rollout import faults
-from rollout.conf import conf
-from rollout.judge.decision import AlertKind
-from rollout.judge.scoring import Signal
-from rollout.judge.state import Action
-from rollout.options import ID_MAX, WIDTH, number, whole
-from rollout.presentation.charts import chart_svg
-from rollout.rehearsal import scenario as scenarios
-from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
-from rollout.rehearsal.simulation import RehearsedCheck, Run, notable, points, rehearse, unmet
-from rollout.units import brief_ratio, percent
+from rollout.extras import imported
+
+with imported("judge"):
+    from rollout import faults
+    from rollout.conf import conf
+    from rollout.judge.decision import AlertKind
+    from rollout.judge.scoring import Signal
+    from rollout.judge.state import Action
+    from rollout.options import ID_MAX, WIDTH, number, whole
+    from rollout.presentation.charts import chart_svg
+    from rollout.rehearsal import scenario as scenarios
+    from rollout.rehearsal.scenario import Expected, Outcome, Scenario, ScenarioError
+    from rollout.rehearsal.simulation import RehearsedCheck, Run, notable, points, rehearse, unmet
+    from rollout.units import brief_ratio, percent
 
 Rehearsal = tuple[str, Scenario, Run]  # with its name
 

@@ -2,10 +2,13 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.conf import conf
-from rollout.release.shell import ReleaseCommand
-from rollout.release.terminal import Result, Terminal
-from rollout.release.validate import validate
+from rollout.extras import imported
+
+with imported("release"):
+    from rollout.conf import conf
+    from rollout.release.shell import ReleaseCommand
+    from rollout.release.terminal import Result, Terminal
+    from rollout.release.validate import validate
 
 
 class Command(ReleaseCommand):

@@ -2,10 +2,13 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from rollout.release.shell import ReleaseCommand, add_features, add_site, require_features
-from rollout.release.site import site_url
-from rollout.release.terminal import Result, Terminal
-from rollout.release.verify import verify
+from rollout.extras import imported
+
+with imported("release"):
+    from rollout.release.shell import ReleaseCommand, add_features, add_site, require_features
+    from rollout.release.site import site_url
+    from rollout.release.terminal import Result, Terminal
+    from rollout.release.verify import verify
 
 
 class Command(ReleaseCommand):
