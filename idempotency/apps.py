@@ -10,6 +10,7 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        register(checks.check_python)
         register(checks.check_types)
         register(checks.check_settings)
         register(checks.check_middleware)

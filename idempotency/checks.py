@@ -1,6 +1,8 @@
 """System checks: refuse a wrong set-up at start. Their ids are stable."""
 
 import re
+import sys
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -10,15 +12,21 @@ from django.urls import get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
-from idempotency.conf import conf, wrong_types
+from idempotency.conf import TIMEOUT_MAX, TIMEOUT_MIN, TTL_MAX, conf, wrong_types
 from idempotency.keys import TOKEN
-from idempotency.marks import unreached
+from idempotency.marks import HEADER, unreached
 
 MIDDLEWARE = "idempotency.middleware.IdempotencyMiddleware"
 
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, "token"
 NEVER_REPLAYED = {"set-cookie", "www-authenticate", "authorization", "cookie", "content-length", "date"}
-POSITIVE = ("ttl", "statement_timeout", "idle_timeout", "purge_batch_size")  # settings that must not be 0
+# What the language and PostgreSQL can do with them.
+RANGES: dict[str, tuple[Any, Any, str]] = {
+    "ttl": (timedelta(microseconds=1), TTL_MAX, "greater than 0 and at most 100 years"),
+    "statement_timeout": (TIMEOUT_MIN, TIMEOUT_MAX, "from 1 ms to 24 days"),
+    "idle_timeout": (TIMEOUT_MIN, TIMEOUT_MAX, "from 1 ms to 24 days"),
+    "purge_batch_size": (1, 1_000_000, "greater than 0 and at most 1,000,000"),
+}
+PYTHON_MIN = (3, 11)
 
 
 def check_types(**_: Any) -> list[CheckMessage]:
@@ -38,19 +46,13 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="idempotency.E001",
             )
         )
-    try:
-        conf.admit  # noqa: B018 - reading it imports it
-    except ImportError as error:
-        errors.append(Error(f"IDEMPOTENCY_ADMIT cannot be imported: {error}", id="idempotency.E002"))
+    errors += _check_admit()
     errors += _check_replayed_headers()
-    for name in POSITIVE:
+    for name, (least, most, rule) in RANGES.items():
         value = getattr(conf, name)
-        if value <= type(value)():
+        if not least <= value <= most:
             errors.append(
-                Error(
-                    f"IDEMPOTENCY_{name.upper()} is {value}, and should be greater than 0",
-                    id="idempotency.E003",
-                )
+                Error(f"IDEMPOTENCY_{name.upper()} is {value}, and should be {rule}", id="idempotency.E003")
             )
     if not 0 < conf.purge_share <= 1:
         errors.append(
@@ -66,6 +68,15 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="idempotency.E012",
             )
         )
+    try:
+        conf.problem_type.format(code="code")
+    except (LookupError, ValueError, AttributeError):
+        errors.append(
+            Error(
+                f"IDEMPOTENCY_PROBLEM_TYPE is {conf.problem_type!r}, and should have no braces but those of {{code}}",
+                id="idempotency.E015",
+            )
+        )
     longest = conf.statement_timeout.total_seconds()
     if not 0 <= conf.wait_max < longest:
         errors.append(
@@ -79,6 +90,14 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return errors
 
 
+def _check_admit() -> list[CheckMessage]:
+    try:
+        wrong = "" if callable(conf.admit) else "is not a function"
+    except ImportError as error:
+        wrong = f"cannot be imported: {error}"
+    return [Error(f"IDEMPOTENCY_ADMIT {wrong}", id="idempotency.E002")] if wrong else []
+
+
 def _check_replayed_headers() -> list[CheckMessage]:
     names = getattr(settings, "IDEMPOTENCY_REPLAYED_HEADERS", [])
     if isinstance(names, list | tuple) and all(
@@ -89,6 +108,14 @@ def _check_replayed_headers() -> list[CheckMessage]:
     else:
         wrong = f"is {names!r}, and should be a list of names of headers, such as ['Content-Disposition']"
     return [Error(f"IDEMPOTENCY_REPLAYED_HEADERS {wrong}", id="idempotency.E014")] if wrong else []
+
+
+def check_python(**_: Any) -> list[CheckMessage]:
+    """Refuse a Python on which every guarded request would fail."""
+    if sys.version_info >= PYTHON_MIN:
+        return []
+    version = ".".join(map(str, PYTHON_MIN))
+    return [Error(f"Python is older than {version}", hint=f"Use {version} or newer.", id="idempotency.E016")]
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:

@@ -17,6 +17,10 @@ from django.utils.module_loading import import_string
 
 Admit = Callable[[HttpRequest, Callable[..., Any]], "str | HttpResponseBase"]
 
+TTL_MAX = timedelta(days=36_500)  # a hundred years; PostgreSQL's calendar ends some time after
+TIMEOUT_MIN = timedelta(milliseconds=1)  # less is 0, by which PostgreSQL means no limit
+TIMEOUT_MAX = timedelta(milliseconds=2**31 - 1)  # PostgreSQL's own
+
 
 class Settings:
     @cached_property
@@ -94,10 +98,11 @@ conf = Settings()
 def wrong_types() -> Iterator[str]:
     """Yield a sentence for each setting whose value has another type than its property."""
     for name, setting in vars(Settings).items():
-        # Two have checks of their own.
-        if isinstance(setting, cached_property) and name not in ("admit", "replayed_headers"):
-            kind = get_type_hints(setting.func)["return"]
-            value = getattr(conf, name)
+        # Headers have a check of their own.
+        if isinstance(setting, cached_property) and name != "replayed_headers":
+            # Its value is a function, its setting a path.
+            kind = str if name == "admit" else get_type_hints(setting.func)["return"]
+            value = getattr(settings, "IDEMPOTENCY_ADMIT", "") if name == "admit" else getattr(conf, name)
             of_kind = isinstance(value, int | float if kind is float else kind)
             if not of_kind or isinstance(value, bool):
                 yield f"IDEMPOTENCY_{name.upper()} is {value!r}, and should be of type {kind.__name__}."

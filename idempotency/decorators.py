@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponseBase
 from idempotency import metrics
 from idempotency.conf import Admit, conf
 from idempotency.formdata import key_of
+from idempotency.keys import TOKEN_LENGTH_MAX
 from idempotency.marks import Mark, mark_of, marks
 from idempotency.protocol import guard
 
@@ -48,17 +49,16 @@ def idempotent(
         header: the request's header that has the key.
         replay_status: of a replay; ``"original"`` is the status of the first answer, as it is of a redirect.
     """
-    metrics.declare(operation)
-    operations.add(operation)
-    headers.add(header)
-    named = None if methods is None else frozenset(methods)
+    if isinstance(methods, str):
+        methods = [methods]
+    named = None if methods is None else frozenset(str(name).upper() for name in methods)
 
     def apply(view: Any) -> Any:
         on_class = isinstance(view, type)
         mark = Mark(
             place=f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}",
             operation=operation,
-            methods=named or (frozenset({"POST"}) if on_class else None),
+            methods=frozenset({"POST"}) if named is None and on_class else named,
             required=required,
             ttl=ttl,
             admit=admit,
@@ -66,6 +66,9 @@ def idempotent(
             replay_status=replay_status,
         )
         marks.add(mark)
+        metrics.declare(operation)
+        operations.add(operation)
+        headers.add(header)
         return _mark_class(view, mark) if on_class else _mark_callable(view, mark)
 
     return apply
@@ -154,10 +157,25 @@ def _run(
             f"The operation '{mark.operation}' was called without idempotency.middleware.IdempotencyMiddleware: "
             "add it to MIDDLEWARE, last."
         )
-    principal = (mark.admit or conf.admit)(caller, view)
+    admit = mark.admit or conf.admit
+    principal = admit(caller, view)
     if isinstance(principal, HttpResponseBase):
         return principal
+    if not isinstance(principal, str) or not 1 <= len(principal) <= TOKEN_LENGTH_MAX or "\0" in principal:
+        raise ImproperlyConfigured(
+            f"{admit.__module__}.{getattr(admit, '__qualname__', type(admit).__qualname__)} returned "
+            f"{_described(principal)}, and should return the caller's id as a string of 1 to {TOKEN_LENGTH_MAX} "
+            "characters, or the response that turns them away."
+        )
     return guard(request, run, mark=mark, principal=principal)
+
+
+def _described(principal: Any) -> str:
+    """Return a description without the value, which may be secret."""
+    if principal is None:
+        return "None"
+    kind = type(principal).__name__
+    return f"{kind} of {len(principal)} characters" if isinstance(principal, str) else kind
 
 
 def _request_of(args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark) -> Any:

@@ -1,6 +1,7 @@
 """Marks: the arguments of ``@idempotent``, and which of them the URLs reach."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,11 +10,15 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any, Literal
 from weakref import WeakSet
 
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, URLResolver
 
-from idempotency.conf import Admit
+from idempotency.conf import TTL_MAX, Admit
+from idempotency.keys import TOKEN
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
+METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, "token"
 # Steps from a callback to what it calls; a router of a framework is two or three away.
 STEPS_MAX = 8
 HANDLERS = ("get", "post", "put", "patch", "delete")
@@ -32,9 +37,46 @@ class Mark:
     header: str
     replay_status: int | Literal["original"]
 
+    def __post_init__(self) -> None:
+        """Refuse arguments that would guard nothing, or fail with the first request."""
+        for name, (is_right, rule) in RULES.items():
+            value = getattr(self, name)
+            if not is_right(value):
+                shown = sorted(value) if isinstance(value, frozenset) else value
+                raise ImproperlyConfigured(
+                    f"@idempotent of {self.place}: {name} is {shown!r}, and should be {rule}."
+                )
+
     def covers(self, method: str | None) -> bool:
         return method not in SAFE_METHODS if self.methods is None else method in self.methods
 
+
+def _is_life(value: Any) -> bool:
+    return value is None or (isinstance(value, timedelta) and timedelta() < value <= TTL_MAX)
+
+
+def _is_success(value: Any) -> bool:
+    return value == "original" or (type(value) is int and 200 <= value < 300)
+
+
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "operation": (
+        lambda value: isinstance(value, str) and TOKEN.fullmatch(value) is not None,
+        "1 to 255 of A-Z a-z 0-9 _ . : ~ -",
+    ),
+    "methods": (
+        lambda value: value is None or (bool(value) and value <= METHODS),
+        "a list of HTTP methods, such as ['POST']",
+    ),
+    "required": (lambda value: isinstance(value, bool), "True or False"),
+    "ttl": (_is_life, "a timedelta greater than 0 and at most 100 years"),
+    "admit": (lambda value: value is None or callable(value), "a function"),
+    "header": (
+        lambda value: isinstance(value, str) and HEADER.fullmatch(value) is not None,
+        "the name of a header",
+    ),
+    "replay_status": (_is_success, "a status from 200 to 299, or 'original'"),
+}
 
 # All of them, once the URLs are loaded.
 marks: WeakSet[Mark] = WeakSet()

@@ -1,22 +1,30 @@
 """Each numbered system check fires on its fault alone, and this project has none of them."""
 
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any, get_type_hints
 
 import pytest
 from django.core.checks import run_checks
 from django.db import connections
 from django.test import override_settings
 
-from idempotency.checks import MIDDLEWARE, check_database, check_middleware, check_settings, check_types
+from idempotency.checks import (
+    MIDDLEWARE,
+    check_database,
+    check_middleware,
+    check_python,
+    check_settings,
+    check_types,
+)
+from idempotency.conf import Settings
+
+CHECKS = (check_types, check_settings, check_middleware, check_database)
 
 
 def ids() -> list[str | None]:
-    return [
-        error.id
-        for check in (check_types, check_settings, check_middleware, check_database)
-        for error in check()
-    ]
+    return [error.id for check in CHECKS for error in check()]
 
 
 FAULTS: list[tuple[str, dict[str, Any]]] = [
@@ -29,7 +37,12 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "fundapi.nowhere.admit"}),
     ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "idempotency.admission.nobody"}),
     ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "admit"}),
+    ("idempotency.E002", {"IDEMPOTENCY_ADMIT": "idempotency.keys.TOKEN_LENGTH_MAX"}),
     ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta(0)}),
+    ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta.max}),
+    ("idempotency.E003", {"IDEMPOTENCY_IDLE_TIMEOUT": timedelta(microseconds=400)}),
+    ("idempotency.E003", {"IDEMPOTENCY_IDLE_TIMEOUT": timedelta(days=25)}),
+    ("idempotency.E003", {"IDEMPOTENCY_STATEMENT_TIMEOUT": timedelta(days=25)}),
     ("idempotency.E003", {"IDEMPOTENCY_TTL": timedelta(days=-1)}),
     ("idempotency.E003", {"IDEMPOTENCY_PURGE_BATCH_SIZE": 0}),
     ("idempotency.E003", {"IDEMPOTENCY_IDLE_TIMEOUT": timedelta(0)}),
@@ -47,6 +60,14 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E006", {"MIDDLEWARE": [MIDDLEWARE, "django.middleware.common.CommonMiddleware"]}),
     *(("idempotency.E010", {"IDEMPOTENCY_PURGE_SHARE": share}) for share in (0, -0.1, 1.1, float("nan"))),
     ("idempotency.E007", {"IDEMPOTENCY_DATABASE": "nowhere"}),
+    *(
+        ("idempotency.E014", {"IDEMPOTENCY_REPLAYED_HEADERS": names})
+        for names in ("ETag", [5], None, ["a b"], ["Set-Cookie"], [""])
+    ),
+    *(
+        ("idempotency.E015", {"IDEMPOTENCY_PROBLEM_TYPE": template})
+        for template in ("https://{kode}", "{", "{}", "{code.x}")
+    ),
 ]
 
 
@@ -54,6 +75,35 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
 def test_a_fault_is_refused_by_its_number(database: None, number: str, fault: dict[str, Any]) -> None:
     with override_settings(**fault):
         assert ids() == [number]
+
+
+# A value of each type that a settings file may hold by mistake.
+VALUES: list[Any] = [
+    None, True, 5, 1.5, "five", b"five", [], ("a",), {"a": 1}, timedelta(hours=1), timedelta, object(),
+]  # fmt: skip
+SETTINGS = [name for name, value in vars(Settings).items() if isinstance(value, cached_property)]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_of_a_wrong_type_is_a_sentence_and_never_a_traceback(
+    database: None, name: str, value: Any
+) -> None:
+    kind = get_type_hints(vars(Settings)[name].func)["return"]
+    is_right = type(value) is kind or (kind is float and type(value) is int)
+    with override_settings(**{f"IDEMPOTENCY_{name.upper()}": value}):
+        errors = [error for check in CHECKS for error in check()]
+    if not is_right and name != "replayed_headers":
+        assert [error.id for error in errors] in [
+            [f"idempotency.E{number}"] for number in ("001", "002", "011")
+        ]
+        assert f"IDEMPOTENCY_{name.upper()}" in errors[0].msg
+
+
+def test_an_older_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_python() == []
+    monkeypatch.setattr("idempotency.checks.sys", SimpleNamespace(version_info=(3, 10, 14)))
+    assert [error.id for error in check_python()] == ["idempotency.E016"]
 
 
 def test_another_database_than_postgresql_is_refused(database: None) -> None:

@@ -234,3 +234,42 @@ def test_a_view_may_have_an_admission_of_its_own(user: User) -> None:
     mark = idempotent(operation="own-admission", admit=lambda _request, _view: "partner")
     posted(mark, user, **{"Idempotency-Key": key})
     assert IdempotencyKey.objects.get(token=key).principal == "partner"
+
+
+WRONG: list[tuple[str, Any]] = [
+    *(("operation", value) for value in ("", "a|b", "two words", "é", "x" * 256, None, 5)),
+    *(("methods", value) for value in ("PSOT", [], ["POST,PUT"], [None], [5])),
+    *(("required", value) for value in (None, "yes")),
+    *(("ttl", value) for value in (86_400, timedelta(0), timedelta(seconds=-1), timedelta.max)),
+    *(("admit", value) for value in ("project.admit", 5)),
+    *(("header", value) for value in ("", "Idempotency Key", "Key:", "é", None, 5)),
+    *(("replay_status", value) for value in (404, 302, 100, "200", "first", None, True)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=str)
+def test_a_wrong_argument_is_refused_where_it_stands(name: str, value: Any) -> None:
+    arguments: dict[str, Any] = {"operation": "wrong", name: value}
+    with pytest.raises(ImproperlyConfigured, match=rf"test_marks\.answer: {name} is .*, and should be "):
+        idempotent(**arguments)(answer)
+
+
+@pytest.mark.parametrize("methods", [["put"], ("PUT",), "put"], ids=str)
+def test_methods_may_be_one_word_and_in_lower_case(methods: Any) -> None:
+    marked: Any = idempotent(operation="lower", methods=methods)(answer)
+    assert marked.idempotent.methods == {"PUT"}
+
+
+@pytest.mark.parametrize("operation", ["order.pay", "order-pay", "1st", "~"])
+def test_an_operation_may_have_every_character_of_a_key(operation: str, user: User) -> None:
+    mark, key = idempotent(operation=operation), {"Idempotency-Key": uuid.uuid4().hex}
+    assert [posted(mark, user, **key).status_code for _ in range(2)] == [201, 200]
+
+
+@pytest.mark.parametrize("principal", [5, None, "", b"me", "x" * 256, "a\0b"], ids=repr)
+def test_an_admission_that_names_nobody_is_refused(user: User, principal: Any) -> None:
+    def admit(_request: HttpRequest, _view: Any) -> Any:
+        return principal
+
+    with pytest.raises(ImproperlyConfigured, match=r"admit returned .*, and should return the caller's id"):
+        posted(idempotent(operation="nobody", admit=admit), user, **{"Idempotency-Key": "k"})
