@@ -13,6 +13,7 @@ from django.test import Client
 
 from fundapi.models import Fund
 from idempotency import store
+from idempotency.apps import make_missing_functions
 from idempotency.models import IdempotencyKey
 from tests.servers import database_url
 
@@ -112,3 +113,51 @@ def test_a_testcase_of_a_project_leaves_nothing_behind(user: User) -> None:
         assert Fund.objects.filter(owner=user).count() == 1
     assert not Fund.objects.filter(owner=user).exists()
     assert not IdempotencyKey.objects.filter(token=key).exists()
+
+
+TIMEOUTS = (
+    "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"
+)
+
+
+def timeouts() -> tuple[str, str]:
+    with connection.cursor() as cursor:
+        cursor.execute(TIMEOUTS)
+        statement, idle = cursor.fetchone()
+    return statement, idle
+
+
+def test_a_breakpoint_in_a_testcase_may_last_as_long_as_it_likes(user: User) -> None:
+    """The time-outs are for a transaction of our own: in another one they would outlive the request."""
+    before = timeouts()
+    with as_in_a_testcase():
+        with transaction.atomic():
+            assert store.claim(uuid.uuid4()) is None
+        assert timeouts() == before
+    with transaction.atomic(durable=True):
+        assert store.claim(uuid.uuid4()) is None
+        assert timeouts() == ("5s", "10s")
+
+
+FUNCTIONS = (
+    "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname LIKE 'idempotency\\_%' ORDER BY proname"
+)
+
+
+def test_a_table_without_migrations_gets_the_functions_of_the_migrations(database: None) -> None:
+    """``pytest --nomigrations`` makes the table from the model."""
+
+    def functions() -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(FUNCTIONS)
+            return [definition for (definition,) in cursor.fetchall()]
+
+    migrated = functions()
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION idempotency_claim, idempotency_save")
+        make_missing_functions(using="default")
+        assert functions() == migrated
+        make_missing_functions(using="default")
+        transaction.set_rollback(True)
+    assert len(migrated) == 2
