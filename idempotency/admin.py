@@ -22,6 +22,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 
 from idempotency import keys, store
+from idempotency.admission import scope_of
 from idempotency.bodies import unpack
 from idempotency.explanations import (
     IN_PROGRESS,
@@ -126,13 +127,20 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[IdempotencyKey]:
         found: QuerySet[IdempotencyKey] = super().get_queryset(request)
+        if scope := scope_of(request):
+            found = found.filter(principal__startswith=scope)
         return found.defer("body").annotate(is_alive=ALIVE)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyKey], search_term: str
     ) -> tuple[QuerySet[IdempotencyKey], bool]:
         term = clean(search_term)
-        return (queryset.filter(self.meaning(term)) if term else queryset), False
+        if not term:
+            return queryset, False
+        meaning = self.meaning(term)
+        if scope := scope_of(request):
+            meaning |= Q(principal__in=[scope + principal for principal in self.principals(term)])
+        return queryset.filter(meaning), False
 
     def meaning(self, term: str) -> Q:
         """Return what a search for ``term`` finds: a key in any accepted form, or all keys of a user."""
@@ -165,13 +173,16 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
             changelist: ChangeList | None = response.context_data.get("cl")
             if changelist and (term := clean(changelist.query)):
                 response.context_data["explanation"] = self.explain(
-                    term, found=changelist.result_count, filtered=changelist.has_active_filters
+                    term,
+                    found=changelist.result_count,
+                    filtered=changelist.has_active_filters,
+                    scope=scope_of(request),
                 )
         return response
 
-    def explain(self, term: str, *, found: int, filtered: bool) -> Explanation | None:
+    def explain(self, term: str, *, found: int, filtered: bool, scope: str = "") -> Explanation | None:
         """Return what runs now with the key, or why the search found nothing."""
-        running = running_requests(KeyQuery.read(term))
+        running = running_requests(KeyQuery.read(term), scope)
         if found:
             return Explanation("Being processed right now", running) if running else None
         if filtered:

@@ -1,9 +1,12 @@
-"""The default of ``IDEMPOTENCY_ADMIT``: users that Django's own sessions sign in."""
+"""Principals: the default of ``IDEMPOTENCY_ADMIT``, for Django's own sessions, and the hosts that keep them apart."""
 
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http.request import split_domain_port
+
+from idempotency.conf import conf
 
 
 def signed_in_user(request: HttpRequest, _view: Callable[..., Any]) -> str | HttpResponseBase:
@@ -11,3 +14,11 @@ def signed_in_user(request: HttpRequest, _view: Callable[..., Any]) -> str | Htt
     if request.user.is_authenticated:
         return str(request.user.pk)
     return HttpResponse("Sign in first.", status=401, content_type="text/plain")
+
+
+def scope_of(request: HttpRequest) -> str:
+    """Return what comes before the principals of a request: its host, where keys are kept apart by it, or nothing."""
+    if not conf.scope_by_host:
+        return ""
+    host, _port = split_domain_port(request.get_host())
+    return f"{host}/"

@@ -21,6 +21,7 @@ class IdempotencyConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_middleware)
         register(checks.check_database)
+        register(checks.check_tenants)
         register(checks.check_marks)
         post_migrate.connect(make_missing_functions, sender=self)
 

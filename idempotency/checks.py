@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
 from django.db import connections
 from django.urls import get_resolver
 from django.utils.connection import ConnectionDoesNotExist
@@ -164,6 +165,24 @@ def check_database(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def check_tenants(**_: Any) -> list[CheckMessage]:
+    """Warn where the tenants of django-tenants share the table, while each has users of its own."""
+    shared, of_tenants = (
+        any(app.partition(".")[0] == "idempotency" for app in getattr(settings, name, ()))
+        for name in ("SHARED_APPS", "TENANT_APPS")
+    )
+    if not shared or of_tenants or conf.scope_by_host:
+        return []
+    return [
+        CheckWarning(
+            "All tenants share one table of keys: a user of one tenant may get what is stored for another's",
+            hint="Set IDEMPOTENCY_SCOPE_BY_HOST = True, or have TENANT_APPS install idempotency. If your admission "
+            "names the tenant in the principal, silence this check.",
+            id="idempotency.W001",
+        )
+    ]
 
 
 def check_marks(**_: Any) -> list[CheckMessage]:

@@ -41,6 +41,11 @@ class Settings:
         return admit
 
     @cached_property
+    def scope_by_host(self) -> bool:
+        """Whether keys belong to the host of a request too: tenants that share the table may share user ids."""
+        return getattr(settings, "IDEMPOTENCY_SCOPE_BY_HOST", False)
+
+    @cached_property
     def ttl(self) -> timedelta:
         """Lifetime of a key. Runbook: 24 hours."""
         return getattr(settings, "IDEMPOTENCY_TTL", timedelta(hours=24))
@@ -104,7 +109,7 @@ def wrong_types() -> Iterator[str]:
             kind = str if name == "admit" else get_type_hints(setting.func)["return"]
             value = getattr(settings, "IDEMPOTENCY_ADMIT", "") if name == "admit" else getattr(conf, name)
             of_kind = isinstance(value, int | float if kind is float else kind)
-            if not of_kind or isinstance(value, bool):
+            if not of_kind or isinstance(value, bool) != (kind is bool):
                 yield f"IDEMPOTENCY_{name.upper()} is {value!r}, and should be of type {kind.__name__}."
 
 

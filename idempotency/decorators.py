@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseBase
 
 from idempotency import metrics
+from idempotency.admission import scope_of
 from idempotency.conf import Admit, conf
 from idempotency.formdata import key_of
 from idempotency.keys import TOKEN_LENGTH_MAX
@@ -161,13 +162,15 @@ def _run(
     principal = admit(caller, view)
     if isinstance(principal, HttpResponseBase):
         return principal
-    if not isinstance(principal, str) or not 1 <= len(principal) <= TOKEN_LENGTH_MAX or "\0" in principal:
+    scope = scope_of(request)
+    longest = TOKEN_LENGTH_MAX - len(scope)
+    if not isinstance(principal, str) or not 1 <= len(principal) <= longest or "\0" in principal:
         raise ImproperlyConfigured(
             f"{admit.__module__}.{getattr(admit, '__qualname__', type(admit).__qualname__)} returned "
-            f"{_described(principal)}, and should return the caller's id as a string of 1 to {TOKEN_LENGTH_MAX} "
+            f"{_described(principal)}, and should return the caller's id as a string of 1 to {longest} "
             "characters, or the response that turns them away."
         )
-    return guard(request, run, mark=mark, principal=principal)
+    return guard(request, run, mark=mark, principal=scope + principal)
 
 
 def _described(principal: Any) -> str:

@@ -99,13 +99,16 @@ def reasons_for_nothing(term: str) -> list[str]:
     ]
 
 
-def running_requests(query: KeyQuery) -> list[str]:
-    """Return a sentence for each request that uses the key now, by the advisory locks that are held."""
+def running_requests(query: KeyQuery, scope: str = "") -> list[str]:
+    """Return a sentence for each request that uses the key now, by the advisory locks that are held.
+
+    ``scope`` is what comes before a user's id in their principal.
+    """
     held = store.running()
     if not held:
         return []
     principals = get_user_model().objects.order_by("-pk").values_list("pk", flat=True)[:PRINCIPALS_MAX]
-    locks = query.digest_locks(map(str, principals))
+    locks = query.digest_locks(f"{scope}{principal}" for principal in principals)
     using = [(locks[lock], start) for lock, start in held.items() if lock in locks]
     owners = owners_of(principal for principal, _ in using)
     return [
@@ -125,12 +128,12 @@ def owners_of(principals: Iterable[str]) -> dict[str, Any]:
     """Return the users behind ``principals``, by principal, in one query."""
     user_model = get_user_model()
     pk = user_model._meta.pk
-    pks = []
+    pks = {}
     for principal in set(principals):
         with suppress(ValidationError):
-            pks.append(pk.to_python(principal))
-    users = user_model.objects.filter(pk__in=pks) if pks else []
-    return {str(user.pk): user for user in users}
+            pks[principal] = pk.to_python(principal.rpartition("/")[2] if conf.scope_by_host else principal)
+    users = {user.pk: user for user in user_model.objects.filter(pk__in=pks.values())} if pks else {}
+    return {principal: users[pk] for principal, pk in pks.items() if pk in users}
 
 
 def since(start: datetime | None) -> str:

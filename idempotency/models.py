@@ -4,7 +4,16 @@ from django.contrib.postgres.indexes import HashIndex
 from django.db import models
 from django.db.models.functions import Now
 
+from idempotency.conf import conf
 from idempotency.keys import TOKEN_LENGTH_MAX, format_key
+
+
+class KeyManager(models.Manager["IdempotencyKey"]):
+    """The keys of ``IDEMPOTENCY_DATABASE``, unless another database is named."""
+
+    def get_queryset(self) -> models.QuerySet["IdempotencyKey"]:
+        keys = super().get_queryset()
+        return keys if self._db else keys.using(conf.database)
 
 
 class IdempotencyKey(models.Model):
@@ -36,10 +45,13 @@ class IdempotencyKey(models.Model):
     )
     last_conflict_at = models.DateTimeField(null=True)
 
+    objects = KeyManager()
+
     class Meta:
         db_table = "idempotency_store"
         verbose_name = "idempotency key"
         ordering = ["-expires_at"]
+        required_db_vendor = "postgresql"  # elsewhere Django makes no table of it
         indexes = [
             models.Index(fields=["expires_at"], name="idempotency_store_expires"),  # purge, newest first
             HashIndex(fields=["token"], name="idempotency_store_token"),  # support: a key somebody reads out

@@ -2,6 +2,8 @@ import django.contrib.postgres.indexes
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+from idempotency.migrations._postgresql import RunOnPostgreSQL
+
 # One round trip decides what a request with a key may do. LANGUAGE plpgsql VOLATILE under READ COMMITTED: each
 # statement inside takes a new snapshot. That is what makes the second look-up see a row whose transaction ended
 # between the first look-up and the lock. Joined into one statement the two would share a snapshot, and a key
@@ -105,6 +107,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "idempotency key",
                 "db_table": "idempotency_store",
                 "ordering": ["-expires_at"],
+                "required_db_vendor": "postgresql",
                 "indexes": [
                     models.Index(fields=["expires_at"], name="idempotency_store_expires"),
                     django.contrib.postgres.indexes.HashIndex(
@@ -129,5 +132,5 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.RunSQL(CLAIM, DROP),
+        RunOnPostgreSQL(CLAIM, DROP),
     ]

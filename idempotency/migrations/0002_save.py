@@ -1,5 +1,7 @@
 from django.db import migrations
 
+from idempotency.migrations._postgresql import RunOnPostgreSQL
+
 # A function, so that PostgreSQL plans the INSERT once a connection and not with every request.
 # The WHERE of the conflict branch is the last fence: an expired row is replaced, a live one never is.
 SAVE = """
@@ -43,4 +45,4 @@ class Migration(migrations.Migration):
         ("idempotency", "0001_initial"),
     ]
 
-    operations = [migrations.RunSQL(SAVE, DROP)]
+    operations = [RunOnPostgreSQL(SAVE, DROP)]

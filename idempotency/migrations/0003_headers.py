@@ -2,6 +2,8 @@ from importlib import import_module
 
 from django.db import migrations, models
 
+from idempotency.migrations._postgresql import RunOnPostgreSQL
+
 _claim = import_module("idempotency.migrations.0001_initial")
 _save = import_module("idempotency.migrations.0002_save")
 
@@ -103,6 +105,6 @@ class Migration(migrations.Migration):
             "headers",
             models.JSONField(null=True, help_text="Further headers that a replay carries."),
         ),
-        migrations.RunSQL([_claim.DROP, CLAIM], [_claim.DROP, _claim.CLAIM]),
-        migrations.RunSQL([_save.DROP, SAVE], [DROP_SAVE, _save.SAVE]),
+        RunOnPostgreSQL([_claim.DROP, CLAIM], [_claim.DROP, _claim.CLAIM]),
+        RunOnPostgreSQL([_save.DROP, SAVE], [DROP_SAVE, _save.SAVE]),
     ]

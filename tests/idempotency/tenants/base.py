@@ -10,8 +10,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     schema = "public"
 
-    def _cursor(self, name: str | None = None) -> Any:  # type: ignore[misc]  # unknown to django-stubs
-        cursor = super()._cursor(name)  # type: ignore[misc]  # the same
+    def _cursor(self, name: str | None = None) -> Any:
+        cursor = super()._cursor(name)  # type: ignore[misc]  # unknown to django-stubs
         # A query, after which PostgreSQL takes no isolation level for the transaction any more.
         cursor.execute("SELECT set_config('search_path', %s, false)", [f"{self.schema}, public"])
         return cursor
