@@ -95,6 +95,9 @@ DROP FUNCTION idempotency_save(uuid, text, text, text, text, uuid, smallint, tex
 
 
 class Migration(migrations.Migration):
+    safe_because = (
+        "both functions are replaced in a moment, and the version before finds in them all that it uses"
+    )
     dependencies = [
         ("idempotency", "0002_save"),
     ]
