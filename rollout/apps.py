@@ -18,4 +18,5 @@ class RolloutConfig(AppConfig):
         register(checks.check_webhook)
         register(checks.check_email)
         register(checks.check_auto_revert)
+        register(checks.check_middleware)
         register(checks.check_seeds, Tags.database)

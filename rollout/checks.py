@@ -150,6 +150,21 @@ def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
         )
 
 
+MIDDLEWARE = "rollout.middleware.RolloutMiddleware"
+CACHE_MIDDLEWARE = "django.middleware.cache.UpdateCacheMiddleware"
+
+
+def check_middleware(**_: Any) -> Iterator[CheckMessage]:
+    """Check that no cache keeps one browser's answer, with its key, for all others."""
+    listed = list(settings.MIDDLEWARE)
+    if MIDDLEWARE in listed and CACHE_MIDDLEWARE in listed[listed.index(MIDDLEWARE) :]:
+        yield Error(
+            f"{MIDDLEWARE} comes before {CACHE_MIDDLEWARE}: the cache would keep one browser's answer for all",
+            hint="Move it below UpdateCacheMiddleware in MIDDLEWARE.",
+            id="rollout.E016",
+        )
+
+
 @of_right_types
 def check_seeds(*, databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
     """Warn of variables that differ from the database, which decides since the first migration.

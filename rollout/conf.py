@@ -113,6 +113,11 @@ class Settings:
         """Seconds that the cache may serve the configuration if a change fails to clear it."""
         return getattr(settings, "ROLLOUT_CACHE_SECONDS", 5)
 
+    @cached_property
+    def raise_unknown(self) -> bool:
+        """True if a flag without a rollout raises an error, for development. Else it is off, and logged once."""
+        return getattr(settings, "ROLLOUT_RAISE_UNKNOWN", False)
+
     # --- The release commands ---
 
     @cached_property

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
+from rollout import people
 from rollout.bucketing import FEATURE
 from rollout.evaluation import Config, is_live
 from rollout.judge.scoring import Signal
@@ -74,6 +75,21 @@ class Rollout(models.Model):
     hash_version = models.PositiveSmallIntegerField(
         default=2,
         choices=[(1, "1: 100 buckets, as the frontends have always done"), (2, "2: 10,000 buckets")],
+    )
+    # Texts, not relations: a change is one row with one version, and the history keeps it as every other field.
+    always = models.TextField(
+        default="",
+        db_default="",
+        blank=True,
+        validators=[people.validate],
+        help_text="People who get the feature at any percentage, unless they opt out.",
+    )
+    never = models.TextField(
+        default="",
+        db_default="",
+        blank=True,
+        validators=[people.validate],
+        help_text="People who do not get the feature, at no percentage.",
     )
     version = models.PositiveIntegerField(default=1, editable=False, help_text="Grows with every change.")
     updated_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -67,7 +67,7 @@ def create(
 ) -> Rollout:
     """Create a rollout: it begins at 0 %.
 
-    ``fields``: description, timeline, auto_rollback, track_migrations, hash_version (2).
+    ``fields``: description, timeline, auto_rollback, track_migrations, hash_version (2), always, never.
     """
     rollout = Rollout()
     _assign(rollout, {"feature": feature, **(fields or {})})
@@ -224,7 +224,10 @@ def configure(
     actor: AbstractBaseUser | None = None,
     version: int | None = None,
 ) -> Rollout:
-    """Change settings: enabled, timeline, auto_rollback, track_migrations, description."""
+    """Change settings: enabled, timeline, auto_rollback, track_migrations, description, always, never.
+
+    The last two are as the database keeps them: :func:`rollout.people.read` makes that of names.
+    """
 
     def apply(rollout: Rollout) -> None:
         begins = fields.get("enabled", rollout.enabled) and not rollout.enabled

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 
+from rollout import people
 from rollout.blank import is_blank
 from rollout.models import Rollout
 from rollout.units import read_percent
@@ -14,6 +15,7 @@ from rollout.units import read_percent
 REASON_MAX = 1000  # characters; a reason, not a report
 NO_REASON = "Give a reason: the history keeps it."
 LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration tracking"}
+PEOPLE = {"always": "Always for", "never": "Never for"}
 
 
 def refuse_blank(reason: str) -> None:
@@ -60,12 +62,55 @@ class SetPercentageForm(ChangeForm):
         return [self.cleaned_data["percentage"]]
 
 
+class PeopleField(forms.CharField):
+    """People by their names; its value is as the database keeps them."""
+
+    widget = forms.Textarea(attrs={"rows": 2})
+
+    def prepare_value(self, value: Any) -> Any:
+        return people.written(value) if value and not self._is_typed(value) else value
+
+    def clean(self, value: Any) -> str:
+        try:
+            return people.read(super().clean(value))
+        except people.NotPeople as error:
+            raise forms.ValidationError(str(error)) from None
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return people.read(data or "") != (initial or "")
+        except people.NotPeople:
+            return True
+
+    @staticmethod
+    def _is_typed(value: str) -> bool:
+        """Return whether an operator typed it, so that a refused form shows it again unchanged."""
+        try:
+            people.validate(value)
+        except forms.ValidationError:
+            return True
+        return False
+
+
 class ConfigurationForm(forms.ModelForm, ReasonForm):
     """The fields that an operator edits: all that no button changes."""
 
+    always = PeopleField(
+        required=False, label=PEOPLE["always"], help_text=f"At any percentage. {people.SHOULD}"
+    )
+    never = PeopleField(required=False, label=PEOPLE["never"], help_text="They count before the others.")
+
     class Meta:
         model = Rollout
-        fields = ["enabled", "timeline", "auto_rollback", "track_migrations", "description"]
+        fields = [
+            "enabled",
+            "timeline",
+            "auto_rollback",
+            "track_migrations",
+            "description",
+            "always",
+            "never",
+        ]
         labels = LABELS
 
     def __init__(self, data: Mapping[str, Any] | None = None, *, rollout: Rollout) -> None:

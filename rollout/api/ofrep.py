@@ -29,7 +29,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rollout import configuration
 from rollout.api import UNREADABLE
 from rollout.api.rollouts import matches
-from rollout.evaluation import Config, Reason, as_stop, as_switch, evaluate
+from rollout.evaluation import EMERGENCY, Config, Reason, as_stop, as_switch, evaluate, override_name
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def read_context(request: HttpRequest) -> Context:
             "INVALID_CONTEXT",
             f"The targetingKey has {len(targeting_key)} characters; send at most {TARGETING_KEY_MAX}.",
         )
-    return Context(targeting_key, as_stop(context.get("emergency_rollback")), context)
+    return Context(targeting_key, as_stop(context.get(EMERGENCY)), context)
 
 
 def read_json(request: HttpRequest) -> Any:
@@ -215,9 +215,3 @@ def evaluation(config: Config, context: Context) -> dict[str, Any]:
         "reason": REASONS[result.reason],
         "metadata": {"reason": result.reason.value, "hashVersion": config.hash_version},
     }
-
-
-def override_name(feature: str) -> str:
-    """Return the kill switch of a feature: ``USE_FUND_STORE`` → ``ff_useFundStore`` (runbook, "Kill Switch")."""
-    first, *rest = feature.lower().split("_")
-    return "ff_" + first + "".join(word.capitalize() for word in rest)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from rollout import people
 from rollout.models import Rollout, Stage, Timeline
 from rollout.units import percent
 
@@ -20,6 +21,8 @@ FIELDS = {
     "timeline": "timeline",
     "auto_rollback": "auto-rollback",
     "track_migrations": "migration tracking",
+    "always": "always for",
+    "never": "never for",
     "description": "description",
 }
 
@@ -33,6 +36,8 @@ def field_text(field: str, value: Any) -> str:
             return str(Stage(value).label).lower()
         case "timeline":
             return str(Timeline(value).label).partition(":")[0].lower()
+        case "always" | "never":
+            return people.written(value) or "nobody"
         case "description":
             return f"“{value}”" if value else "empty"
     return {True: "on", False: "off"}.get(value, str(value))

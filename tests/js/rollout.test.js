@@ -401,7 +401,7 @@ test("the runbook's support commands answer", async () => {
     features: {
       [FEATURE]: {
         ...{ on: true, reason: "percentage", bucket: 9, buckets: 100 },
-        switches: { emergency: false, urlOverride: null, storedOverride: null },
+        switches: { emergency: false, urlOverride: null, storedOverride: null, assigned: null },
         ...rollout(),
       },
     },

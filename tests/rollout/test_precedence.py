@@ -13,6 +13,7 @@ from rollout.evaluation import Config, Evaluation, Reason, as_stop, as_switch, e
 TABLE = json.loads(Path(__file__).with_name("precedence.json").read_text())
 ROWS: list[dict[str, Any]] = [dict(zip(TABLE["columns"], row, strict=True)) for row in TABLE["rows"]]
 OVERRIDES = {None: None, "0": False, "1": True}
+ASSIGNED = {None: None, "never": False, "always": True}
 
 
 def config(**fields: Any) -> Config:
@@ -30,7 +31,7 @@ def config(**fields: Any) -> Config:
 
 def test_the_table_has_every_combination_once() -> None:
     switches, flags = (False, True), (None, "0", "1")
-    every = set(product(switches, switches, switches, flags, flags, switches, switches))
+    every = set(product(switches, switches, switches, flags, flags, switches, switches, ASSIGNED))
     assert len(TABLE["rows"]) == len(every)
     assert {tuple(row[:-2]) for row in TABLE["rows"]} == every
 
@@ -43,6 +44,7 @@ def test_the_strongest_switch_decides(row: dict[str, Any]) -> None:
         emergency=row["urlEmergency"] or row["storedEmergency"],
         url_override=OVERRIDES[row["urlOverride"]],
         stored_override=OVERRIDES[row["storedOverride"]],
+        assigned=ASSIGNED[row["assigned"]],
     )
     assert decided == Evaluation(on=row["on"], reason=Reason(row["reason"]))
 
@@ -58,3 +60,19 @@ def test_only_an_enabled_unstopped_rollout_above_0_is_live() -> None:
     assert not is_live(config(percentage=Decimal(0)))
     assert not is_live(config(enabled=False))
     assert not is_live(config(emergency_stop=True))
+
+
+def test_without_a_configuration_nothing_turns_a_feature_on_and_the_switches_still_say_why() -> None:
+    uuid = TABLE["inside"]
+    assert evaluate(None, uuid, url_override=True, assigned=True) == Evaluation(
+        on=False, reason=Reason.UNKNOWN
+    )
+    assert evaluate(None, uuid, url_override=False) == Evaluation(on=False, reason=Reason.OPT_OUT)
+    assert evaluate(None, uuid, emergency=True) == Evaluation(on=False, reason=Reason.EMERGENCY_STOP)
+
+
+def test_who_has_no_key_gets_it_when_everybody_does() -> None:
+    assert evaluate(config(percentage=Decimal(100)), None) == Evaluation(on=True, reason=Reason.PERCENTAGE)
+    assert evaluate(config(percentage=Decimal("99.99")), None) == Evaluation(on=False, reason=Reason.UNKNOWN)
+    assert evaluate(config(percentage=Decimal(100), hash_version=3), None).on is False
+    assert evaluate(config(percentage=Decimal(0)), None, assigned=True).reason == Reason.ALWAYS

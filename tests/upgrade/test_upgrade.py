@@ -34,6 +34,7 @@ MIGRATIONS = {
     ("rollout", "0007_voices"),
     ("rollout", "0008_alert_skipped"),
     ("rollout", "0009_purged_checks"),
+    ("rollout", "0010_people"),
 }
 ALIAS = "upgraded"
 

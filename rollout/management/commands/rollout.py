@@ -12,7 +12,7 @@ from django.db import transaction
 from rich.console import Console
 from rich.table import Column, Table
 
-from rollout import faults, operations, store
+from rollout import faults, operations, people, store
 from rollout.blank import is_blank
 from rollout.models import Rollout, Stage, Timeline
 from rollout.options import NOT_STOPPED, WIDTH, discard
@@ -38,7 +38,11 @@ FIELDS = {  # of a rollout, with the help of its option
     "track_migrations": "keep migration events; off for a feature that migrates nothing",
     "auto_rollback": "three red checks in a row roll it back",
     "description": "at most 200 characters",
+    "always": "people who get it at any percentage: user:NAME, group:NAME, staff, superusers, authenticated",
+    "never": "people who do not get it; they count before the others",
 }
+PEOPLE = ("always", "never")
+SHOWING = {"status", "list"}  # actions that change nothing
 NOT_DONE = {  # for each action but the stop
     "create": "NOT CREATED",
     "configure": "NOT CONFIGURED",
@@ -61,6 +65,7 @@ class Command(BaseCommand):
         subparsers = parser.add_subparsers(dest="action", required=True)
         status = subparsers.add_parser("status", help="show one rollout, or all")
         status.add_argument("feature", nargs="?")
+        subparsers.add_parser("list", help="show all rollouts").set_defaults(feature=None)
         for name, operation in OPERATIONS.items():
             subparser = subparsers.add_parser(
                 name, help=(operation.__doc__ or "").split(".")[0].split(":")[0]
@@ -70,6 +75,11 @@ class Command(BaseCommand):
                 subparser.add_argument("percent", help="0-100")
             if name in {"create", "configure"}:
                 add_fields(subparser, but="enabled" if name == "create" else "")
+            if name == "create":
+                subparser.add_argument("--percentage", dest="percent", help="0-100; 0 by default")
+                subparser.add_argument(
+                    "--hash-version", metavar="1|2", help="2 by default: 10,000 buckets; 1 has 100"
+                )
             subparser.add_argument("--reason", default="", help="why; the history keeps it")
         for subparser in subparsers.choices.values():
             subparser.add_argument("--json", action="store_true", help="print JSON")
@@ -93,7 +103,7 @@ class Command(BaseCommand):
         return super().execute(*args, **options | checks)
 
     def handle(self, *_args: Any, action: str, feature: str | None, json: bool, **options: Any) -> None:
-        if action == "status":
+        if action in SHOWING:
             with faults.in_words():
                 changed = shown(feature)
         else:
@@ -103,7 +113,7 @@ class Command(BaseCommand):
             self.stdout.flush()
         # Such as a closed pipe or a full disk. Nobody may read that it is not done.
         except Exception as error:
-            if action == "status":
+            if action in SHOWING:
                 raise
             self.stderr.write(f"Done ({action} {feature}), and not printed: {error}.")
             discard(self.stdout.fileno())
@@ -112,7 +122,12 @@ class Command(BaseCommand):
 def add_fields(parser: CommandParser, *, but: str) -> None:
     """Add the options of a rollout's fields."""
     for name in (name for name in FIELDS if name != but):
-        metavar = {"timeline": "|".join(Timeline.values), "description": "TEXT"}.get(name, "on|off")
+        metavars = {
+            "timeline": "|".join(Timeline.values),
+            "description": "TEXT",
+            **dict.fromkeys(PEOPLE, "PEOPLE"),
+        }
+        metavar = metavars.get(name, "on|off")
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=FIELDS[name])
 
 
@@ -170,7 +185,10 @@ def change(action: str, feature: str | None, options: dict[str, Any]) -> Rollout
             raise operations.OperationError(f"Say what to configure, with one or more of {names}.")
     reason = options["reason"].strip()
     signed = "" if is_blank(reason) else f"{reason} (shell, {os.environ.get('USER', 'unknown')})"
-    return OPERATIONS[action](feature, *arguments, reason=signed)
+    rollout = OPERATIONS[action](feature, *arguments, reason=signed)
+    if action == "create" and options["percent"] is not None:
+        rollout = operations.set_percentage(rollout.feature, percentage(options["percent"]), reason=signed)
+    return rollout
 
 
 def percentage(text: str) -> Decimal:
@@ -183,13 +201,24 @@ def percentage(text: str) -> Decimal:
 def fields(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that the options give; the operation checks their values."""
     given = {name: options[name] for name in FIELDS if options.get(name) is not None}
-    for name in given.keys() - {"timeline", "description"}:
+    for name in given.keys() & set(PEOPLE):
+        given[name] = read_people(name, given[name])
+    for name in given.keys() - {"timeline", "description", *PEOPLE}:
         if given[name] not in SWITCHES:
             raise operations.OperationError(
                 f"--{name.replace('_', '-')} is {given[name]!r}: it must be on or off."
             )
         given[name] = SWITCHES[given[name]]
+    if options.get("hash_version") is not None:
+        given["hash_version"] = options["hash_version"]
     return given
+
+
+def read_people(name: str, text: str) -> str:
+    try:
+        return people.read(text)
+    except people.NotPeople as error:
+        raise operations.OperationError(f"--{name}: {error}") from None
 
 
 # --- What it prints -----------------------------------------------------------------------------------------------
@@ -209,6 +238,8 @@ def as_dict(rollout: Rollout) -> dict[str, Any]:
         "emergency_stop": rollout.emergency_stop,
         "auto_rollback": rollout.auto_rollback,
         "track_migrations": rollout.track_migrations,
+        "always": people.written(rollout.always),
+        "never": people.written(rollout.never),
         "hash_version": rollout.hash_version,
         "version": rollout.version,
     }

@@ -66,6 +66,7 @@ export function emergencyActive() {
 /** End the emergency rollback: clear the flag in storage and in the URL. A reload then starts as usual. */
 export function clearEmergency() {
   openedInEmergency = false;
+  tellServer(false);
   try {
     localStorage.removeItem(NAME);
   } catch {
@@ -77,6 +78,20 @@ export function clearEmergency() {
     history.replaceState(history.state, "", url);
   } catch {
     // no history to write to: the person can still edit the address
+  }
+}
+
+/**
+ * Set or delete the cookie by which the server stops too: it cannot see localStorage.
+ * @param {boolean} stopped
+ */
+function tellServer(stopped) {
+  try {
+    if (!stopped && !document.cookie.includes(`${NAME}=`)) return;
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `${NAME}=true; Path=/; Max-Age=${stopped ? 31_536_000 : 0}; SameSite=Lax${secure}`;
+  } catch {
+    // blocked: the server still sees the URL
   }
 }
 
@@ -133,5 +148,6 @@ export function showBanner(text = TEXT) {
 
 if (typeof document !== "undefined") {
   persist();
+  tellServer(emergencyActive());
   if (emergencyActive()) showBanner();
 }

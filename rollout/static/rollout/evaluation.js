@@ -14,11 +14,12 @@ import { getItem } from "./storage.js";
  * @property {boolean} [emergency]
  * @property {boolean | null} [urlOverride]
  * @property {boolean | null} [storedOverride]
+ * @property {boolean | null} [assigned] by an operator: this person always (true) or never (false) gets it
  */
 
 /**
  * `unknown`: this browser never saw a configuration of the feature, so legacy.
- * @typedef {"emergency_stop" | "opt_out" | "disabled" | "opt_in" | "percentage" | "unknown"} Reason
+ * @typedef {"emergency_stop" | "opt_out" | "disabled" | "never" | "opt_in" | "always" | "percentage" | "unknown"} Reason
  */
 
 /** @typedef {{on: boolean, reason: Reason}} Evaluation */
@@ -86,7 +87,7 @@ export function isExposed(uuid, feature, percentage, hashVersion) {
 
 /**
  * Evaluate a feature for one browser. From the strongest to the weakest: emergency stop (server, URL, storage), opt-out
- * (URL, storage), disabled, opt-in, percentage. Without a configuration nothing turns the feature on.
+ * (URL, storage), disabled, never, opt-in, always, percentage. Without a configuration nothing turns the feature on.
  * @param {Config | null | undefined} config
  * @param {string} uuid
  * @param {Switches} [switches]
@@ -98,7 +99,9 @@ export function evaluate(config, uuid, switches = {}) {
   if (overrides.includes(false)) return { on: false, reason: "opt_out" };
   if (!config) return { on: false, reason: "unknown" };
   if (!config.enabled) return { on: false, reason: "disabled" };
+  if (switches.assigned === false) return { on: false, reason: "never" };
   if (overrides.includes(true)) return { on: true, reason: "opt_in" };
+  if (switches.assigned) return { on: true, reason: "always" };
   const on = isExposed(uuid, config.feature, config.percentage, config.hashVersion);
   return { on, reason: "percentage" };
 }
@@ -135,7 +138,7 @@ export function readSwitches(feature, { search = "", storage = null } = {}) {
  * @param {string | null} value
  * @returns {boolean | null}
  */
-function asSwitch(value) {
+export function asSwitch(value) {
   const word = asWord(value);
   return YES.includes(word) ? true : NO.includes(word) ? false : null;
 }

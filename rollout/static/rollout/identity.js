@@ -2,11 +2,13 @@
  * The uuid of this browser, which rollouts and telemetry share.
  */
 
-import { browserStorage, getItem, setItem } from "./storage.js";
+import { browserStorage, getCookie, getItem, setCookie, setItem } from "./storage.js";
 
 /** @typedef {import("./storage.js").StorageLike} StorageLike */
 
 export const UUID_KEY = "rollouts.uuid";
+const COOKIE = "rollouts_uuid"; // for the server: the same bucket there (rollout/flags.py)
+const KEY = /^[\w.~-]{1,128}$/; // what the server reads
 
 /**
  * Return a random UUID, also where the page is not secure and `crypto.randomUUID` therefore absent.
@@ -25,13 +27,32 @@ export function randomUuid() {
 let pageUuid = "";
 
 /**
- * Return the uuid of this browser, made on its first visit.
+ * Return the uuid of this browser, made on its first visit, here or by the server. Its cookie tells the server.
  * @param {StorageLike | null} [storage]
  * @returns {string}
  */
 export function stableUuid(storage = browserStorage()) {
+  if (storage !== browserStorage()) return storedUuid(storage, randomUuid()); // it does not stand for the browser
+  const given = getCookie(COOKIE) ?? "";
+  const uuid = storedUuid(storage, KEY.test(given) ? given : randomUuid());
+  tellServer(uuid);
+  return uuid;
+}
+
+/**
+ * @param {StorageLike | null} storage
+ * @param {string} fresh
+ */
+function storedUuid(storage, fresh) {
   const known = getItem(storage, UUID_KEY);
   if (known) return known;
-  const fresh = randomUuid();
   return setItem(storage, UUID_KEY, fresh) ? fresh : (pageUuid ||= fresh);
+}
+
+/**
+ * Write the uuid into the cookie that the server reads.
+ * @param {string} uuid
+ */
+export function tellServer(uuid) {
+  if (KEY.test(uuid)) setCookie(COOKIE, uuid);
 }

@@ -11,9 +11,9 @@
  */
 
 import { POLL_INTERVAL, isOlder, parseConfiguration, parseText } from "./configuration.js";
-import { BUCKETS, bucket, evaluate, readSwitches } from "./evaluation.js";
+import { BUCKETS, asSwitch, bucket, evaluate, overrideName, readSwitches } from "./evaluation.js";
 import { UUID_KEY, stableUuid } from "./identity.js";
-import { browserStorage, getItem, setItem } from "./storage.js";
+import { browserStorage, getCookie, getItem, setCookie, setItem } from "./storage.js";
 
 export { parseConfiguration } from "./configuration.js";
 export { EMERGENCY, bucket, evaluate, fnv1a32, isExposed, overrideName, readSwitches } from "./evaluation.js";
@@ -27,6 +27,7 @@ export { UUID_KEY, randomUuid, stableUuid } from "./identity.js";
 
 export const CONFIGURATION_KEY = "rollouts.configuration";
 
+const ASSIGNED = "rollouts-assigned"; // id of the element that {% rollout_assigned %} writes
 const FETCH_TIMEOUT = 10_000; // ms; a poll that takes longer has failed
 const READY_TIMEOUT = 3000; // ms a page waits for its first configuration; then it starts with the stored one
 const POLL_MIN = 1; // s
@@ -38,6 +39,8 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
  * @property {string} [url] of `GET /api/rollouts`
  * @property {number} [pollInterval] in seconds; the server's by default
  * @property {(url: string, init: RequestInit) => Promise<Response>} [fetch]
+ * @property {Record<string, boolean>} [assigned] features that the signed-in person always (true) or never (false) gets;
+ *   by default those that the page carries
  * @property {StorageLike | null} [storage]
  * @property {{search: string}} [location]
  * @property {EventTarget & {hidden: boolean}} [document]
@@ -62,6 +65,19 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
  */
 
 /**
+ * Return what `{% rollout_assigned %}` wrote into the page.
+ * @param {any} document
+ * @returns {Record<string, boolean>}
+ */
+function assignedByPage(document) {
+  try {
+    return Object(JSON.parse(document.getElementById(ASSIGNED).textContent));
+  } catch {
+    return {};
+  }
+}
+
+/**
  * Follow the rollouts of a server.
  *
  * Storage keeps the last good configuration, and only another good one replaces it: a failed request never ends an
@@ -72,12 +88,14 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
 export function createRollouts({
   url = "/api/rollouts",
   pollInterval,
+  assigned,
   fetch = (input, init) => globalThis.fetch(input, init),
   storage = browserStorage(),
   location = globalThis.location,
   document = globalThis.document,
   events = globalThis.window ?? new EventTarget(),
 } = {}) {
+  const people = assigned ?? assignedByPage(document);
   let uuid = stableUuid(storage);
   let configuration = parseText(getItem(storage, CONFIGURATION_KEY));
   let source = configuration ? "storage" : "none";
@@ -97,7 +115,7 @@ export function createRollouts({
 
   /** @param {string} feature */
   function switches(feature) {
-    return readSwitches(feature, { search: location?.search, storage });
+    return { ...readSwitches(feature, { search: location?.search, storage }), assigned: people[feature] ?? null };
   }
 
   /** @param {string} feature */
@@ -116,7 +134,19 @@ export function createRollouts({
     return Object.fromEntries(configuration?.rollouts.map(({ feature }) => [feature, evaluation(feature)]) ?? []);
   }
 
+  /** Tell the server the overrides in storage, which it cannot see, by cookies of the same names. */
+  function mirror() {
+    if (storage !== browserStorage()) return;
+    for (const { feature } of configuration?.rollouts ?? []) {
+      const name = overrideName(feature);
+      const stored = asSwitch(getItem(storage, name));
+      const value = stored === null ? null : String(Number(stored));
+      if (getCookie(name) !== value) setCookie(name, value);
+    }
+  }
+
   function notify() {
+    mirror();
     const now = evaluations();
     const text = JSON.stringify(now);
     if (text === notified) return;
@@ -188,7 +218,7 @@ export function createRollouts({
   function onStorage() {
     const stored = parseText(getItem(storage, CONFIGURATION_KEY));
     if (stored && !isOlder(stored, configuration)) configuration = stored;
-    uuid = getItem(storage, UUID_KEY) || uuid; // another tab stored its uuid first
+    if (getItem(storage, UUID_KEY)) uuid = stableUuid(storage); // another tab stored its uuid first
     notify();
   }
 

@@ -48,6 +48,35 @@ export function setItem(storage, key, value) {
   }
 }
 
+const YEAR = 31_536_000; // s
+
+/**
+ * Return a cookie of this page; null where there is none, or cookies are blocked.
+ * @param {string} name
+ * @returns {string | null}
+ */
+export function getCookie(name) {
+  try {
+    return document.cookie.split("; ").find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Keep a cookie for a year, or delete it. Its value needs no escaping.
+ * @param {string} name
+ * @param {string | null} value
+ */
+export function setCookie(name, value) {
+  try {
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `${name}=${value ?? ""}; Path=/; Max-Age=${value === null ? 0 : YEAR}; SameSite=Lax${secure}`;
+  } catch {
+    // no document, or cookies are blocked
+  }
+}
+
 /**
  * @param {StorageLike | null | undefined} storage
  * @param {string} key

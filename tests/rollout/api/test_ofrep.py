@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fundapi.web.overload import REJECTED
 from rollout import configuration, operations
-from rollout.api.ofrep import override_name
+from rollout.evaluation import override_name
 from tests.conftest import ORIGIN
 from tests.node import running_oracle
 from tests.rollout.conftest import MakeRollout
