@@ -1,6 +1,6 @@
 """The seam between a project and this app: one decorator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -34,6 +34,7 @@ def idempotent(
     admit: Admit | None = None,
     header: str = "Idempotency-Key",
     replay_status: int | Literal["original"] = 200,
+    stored_errors: Collection[int] = (),
 ) -> Callable[[V], V]:
     """Guard a view, so that one idempotency key has one effect.
 
@@ -49,6 +50,8 @@ def idempotent(
         admit: admission of its callers, in place of ``IDEMPOTENCY_ADMIT``.
         header: the request's header that has the key.
         replay_status: of a replay; ``"original"`` is the status of the first answer, as it is of a redirect.
+        stored_errors: statuses, such as 402, whose answers are stored like a success. What the view wrote is rolled
+            back; by default an error leaves the key unused.
     """
     if isinstance(methods, str):
         methods = [methods]
@@ -65,6 +68,7 @@ def idempotent(
             admit=admit,
             header=header,
             replay_status=replay_status,
+            stored_errors=frozenset(stored_errors),
         )
         marks.add(mark)
         metrics.declare(operation)
@@ -149,7 +153,7 @@ def _run(
 ) -> HttpResponseBase:
     caller = _request_of(args, kwargs, mark)
     request: HttpRequest = getattr(caller, "_request", caller)
-    run = partial(view, *args, **kwargs)
+    run: Callable[[], Any] = partial(view, *args, **kwargs)
     if not mark.covers(request.method) or (not mark.required and key_of(request, mark.header) is None):
         response: HttpResponseBase = run()
         return response
@@ -170,7 +174,17 @@ def _run(
             f"{_described(principal)}, and should return the caller's id as a string of 1 to {longest} "
             "characters, or the response that turns them away."
         )
+    if mark.stored_errors and caller is not request:
+        run = partial(_answered, run, caller.parser_context["view"].handle_exception)
     return guard(request, run, mark=mark, principal=scope + principal)
+
+
+def _answered(run: Callable[[], Any], handle_exception: Callable[[Exception], Any]) -> Any:
+    """Run a view of REST framework, which answers most exceptions itself: here, so that the answer can be stored."""
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - raised again if there is no answer to it
+        return handle_exception(error)
 
 
 def _described(principal: Any) -> str:

@@ -150,10 +150,10 @@ def _ago(moment: datetime) -> str:
 def life(key: IdempotencyKey, *, alive: bool) -> str:
     """Return what the next request with a stored key gets."""
     if alive:
+        ended = "succeeded" if key.status < 400 else "was refused"
         return (
-            f"The first request succeeded with {key.status}. For another {timesince(store.clock(), key.expires_at)}, "
-            "each retry with the same content gets the stored answer below, with 200 and "
-            "Idempotency-Status: replayed."
+            f"The first request {ended} with {key.status}. For another {timesince(store.clock(), key.expires_at)}, "
+            "each retry with the same content gets the stored answer below, with Idempotency-Status: replayed."
         )
     return (
         f"This key expired {_ago(key.expires_at)} and counts as never used: the next request with it is "

@@ -18,6 +18,8 @@ from idempotency.keys import TOKEN
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+# Of the caller and of the moment: another attempt may be answered otherwise.
+NEVER_STORED = {401, 403, 429, 503}
 HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, "token"
 # Steps from a callback to what it calls; a router of a framework is two or three away.
 STEPS_MAX = 8
@@ -36,6 +38,7 @@ class Mark:
     admit: Admit | None
     header: str
     replay_status: int | Literal["original"]
+    stored_errors: frozenset[int]
 
     def __post_init__(self) -> None:
         """Refuse arguments that would guard nothing, or fail with the first request."""
@@ -76,6 +79,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "the name of a header",
     ),
     "replay_status": (_is_success, "a status from 200 to 299, or 'original'"),
+    "stored_errors": (
+        lambda value: all(status in range(400, 600) and status not in NEVER_STORED for status in value),
+        f"statuses from 400 to 599 without {', '.join(map(str, sorted(NEVER_STORED)))}",
+    ),
 }
 
 # All of them, once the URLs are loaded.

@@ -66,9 +66,6 @@ class IdempotencyKey(models.Model):
             models.CheckConstraint(
                 condition=models.Q(expires_at__gt=models.F("created_at")), name="idempotency_store_lives"
             ),
-            models.CheckConstraint(
-                condition=models.Q(status__gte=200, status__lt=400), name="idempotency_store_success"
-            ),
         ]
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ from idempotency.faults import is_unavailable
 from idempotency.marks import Mark
 from idempotency.preferences import wait_seconds
 from idempotency.problems import BodyTooLarge, IdempotencyError, KeyReused, RequestInProgress, Unavailable
+from idempotency.signals import answered
 from idempotency.waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def _conclude(guarded: Guarded, step: Callable[[], HttpResponse]) -> HttpRespons
         if guarded.claim is None:
             guarded.running = False
             metrics.observe(guarded.operation, guarded.outcome)
+            answered.send_robust(sender=Guarded, idempotency=guarded)
     if guarded.claim is not None:
         return response
     if guarded.waited:
@@ -130,12 +132,23 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
 def _first(view: View, guarded: Guarded) -> Any:
     # Before any hook of the view, to tell "COMMIT failed" from "an effect after COMMIT failed".
     transaction.on_commit(partial(setattr, guarded, "outcome", "created"), using=conf.database)
-    response: Any = view()
+    response: Any = _kept_unless_error(view, guarded.mark.stored_errors)
     # Somebody else's block ends before Django would render. A TestCase's own outlives the request.
     blocks: list[Any] = connections[conf.database].atomic_blocks[:-1]
     if all(block._from_testcase for block in blocks):  # noqa: SLF001 - as Django's own ``durable`` asks
         return response
     return response if getattr(response, "is_rendered", True) else response.render()
+
+
+def _kept_unless_error(view: View, errors: frozenset[int]) -> HttpResponse:
+    """Run the view; if its answer is an error that is stored, roll back what it wrote, and its hooks."""
+    if not errors:
+        return view()
+    with transaction.atomic(using=conf.database):
+        response = view()
+        if response.status_code in errors:
+            transaction.set_rollback(True, using=conf.database)
+    return response
 
 
 class Claim:
@@ -224,7 +237,7 @@ def _claim(digest: UUID, wait: int, guarded: Guarded) -> store.StoredResponse | 
 
 def _store(response: HttpResponse, digest: UUID, fingerprint: UUID, guarded: Guarded) -> None:
     """Store the answer of a view in the claiming transaction; a failure is to be rolled back instead."""
-    if response.status_code >= 400:
+    if response.status_code >= 400 and response.status_code not in guarded.mark.stored_errors:
         transaction.set_rollback(True, using=conf.database)
         # A view may answer a lost database itself.
         if response.status_code == Unavailable.status:
@@ -255,8 +268,8 @@ def _record_conflict(digest: UUID) -> None:
 def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:
     guarded.outcome = "replayed"
     status = guarded.mark.replay_status
-    # A redirect that is no redirect would be a blank page.
-    if status == "original" or 300 <= stored.status < 400:
+    # A redirect that is no redirect would be a blank page, and a stored error is no success.
+    if status == "original" or stored.status >= 300:
         status = stored.status
     response = HttpResponse(stored.body, status=status)
     # As the first answer had them: Django's own Content-Type is none of it.

@@ -5,6 +5,8 @@ transaction-scoped advisory lock, so "still running" needs no row, and ends with
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -250,6 +252,18 @@ def clock() -> datetime:
     """Return the time of the database, which dates the keys."""
     now: datetime = _execute("SELECT clock_timestamp()", ()).fetchone()[0]
     return now
+
+
+@contextmanager
+def held_elsewhere(digest: UUID) -> Iterator[None]:
+    """Hold a key in a session of its own, for tests."""
+    session: Any = connections[conf.database].copy()
+    try:
+        with session.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (lock_id(digest),))
+        yield
+    finally:
+        session.close()
 
 
 LACKS_FUNCTIONS = """

@@ -243,6 +243,7 @@ WRONG: list[tuple[str, Any]] = [
     *(("ttl", value) for value in (86_400, timedelta(0), timedelta(seconds=-1), timedelta.max)),
     *(("admit", value) for value in ("project.admit", 5)),
     *(("header", value) for value in ("", "Idempotency Key", "Key:", "é", None, 5)),
+    *(("stored_errors", value) for value in ([200], [401], [429], ["402"], [503], [402, 700])),
     *(("replay_status", value) for value in (404, 302, 100, "200", "first", None, True)),
 ]
 

@@ -31,6 +31,7 @@ FEATURE = "USE_FUND_STORE"
 # The migrations that an upgrade from 6ade8de runs. Each has to be safe under load: docs/how-to/migrations.md.
 MIGRATIONS = {
     ("idempotency", "0003_headers"),
+    ("idempotency", "0004_stored_errors"),
     ("rollout", "0007_voices"),
     ("rollout", "0008_alert_skipped"),
     ("rollout", "0009_purged_checks"),
