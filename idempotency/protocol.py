@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.db import Error, connections, transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.http.response import ResponseHeaders
 
 from idempotency import fingerprint as fingerprints
@@ -119,7 +119,7 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
     with claim.rolled_back_after_an_error():
         stored = _claim(digest, wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max), guarded)
         response = _first(view, guarded) if stored is None else None
-    if response is None or stored is not None:
+    if response is None:
         claim.leave()
         return _settle(stored, digest, fingerprint, guarded)
     if not getattr(response, "is_rendered", True):
@@ -132,12 +132,21 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
 def _first(view: View, guarded: Guarded) -> Any:
     # Before any hook of the view, to tell "COMMIT failed" from "an effect after COMMIT failed".
     transaction.on_commit(partial(setattr, guarded, "outcome", "created"), using=conf.database)
-    response: Any = _kept_unless_error(view, guarded.mark.stored_errors)
+    response: Any = _kept_unless_error(partial(_response_of, view, guarded.mark), guarded.mark.stored_errors)
     # Somebody else's block ends before Django would render. A TestCase's own outlives the request.
     blocks: list[Any] = connections[conf.database].atomic_blocks[:-1]
     if all(block._from_testcase for block in blocks):  # noqa: SLF001 - as Django's own ``durable`` asks
         return response
     return response if getattr(response, "is_rendered", True) else response.render()
+
+
+def _response_of(view: View, mark: Mark) -> HttpResponse:
+    response: Any = view()
+    if isinstance(response, HttpResponseBase):
+        return response  # type: ignore[return-value]  # one that streams is refused when it is to be stored
+    raise TypeError(
+        f"{mark.place} returned {type(response).__name__}, and should return an HttpResponse, which is stored."
+    )
 
 
 def _kept_unless_error(view: View, errors: frozenset[int]) -> HttpResponse:
@@ -243,6 +252,12 @@ def _store(response: HttpResponse, digest: UUID, fingerprint: UUID, guarded: Gua
         if response.status_code == Unavailable.status:
             guarded.outcome = Unavailable.outcome
         return
+    if response.streaming:
+        response.close()
+        raise TypeError(
+            f"{guarded.mark.place} streams its answer, and should return an HttpResponse with all of it, which is "
+            "stored for retries."
+        )
     headers = {name: response.headers[name] for name in conf.replayed_headers if name in response.headers}
     store.save(
         digest,

@@ -7,15 +7,16 @@ import sys
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 from django.urls import path
 from django.views import View
@@ -274,3 +275,45 @@ def test_an_admission_that_names_nobody_is_refused(user: User, principal: Any) -
 
     with pytest.raises(ImproperlyConfigured, match=r"admit returned .*, and should return the caller's id"):
         posted(idempotent(operation="nobody", admit=admit), user, **{"Idempotency-Key": "k"})
+
+
+# --- Answers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda: None, "returned NoneType"),
+        (lambda: {"made": 1}, "returned dict"),
+        (lambda: StreamingHttpResponse([b"a"]), "streams its answer"),
+        (lambda: FileResponse(BytesIO(b"a")), "streams its answer"),
+    ],
+    ids=["None", "dict", "StreamingHttpResponse", "FileResponse"],
+)
+def test_an_answer_that_cannot_be_stored_raises_and_leaves_nothing(
+    user: User, key: str, returned: Any, says: str
+) -> None:
+    """Of what was no response, the writes were once committed without an answer, and so again by each retry."""
+
+    def view(_request: HttpRequest) -> Any:
+        Group.objects.create(name=key)
+        return returned()
+
+    request = RequestFactory().post("/", b"x", content_type="text/plain", headers={"Idempotency-Key": key})
+    request.user = user
+    guarded = IdempotencyMiddleware(idempotent(operation="unstorable")(view))
+    with pytest.raises(TypeError, match=says) as raised:
+        guarded(request)
+    assert "view" in str(raised.value)
+    assert not Group.objects.filter(name=key).exists()
+    assert posted(idempotent(operation="unstorable"), user, **{"Idempotency-Key": key}).status_code == 201
+
+
+def test_an_error_may_be_streamed(user: User, key: str) -> None:
+    def view(_request: HttpRequest) -> Any:
+        return StreamingHttpResponse([b"no"], status=422)
+
+    request = RequestFactory().post("/", b"x", content_type="text/plain", headers={"Idempotency-Key": key})
+    request.user = user
+    answer: Any = IdempotencyMiddleware(idempotent(operation="refuses")(view))(request)
+    assert (answer.status_code, answer.getvalue()) == (422, b"no")
