@@ -31,6 +31,7 @@ class Button:
     is_done: Callable[[Rollout, Mapping[str, Any], Mapping[str, Any]], bool]
 
 
+FIELDS = set(ConfigurationForm.Meta.fields)
 BUTTONS = {
     "set": Button(
         operations.set_percentage, "operate_rollout", SetPercentageForm,
@@ -62,7 +63,7 @@ BUTTONS = {
     ),
     "configure": Button(
         operations.configure, "change_rollout", ConfigurationForm,
-        lambda rollout, asked, _: all(getattr(rollout, name) == asked[name] for name in ConfigurationForm.Meta.fields),
+        lambda rollout, asked, _: all(getattr(rollout, name) == asked[name] for name in FIELDS & asked.keys()),
     ),
 }  # fmt: skip
 

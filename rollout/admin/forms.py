@@ -116,6 +116,9 @@ class ConfigurationForm(forms.ModelForm, ReasonForm):
     def __init__(self, data: Mapping[str, Any] | None = None, *, rollout: Rollout) -> None:
         super().__init__(data, instance=copy.copy(rollout))  # the form writes into its instance
         self.rollout = rollout
+        if data is not None:  # a page of the version before lacks these fields, and must not clear them
+            for name in PEOPLE.keys() - data.keys():
+                del self.fields[name]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -126,7 +129,7 @@ class ConfigurationForm(forms.ModelForm, ReasonForm):
         return cleaned
 
     def arguments(self) -> list[Any]:
-        return [{name: self.cleaned_data[name] for name in self.Meta.fields}]
+        return [{name: self.cleaned_data[name] for name in self.Meta.fields if name in self.cleaned_data}]
 
 
 class NewRolloutForm(forms.ModelForm):

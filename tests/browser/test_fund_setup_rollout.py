@@ -111,6 +111,18 @@ def test_the_strongest_switch_wins(
     assert len(manager.events("kill_switch_used")) == own_switch
 
 
+@pytest.mark.parametrize(
+    ("percent", "field", "store"), [("0", "always", "fund-store"), ("100", "never", "legacy")]
+)
+def test_the_page_knows_people_who_always_or_never_get_it(
+    manager: Manager, operator: Operator, percent: str, field: str, store: str
+) -> None:
+    operator("set", percent)
+    operator("configure", f"--{field}", f"user:{manager.user.username}")
+    manager.open(store=store)
+    assert evaluation(manager)["reason"] == field
+
+
 def test_an_emergency_by_url_holds_on_later_visits_and_ends_by_the_banner_and_the_draft_comes_along(
     manager: Manager, operator: Operator
 ) -> None:

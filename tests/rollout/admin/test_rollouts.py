@@ -160,6 +160,60 @@ def test_a_wrong_percentage_is_explained_and_the_form_stays_filled_in(
     assert (int(now(rollout).percentage), now(rollout).version) == (10, rollout.version)
 
 
+def test_an_administrator_names_people_who_always_or_never_get_it(
+    sign_in: Sign, make_rollout: MakeRollout, user: User
+) -> None:
+    rollout, group = make_rollout(), Group.objects.create(name=f"Beta {uuid.uuid4().hex[:8]}")
+    administrator = sign_in("Administrator")
+    people = f" staff,\r\nuser:{user.username} , group:{group.name}"
+    press(administrator, rollout, "configure", **configured(rollout, always=people, never=""))
+    assert now(rollout).always == f"group:{group.pk} staff user:{user.pk}"
+    page = administrator.get(screen(rollout)).text
+    shown = f"group:{group.name}, staff, user:{user.username}"
+    assert re.search(rf'<textarea id="configure_always"[^>]*>{shown}</textarea>', page)
+    assert f"Always for nobody → {shown}" in read(administrator.get(screen(rollout)))
+
+
+def test_a_page_of_the_version_before_keeps_the_people(sign_in: Sign, make_rollout: MakeRollout) -> None:
+    rollout = make_rollout(always="staff", never="authenticated")
+    press(sign_in("Administrator"), rollout, "configure", **configured(rollout, description="new"))
+    assert (now(rollout).description, now(rollout).always, now(rollout).never) == (
+        "new",
+        "staff",
+        "authenticated",
+    )
+
+
+@pytest.mark.parametrize("field", ["always", "never"])
+def test_a_name_that_nobody_has_is_refused_and_stays_typed(
+    sign_in: Sign, make_rollout: MakeRollout, field: str
+) -> None:
+    rollout = make_rollout(**{field: "staff"})
+    typed = {"always": "", "never": "", field: "staff, user:nobody-here"}
+    answer = press(sign_in("Administrator"), rollout, "configure", **configured(rollout, **typed))
+    assert "There is no user:nobody-here. Write user:NAME" in read(answer)
+    assert re.search(rf'id="configure_{field}"[^>]*>staff, user:nobody-here</textarea>', answer.text)
+    assert getattr(now(rollout), field) == "staff"
+
+
+def test_the_same_people_in_other_words_are_no_change(sign_in: Sign, make_rollout: MakeRollout) -> None:
+    rollout = make_rollout(always="authenticated staff")
+    same = configured(rollout, always="staff,authenticated,staff", never=" ")
+    assert "Nothing was changed" in read(press(sign_in("Administrator"), rollout, "configure", **same))
+
+
+def test_people_who_are_gone_are_shown_by_id(
+    sign_in: Sign, make_rollout: MakeRollout, make_user: Callable[..., User]
+) -> None:
+    user = make_user()
+    rollout, pk = make_rollout(always=f"user:{user.pk}"), user.pk
+    user.delete()
+    administrator = sign_in("Administrator")
+    assert f">user:#{pk}</textarea>" in administrator.get(screen(rollout)).text
+    answer = press(administrator, rollout, "configure", **configured(rollout, always="", never=""))
+    assert f"Always for user:#{pk} → nobody" in read(answer)
+
+
 @pytest.mark.parametrize("button", [*MOVES, "release", "configure"])
 @pytest.mark.parametrize("reason", ["", "  \n "])
 def test_every_button_but_the_stop_asks_why(
@@ -494,6 +548,7 @@ def confirmation(answer: Any) -> dict[str, str]:
         ("resume", {"on_hold": True}, {}, "On hold: on → off"),
         ("release", {"emergency_stop": True}, {}, "Emergency stop: on → off"),
         ("configure", {}, {"timeline": "manual"}, "Timeline: conservative → manual"),
+        ("configure", {}, {"always": "staff,\nsuperusers"}, "Always for: nobody → staff, superusers"),
     ],
 )
 def test_production_asks_before_it_acts(

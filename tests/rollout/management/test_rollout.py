@@ -89,6 +89,50 @@ def test_a_new_rollout_needs_a_reason(database: None) -> None:
     assert not Rollout.objects.filter(feature=feature).exists()
 
 
+def test_a_new_rollout_may_begin_at_a_percentage(database: None) -> None:
+    created = run("create", new_name(), "--percentage", "12.5", "--reason", "x")
+    assert (created["percentage"], created["stage"], created["version"]) == (12.5, "canary", 2)
+    first = run("create", new_name(), "--percentage", "12", "--hash-version", "1", "--reason", "x")
+    assert (first["percentage"], first["hash_version"]) == (12, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--percentage", "101"], "must be between 0 and 100"),
+        (["--percentage", "much"], "much"),
+        (["--percentage", "0.5", "--hash-version", "1"], "steps of 1"),
+        (["--hash-version", "3"], "choose 1, 2"),
+        (["--always", "alice"], "--always: 'alice' is not one of the people. Write user:NAME"),
+    ],
+)
+def test_a_new_rollout_with_a_wrong_value_is_not_there(
+    database: None, options: list[str], message: str
+) -> None:
+    feature = new_name()
+    assert message in refused("create", feature, *options, "--reason", "x")
+    assert not Rollout.objects.filter(feature=feature).exists()
+
+
+def test_people_are_named_at_a_shell(make_rollout: MakeRollout, user: User) -> None:
+    feature, someone = make_rollout().feature, f"user:{user.username}"
+    configured = run(
+        "configure", feature, "--always", f"staff,{someone}", "--never", "superusers", "--reason", "x"
+    )
+    assert (configured["always"], configured["never"]) == (f"staff, {someone}", "superusers")
+    assert run("configure", feature, "--always", "", "--reason", "x")["always"] == ""
+    assert "There is no group:Nobody" in refused(
+        "configure", feature, "--never", "group:Nobody", "--reason", "x"
+    )
+
+
+def test_the_list_has_every_rollout(make_rollout: MakeRollout) -> None:
+    features = {make_rollout().feature for _ in range(2)}
+    out = StringIO()
+    call_command("rollout", "list", "--json", stdout=out)
+    assert features <= {rollout["feature"] for rollout in json.loads(out.getvalue())}
+
+
 # --- configure ----------------------------------------------------------------------------------------------------
 
 
