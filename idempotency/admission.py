@@ -5,6 +5,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import split_domain_port
+from django.utils.translation import gettext
 
 from idempotency.conf import conf
 
@@ -13,7 +14,7 @@ def signed_in_user(request: HttpRequest, _view: Callable[..., Any]) -> str | Htt
     """Return the id of the signed-in user, or a 401."""
     if request.user.is_authenticated:
         return str(request.user.pk)
-    return HttpResponse("Sign in first.", status=401, content_type="text/plain")
+    return HttpResponse(gettext("Sign in first."), status=401, content_type="text/plain")
 
 
 def scope_of(request: HttpRequest) -> str:

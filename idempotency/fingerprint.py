@@ -12,13 +12,16 @@ from typing import Any
 from uuid import UUID
 
 from idempotency.digests import digest128
-from idempotency.problems import InvalidJSON
+from idempotency.problems import InvalidJSON, Text
 
 # Levels of arrays and objects; a document that a person writes has fewer than ten.
 DEPTH_MAX = 64
 # Digits, or powers of ten, in one number; beyond IEEE doubles, well inside PostgreSQL's numeric.
 DIGITS_MAX = 1000
-TOO_DEEP = f"Arrays and objects are nested deeper than {DEPTH_MAX} levels: send a flatter document."
+TOO_LONG = Text("A number has more than %(digits)s digits: round it.", digits=DIGITS_MAX)
+TOO_DEEP = Text(
+    "Arrays and objects are nested deeper than %(levels)s levels: send a flatter document.", levels=DEPTH_MAX
+)
 
 # First bytes of UTF-16 with a byte order mark. Without one, and in UTF-32, a null is among the first four.
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -69,7 +72,9 @@ def parse_json(body: bytes) -> Any:
         if "\\u" in text:  # only an escape can bring a lone surrogate through the UTF-8 decoder
             _refuse_lone_surrogates(document)
     except UnicodeDecodeError as error:
-        raise InvalidJSON(f"Send the body as UTF-8: its byte {error.start} is not.") from None
+        raise InvalidJSON(
+            Text("Send the body as UTF-8: its byte %(place)s is not.", place=error.start)
+        ) from None
     except json.JSONDecodeError as error:
         raise InvalidJSON(_repair(error)) from None
     except RecursionError:
@@ -78,28 +83,32 @@ def parse_json(body: bytes) -> Any:
     return document
 
 
-def _repair(error: json.JSONDecodeError) -> str:
+def _repair(error: json.JSONDecodeError) -> Text:
     repairs = (repair for beginning, repair in _REPAIRS.items() if error.msg.startswith(beginning))
-    repair = next(repairs, "correct what stands here")
-    return f"The body is not valid JSON at line {error.lineno}, column {error.colno}: {repair}."
+    return Text(
+        "The body is not valid JSON at line %(line)s, column %(column)s: %(repair)s.",
+        line=error.lineno,
+        column=error.colno,
+        repair=Text(next(repairs, "correct what stands here")),
+    )
 
 
 def _constant(literal: str) -> Any:
-    raise InvalidJSON(f"{literal} is not a JSON number: send a number, or null.")
+    raise InvalidJSON(Text("%(literal)s is not a JSON number: send a number, or null.", literal=literal))
 
 
 def _integer(literal: str) -> int:
     if len(literal) > DIGITS_MAX:
-        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits: round it.")
+        raise InvalidJSON(TOO_LONG)
     return int(literal)
 
 
 def _decimal(literal: str) -> Decimal:
     if len(literal) > DIGITS_MAX:
-        raise InvalidJSON(f"A number has more than {DIGITS_MAX} digits: round it.")
+        raise InvalidJSON(TOO_LONG)
     exponent = literal.lower().partition("e")[2]
     if exponent and abs(int(exponent)) > DIGITS_MAX:
-        raise InvalidJSON(f"A number has an exponent beyond ±{DIGITS_MAX}: round it.")
+        raise InvalidJSON(Text("A number has an exponent beyond ±%(most)s: round it.", most=DIGITS_MAX))
     return Decimal(literal)
 
 
@@ -108,7 +117,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidJSON(f"The key {json.dumps(twice[:50])} appears twice in one object: send it once.")
+        raise InvalidJSON(
+            Text("The key %(key)s appears twice in one object: send it once.", key=json.dumps(twice[:50]))
+        )
     return result
 
 

@@ -11,7 +11,7 @@ import re
 from uuid import UUID
 
 from idempotency.digests import digest128
-from idempotency.problems import EnvironmentMismatch, KeyInvalid, KeyMissing, OperationMismatch
+from idempotency.problems import EnvironmentMismatch, KeyInvalid, KeyMissing, OperationMismatch, Text
 
 # Characters; the token column of idempotency_store holds as many.
 TOKEN_LENGTH_MAX = 255
@@ -48,30 +48,32 @@ def _unquote(header: str) -> str:
     return header
 
 
-def _fault(header: str, parts: list[str]) -> str:
+def _fault(header: str, parts: list[str]) -> Text:
     """Say what is wrong with a malformed header, without its text: a key may be a secret."""
     # Some servers, Granian too, hand over a header that is not ASCII as an empty one.
     if not header.strip(' "'):
-        return "is empty, or not ASCII"
+        return Text("is empty, or not ASCII")
     if '"' in header and (SEPARATOR in header or '"' in parts[0]):
-        return "has double quotes that are not one pair around a key without '|'"
+        return Text("has double quotes that are not one pair around a key without '|'")
     if len(parts) not in (1, 3):
-        return f"has {len(parts)} parts between '|' instead of one or three"
+        return Text("has %(count)s parts between '|' instead of one or three", count=len(parts))
     if "" in parts:
-        return "has an empty part beside '|'"
+        return Text("has an empty part beside '|'")
     for character in "".join(parts):
         if not TOKEN.fullmatch(character):
-            return f"has {_name(character)} in it"
-    longest = max(map(len, parts))
-    return f"has a part of {longest} characters" if len(parts) == 3 else f"has {longest} characters"
+            return Text("has %(character)s in it", character=_name(character))
+    sentence = "has a part of %(count)s characters" if len(parts) == 3 else "has %(count)s characters"
+    return Text(sentence, count=max(map(len, parts)))
 
 
-def _name(character: str) -> str:
+def _name(character: str) -> Text:
     if character.isspace():
-        return "white space"
+        return Text("white space")
     if not character.isascii():
-        return "a character outside ASCII"
-    return f"the character '{character}'" if character.isprintable() else "a control character"
+        return Text("a character outside ASCII")
+    if character.isprintable():
+        return Text("the character '%(character)s'", character=character)
+    return Text("a control character")
 
 
 def format_key(*, environment: str, operation: str, token: str) -> str:

@@ -3,7 +3,32 @@
 No Django here, so that the pure modules can raise them; :mod:`idempotency.protocol` turns them into responses.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+
+class Text(str):
+    """An English sentence that can be translated: ``Text("%(count)s characters", count=3)``."""
+
+    __slots__ = ("parameters", "template")
+    template: str
+    parameters: dict[str, Any]
+
+    def __new__(cls, template: str, **parameters: Any) -> Self:
+        text = super().__new__(cls, template % parameters if parameters else template)
+        text.template, text.parameters = template, parameters
+        return text
+
+
+def translated(text: str, gettext: Callable[[str], str]) -> str:
+    """Return a text in the language of ``gettext``, to which its template is known."""
+    if not isinstance(text, Text):
+        return gettext(text)
+    parameters = {
+        name: translated(value, gettext) if isinstance(value, Text) else value
+        for name, value in text.parameters.items()
+    }
+    return gettext(text.template) % parameters if parameters else gettext(text.template)
 
 
 class IdempotencyError(Exception):
@@ -16,8 +41,9 @@ class IdempotencyError(Exception):
     outcome: ClassVar[str] = "rejected"  # the label of idempotency_requests
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str = "") -> None:
-        self.detail = detail or self.detail
+    def __init__(self, text: str = "") -> None:
+        self.text = text or type(self).detail
+        self.detail = str(self.text)
         super().__init__(self.detail)
 
 
@@ -41,30 +67,45 @@ class KeyInvalid(IdempotencyError):
     )
 
     def __init__(self, fault: str) -> None:
-        super().__init__(f"The key {fault}: s{type(self).detail[1:]}")
-
-
-class _Mismatch(IdempotencyError):
-    status = 400
-    part: ClassVar[str]
-
-    def __init__(self, *, sent: str, expected: str) -> None:
         super().__init__(
-            f"The key is for the {self.part} '{sent}', but this is '{expected}'. "
-            f"Nothing was done. Send the request to '{sent}', or make a key for '{expected}'."
+            Text(
+                "The key %(fault)s: send 1 to 255 characters of A-Z a-z 0-9 _ . : ~ - as they are, or in double "
+                "quotes, or as <environment>|<operation>|<key>.",
+                fault=fault,
+            )
         )
 
 
-class EnvironmentMismatch(_Mismatch):
+class EnvironmentMismatch(IdempotencyError):
+    status = 400
     code = "idempotency_key_environment_mismatch"
     title = "Idempotency-Key is for another environment"
-    part = "environment"
+
+    def __init__(self, *, sent: str, expected: str) -> None:
+        super().__init__(
+            Text(
+                "The key is for the environment '%(sent)s', but this is '%(expected)s'. Nothing was done. "
+                "Send the request to '%(sent)s', or make a key for '%(expected)s'.",
+                sent=sent,
+                expected=expected,
+            )
+        )
 
 
-class OperationMismatch(_Mismatch):
+class OperationMismatch(IdempotencyError):
+    status = 400
     code = "idempotency_key_operation_mismatch"
     title = "Idempotency-Key is for another operation"
-    part = "operation"
+
+    def __init__(self, *, sent: str, expected: str) -> None:
+        super().__init__(
+            Text(
+                "The key is for the operation '%(sent)s', but this is '%(expected)s'. Nothing was done. "
+                "Send the request to '%(sent)s', or make a key for '%(expected)s'.",
+                sent=sent,
+                expected=expected,
+            )
+        )
 
 
 class InvalidJSON(IdempotencyError):

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.db import Error, connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.http.response import ResponseHeaders
+from django.utils.translation import gettext
 
 from idempotency import fingerprint as fingerprints
 from idempotency import formdata, keys, metrics, store
@@ -24,7 +25,14 @@ from idempotency.conf import conf
 from idempotency.faults import is_unavailable
 from idempotency.marks import Mark
 from idempotency.preferences import wait_seconds
-from idempotency.problems import BodyTooLarge, IdempotencyError, KeyReused, RequestInProgress, Unavailable
+from idempotency.problems import (
+    BodyTooLarge,
+    IdempotencyError,
+    KeyReused,
+    RequestInProgress,
+    Unavailable,
+    translated,
+)
 from idempotency.signals import answered
 from idempotency.waiters import Waiters
 
@@ -299,9 +307,9 @@ def _refuse(error: IdempotencyError, guarded: Guarded) -> HttpResponse:
     return JsonResponse(
         {
             "type": conf.problem_type.format(code=error.code),
-            "title": error.title,
+            "title": gettext(error.title),
             "status": error.status,
-            "detail": error.detail,
+            "detail": translated(error.text, gettext),
             "code": error.code,
         },
         status=error.status,

@@ -1,7 +1,7 @@
 """The header's grammar (design §3), as a pure function."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from idempotency.keys import digest, format_key, lock_id, parse
@@ -102,6 +102,7 @@ def test_a_malformed_key_is_told_what_is_wrong_with_it(header: str, fault: str) 
 @given(st.text(ALPHABET, min_size=8), st.sampled_from("/\x00\x1b\u202e\n \u00e9"))
 def test_a_malformed_key_is_not_repeated(secret: str, odd: str) -> None:
     """A key may be a secret, or a control character of a terminal."""
+    assume(secret not in KeyInvalid.detail)
     with pytest.raises(KeyInvalid) as refused:
         parse(secret + odd, **HERE)
     assert secret not in refused.value.detail
