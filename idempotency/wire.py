@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import count
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,7 +38,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import Connection, abc, errors
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Wait
 
@@ -50,6 +50,8 @@ Ask = Callable[[Connection[Any], abc.Transformer, str, Sequence[Any]], PGresult]
 # The claim locks and then looks, which takes a new snapshot for each statement, whatever the server's default is.
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 COMMIT = "COMMIT"
+# Functions that have been looked at, which takes 10 µs a statement, with the code that they had then.
+_shipped: dict[FunctionType, CodeType] = {}
 # The plans that PostgreSQL keeps for each connection: a statement, and its name there.
 _kept: WeakKeyDictionary[Connection[Any], dict[str, bytes]] = WeakKeyDictionary()
 # A generator would not do: two threads may not be inside one.
@@ -148,13 +150,19 @@ def _may_bypass_cursor(connection: Any) -> bool:
 
 def _is_as_shipped(function: Any) -> bool:
     """Return whether a function is Django's or psycopg's own: neither replaced nor rewritten."""
-    return (
-        type(function) is FunctionType
-        # ``functools.wraps`` copies no globals.
-        and function.__globals__["__name__"].startswith(("django.", "psycopg."))
-        # ddtrace puts its function among the constants of the code, where a compiler puts none.
-        and not any(map(callable, function.__code__.co_consts))
+    if type(function) is not FunctionType:
+        return False
+    code = function.__code__
+    if _shipped.get(function) is code:
+        return True
+    # ``functools.wraps`` copies no globals. ddtrace puts its function among the constants of the code that it rewrites,
+    # where a compiler puts none.
+    shipped = function.__globals__["__name__"].startswith(("django.", "psycopg.")) and not any(
+        map(callable, code.co_consts)
     )
+    if shipped:
+        _shipped[function] = code
+    return shipped
 
 
 def _is_lost(connection: Any) -> bool:
@@ -234,7 +242,11 @@ def _ask_at_once(
 
 
 def _results(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    """Collect the results of a pipeline. psycopg waits meanwhile, without the interpreter's lock."""
+    """Collect the results of a pipeline, or of one statement.
+
+    psycopg waits meanwhile, without the interpreter's lock; under gevent the other greenlets run.
+    """
+    in_pipeline = pgconn.pipeline_status != PipelineStatus.OFF
     while pgconn.flush():
         yield Wait.W
     results = list[PGresult]()
@@ -243,9 +255,12 @@ def _results(pgconn: PGconn) -> PQGen[list[PGresult]]:
             yield Wait.R
             pgconn.consume_input()
         result = pgconn.get_result()  # None after each statement
-        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+        if result is None:
+            if not in_pipeline:
+                return results
+        elif result.status == ExecStatus.PIPELINE_SYNC:
             return results
-        if result is not None:
+        else:
             results.append(result)
 
 
@@ -256,18 +271,28 @@ def _ask_kept(
     pgconn, query = driver.pgconn, _numbered(sql)
     texts: Any = values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
     if driver.prepare_threshold is None:
-        return pgconn.exec_params(query, texts)
+        return _result_of(driver, partial(pgconn.send_query_params, query, texts))
     kept = _kept.setdefault(driver, {})
     if sql in kept:
-        result = pgconn.exec_prepared(kept[sql], texts)
+        result = _result_of(driver, partial(pgconn.send_query_prepared, kept[sql], texts))
         if result.error_field(DiagnosticField.SQLSTATE) not in _FORGOTTEN or not _is_idle(driver):
             return result
     name = b"idempotency_%d" % next(_numbers)
-    result = pgconn.prepare(name, query)
+    result = _result_of(driver, partial(pgconn.send_prepare, name, query))
     if result.status != ExecStatus.COMMAND_OK:
         return result
     kept[sql] = name
-    return pgconn.exec_prepared(name, texts)
+    return _result_of(driver, partial(pgconn.send_query_prepared, name, texts))
+
+
+def _result_of(driver: Connection[Any], send: Callable[[], None]) -> PGresult:
+    try:
+        send()
+        return driver.wait(_results(driver.pgconn))[0]
+    except BaseException:
+        # An answer that nobody has read would be taken for that of the next statement.
+        driver.close()
+        raise
 
 
 def _is_idle(driver: Connection[Any]) -> bool:

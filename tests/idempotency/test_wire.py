@@ -420,3 +420,37 @@ def test_a_thread_that_waits_for_postgresql_blocks_no_other_thread(session: int)
         turns += 1
         time.sleep(0.001)
     assert turns > 50
+
+
+def test_psycopg_waits_for_every_answer(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets other greenlets run meanwhile, where gevent has patched the standard library."""
+    driver, waits = connection.connection, []
+    wait = driver.wait
+
+    def noted(steps: Any) -> Any:
+        waits.append(steps)
+        return wait(steps)
+
+    monkeypatch.setattr(driver, "wait", noted)
+    ask("SELECT %s::int", 1)
+    monkeypatch.setattr(driver, "prepare_threshold", 5)
+    for prepares in (True, False):
+        waits.clear()
+        ask("SELECT %s::int + 2", 1)
+        assert len(waits) == 1 + prepares
+    waits.clear()
+    live(uuid.uuid4())
+    assert len(waits) >= 4
+
+
+def test_a_read_that_is_interrupted_leaves_no_answer_behind(
+    short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_steps: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection.connection, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask("SELECT 1")
+    assert connection.connection.closed
+    assert ask("SELECT 2") == 2
