@@ -105,6 +105,10 @@ def _guard_handlers_of(view_class: Any) -> None:
             and mark_of(handler) is None
         ):
             setattr(self, name, _guarded(handler, mark))
+            try:
+                return dispatch(self, request, *args, **kwargs)
+            finally:
+                delattr(self, name)  # or the view would hold itself, until the garbage collector comes
         return dispatch(self, request, *args, **kwargs)
 
     view_class.dispatch = guarding_dispatch

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, RawPostDataException
 
 from idempotency.conf import conf
 from idempotency.decorators import headers
-from idempotency.marks import is_marked
+from idempotency.marks import SAFE_METHODS, is_marked
 from idempotency.protocol import Claim, Guarded
 
 
@@ -22,7 +22,9 @@ class IdempotencyMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.idempotency = None  # type: ignore[attr-defined]  # the guarded request, once there is one
-        sent = {name: request.headers[name] for name in headers if name in request.headers}
+        sent = {}
+        if request.method not in SAFE_METHODS:
+            sent = {name: request.headers[name] for name in headers if name in request.headers}
         if sent:
             _keep_body(request)
         try:
