@@ -12,6 +12,7 @@ class RolloutConfig(AppConfig):
     def ready(self) -> None:
         register(checks.check_types)
         register(checks.check_policy)
+        register(checks.check_database)
         register(checks.check_bounds)
         register(checks.check_tickets)
         register(checks.check_networks, deploy=True)

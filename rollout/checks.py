@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004 - Django's own name for it
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import DatabaseError, InterfaceError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection, router
 from rest_framework.settings import api_settings
 
 from rollout.conf import conf, wrong_types
@@ -162,6 +162,24 @@ def check_middleware(**_: Any) -> Iterator[CheckMessage]:
             f"{MIDDLEWARE} comes before {CACHE_MIDDLEWARE}: the cache would keep one browser's answer for all",
             hint="Move it below UpdateCacheMiddleware in MIDDLEWARE.",
             id="rollout.E016",
+        )
+
+
+def check_database(**_: Any) -> Iterator[CheckMessage]:
+    """Refuse another database than PostgreSQL, before ``migrate`` makes anything."""
+    if connection.vendor != "postgresql":
+        yield Error(
+            f"The database '{DEFAULT_DB_ALIAS}' is {connection.display_name}, not PostgreSQL",
+            hint="Set DATABASES['default'] to PostgreSQL: rollouts use its locks, sequences and SQL.",
+            id="rollout.E017",
+        )
+    # Not imported: the app registers its checks before it has models.
+    routed = router.db_for_write(apps.get_model("rollout", "Rollout"))
+    if routed != DEFAULT_DB_ALIAS:
+        yield Error(
+            f"DATABASE_ROUTERS sends rollouts to '{routed}', while the app's own SQL uses '{DEFAULT_DB_ALIAS}'",
+            hint="Leave the app 'rollout' in the default database.",
+            id="rollout.E018",
         )
 
 

@@ -96,6 +96,7 @@ class Rollout(models.Model):
     history = HistoricalRecords(history_change_reason_field=models.TextField(null=True, blank=True))
 
     class Meta:
+        required_db_vendor = "postgresql"
         ordering = ["feature"]
         permissions = [
             ("operate_rollout", "Can move a rollout: percentage, promote, hold, resume, roll back"),
@@ -151,6 +152,7 @@ class Watch(models.Model):
     carry = models.JSONField(default=dict, help_text="rollout.judge.state.Carry")
 
     class Meta:
+        required_db_vendor = "postgresql"
         db_table = "rollout_watch"
 
     def __str__(self) -> str:
@@ -188,6 +190,7 @@ class TelemetryEvent(models.Model):
     server = models.BooleanField(db_default=False, help_text="Reported by the server itself.")
 
     class Meta:
+        required_db_vendor = "postgresql"
         db_table = "rollout_telemetry"
         verbose_name = "telemetry event"
         indexes = [
@@ -209,6 +212,7 @@ class StageMember(models.Model):
     flags = models.PositiveSmallIntegerField(help_text="rollout.judge.evidence.Behaviour")
 
     class Meta:
+        required_db_vendor = "postgresql"
         db_table = "rollout_stage_member"
 
     def __str__(self) -> str:
@@ -234,6 +238,7 @@ class Check(models.Model):
     settled = models.BooleanField(default=True, help_text="Incident and alerts are recorded.")
 
     class Meta:
+        required_db_vendor = "postgresql"
         indexes = [
             models.Index(fields=["rollout", "-id"], name="rollout_check_latest"),
             models.Index(fields=["id"], condition=models.Q(settled=False), name="rollout_check_unsettled"),
@@ -261,6 +266,7 @@ class Incident(models.Model):
     reason = models.TextField()
 
     class Meta:
+        required_db_vendor = "postgresql"
         ordering = ["-tripped_at"]
 
     def __str__(self) -> str:
@@ -289,6 +295,7 @@ class Alert(models.Model):
     )
 
     class Meta:
+        required_db_vendor = "postgresql"
         indexes = [models.Index(fields=["id"], condition=models.Q(sent_at=None), name="rollout_alert_unsent")]
 
     def __str__(self) -> str:
@@ -330,6 +337,7 @@ class Deployment(models.Model):
     )
 
     class Meta:
+        required_db_vendor = "postgresql"
         constraints = [
             models.UniqueConstraint(
                 fields=["environment", "pull_request"], name="rollout_deployment_recorded_once"

@@ -54,4 +54,7 @@ class Migration(migrations.Migration):
         ("contenttypes", "0002_remove_content_type_name"),
     ]
 
+    # These groups, and not those that the app makes for a project that has none.
+    run_before = [("rollout", "0011_roles")]
+
     operations = [migrations.RunPython(make_roles, migrations.RunPython.noop)]

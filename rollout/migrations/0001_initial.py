@@ -142,6 +142,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "verbose_name": "historical rollout",
                 "verbose_name_plural": "historical rollouts",
                 "ordering": ("-history_date", "-history_id"),
@@ -257,6 +258,7 @@ class Migration(migrations.Migration):
                 ("updated_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "ordering": ["feature"],
                 "permissions": [
                     ("operate_rollout", "Can move a rollout: percentage, promote, hold, resume, roll back"),

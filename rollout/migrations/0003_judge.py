@@ -4,6 +4,8 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+from rollout.migrations._postgresql import RunOnPostgreSQL
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -11,7 +13,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunSQL("CREATE SEQUENCE rollout_telemetry_seq", "DROP SEQUENCE rollout_telemetry_seq"),
+        RunOnPostgreSQL("CREATE SEQUENCE rollout_telemetry_seq", "DROP SEQUENCE rollout_telemetry_seq"),
         migrations.CreateModel(
             name="Watch",
             fields=[
@@ -33,6 +35,7 @@ class Migration(migrations.Migration):
                 ("carry", models.JSONField(default=dict, help_text="rollout.judge.state.Carry")),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "db_table": "rollout_watch",
             },
         ),
@@ -83,6 +86,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={"required_db_vendor": "postgresql"},
         ),
         migrations.CreateModel(
             name="Incident",
@@ -121,6 +125,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "ordering": ["-tripped_at"],
             },
         ),
@@ -150,6 +155,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "db_table": "rollout_stage_member",
             },
         ),
@@ -207,6 +213,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "verbose_name": "telemetry event",
                 "db_table": "rollout_telemetry",
                 "indexes": [models.Index(fields=["seq"], name="rollout_telemetry_arrival")],
@@ -249,6 +256,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "indexes": [
                     models.Index(
                         condition=models.Q(("sent_at", None)), fields=["id"], name="rollout_alert_unsent"

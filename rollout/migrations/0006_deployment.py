@@ -65,6 +65,7 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "required_db_vendor": "postgresql",
                 "indexes": [
                     models.Index(fields=["environment", "-deployed_at"], name="rollout_deployment_latest")
                 ],

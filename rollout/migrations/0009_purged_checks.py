@@ -1,5 +1,7 @@
 from django.db import migrations
 
+from rollout.migrations._postgresql import RunOnPostgreSQL
+
 # Django deletes by itself what refers to a deleted row; the purge deletes by SQL, so the database has to know.
 FORGET_DELETED_CHECKS = """
 DO $$
@@ -26,5 +28,5 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunSQL(FORGET_DELETED_CHECKS, migrations.RunSQL.noop),
+        RunOnPostgreSQL(FORGET_DELETED_CHECKS, RunOnPostgreSQL.noop),
     ]

@@ -1,12 +1,13 @@
 """A part of the app that is not installed is named in one sentence, once."""
 
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from rollout import extras
+from tests.new_project import run_python
 from tests.servers import PROJECT
 
 COMMANDS = sorted(
@@ -15,46 +16,16 @@ COMMANDS = sorted(
     if path.stem != "rollout"  # needs none
 )
 JUDGE = {"check_rollouts", "send_test_alert", "simulate_rollout"}
-# Stands where an import would find a package, and says that there is none.
-ABSENT = """
-import sys
-sys.modules.update(dict.fromkeys({packages!r}))
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {packages!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-for name in {packages!r}:
-    del sys.modules[name]
-sys.meta_path.insert(0, Finder())
-"""
-ALL = sorted(set().union(*extras.PACKAGES.values()) | {"prometheus_client"})
-BARE_SETTINGS = """
-SECRET_KEY = "of a new project"
-USE_TZ = True
-INSTALLED_APPS = [
-    "django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.messages",
-    "django.contrib.sessions", "rest_framework", "rollout",
-]
+SETTINGS = """
+INSTALLED_APPS += ["rest_framework", "rollout"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql"}}
 """
+ALL = sorted(set().union(*extras.PACKAGES.values()) | {"prometheus_client"})
 
 
-def bare(tmp_path: Path, program: str, packages: list[str] = ALL) -> subprocess.CompletedProcess[str]:
+def bare(tmp_path: Path, program: str, packages: Sequence[str] = ALL) -> subprocess.CompletedProcess[str]:
     """Run Python in a project that has rollout, where some packages are not installed."""
-    (tmp_path / "new_project.py").write_text(BARE_SETTINGS)
-    (tmp_path / "sitecustomize.py").write_text(ABSENT.format(packages=packages))
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={
-            "PYTHONPATH": f"{tmp_path}:{PROJECT}",
-            "DJANGO_SETTINGS_MODULE": "new_project",
-            "PATH": "/usr/bin",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_python(tmp_path, program, SETTINGS, absent=packages)
 
 
 def test_a_command_without_its_extra_ends_with_one_sentence(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ MIGRATIONS = {
     ("rollout", "0008_alert_skipped"),
     ("rollout", "0009_purged_checks"),
     ("rollout", "0010_people"),
+    ("rollout", "0011_roles"),
 }
 ALIAS = "upgraded"
 
