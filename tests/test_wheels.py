@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 
 import fundapi
 from rollout.extras import PACKAGES
-from tests.adoption.conftest import build
 from tests.servers import PROJECT
+from tests.wheels import build
 
 PACKAGING = {"LICENSE", "README.md", "pyproject.toml"}  # of an app, beside its package
 # What an app imports at start, installed by itself.
@@ -23,6 +23,17 @@ NEEDED = {
     "idempotency": {"django", "psycopg"},
     "rollout": {"django", "django-simple-history", "djangorestframework", "msgspec", "psycopg", "rich"},
 }
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel of each app."""
+    return {app: build(PROJECT / app, tmp_path_factory.mktemp(app)) for app in NEEDED}
+
+
+@pytest.fixture(params=NEEDED)
+def app(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def tree(app: str) -> set[str]:
@@ -95,7 +106,6 @@ def test_a_source_archive_builds_the_same_wheel(folder: str, tmp_path: Path) -> 
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path, filter="data")
     [source] = [path for path in tmp_path.iterdir() if path.is_dir()]
-    (tmp_path / "wheel").mkdir()
     again = build(source, tmp_path / "wheel")
     apps = [folder] if folder != "." else ["fundapi", "idempotency", "rollout"]
     assert members(again) == set().union(*map(tree, apps))
