@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, router
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -122,6 +123,17 @@ def test_another_kind_of_database_is_migrated_without_keys(other_alias: str) -> 
     call_command("migrate", "idempotency", database=other_alias, verbosity=0)
     assert connections[other_alias].introspection.table_names() == ["django_migrations"]
     call_command("migrate", "idempotency", "zero", database=other_alias, verbosity=0)
+
+
+@pytest.mark.parametrize("other_alias", ["sqlite"], indirect=True)
+def test_a_router_keeps_the_table_out_of_every_other_database(other_alias: str) -> None:
+    """Otherwise ``dumpdata`` would ask each for it."""
+    with override_settings(DATABASE_ROUTERS=["idempotency.router.KeyRouter"]):
+        call_command("migrate", "idempotency", database=other_alias, verbosity=0)
+        call_command("dumpdata", "idempotency", database=other_alias, stdout=(dumped := StringIO()))
+        assert router.allow_migrate_model("default", IdempotencyKey)
+        assert router.allow_migrate(other_alias, "auth")
+    assert dumped.getvalue().strip() == "[]"
 
 
 @pytest.mark.parametrize("other_alias", ["postgresql"], indirect=True)

@@ -317,6 +317,26 @@ def test_a_cursor_class_of_the_drivers_connection_is_used(
     assert shortened(seen) == LIFE
 
 
+def test_a_proxy_of_the_drivers_connection_is_used(short: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ddtrace and New Relic trace psycopg."""
+    driver, opened = connection.connection, []
+
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(driver, name)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            setattr(driver, name, value)
+
+        def cursor(self, *arguments: Any, **options: Any) -> Any:
+            opened.append(arguments)
+            return driver.cursor(*arguments, **options)
+
+    monkeypatch.setattr(connections[DEFAULT_DB_ALIAS], "connection", Proxy())
+    live(uuid.uuid4())
+    assert len(opened) == len(LIFE)
+
+
 def test_statements_go_by_libpq_where_no_other_code_stands_in_between(
     short: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
