@@ -54,7 +54,8 @@ class Mark:
         return method not in SAFE_METHODS if self.methods is None else method in self.methods
 
 
-def _is_life(value: Any) -> bool:
+def is_life(value: Any) -> bool:
+    """Return whether a ``ttl`` is none, or one that PostgreSQL's calendar can hold."""
     return value is None or (isinstance(value, timedelta) and timedelta() < value <= TTL_MAX)
 
 
@@ -72,7 +73,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of HTTP methods, such as ['POST']",
     ),
     "required": (lambda value: isinstance(value, bool), "True or False"),
-    "ttl": (_is_life, "a timedelta greater than 0 and at most 100 years"),
+    "ttl": (is_life, "a timedelta greater than 0 and at most 100 years"),
     "admit": (lambda value: value is None or callable(value), "a function"),
     "header": (
         lambda value: isinstance(value, str) and HEADER.fullmatch(value) is not None,

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from idempotency import keys, metrics, store
 from idempotency.conf import conf
+from idempotency.marks import is_life
 from idempotency.problems import RequestInProgress
 
 NO_FINGERPRINT = UUID(int=0)  # whoever has the key means the same work
@@ -45,10 +46,9 @@ def once(
 
     Raises:
         RequestInProgress: the same work runs elsewhere. Try again later: Celery's ``autoretry_for`` does.
-        ValueError: the key is empty, too long, or has a null character.
+        ValueError: the key is empty, too long, or has a null character; or another argument is wrong.
     """
-    if not 1 <= len(key) <= keys.TOKEN_LENGTH_MAX or "\0" in key:
-        raise ValueError(f"A key must have 1 to {keys.TOKEN_LENGTH_MAX} characters, none of them U+0000.")
+    _refuse_wrong_arguments(operation, key, principal, ttl, wait)
     outcome = "failed"
     try:
         digest = keys.digest(
@@ -75,6 +75,34 @@ def once(
         raise
     finally:
         metrics.observe(operation, outcome)
+
+
+def _refuse_wrong_arguments(
+    operation: object, key: object, principal: object, ttl: object, wait: object
+) -> None:
+    """Refuse what the database would refuse in its own words, or read as something else."""
+    if not isinstance(operation, str) or not keys.TOKEN.fullmatch(operation):
+        raise ValueError(f"The operation is {operation!r}, and should be 1 to 255 of A-Z a-z 0-9 _ . : ~ -")
+    if not _is_text(key) or key == "":
+        raise ValueError(f"A key must have 1 to {keys.TOKEN_LENGTH_MAX} characters, none of them U+0000.")
+    if not _is_text(principal):
+        raise ValueError(
+            f"A principal must have at most {keys.TOKEN_LENGTH_MAX} characters, none of them U+0000."
+        )
+    if not is_life(ttl):
+        raise ValueError(
+            f"The ttl is {ttl!r}, and should be a timedelta greater than 0 and at most 100 years."
+        )
+    longest = conf.statement_timeout.total_seconds()
+    if isinstance(wait, bool) or not isinstance(wait, int) or not 0 <= wait < longest:
+        raise ValueError(f"The wait is {wait!r}, and should be whole seconds from 0, less than {longest:g}.")
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > keys.TOKEN_LENGTH_MAX or "\0" in value:
+        return False
+    # Half of a surrogate pair has no bytes.
+    return value.encode(errors="ignore").decode() == value
 
 
 def _claim(digest: UUID, wait: int) -> store.StoredResponse | None:

@@ -2,9 +2,11 @@
 
 import threading
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
@@ -84,7 +86,38 @@ def test_it_is_a_part_of_a_transaction_that_is_open_already() -> None:
     assert make(key)[0]
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])
-def test_a_key_that_cannot_be_stored_is_refused(key: str) -> None:
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\0b", "\ud800", 5, None, b"k"], ids=repr)
+def test_a_key_that_cannot_be_stored_is_refused(key: Any) -> None:
     with pytest.raises(ValueError, match="1 to 255 characters"):
         make(key)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("operation", "a|b"),
+        ("operation", ""),
+        ("principal", None),
+        ("principal", 5),
+        ("principal", "x" * 256),
+        ("ttl", 60),
+        ("ttl", timedelta(0)),
+        ("wait", -1),
+        ("wait", 0.5),
+        ("wait", 60),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_refused_in_one_sentence(argument: str, value: Any) -> None:
+    arguments: dict[str, Any] = {"operation": "webhook", "key": uuid.uuid4().hex, argument: value}
+    with pytest.raises(ValueError, match=rf"(?i)\b{argument}\b.* (should|must) "), once(**arguments):
+        pass
+
+
+def test_async_code_calls_it_in_a_thread_of_the_database() -> None:
+    key = uuid.uuid4().hex
+
+    async def handle() -> list[bool]:
+        return [(await sync_to_async(make)(key))[0] for _ in range(2)]
+
+    assert async_to_sync(handle)() == [True, False]
