@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.contrib.auth.models import Group
 from django.db import (
     DEFAULT_DB_ALIAS,
     DatabaseError,
@@ -23,11 +24,14 @@ from django.db import (
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
-from django.test import override_settings
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 
-from idempotency import store, wire
+from idempotency import idempotent, store, wire
 from idempotency.conf import conf
+from idempotency.marks import marks
+from idempotency.middleware import IdempotencyMiddleware
 from idempotency.wire import execute, read_one
 from tests.servers import database_url
 
@@ -424,6 +428,24 @@ def test_a_backend_with_a_statement_in_its_cursor_claims_under_read_committed(te
         assert store.claim(uuid.uuid4()) is None
         assert execute("tenants", "SHOW transaction_isolation", ()) == ("read committed",)
     live(uuid.uuid4())
+
+
+def test_a_view_that_ends_in_another_schema_has_no_second_effect(tenants: list[str]) -> None:
+    """Its answer is stored there: a retry runs the view again, undoes what it wrote, and gets that answer."""
+    database: Any = connections["tenants"]
+
+    def moves(_request: HttpRequest) -> HttpResponse:
+        Group.objects.using("tenants").create(name=f"{key} {uuid.uuid4().hex}")
+        database.schema = tenants[1]
+        return HttpResponse(status=201)
+
+    key, before = uuid.uuid4().hex, set(marks)
+    guarded = IdempotencyMiddleware(idempotent(operation="moves", admit=lambda *_: "1")(moves))
+    marks.intersection_update(before)
+    for status in (201, 200):
+        database.schema = tenants[0]
+        assert guarded(RequestFactory().post("/", headers={"Idempotency-Key": key})).status_code == status
+    assert Group.objects.filter(name__startswith=key).count() == 1
 
 
 def test_a_thread_that_waits_for_postgresql_blocks_no_other_thread(session: int) -> None:
