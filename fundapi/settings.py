@@ -439,6 +439,11 @@ IDEMPOTENCY_WAITERS_MAX = env.whole("IDEMPOTENCY_WAITERS_MAX", WEB_THREADS // 2,
 
 # --- Rollout ------------------------------------------------------------------------------------------------
 ROLLOUT_ENVIRONMENT = ENVIRONMENT
+# The runbook's words. Browsers report the first of the variants that they have.
+ROLLOUT_WITHOUT = "legacy"
+ROLLOUT_LIVE_LABEL = "Store type"
+ROLLOUT_LIVE_WORDS = ("fund-store", "legacy")
+ROLLOUT_VARIANTS_WITH = ("fund-store", "on", "true", "treatment")
 # For the first migration; afterwards the database decides, and a check warns of a variable that differs from it. The
 # runbook spells them with VITE_.
 ROLLOUT_SEED_VARIABLES = [

@@ -19,5 +19,6 @@ class RolloutConfig(AppConfig):
         register(checks.check_webhook)
         register(checks.check_email)
         register(checks.check_auto_revert)
+        register(checks.check_words)
         register(checks.check_middleware)
         register(checks.check_seeds, Tags.database)

@@ -16,6 +16,7 @@ from django.core.validators import validate_email
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection, router
 from rest_framework.settings import api_settings
 
+from rollout.blank import is_blank
 from rollout.conf import conf, wrong_types
 from rollout.judge.policy import Policy, faults
 from rollout.units import percent
@@ -148,6 +149,20 @@ def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
             hint="Set GITHUB_TOKEN and GITHUB_REPOSITORY.",
             id="rollout.W010",
         )
+
+
+@of_right_types
+def check_words(**_: Any) -> Iterator[CheckMessage]:
+    """Check the words of the product for a rollout that is live and for one that is not."""
+    if len(conf.live_words) != 2 or len(set(conf.live_words)) != 2 or not all(conf.live_words):
+        yield Error(
+            f"ROLLOUT_LIVE_WORDS is {tuple(conf.live_words)!r}, and should be two different words",
+            hint='The first is for a rollout that any browser can get, such as ("on", "off").',
+            id="rollout.E017",
+        )
+    for name in ("without", "live_label"):
+        if is_blank(getattr(conf, name)):
+            yield Error(f"ROLLOUT_{name.upper()} is empty, and should be a name", id="rollout.E017")
 
 
 MIDDLEWARE = "rollout.middleware.RolloutMiddleware"

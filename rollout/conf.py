@@ -39,9 +39,26 @@ class Settings:
     @cached_property
     def variants_with(self) -> frozenset[str]:
         """Names of the variant with the feature in telemetry. Any other variant is the control group."""
-        return frozenset(
-            getattr(settings, "ROLLOUT_VARIANTS_WITH", ("fund-store", "on", "true", "treatment"))
-        )
+        return frozenset(getattr(settings, "ROLLOUT_VARIANTS_WITH", ("on", "true", "treatment")))
+
+    @cached_property
+    def without(self) -> str:
+        """Name of what browsers get that do not have a feature, for sentences: "Everybody gets …"."""
+        return getattr(settings, "ROLLOUT_WITHOUT", "the previous version")
+
+    @cached_property
+    def live_label(self) -> str:
+        """Name of the question whether any browser can get a feature; in JSON with ``_``, such as ``store_type``."""
+        return getattr(settings, "ROLLOUT_LIVE_LABEL", "Live")
+
+    @cached_property
+    def live_words(self) -> Sequence[str]:
+        """The two answers to it: the first while any browser can get the feature."""
+        return getattr(settings, "ROLLOUT_LIVE_WORDS", ("yes", "no"))
+
+    @property
+    def live_key(self) -> str:
+        return self.live_label.lower().replace(" ", "_")
 
     @cached_property
     def ticket_ttl(self) -> timedelta:

@@ -122,5 +122,5 @@ def _word(value: Any) -> str:
 
 
 def is_live(config: Config) -> bool:
-    """Return whether any browser can get the feature: ``/health`` then says ``fund-store``, else ``legacy``."""
+    """Return whether any browser can get the feature by the percentage."""
     return config.enabled and not config.emergency_stop and config.percentage > 0

@@ -10,6 +10,7 @@ from simple_history.models import HistoricalRecords
 
 from rollout import people
 from rollout.bucketing import FEATURE
+from rollout.conf import conf
 from rollout.evaluation import Config, is_live
 from rollout.judge.scoring import Signal
 
@@ -48,7 +49,7 @@ class Rollout(models.Model):
         unique=True,
         validators=[
             RegexValidator(
-                rf"^{FEATURE.pattern}\Z", "Upper case letters, digits and _, such as USE_FUND_STORE."
+                rf"^{FEATURE.pattern}\Z", "Upper case letters, digits and _, such as NEW_CHECKOUT."
             )
         ],
     )
@@ -67,7 +68,7 @@ class Rollout(models.Model):
     stage_started_at = models.DateTimeField(default=timezone.now)
     timeline = models.CharField(max_length=12, choices=Timeline, default=Timeline.CONSERVATIVE)
     on_hold = models.BooleanField(default=False, help_text="The judge does not promote; it still rolls back.")
-    emergency_stop = models.BooleanField(default=False, help_text="Every browser gets legacy, at once.")
+    emergency_stop = models.BooleanField(default=False, help_text="No browser gets the feature, at once.")
     auto_rollback = models.BooleanField(default=True, help_text="Three red checks in a row roll back.")
     track_migrations = models.BooleanField(
         default=True, help_text="Keep migration events; on for the first 24 h."
@@ -129,14 +130,19 @@ class Rollout(models.Model):
         )
 
     @property
-    def store_type(self) -> str:
-        """Return the word of ``/health``: ``fund-store`` while any browser can get the feature, else ``legacy``."""
-        return "fund-store" if is_live(self.config) else "legacy"
+    def is_live(self) -> bool:
+        """Return whether any browser can get the feature by the percentage."""
+        return is_live(self.config)
+
+    @property
+    def live_word(self) -> str:
+        """Return the word for that, which screens, commands and ``/health`` say."""
+        return conf.live_words[0 if self.is_live else 1]
 
     @property
     def is_judged(self) -> bool:
         """Return whether the judge checks it: some browser can get the feature, and it is not complete."""
-        return is_live(self.config) and self.stage != Stage.COMPLETE
+        return self.is_live and self.stage != Stage.COMPLETE
 
 
 class Watch(models.Model):

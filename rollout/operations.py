@@ -155,7 +155,7 @@ def roll_back(
     at: datetime | None = None,
     logged: bool = True,
 ) -> Rollout:
-    """Go back to legacy: 0 %, and on hold, so that only a person starts it again.
+    """Take the feature back: 0 %, and on hold, so that only a person starts it again.
 
     ``logged=False``: the caller logs it. The judge does so, with the incident.
     """
@@ -168,7 +168,7 @@ def roll_back(
 
 
 def stop(feature: str, *, reason: str, actor: AbstractBaseUser | None = None) -> Rollout:
-    """Stop in an emergency: every browser gets legacy, at once. Needs no version and no particular state."""
+    """Stop in an emergency: no browser gets the feature, at once. Needs no version and no particular state."""
 
     def apply(rollout: Rollout) -> None:
         rollout.emergency_stop = True

@@ -13,7 +13,7 @@ WIDTH = 140  # characters, without a terminal
 ID_MAX = 2**31 - 1  # of the database's integers
 NOT_STOPPED = (
     "NOT STOPPED: {} Run it again. Until it goes through, ask people (chat, mail, a notice on the site) to open the "
-    "page with ?emergency_rollback=true, which takes their browser back to legacy."
+    "page with ?emergency_rollback=true, which takes their browser out of it."
 )
 MINUTES_MAX = 31 * 24 * 60  # a month; nobody watches a command for longer
 

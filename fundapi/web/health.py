@@ -24,7 +24,7 @@ def rollout_state() -> tuple[str, str]:
     """Return which store browsers use, and whether the judge is late."""
     try:
         rollout = Rollout.objects.filter(feature="USE_FUND_STORE").first()
-        return rollout.store_type if rollout else "legacy", judge_state()
+        return rollout.live_word if rollout else "legacy", judge_state()
     except (DatabaseError, InterfaceError):
         return _NO_ROLLOUT
 

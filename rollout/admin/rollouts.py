@@ -311,7 +311,7 @@ class RolloutAdmin(admin.ModelAdmin):
             return self._screen(request, rollout, status=503)
         self.message_user(
             request,
-            f"{rollout.feature} is stopped: everybody gets legacy. {poll_message()}",
+            f"{rollout.feature} is stopped: everybody gets {conf.without}. {poll_message()}",
             messages.WARNING,
         )
         return self._to_screen(rollout)
@@ -438,6 +438,8 @@ class RolloutAdmin(admin.ModelAdmin):
             "rollout": rollout,
             "where": conf.environment,
             "confirm": conf.confirm,
+            "without": conf.without,
+            "live_label": conf.live_label,
             "media": self.media,
             **context,
         }

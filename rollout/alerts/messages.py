@@ -44,7 +44,7 @@ TEXTS = {
     TEST: ("Test alert", "This is a test of the alerts about {feature}. Nothing has happened."),
 }
 # Other kinds of alerts take the judge's sentence.
-NEXT = {AlertKind.COMPLETED: "Nothing. The flag and the legacy path can be removed from the code."}
+NEXT = {AlertKind.COMPLETED: "Nothing. The flag and the old path can be removed from the code."}
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _by_hand(rollout: Rollout) -> list[str]:
     """Return what an operator can do next with a rollout that is not judged."""
     if rollout.emergency_stop:
         return [
-            "Everybody gets legacy until an operator releases the rollout.",
+            f"Everybody gets {conf.without} until an operator releases the rollout.",
             f"Release brings it back at {percent(rollout.percentage)}"
             + (", on hold." if rollout.on_hold else ".")
             + (
@@ -148,14 +148,14 @@ def done_message(name: str, rollout: Rollout) -> str:
     message = {
         "hold": f"{feature} is on hold at {percent(rollout.percentage)} until an operator resumes it.",
         "resume": f"{feature} is no longer on hold, at {percent(rollout.percentage)}.",
-        "roll-back": f"{feature} is rolled back to 0 % and on hold: browsers go back to legacy.",
+        "roll-back": f"{feature} is rolled back to 0 % and on hold: browsers go back to {conf.without}.",
         "release": f"{feature} is released, at {percent(rollout.percentage)}"
         + (", on hold." if rollout.on_hold else "."),
         "complete": f"{feature} is complete: on for everybody, no longer judged, and migrations are not tracked.",
         "configure": f"The configuration of {feature} is changed.",
     }.get(name, f"{feature} is at {percent(rollout.percentage)}.")
     if rollout.emergency_stop:
-        return f"{message} It is still stopped: everybody gets legacy."
+        return f"{message} It is still stopped: everybody gets {conf.without}."
     if not rollout.enabled:
         return f"{message} It is disabled: nobody gets it."
     return message if name in {"hold", "resume", "complete"} else f"{message} {poll_message()}"

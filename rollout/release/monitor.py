@@ -233,10 +233,10 @@ class Monitor:
     def _taken_back(self, features: Sequence[str]) -> Verdict | None:
         """Return a verdict if a person has taken back every rollout that is monitored."""
         rollouts = list(Rollout.objects.filter(feature__in=features))
-        if any(rollout.store_type == "fund-store" for rollout in rollouts):
+        if any(rollout.is_live for rollout in rollouts):
             return None
         names = ", ".join(rollout.feature for rollout in rollouts)
-        return Verdict(Outcome.UNHEALTHY, f"A person took {names} back to legacy meanwhile.")
+        return Verdict(Outcome.UNHEALTHY, f"A person took {names} back to {conf.without} meanwhile.")
 
     # --- Acting -----------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def require_features(features: Sequence[str]) -> None:
 def add_site(parser: CommandParser) -> None:
     """Add ``--url``, which :func:`rollout.release.site.site_url` reads."""
     parser.add_argument(
-        "--url", help="the site, such as https://funds.example.com; ROLLOUT_SITE_URL by default"
+        "--url", help="the site, such as https://www.example.com; ROLLOUT_SITE_URL by default"
     )
 
 

@@ -103,7 +103,7 @@ def site_url(given: str | None) -> str:
     if (given is not None or url) and not is_site(url):
         name = "ROLLOUT_SITE_URL" if given is None else "--url"
         raise Missing(
-            f"{name} is {url!r}: write the site's address, such as https://funds.example.com, or leave it out."
+            f"{name} is {url!r}: write the site's address, such as https://www.example.com, or leave it out."
         )
     return url.rstrip("/")
 

@@ -19,6 +19,7 @@ from rollout.checks import (
     check_tickets,
     check_types,
     check_webhook,
+    check_words,
 )
 from tests.servers import PROJECT, manage
 
@@ -36,6 +37,7 @@ def ids() -> list[str | None]:
         check_webhook,
         check_email,
         check_auto_revert,
+        check_words,
     )
     return [fault.id for check in checks for fault in check()]
 
@@ -75,6 +77,15 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.E014", {"ROLLOUT_ALERT_EMAILS": "ops@example.com"}),
     ("rollout.E014", {"ROLLOUT_ALERT_EMAILS": [5]}),
     ("rollout.E014", {"ROLLOUT_VARIANTS_WITH": 5}),
+    ("rollout.E014", {"ROLLOUT_RAISE_UNKNOWN": "no"}),
+    ("rollout.E014", {"ROLLOUT_WITHOUT": None}),
+    ("rollout.E014", {"ROLLOUT_LIVE_WORDS": "on"}),
+    ("rollout.E014", {"ROLLOUT_LIVE_WORDS": ("on", 0)}),
+    ("rollout.E017", {"ROLLOUT_LIVE_WORDS": ("on",)}),
+    ("rollout.E017", {"ROLLOUT_LIVE_WORDS": ("on", "on")}),
+    ("rollout.E017", {"ROLLOUT_LIVE_WORDS": ("on", "")}),
+    ("rollout.E017", {"ROLLOUT_WITHOUT": " "}),
+    ("rollout.E017", {"ROLLOUT_LIVE_LABEL": ""}),
     ("rollout.E014", {"ROLLOUT_PROJECT_DIRECTORY": None}),
     ("rollout.E014", {"ROLLOUT_AUTO_REVERT": "yes"}),
     ("rollout.E014", {"ROLLOUT_POLL_INTERVAL": True}),

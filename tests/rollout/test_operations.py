@@ -88,11 +88,11 @@ def test_an_emergency_stop_needs_no_version_no_reason_and_no_state(make_rollout:
     stopped = operations.stop(rollout.feature, reason="")
     assert stopped.emergency_stop
     assert operations.stop(rollout.feature, reason="again").emergency_stop
-    assert stopped.store_type == "legacy"
+    assert stopped.live_word == "legacy"
     released = operations.release(rollout.feature, reason="fixed")
     assert released.percentage == 60
     assert released.on_hold
-    assert released.store_type == "fund-store"
+    assert released.live_word == "fund-store"
 
 
 def test_rolling_back_means_zero_and_hold(make_rollout: MakeRollout) -> None:
@@ -100,7 +100,7 @@ def test_rolling_back_means_zero_and_hold(make_rollout: MakeRollout) -> None:
     assert rolled.percentage == 0
     assert rolled.stage == Stage.OFF.value
     assert rolled.on_hold
-    assert rolled.store_type == "legacy"
+    assert rolled.live_word == "legacy"
 
 
 @pytest.mark.parametrize("percentage", ["-1", "100.01", "1000"])

@@ -32,7 +32,7 @@ def test_broken_traffic_is_rolled_back_by_the_third_check(traffic: Judged) -> No
         assert made.signal == "red"
         assert canary.rollout.percentage == expected
     rollout = canary.rollout
-    assert (rollout.store_type, rollout.on_hold) == ("legacy", True)
+    assert (rollout.live_word, rollout.on_hold) == ("legacy", True)
     incident = Incident.objects.get(rollout=rollout)
     assert incident.percentage == 10
     assert incident.rolled_back

@@ -37,6 +37,7 @@ MIGRATIONS = {
     ("rollout", "0009_purged_checks"),
     ("rollout", "0010_people"),
     ("rollout", "0011_roles"),
+    ("rollout", "0012_words"),
 }
 ALIAS = "upgraded"
 

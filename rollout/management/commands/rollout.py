@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from rollout import faults, operations, people, store
 from rollout.blank import is_blank
+from rollout.conf import conf
 from rollout.models import Rollout, Stage, Timeline
 from rollout.options import NOT_STOPPED, WIDTH, discard
 from rollout.units import percent, read_percent
@@ -228,7 +229,7 @@ def as_dict(rollout: Rollout) -> dict[str, Any]:
     return {
         "feature": rollout.feature,
         "description": rollout.description,
-        "store_type": rollout.store_type,
+        conf.live_key: rollout.live_word,
         "enabled": rollout.enabled,
         "percentage": float(rollout.percentage),
         "stage": rollout.stage,

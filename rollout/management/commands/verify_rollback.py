@@ -14,14 +14,14 @@ with imported("release"):
 class Command(ReleaseCommand):
     help = (
         "Check that a rollback has arrived (runbook, 'Rollback Verification'): every rollout that is stopped, "
-        "disabled or at 0 % is legacy in the database, in the configuration that --url serves, and in its "
+        "disabled or at 0 % is off in the database, in the configuration that --url serves, and in its "
         "/health, unless another rollout is live. Changes nothing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         add_site(parser)
-        add_features(parser, "a rollout that must be legacy; repeat it for several")
+        add_features(parser, "a rollout that must be off; repeat it for several")
 
     def release(self, terminal: Terminal, **options: Any) -> Result:
         require_features(options["feature"])

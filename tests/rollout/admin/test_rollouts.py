@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
 from django.test import Client, override_settings
@@ -172,6 +173,29 @@ def test_an_administrator_names_people_who_always_or_never_get_it(
     shown = f"group:{group.name}, staff, user:{user.username}"
     assert re.search(rf'<textarea id="configure_always"[^>]*>{shown}</textarea>', page)
     assert f"Always for nobody → {shown}" in read(administrator.get(screen(rollout)))
+
+
+def test_another_product_has_words_of_its_own(operator: Person, make_rollout: MakeRollout) -> None:
+    rollout = make_rollout(percentage=10)
+    words = {
+        "ROLLOUT_WITHOUT": "the old pages",
+        "ROLLOUT_LIVE_LABEL": "On air",
+        "ROLLOUT_LIVE_WORDS": ("a", "b"),
+    }
+    with override_settings(**words):
+        assert "On air: a" in read(operator.get(screen(rollout)))
+        page = read(press(operator, rollout, "stop"))
+    assert "On air: b" in page
+    assert "is stopped: everybody gets the old pages." in page
+    assert "Stopped Everybody gets the old pages. Stopped by" in page
+    with override_settings():
+        for name in words:
+            delattr(settings, name)
+        page = read(operator.get(screen(rollout)))
+    assert "Live: no" in page
+    assert "Everybody gets the previous version" in page
+    words_of_funds = r"(?i)\b(legacy|store type|fund-store)\b"
+    assert not re.search(words_of_funds, re.sub(r"USE_FUND_STORE", "", page))
 
 
 def test_a_page_of_the_version_before_keeps_the_people(sign_in: Sign, make_rollout: MakeRollout) -> None:
@@ -792,7 +816,7 @@ def test_a_new_rollout_starts_at_0_with_a_first_line_of_history(sign_in: Sign) -
 def test_a_feature_s_name_is_checked_with_a_clear_message(sign_in: Sign, feature: str) -> None:
     answer = add(sign_in("Administrator"), feature)
     expected = (
-        "Upper case letters, digits and _, such as USE_FUND_STORE." if feature else "This field is required."
+        "Upper case letters, digits and _, such as NEW_CHECKOUT." if feature else "This field is required."
     )
     (errors,) = re.findall(r"errorlist.*?</ul>|<div class=\"[^\"]*text-red.*?</div>", answer.text, re.DOTALL)[
         :1

@@ -119,7 +119,7 @@ def test_three_red_checks_roll_the_flag_back_first_and_then_open_the_revert(
     assert ended.code == 1, ended
     assert "3 consecutive red checks" in ended.says
     assert ended.document["rolled_back"] is True
-    assert canary.rollout.store_type == "legacy"
+    assert canary.rollout.live_word == "legacy"
     (reason,) = reasons(canary)
     assert reason.startswith(f"monitor: {canary.feature}: 3 consecutive red checks")
     assert flag_at_the_revert == [0]

@@ -74,5 +74,5 @@ def test_an_address_that_cannot_be_asked_is_not_taken_for_none(
     ended = release.run("verify_rollback", "--url", url)
     assert (ended.code, ended.says) == (
         2,
-        f"--url is {url!r}: write the site's address, such as https://funds.example.com, or leave it out.",
+        f"--url is {url!r}: write the site's address, such as https://www.example.com, or leave it out.",
     )
