@@ -4,6 +4,7 @@ The screen's parts are ``buttons``, ``forms`` and ``chart_data``; its list reads
 those of deployments.
 """
 
+from django.apps import apps
 from django.contrib import admin
 
 from rollout.admin.alerts import AlertAdmin
@@ -14,6 +15,12 @@ from rollout.admin.rollouts import RolloutAdmin
 from rollout.admin.telemetry import TelemetryEventAdmin
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 
+# The extra `admin`: where a project has Unfold, its fields and lists.
+if apps.is_installed("unfold"):
+    from unfold.admin import ModelAdmin
+else:
+    from django.contrib.admin import ModelAdmin  # type: ignore[assignment] # either is a base of the pages
+
 for model, page in {
     Rollout: RolloutAdmin,
     Check: CheckAdmin,
@@ -22,4 +29,4 @@ for model, page in {
     Deployment: DeploymentAdmin,
     TelemetryEvent: TelemetryEventAdmin,
 }.items():
-    admin.site.register(model, page)
+    admin.site.register(model, type(page.__name__, (page, ModelAdmin), {"__module__": page.__module__}))

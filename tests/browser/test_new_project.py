@@ -280,6 +280,12 @@ def test_every_line_of_the_page(
             page.wait_for_selector("body[data-view=True][data-checkout=new] p:text('The new checkout')")
 
     adopter.follow("The judge")
+    adopter.follow("The look of the admin")
+    with adopter.served() as client:
+        form = client.get("/admin/rollout/rollout/add/")
+        assert form.status_code == 200
+        assert "unfold/css" in form.text
+        assert client.get("/admin/rollout/rollout/").status_code == 200
     django = adopter.run("python -m django --version").strip()
     with capsys.disabled():
         print(f"\nDjango {django}, lines added: {adopter.lines}")  # noqa: T201 - for whoever reads the log
