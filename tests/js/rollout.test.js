@@ -380,6 +380,29 @@ test("a switch in the URL holds as long as it is there", async () => {
   assert.deepEqual(heard, ["percentage"]);
 });
 
+test("a person whom an operator has named gets what was said, and is no part of the judge's sample", async () => {
+  const { rollouts } = open({ assigned: { [FEATURE]: false } });
+  await rollouts.ready;
+  assert.deepEqual(rollouts.evaluation(FEATURE), { on: false, reason: "never" });
+  assert.equal(rollouts.variant(FEATURE), null);
+  const always = open({ assigned: { [FEATURE]: true }, document: undefined }).rollouts;
+  await always.ready;
+  assert.deepEqual(always.evaluation(FEATURE), { on: true, reason: "always" });
+  assert.equal(always.variant(FEATURE), null);
+});
+
+test("a page says by an element what an operator has said of its person", async () => {
+  const document = new FakeDocument();
+  document.getElementById = (id) => (id === "rollouts-assigned" ? { textContent: `{"${FEATURE}": false}` } : null);
+  const { rollouts } = open({ document });
+  await rollouts.ready;
+  assert.equal(rollouts.evaluation(FEATURE).reason, "never");
+  document.getElementById = () => ({ textContent: "no JSON" });
+  const broken = open({ document }).rollouts;
+  await broken.ready;
+  assert.equal(broken.evaluation(FEATURE).reason, "percentage");
+});
+
 // --- Support ----------------------------------------------------------------------------------------------------
 
 test("the runbook's support commands answer", async () => {

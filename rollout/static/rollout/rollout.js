@@ -54,7 +54,8 @@ const JITTER = 0.2; // of the interval, either way: browsers that started togeth
  * @property {(feature: string) => boolean} isOn
  * @property {(feature: string) => Evaluation} evaluation
  * @property {(feature: string, on?: string, off?: string) => string | null} variant for telemetry: `on` or `off`; null
- *   until `ready`, and while no configuration is known, because a guess would spoil the judge's sample
+ *   until `ready`, while no configuration is known, and for people who always or never get it: they would spoil the
+ *   judge's sample
  * @property {(feature: string) => Config | null} config
  * @property {(listener: (evaluations: Record<string, Evaluation>) => void) => () => void} subscribe
  * @property {() => Promise<void>} refresh ask the server now; never rejects
@@ -249,7 +250,8 @@ export function createRollouts({
      */
     variant(feature, on = "on", off = "off") {
       const { on: has, reason } = evaluation(feature);
-      if (!settled || reason === "unknown") return null;
+      // Chosen people are no random sample: beside them the judge could not compare the two sides.
+      if (!settled || ["unknown", "always", "never"].includes(reason)) return null;
       return has ? on : off;
     },
     config,
