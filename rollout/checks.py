@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import wraps
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -148,6 +149,12 @@ def check_auto_revert(**_: Any) -> Iterator[CheckMessage]:
             "ROLLOUT_AUTO_REVERT is on, but GitHub is not configured: no revert will be opened",
             hint="Set GITHUB_TOKEN and GITHUB_REPOSITORY.",
             id="rollout.W010",
+        )
+    if conf.auto_revert and find_spec("github") is None:
+        yield Warning(
+            "ROLLOUT_AUTO_REVERT is on, but GitHub's client is not installed: no revert will be opened",
+            hint="pip install 'fundapi-rollout[release]'",
+            id="rollout.W019",
         )
 
 

@@ -14,6 +14,7 @@ from django.db import connection, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import override_settings
 
+from rollout import checks
 from rollout.checks import check_database
 from rollout.models import Rollout
 from tests.new_project import run_python
@@ -70,6 +71,15 @@ def test_a_second_database_that_is_sqlite_gets_no_table(sqlite: DatabaseWrapper)
     tables = sqlite.introspection.table_names()
     assert "django_migrations" in tables
     assert [name for name in tables if name.startswith("rollout")] == []
+
+
+def test_an_automatic_revert_needs_githubs_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda _name: None)
+    with override_settings(
+        ROLLOUT_AUTO_REVERT=True, ROLLOUT_GITHUB_TOKEN="t", ROLLOUT_GITHUB_REPOSITORY="our/shop"
+    ):
+        [warning] = checks.check_auto_revert()
+    assert (warning.id, warning.hint) == ("rollout.W019", "pip install 'fundapi-rollout[release]'")
 
 
 # --- Roles --------------------------------------------------------------------------------------------------------
