@@ -87,7 +87,7 @@ def test_a_refused_save(logged: None, secret: str) -> None:
 def test_a_save_that_breaks_a_constraint(logged: None, secret: str) -> None:
     """PostgreSQL would quote the whole row."""
     with pytest.raises(IntegrityError):
-        claim_and_save(secret, status=99)
+        claim_and_save(secret, status=-1)
 
 
 def test_a_fund_that_breaks_a_constraint(logged: None, secret: str, user: User) -> None:
