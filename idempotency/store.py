@@ -261,7 +261,11 @@ def held_elsewhere(digest: UUID) -> Iterator[None]:
     try:
         with session.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", (lock_id(digest),))
-        yield
+            try:
+                yield
+            finally:
+                # A session that is closed ends a moment later.
+                cursor.execute("SELECT pg_advisory_unlock(%s)", (lock_id(digest),))
     finally:
         session.close()
 
