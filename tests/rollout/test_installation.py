@@ -10,7 +10,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import override_settings
 
@@ -85,6 +85,13 @@ def test_an_automatic_revert_needs_githubs_client(monkeypatch: pytest.MonkeyPatc
 # --- Roles --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def rolled_back(database: None) -> Iterator[None]:
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
 def make() -> dict[str, set[str]]:
     """Run the migration, and return the groups that have a right to rollouts, each with its rights."""
     roles.make_roles(apps, SimpleNamespace(connection=connection))
@@ -97,7 +104,7 @@ def make() -> dict[str, set[str]]:
     }
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("rolled_back")
 def test_a_new_project_gets_three_roles() -> None:
     Group.objects.all().delete()
     made = make()
@@ -114,14 +121,14 @@ def test_a_new_project_gets_three_roles() -> None:
     assert made["Rollout viewer"] == {f"view_{name}" for name in models - written_only}
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("rolled_back")
 def test_roles_of_the_project_stay_the_only_ones() -> None:
     """Also where somebody has deleted one of them."""
     Group.objects.filter(name="Viewer").delete()
     assert make().keys() == {"Operator", "Administrator"}
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("rolled_back")
 def test_a_group_of_the_same_name_as_fundapis_gets_no_right() -> None:
     """In another project, an "Operator" may be anybody."""
     Group.objects.all().delete()
