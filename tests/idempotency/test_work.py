@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from idempotency import once
 from idempotency.models import IdempotencyKey
 from idempotency.problems import RequestInProgress
+from tests.threads import in_a_thread
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -120,4 +121,4 @@ def test_async_code_calls_it_in_a_thread_of_the_database() -> None:
     async def handle() -> list[bool]:
         return [(await sync_to_async(make)(key))[0] for _ in range(2)]
 
-    assert async_to_sync(handle)() == [True, False]
+    assert in_a_thread(async_to_sync(handle)) == [True, False]

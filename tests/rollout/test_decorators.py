@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from rollout import RequireFlagMixin, override_rollout, require_flag
+from tests.threads import in_a_thread
 
 NAME = "BEHIND_A_FLAG"
 
@@ -103,7 +104,7 @@ def get(view: Any) -> HttpResponse:
         response: HttpResponse = await view(request)
         return response
 
-    response: HttpResponse = asyncio.run(answer()) if is_async else view(request)
+    response: HttpResponse = in_a_thread(lambda: asyncio.run(answer())) if is_async else view(request)
     return response
 
 

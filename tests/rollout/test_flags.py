@@ -27,6 +27,7 @@ from rollout.evaluation import Reason, override_name
 from rollout.middleware import RolloutMiddleware
 from rollout.models import Rollout
 from tests.rollout.conftest import MakeRollout
+from tests.threads import in_a_thread
 
 HALF = {"percentage": Decimal(50)}
 
@@ -248,7 +249,7 @@ def test_async_code_asks_too(make_rollout: MakeRollout) -> None:
     rollout = make_rollout(**HALF)
     request = AsyncRequestFactory().get("/")
     request.COOKIES[flags.COOKIE] = keys_of(rollout)[0]
-    assert asyncio.run(aflag_is_active(request, rollout.feature)) is True
+    assert in_a_thread(lambda: asyncio.run(aflag_is_active(request, rollout.feature))) is True
 
 
 # --- The middleware -----------------------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ def test_the_middleware_runs_async_too(make_rollout: MakeRollout) -> None:
         return HttpResponse(str(await aflag_is_active(request, feature)))
 
     request = AsyncRequestFactory().get("/")
-    response = asyncio.run(RolloutMiddleware(view)(request))
+    response = in_a_thread(lambda: asyncio.run(RolloutMiddleware(view)(request)))
     assert flags.COOKIE in response.cookies
 
 
@@ -392,7 +393,7 @@ def test_async_functions_are_decorated(database: None) -> None:
     async def ask() -> bool:
         return await aflag_is_active(AsyncRequestFactory().get("/"), "BY_DECORATOR")
 
-    assert asyncio.run(ask()) is True
+    assert in_a_thread(lambda: asyncio.run(ask())) is True
     assert not flag_is_active(asked(), "BY_DECORATOR")
 
 
@@ -408,7 +409,7 @@ def test_test_cases_are_decorated(database: None) -> None:
             seen.append(await aflag_is_active(AsyncRequestFactory().get("/"), "BY_DECORATOR"))
 
     result = unittest.TestResult()
-    unittest.defaultTestLoader.loadTestsFromTestCase(Decorated).run(result)
+    in_a_thread(lambda: unittest.defaultTestLoader.loadTestsFromTestCase(Decorated).run(result))
     assert result.wasSuccessful(), result.errors + result.failures
     assert seen == [True, True]
     assert not flag_is_active(asked(), "BY_DECORATOR")
