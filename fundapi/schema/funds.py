@@ -160,11 +160,7 @@ CREATE_HEADERS = [
         ),
         examples=[OpenApiExample("variant", value="USE_FUND_STORE=fund-store")],
     ),
-    answer_header(
-        "Idempotency-Key",
-        ["200", "201", "400", "401", "403", "406", "409", "413", "415", "429", "503"],
-        "As sent.",
-    ),
+    answer_header("Idempotency-Key", CREATE_STATUSES, "As sent."),
     answer_header(
         "Idempotency-Status",
         ["200", "201", "409"],
