@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial, wraps
-from inspect import iscoroutinefunction
+from inspect import isawaitable
 from typing import Any, Literal, TypeVar
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseBase
 
@@ -85,7 +85,21 @@ def _mark_class(view_class: Any, mark: Mark) -> Any:
         raise TypeError(f"@idempotent stands on {mark.place}, which is no class of views.")
     view_class.idempotent = mark
     _guard_handlers_of(view_class)
+    _guard_subclasses_of(view_class)
     return view_class
+
+
+def _guard_subclasses_of(view_class: Any) -> None:
+    """Guard the ``dispatch`` of each later subclass too, which may not call that of the marked class."""
+    own = vars(view_class).get("__init_subclass__")
+
+    def guard_subclass(cls: Any, /, **kwargs: Any) -> None:
+        of_project = own.__get__(None, cls) if own else super(view_class, cls).__init_subclass__
+        of_project(**kwargs)
+        if cls.dispatch is not view_class.dispatch:
+            _guard_handlers_of(cls)
+
+    view_class.__init_subclass__ = classmethod(guard_subclass)
 
 
 def _guard_handlers_of(view_class: Any) -> None:
@@ -98,18 +112,30 @@ def _guard_handlers_of(view_class: Any) -> None:
         name = (request.method or "").lower()
         handler = getattr(self, name, None)
         # A mark on the handler itself comes first.
-        if (
-            mark is not None
-            and mark.covers(request.method)
-            and handler is not None
-            and mark_of(handler) is None
-        ):
-            setattr(self, name, _guarded(handler, mark))
-            try:
-                return dispatch(self, request, *args, **kwargs)
-            finally:
+        if mark is None or not mark.covers(request.method) or mark_of(handler) is not None:
+            return dispatch(self, request, *args, **kwargs)
+        called = False
+
+        def guarded_handler(*args: Any, **kwargs: Any) -> Any:
+            nonlocal called
+            called = True
+            return _guarded(handler, mark)(*args, **kwargs)
+
+        if handler is not None:
+            setattr(self, name, wraps(handler)(guarded_handler))
+            getattr(self, name).idempotent = mark
+        try:
+            response = dispatch(self, request, *args, **kwargs)
+        finally:
+            if handler is not None:
                 delattr(self, name)  # or the view would hold itself, until the garbage collector comes
-        return dispatch(self, request, *args, **kwargs)
+        succeeded = 200 <= getattr(response, "status_code", 0) < 300
+        if succeeded and not called and mark.covers(request.method):  # which the project may have overridden
+            raise ImproperlyConfigured(
+                f"The dispatch of {mark.place} answered {request.method} without the method '{name}', which its mark "
+                "guards: mark the method that it calls."
+            )
+        return response
 
     view_class.dispatch = guarding_dispatch
 
@@ -134,12 +160,16 @@ def _mark_callable(view: Any, mark: Mark) -> Any:
 
 def _guarded(view: Any, mark: Mark) -> Any:
     """Return the view with its guard around it."""
-    if iscoroutinefunction(view):
+    if _is_async(view):
+
+        async def answer(*args: Any, **kwargs: Any) -> Any:
+            response = view(*args, **kwargs)
+            return await response if isawaitable(response) else response
 
         @wraps(view)
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
             # In the thread of the transaction; what the view awaits comes back to it for the database.
-            return await sync_to_async(_run)(mark, async_to_sync(view), args, kwargs)
+            return await sync_to_async(_run)(mark, async_to_sync(answer), args, kwargs)
 
         guarded_async.idempotent = mark  # type: ignore[attr-defined]  # a function may have attributes
         return guarded_async
@@ -150,6 +180,13 @@ def _guarded(view: Any, mark: Mark) -> Any:
 
     guarded.idempotent = mark  # type: ignore[attr-defined]  # likewise
     return guarded
+
+
+def _is_async(view: Any) -> bool:
+    """Return whether a view is ``async``: the ``dispatch`` of such a class is not, and returns a coroutine."""
+    # Bound, as ``method_decorator`` passes it.
+    owner = getattr(getattr(view, "func", None), "__self__", None)
+    return iscoroutinefunction(view) or bool(getattr(owner, "view_is_async", False))
 
 
 def _run(

@@ -5,13 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import connections, transaction
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, RawPostDataException
 
 from idempotency.conf import conf
 from idempotency.decorators import headers
 from idempotency.marks import SAFE_METHODS, is_marked
-from idempotency.protocol import Claim, Guarded
+from idempotency.protocol import Claim, Guarded, begin_atomic_request, end_atomic_request
 
 
 class IdempotencyMiddleware:
@@ -22,14 +22,11 @@ class IdempotencyMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.idempotency = None  # type: ignore[attr-defined]  # the guarded request, once there is one
-        sent = {}
-        if request.method not in SAFE_METHODS:
-            sent = {name: request.headers[name] for name in headers if name in request.headers}
-        if sent:
-            _keep_body(request)
         try:
             response = self.get_response(request)
+            end_atomic_request(request)
         except BaseException as error:
+            end_atomic_request(request, error)
             if claim := _open_claim(request):
                 claim.leave(error)
             raise
@@ -37,17 +34,43 @@ class IdempotencyMiddleware:
         if claim := _open_claim(request):
             response = claim.conclude(response)
         # Repeat the key as the client sent it: that tells our answer, a refusal too, from one of something on the way.
-        for name, key in sent.items():
+        for name, key in _sent(request).items():
             if key.isascii() and key.isprintable():
                 response.headers[name] = key
         return response
 
     def process_view(
-        self, _request: HttpRequest, view: Callable[..., Any], _args: tuple[Any, ...], _kwargs: dict[str, Any]
+        self, request: HttpRequest, view: Callable[..., Any], _args: tuple[Any, ...], _kwargs: dict[str, Any]
     ) -> None:
-        """Turn ``ATOMIC_REQUESTS`` off for a marked view, whose transaction has to end with its answer."""
-        if connections[conf.database].settings_dict["ATOMIC_REQUESTS"] and is_marked(view):
-            transaction.non_atomic_requests(using=conf.database)(view)
+        """Keep the body, and begin what ``ATOMIC_REQUESTS`` promises, which a guard ends for its own transaction."""
+        if _sent(request):
+            _keep_body(request)
+        if connections[conf.database].settings_dict["ATOMIC_REQUESTS"] and _takes_over(view, conf.database):
+            begin_atomic_request(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> None:
+        """Roll back, as ``ATOMIC_REQUESTS`` does, what no guard has taken over."""
+        end_atomic_request(request, error)
+
+
+def _takes_over(view: Any, using: str) -> bool:
+    """Turn Django's ``ATOMIC_REQUESTS`` off for a view that leads to a mark; return whether the project has it on."""
+    off = getattr(view, "_non_atomic_requests", set[str]())
+    if using in off:
+        return getattr(view, "idempotency_takes_over", False)
+    if not is_marked(view):
+        return False
+    # In this order: other threads ask the other way round.
+    view.idempotency_takes_over = True
+    view._non_atomic_requests = {*off, using}  # noqa: SLF001 - as transaction.non_atomic_requests does; wraps() shares it
+    return True
+
+
+def _sent(request: HttpRequest) -> dict[str, str]:
+    """Return the headers with a key of a request that may change something. The URLs have to be loaded."""
+    if request.method in SAFE_METHODS:
+        return {}
+    return {name: request.headers[name] for name in headers if name in request.headers}
 
 
 def _open_claim(request: HttpRequest) -> Claim | None:

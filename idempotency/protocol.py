@@ -78,9 +78,26 @@ def guard(request: HttpRequest, view: View, *, mark: Mark, principal: str) -> Ht
         raise ImproperlyConfigured(
             f"{mark.place} runs inside {outer.mark.place}, and both are marked: remove one of the two marks."
         )
+    end_atomic_request(request)
     guarded = Guarded(mark, principal)
     request.idempotency = guarded  # type: ignore[attr-defined]
     return _conclude(guarded, partial(_answer, request, view, guarded))
+
+
+def begin_atomic_request(request: HttpRequest) -> None:
+    """Begin the block of ``ATOMIC_REQUESTS`` of a view, which may not be guarded this time: a PUT beside a POST."""
+    block = transaction.atomic(using=conf.database)
+    block.__enter__()
+    request.idempotency_block = block  # type: ignore[attr-defined]  # until a guard or the middleware ends it
+
+
+def end_atomic_request(request: HttpRequest, error: BaseException | None = None) -> None:
+    """Commit that block, or roll it back after an error. A project's own block inside it ends first."""
+    block = getattr(request, "idempotency_block", None)
+    if block is None or connections[conf.database].atomic_blocks[-1] is not block:
+        return
+    request.idempotency_block = None  # type: ignore[attr-defined]  # likewise
+    block.__exit__(*(type(error), error, error.__traceback__) if error else (None, None, None))
 
 
 def _conclude(guarded: Guarded, step: Callable[[], HttpResponse]) -> HttpResponse:

@@ -169,6 +169,27 @@ class Subclass(MarkedClass):
         return plain(request)
 
 
+class OwnDispatch(MarkedClass):
+    def dispatch(self, request: Any, *_args: Any, **_kwargs: Any) -> HttpResponse:
+        return self.post(request)
+
+
+class Mixed(View):
+    @idempotent(operation="mixed")
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return plain(request)
+
+    def put(self, _request: HttpRequest) -> HttpResponse:
+        make()
+        raise Domain
+
+
+@idempotent(operation="without-a-key", required=False)
+def without_a_key(_request: HttpRequest) -> HttpResponse:
+    make()
+    raise Domain
+
+
 class CallsSuper(MarkedMethod):
     def post(self, request: HttpRequest) -> HttpResponse:
         return super().post(request)
@@ -206,6 +227,16 @@ class AsyncMethod(View):
     @idempotent(operation="async-method")
     async def post(self, _request: HttpRequest) -> HttpResponse:
         return HttpResponse(f"{await make_async()}", status=201)
+
+
+class PlainAsync(View):
+    async def post(self, _request: HttpRequest) -> HttpResponse:
+        return HttpResponse(f"{await make_async()}", status=201)
+
+
+@method_decorator(idempotent(operation="async-dispatch"), name="dispatch")
+class DecoratedAsyncDispatch(PlainAsync):
+    pass
 
 
 @idempotent(operation="async-class")
@@ -288,11 +319,14 @@ VIEWS: dict[str, Any] = {
     "method": MarkedMethod.as_view(),
     "class": MarkedClass.as_view(),
     "subclass of a marked class": Subclass.as_view(),
+    "subclass with its own dispatch": OwnDispatch.as_view(),
     "a method that calls super": CallsSuper.as_view(),
     "as_view()": idempotent(operation="as-view")(Plain.as_view()),
     "async function": asynchronous,
     "async method": AsyncMethod.as_view(),
     "async class": AsyncClass.as_view(),
+    "as_view() of async": idempotent(operation="async-as-view")(PlainAsync.as_view()),
+    "method_decorator of async dispatch": DecoratedAsyncDispatch.as_view(),
     "partial": partial(idempotent(operation="partial")(plain), extra=1),
     "dispatcher": dispatcher,
     "method_decorator of dispatch": DecoratedDispatch.as_view(),
@@ -322,6 +356,8 @@ urlpatterns = [
     *router.urls,
     path("raises", raises),
     path("api-raises", RaisesAPI.as_view()),
+    path("mixed", Mixed.as_view()),
+    path("without-a-key", without_a_key),
 ]
 
 
@@ -361,6 +397,13 @@ def main() -> None:
     post: Any = async_to_sync(async_client.post) if MODE == "asgi" else client.post
     result = {name: tried(post, address) for name, address in ADDRESSES.items()}
     result |= {address: tried(post, address) for address in ("/raises", "/api-raises")}
+    rows = Group.objects.count()
+    unguarded = [client.put("/mixed"), client.post("/without-a-key")]
+    result["unguarded"] = {
+        "statuses": [answer.status_code for answer in unguarded],
+        "rows": Group.objects.count() - rows,
+        "left open": connection.in_atomic_block,
+    }
     nobody = Client()
     headers = {"Idempotency-Key": "k"}
     result["nobody"] = {

@@ -34,11 +34,14 @@ PLACES = [
     "method",
     "class",
     "subclass of a marked class",
+    "subclass with its own dispatch",
     "a method that calls super",
     "as_view()",
     "async function",
     "async method",
     "async class",
+    "as_view() of async",
+    "method_decorator of async dispatch",
     "partial",
     "dispatcher",
     "method_decorator of dispatch",
@@ -79,7 +82,7 @@ def places(request: pytest.FixtureRequest, database: None) -> Any:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout.splitlines()[-1])
+    return json.loads(run.stdout.splitlines()[-1]) | {"atomic requests": request.param == "atomic requests"}
 
 
 @pytest.mark.parametrize("place", PLACES + DRF_PLACES)
@@ -100,6 +103,12 @@ def test_other_middlewares_answer_errors_and_complete_templates(places: Any) -> 
     assert places["/api-raises"]["statuses"] == [400, 400, 400]
     assert places["/raises"]["rows"] == places["/api-raises"]["rows"] == 0
     assert places["TemplateResponse"]["body"].endswith("by the middleware")
+
+
+def test_what_is_not_guarded_stays_as_atomic_as_the_project_asks(places: Any) -> None:
+    """A PUT beside a marked POST, and a request without an optional key: both write, and fail."""
+    rows = 0 if places["atomic requests"] else 2
+    assert places["unguarded"] == {"statuses": [422, 422], "rows": rows, "left open": False}
 
 
 def test_nobody_gets_a_stored_answer(places: Any) -> None:
@@ -175,6 +184,22 @@ def test_what_no_check_can_see_raises_when_it_is_called() -> None:
         marked(RequestFactory().post("/"))
 
 
+def test_a_dispatch_that_passes_the_marked_handler_by_is_refused(user: User) -> None:
+    @idempotent(operation="refused")
+    class ByName(View):
+        def dispatch(self, request: Any, *_args: Any, **_kwargs: Any) -> Any:
+            return answer(request)
+
+        def post(self, request: HttpRequest) -> HttpResponse:
+            return answer(request)
+
+    request = RequestFactory().post("/", headers={"Idempotency-Key": uuid.uuid4().hex})
+    request.user = user
+    view: Any = ByName.as_view()
+    with pytest.raises(ImproperlyConfigured, match="without the method 'post'"):
+        IdempotencyMiddleware(view)(request)
+
+
 def test_two_marks_for_one_request_are_refused(user: User) -> None:
     inner = idempotent(operation="inner")(answer)
     request = RequestFactory().post("/", headers={"Idempotency-Key": uuid.uuid4().hex})
@@ -220,6 +245,19 @@ def test_the_key_may_come_in_another_header(user: User) -> None:
     first, again = (posted(mark, user, **key) for _ in range(2))
     assert [each.headers["Idempotency-Status"] for each in (first, again)] == ["created", "replayed"]
     assert again.headers["X-Request-Key"] == key["X-Request-Key"]
+
+
+def test_the_key_of_the_request_that_loads_the_urls_is_repeated(user: User) -> None:
+    """Under a server that runs no checks, the first request of a process imports the marks."""
+
+    def load_and_answer(request: HttpRequest) -> HttpResponse:
+        marked: Any = idempotent(operation="loaded", header="Late-Key")(answer)
+        response: HttpResponse = marked(request)
+        return response
+
+    request = RequestFactory().post("/", b"x", content_type="text/plain", headers={"Late-Key": "late"})
+    request.user = user
+    assert IdempotencyMiddleware(load_and_answer)(request).headers["Late-Key"] == "late"
 
 
 def test_a_view_may_have_keys_of_another_life(user: User) -> None:
