@@ -19,8 +19,8 @@ SEPARATOR = "|"
 TOKEN = re.compile(rf"[A-Za-z0-9_.:~-]{{1,{TOKEN_LENGTH_MAX}}}")
 
 
-def parse(header: str | None, *, environment: str, operation: str) -> str:
-    """Return the token that ``header`` names for this environment and operation.
+def parse(header: str | None, *, environment: str, operation: str, name: str = "Idempotency-Key") -> str:
+    """Return the token that ``header`` names for this environment and operation; ``name`` is the header's own.
 
     Raises:
         KeyMissing: there is no header.
@@ -29,7 +29,7 @@ def parse(header: str | None, *, environment: str, operation: str) -> str:
         EnvironmentMismatch, OperationMismatch: a namespaced key for another environment or operation.
     """
     if header is None:
-        raise KeyMissing
+        raise KeyMissing(name)
     parts = _unquote(header).split(SEPARATOR)
     if len(parts) not in (1, 3) or not all(TOKEN.fullmatch(part) for part in parts):
         raise KeyInvalid(_fault(header, parts))

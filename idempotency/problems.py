@@ -48,13 +48,19 @@ class IdempotencyError(Exception):
 
 
 class KeyMissing(IdempotencyError):
+    """No key was sent; ``header`` is the one that the mark reads."""
+
     status = 400
     code = "idempotency_key_missing"
     title = "Idempotency-Key is missing"
-    detail = (
-        "This request needs an Idempotency-Key header. Make a new random key for each new operation, such as a "
-        "UUID, and send the same key again when you retry."
+    detail: Text = Text(
+        "This request needs the header %(header)s. Make a new random key for each new operation, such as a UUID, and "
+        "send the same key again when you retry.",
+        header="Idempotency-Key",
     )
+
+    def __init__(self, header: str = "Idempotency-Key") -> None:
+        super().__init__(Text(type(self).detail.template, header=header))
 
 
 class KeyInvalid(IdempotencyError):

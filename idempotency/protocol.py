@@ -116,17 +116,18 @@ def _conclude(guarded: Guarded, step: Callable[[], HttpResponse]) -> HttpRespons
             guarded.running = False
             metrics.observe(guarded.operation, guarded.outcome)
             answered.send_robust(sender=Guarded, idempotency=guarded)
-    if guarded.claim is not None:
-        return response
-    if guarded.waited:
+    if guarded.claim is None and guarded.waited:
         response.headers["Preference-Applied"] = f"wait={guarded.waited}"
     return response
 
 
 def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
     try:
-        guarded.key = formdata.key_of(request, guarded.mark.header)
-        guarded.token = keys.parse(guarded.key, environment=conf.environment, operation=guarded.operation)
+        header = guarded.mark.header
+        guarded.key = formdata.key_of(request, header)
+        guarded.token = keys.parse(
+            guarded.key, environment=conf.environment, operation=guarded.operation, name=header
+        )
         fingerprint = _fingerprint(request, guarded)
     except RequestDataTooBig:
         raise BodyTooLarge from None

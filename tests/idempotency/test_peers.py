@@ -253,6 +253,7 @@ def test_scenarios_of_headers() -> None:
         first, again = (send(marked, Sent(), key) for _ in range(2))
     kept = {"Content-Type", "ETag", "Location", "X-More"}
     assert {name: again.headers[name] for name in kept} == {name: first.headers[name] for name in kept}
+    assert again.headers["Cache-Control"] == "no-store"
     assert set(again.headers) == kept | {"Idempotency-Key", "Idempotency-Status", "Cache-Control"}
 
 
