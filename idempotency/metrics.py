@@ -1,6 +1,6 @@
 """Prometheus metrics, right with several worker processes (prometheus-client's multiprocess mode).
 
-Each is emitted from exactly one place: requests in :mod:`idempotency.protocol`, purges in
+Each is emitted from exactly one place: requests in :func:`observe`, which the protocol and ``once`` call, purges in
 :mod:`idempotency.purge`, gauges at scrape time in :class:`IdempotencyCollector`.
 """
 
@@ -70,7 +70,7 @@ def declare(operation: str) -> None:
 
 
 def observe(operation: str, outcome: str) -> None:
-    """Count one guarded request."""
+    """Count one guarded request, or one use of ``once``."""
     requests.labels(operation, outcome).inc()
     if outcome in CONFLICTS:
         conflicts(operation).labels(outcome).inc()

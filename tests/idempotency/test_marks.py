@@ -16,7 +16,10 @@ import psycopg
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.template import engines
+from django.template.response import TemplateResponse
 from django.test import RequestFactory
 from django.urls import path
 from django.views import View
@@ -240,7 +243,8 @@ def test_a_replay_may_have_the_original_status(user: User) -> None:
 
 def test_the_key_may_come_in_another_header(user: User) -> None:
     mark = idempotent(operation="header", header="X-Request-Key")
-    assert posted(mark, user, **{"Idempotency-Key": "k"}).status_code == 400
+    refused = posted(mark, user, **{"Idempotency-Key": "k"})
+    assert (refused.status_code, b"needs the header X-Request-Key." in refused.content) == (400, True)
     key = {"X-Request-Key": uuid.uuid4().hex}
     first, again = (posted(mark, user, **key) for _ in range(2))
     assert [each.headers["Idempotency-Status"] for each in (first, again)] == ["created", "replayed"]
@@ -345,6 +349,22 @@ def test_an_answer_that_cannot_be_stored_raises_and_leaves_nothing(
     assert "view" in str(raised.value)
     assert not Group.objects.filter(name=key).exists()
     assert posted(idempotent(operation="unstorable"), user, **{"Idempotency-Key": key}).status_code == 201
+
+
+def test_a_template_is_rendered_before_a_block_around_the_mark_ends(user: User, key: str) -> None:
+    """Rendered later, it would hold the transaction open after that block."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return TemplateResponse(request, engines["django"].from_string("made"), status=201)
+
+    request = RequestFactory().post("/", b"x", content_type="text/plain", headers={"Idempotency-Key": key})
+    request.user = user
+    request.idempotency = None  # type: ignore[attr-defined]  # as the middleware does
+    with transaction.atomic():
+        answer: Any = idempotent(operation="late")(view)(request)
+    assert not connection.in_atomic_block
+    assert answer.content == b"made"
+    assert posted(idempotent(operation="late"), user, **{"Idempotency-Key": key}).content == b"made"
 
 
 def test_an_error_may_be_streamed(user: User, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.db import connections, router
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.urls import path
 
 from idempotency import idempotent, store
 from idempotency.checks import check_tenants, check_types
@@ -134,6 +136,39 @@ def test_a_router_keeps_the_table_out_of_every_other_database(other_alias: str) 
         assert router.allow_migrate_model("default", IdempotencyKey)
         assert router.allow_migrate(other_alias, "auth")
     assert dumped.getvalue().strip() == "[]"
+
+
+@pytest.mark.parametrize("other_alias", ["sqlite"], indirect=True)
+def test_another_database_keeps_its_atomic_requests(other_alias: str, key: str) -> None:
+    """A marked view that fails leaves no row there either."""
+    other = connections[other_alias]
+
+    def view(_request: HttpRequest) -> HttpResponse:
+        other.cursor().execute("INSERT INTO made VALUES (1)")
+        raise ZeroDivisionError
+
+    guarded = idempotent(operation="elsewhere", admit=lambda _request, _view: "me")(view)
+    middleware = ["idempotency.middleware.IdempotencyMiddleware"]
+    with (
+        override_settings(ROOT_URLCONF=(path("fails", guarded),), MIDDLEWARE=middleware),
+        atomic_requests("default"),
+        atomic_requests(other_alias),
+    ):
+        other.cursor().execute("CREATE TABLE made (number integer)")
+        failed = Client(raise_request_exception=False).post("/fails", headers={"Idempotency-Key": key})
+        assert other.cursor().execute("SELECT count(*) FROM made").fetchone() == (0,)
+    assert failed.status_code == 500
+    marks.discard(guarded.idempotent)  # type: ignore[attr-defined]  # the mark, which no URL of other tests reaches
+
+
+@contextmanager
+def atomic_requests(alias: str) -> Iterator[None]:
+    settings = connections[alias].settings_dict
+    settings["ATOMIC_REQUESTS"] = True
+    try:
+        yield
+    finally:
+        settings["ATOMIC_REQUESTS"] = False
 
 
 @pytest.mark.parametrize("other_alias", ["postgresql"], indirect=True)

@@ -10,16 +10,17 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from idempotency import once
+from idempotency import metrics, once
 from idempotency.models import IdempotencyKey
 from idempotency.problems import RequestInProgress
+from idempotency.testing import in_progress
 from tests.threads import in_a_thread
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def make(key: str, **options: Any) -> tuple[bool, Any]:
-    with once("webhook", key, **options) as work:
+def make(key: str, operation: str = "webhook", **options: Any) -> tuple[bool, Any]:
+    with once(operation, key, **options) as work:
         if work:
             work.result = {"group": Group.objects.create(name=uuid.uuid4().hex).pk}
     return bool(work), work.result
@@ -32,6 +33,31 @@ def test_work_is_done_once_and_its_result_is_kept() -> None:
     assert (first[0], again[0]) == (True, False)
     assert first[1] == again[1]
     assert Group.objects.count() == before + 1
+
+
+def test_each_use_is_counted_by_how_it_ended() -> None:
+    operation, key = f"counted-{uuid.uuid4().hex}", uuid.uuid4().hex
+
+    def use(*, fails: bool = False) -> None:
+        with once(operation, key):
+            if fails:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use(fails=True)
+    for _ in range(3):
+        use()
+    with in_progress(operation, "another key", principal=""), pytest.raises(RequestInProgress):
+        make("another key", operation=operation)
+    counted = {
+        outcome: metrics.requests.labels(operation, outcome)._value.get() for outcome in metrics.OUTCOMES
+    }
+    assert {outcome: count for outcome, count in counted.items() if count} == {
+        "failed": 1,
+        "created": 1,
+        "replayed": 2,
+        "in_progress": 1,
+    }
 
 
 def test_principals_and_operations_keep_keys_apart() -> None:
