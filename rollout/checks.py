@@ -165,11 +165,11 @@ def check_words(**_: Any) -> Iterator[CheckMessage]:
         yield Error(
             f"ROLLOUT_LIVE_WORDS is {tuple(conf.live_words)!r}, and should be two different words",
             hint='The first is for a rollout that any browser can get, such as ("on", "off").',
-            id="rollout.E017",
+            id="rollout.E020",
         )
     for name in ("without", "live_label"):
         if is_blank(getattr(conf, name)):
-            yield Error(f"ROLLOUT_{name.upper()} is empty, and should be a name", id="rollout.E017")
+            yield Error(f"ROLLOUT_{name.upper()} is empty, and should be a name", id="rollout.E020")
 
 
 MIDDLEWARE = "rollout.middleware.RolloutMiddleware"
