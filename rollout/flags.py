@@ -18,7 +18,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from rollout import configuration, people
 from rollout.conf import conf
-from rollout.evaluation import EMERGENCY, Evaluation, Reason, as_stop, as_switch, evaluate, override_name
+from rollout.evaluation import EMERGENCY, Evaluation, as_stop, as_switch, evaluate, override_name
 
 logger = logging.getLogger(__name__)
 
@@ -189,14 +189,3 @@ def finish(request: HttpRequest, response: HttpResponse) -> HttpResponse:
             COOKIE, answers.fresh_key, max_age=YEAR, secure=request.is_secure(), samesite="Lax"
         )
     return response
-
-
-__all__ = [
-    "COOKIE",
-    "Reason",
-    "UnknownFlag",
-    "aflag_is_active",
-    "assigned_to",
-    "evaluation",
-    "flag_is_active",
-]

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from rollout.extras import imported
+from rollout.extras import COULD_NOT_TELL, imported
 
 with imported("judge"):
     from rollout import faults, store
@@ -15,7 +15,6 @@ with imported("judge"):
     from rollout.tick import tick
     from rollout.units import percent
 
-COULD_NOT_TELL = 2  # exit code, like that of the release commands
 AHEAD_MAX = timedelta(days=366)  # of --at; a later year is a typing error, and some are no date in UTC
 
 

@@ -35,7 +35,7 @@ export function stableUuid(storage = browserStorage()) {
   if (storage !== browserStorage()) return storedUuid(storage, randomUuid()); // it does not stand for the browser
   const given = getCookie(COOKIE) ?? "";
   const uuid = storedUuid(storage, KEY.test(given) ? given : randomUuid());
-  tellServer(uuid);
+  if (KEY.test(uuid)) setCookie(COOKIE, uuid);
   return uuid;
 }
 
@@ -49,10 +49,3 @@ function storedUuid(storage, fresh) {
   return setItem(storage, UUID_KEY, fresh) ? fresh : (pageUuid ||= fresh);
 }
 
-/**
- * Write the uuid into the cookie that the server reads.
- * @param {string} uuid
- */
-export function tellServer(uuid) {
-  if (KEY.test(uuid)) setCookie(COOKIE, uuid);
-}
