@@ -21,7 +21,6 @@ from idempotency.protocol import guard
 V = TypeVar("V", bound=Callable[..., Any])
 
 # Of every mark so far: all of them, once the URLs are loaded.
-operations: set[str] = set()
 headers: set[str] = set()
 
 
@@ -72,7 +71,6 @@ def idempotent(
         )
         marks.add(mark)
         metrics.declare(operation)
-        operations.add(operation)
         headers.add(header)
         return _mark_class(view, mark) if on_class else _mark_callable(view, mark)
 

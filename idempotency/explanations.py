@@ -14,7 +14,7 @@ from django.utils.timesince import timesince
 
 from idempotency import keys, store
 from idempotency.conf import conf
-from idempotency.decorators import operations
+from idempotency.marks import marks
 from idempotency.models import IdempotencyKey
 from idempotency.problems import IdempotencyError
 
@@ -68,20 +68,27 @@ class KeyQuery:
                     environment=conf.environment, operation=operation, principal=principal, token=self.token
                 )
             ): principal
-            for operation in ([self.operation] if self.operation else operations)
+            for operation in ([self.operation] if self.operation else marked_operations())
             for principal in principals
         }
+
+
+def marked_operations() -> set[str]:
+    return {mark.operation for mark in marks}
 
 
 def reasons_for_nothing(term: str) -> list[str]:
     """Return the reasons why a key may not be stored."""
     query = KeyQuery.read(term)
     try:
-        operation = query.operation if query.operation in operations else min(operations, default="")
+        marked = marked_operations()
+        operation = query.operation if query.operation in marked else min(marked, default="")
         keys.parse(term, environment=conf.environment, operation=operation)
     except IdempotencyError as error:
         return [f"A client that sends this as its key gets {error.status} {error.code}: {error.detail}"]
-    hours = f"{conf.ttl.total_seconds() / 3600:g} hours"
+    # Of several lives the shortest: a key that lived longer would be stored still.
+    lives = (mark.ttl or conf.ttl for mark in marks if query.operation in (None, mark.operation))
+    hours = f"{min(lives, default=conf.ttl).total_seconds() / 3600:.3g} hours"
     return [
         (
             f"In the environment '{conf.environment}', no request with this key has succeeded in the last {hours}, "

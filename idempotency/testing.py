@@ -48,7 +48,8 @@ def in_progress(operation: str, key: str, *, principal: str) -> AbstractContextM
     """Hold a key as another request would that still runs: with it, a client gets 409, or waits.
 
     Args:
-        principal: as the admission names it, such as ``str(user.pk)``.
+        principal: as the admission names it, such as ``str(user.pk)``; with ``IDEMPOTENCY_SCOPE_BY_HOST`` behind the
+            host, ``f"shop.example/{user.pk}"``.
     """
     digest = keys.digest(environment=conf.environment, operation=operation, principal=principal, token=key)
     return store.held_elsewhere(digest)

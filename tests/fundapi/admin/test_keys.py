@@ -7,12 +7,15 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.html import strip_tags
 
+from idempotency import idempotent
 from idempotency.admin import readable
+from idempotency.marks import marks
 from idempotency.models import IdempotencyKey
 from tests.conftest import FUND, Api
 from tests.fundapi.admin.pages import FUNDS, KEYS, page_of, rows, stored, text
@@ -163,6 +166,16 @@ def test_a_key_that_nobody_used_explains_what_may_have_happened(support: Client,
     assert f"No stored key matches “{key}”" in read
     assert "no request with this key has succeeded in the last 24 hours" in read
     assert "of a failure nothing is kept" in read
+
+
+def test_a_view_whose_keys_live_shorter_is_not_said_to_remember_longer(support: Client, key: str) -> None:
+    mark = idempotent(operation="short-lived", ttl=timedelta(minutes=30))
+    guarded = mark(lambda _request: HttpResponse())
+    try:
+        assert "has succeeded in the last 0.5 hours" in text(support, KEYS, q=key)
+        assert "has succeeded in the last 24 hours" in text(support, KEYS, q=f"test|fund-create|{key}")
+    finally:
+        marks.discard(guarded.idempotent)  # type: ignore[attr-defined]  # a function may have attributes
 
 
 def test_something_that_is_no_key_says_what_a_client_gets_for_it(support: Client) -> None:
