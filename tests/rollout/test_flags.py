@@ -128,6 +128,17 @@ def test_of_always_and_never_the_safer_one_counts(make_rollout: MakeRollout, use
     assert why(rollout.feature, opted_in) == (False, Reason.NEVER)
 
 
+def test_who_signs_in_within_a_request_is_the_person_from_then_on(
+    make_rollout: MakeRollout, make_user: Callable[..., User]
+) -> None:
+    alice, bob = make_user(), make_user()
+    feature = make_rollout(always=f"user:{alice.pk}", never=f"user:{bob.pk}").feature
+    request = asked(user=alice)
+    assert flags.assigned_to(request)[feature] is True
+    request.user = bob
+    assert flags.assigned_to(request)[feature] is False
+
+
 @pytest.mark.parametrize(
     ("always", "attributes", "on"),
     [
