@@ -128,7 +128,8 @@ def _guard_handlers_of(view_class: Any) -> None:
             if handler is not None:
                 delattr(self, name)  # or the view would hold itself, until the garbage collector comes
         succeeded = 200 <= getattr(response, "status_code", 0) < 300
-        if succeeded and not called and mark.covers(request.method):  # which the project may have overridden
+        # Ask for the method again: a dispatch may have made a PUT of the POST.
+        if succeeded and not called and mark.covers(request.method):
             raise ImproperlyConfigured(
                 f"The dispatch of {mark.place} answered {request.method} without the method '{name}', which its mark "
                 "guards: mark the method that it calls."
