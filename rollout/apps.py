@@ -11,6 +11,7 @@ class RolloutConfig(AppConfig):
 
     def ready(self) -> None:
         register(checks.check_types)
+        register(checks.check_names)
         register(checks.check_policy)
         register(checks.check_database)
         register(checks.check_bounds)

@@ -18,15 +18,22 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connectio
 from rest_framework.settings import api_settings
 
 from rollout.blank import is_blank
-from rollout.conf import conf, wrong_types
+from rollout.conf import conf, unknown_names, wrong_types
 from rollout.judge.policy import Policy, faults
 from rollout.units import percent
 
 KEY_BYTES = range(24, 65)  # length of a secret by Standard Webhooks
 NOWHERE = {"console", "dummy", "locmem"}  # Django's e-mail backends that send nothing
 TICKET_TTLS = timedelta(minutes=1), timedelta(days=30)
-POSITIVE = ("event_retention", "check_retention", "purge_batch_size", "poll_interval")
-NOT_NEGATIVE = ("purge_pause", "cache_seconds", "github_retries", "github_poll", "checks_start")
+POSITIVE = (
+    "event_retention",
+    "check_retention",
+    "purge_batch_size",
+    "poll_interval",
+    "github_poll",
+    "site_poll",
+)
+NOT_NEGATIVE = ("purge_pause", "cache_seconds", "github_retries", "checks_start")
 A_URL = "Write it with https:// (or http://) and a host."
 
 
@@ -44,6 +51,17 @@ def of_right_types(check: Check) -> Callable[..., list[CheckMessage]]:
         return [] if check_types() else list(check(**options))
 
     return checked
+
+
+def check_names(**_: Any) -> Iterator[CheckMessage]:
+    """Warn of settings that nothing reads: a misspelt one leaves its default in force."""
+    for name in unknown_names():
+        yield Warning(
+            f"{name} is no setting of rollout, and nothing reads it",
+            hint="Correct its name. If it is your own, name it otherwise, or put rollout.W021 into "
+            "SILENCED_SYSTEM_CHECKS.",
+            id="rollout.W021",
+        )
 
 
 @of_right_types
@@ -167,7 +185,13 @@ def check_words(**_: Any) -> Iterator[CheckMessage]:
             hint='The first is for a rollout that any browser can get, such as ("on", "off").',
             id="rollout.E020",
         )
-    for name in ("without", "live_label"):
+    if not conf.variants_with or any(map(is_blank, conf.variants_with)):
+        yield Error(
+            "ROLLOUT_VARIANTS_WITH has no name, or an empty one",
+            hint='Name the variants that have the feature, such as ("on",).',
+            id="rollout.E020",
+        )
+    for name in ("environment", "without", "live_label"):
         if is_blank(getattr(conf, name)):
             yield Error(f"ROLLOUT_{name.upper()} is empty, and should be a name", id="rollout.E020")
 

@@ -26,7 +26,7 @@ class Settings:
     @cached_property
     def confirm(self) -> bool:
         """True if operators must confirm each change: in production, by default."""
-        return getattr(settings, "ROLLOUT_CONFIRM", self.environment.startswith("prod"))
+        return getattr(settings, "ROLLOUT_CONFIRM", str(self.environment).startswith("prod"))
 
     @cached_property
     def policy(self) -> Policy:
@@ -39,7 +39,9 @@ class Settings:
     @cached_property
     def variants_with(self) -> frozenset[str]:
         """Names of the variant with the feature in telemetry. Any other variant is the control group."""
-        return frozenset(getattr(settings, "ROLLOUT_VARIANTS_WITH", ("on", "true", "treatment")))
+        names = getattr(settings, "ROLLOUT_VARIANTS_WITH", ("on", "true", "treatment"))
+        # A text would become its letters; left as it is, it has a wrong type.
+        return names if isinstance(names, str) else frozenset(names)  # type: ignore[return-value]
 
     @cached_property
     def without(self) -> str:
@@ -203,6 +205,13 @@ class Settings:
 
 
 conf = Settings()
+
+
+def unknown_names() -> Iterator[str]:
+    """Yield the names of settings that look like the app's, and are none."""
+    names = {name for name, setting in vars(Settings).items() if isinstance(setting, cached_property)}
+    known = {f"ROLLOUT_{name.upper()}" for name in names | {field.name for field in fields(Policy)}}
+    yield from (name for name in dir(settings) if name.startswith("ROLLOUT_") and name not in known)
 
 
 def wrong_types() -> Iterator[str]:

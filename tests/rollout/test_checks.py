@@ -1,6 +1,7 @@
 """Each numbered system check finds its own fault only; a setting that cannot be read is named at start."""
 
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -14,6 +15,7 @@ from rollout.checks import (
     check_auto_revert,
     check_bounds,
     check_email,
+    check_names,
     check_networks,
     check_policy,
     check_tickets,
@@ -31,6 +33,7 @@ SMTP = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
 def ids() -> list[str | None]:
     checks = (
         check_types,
+        check_names,
         check_policy,
         check_bounds,
         check_tickets,
@@ -86,6 +89,13 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.E020", {"ROLLOUT_LIVE_WORDS": ("on", "")}),
     ("rollout.E020", {"ROLLOUT_WITHOUT": " "}),
     ("rollout.E020", {"ROLLOUT_LIVE_LABEL": ""}),
+    ("rollout.E020", {"ROLLOUT_ENVIRONMENT": ""}),
+    ("rollout.E020", {"ROLLOUT_VARIANTS_WITH": ()}),
+    ("rollout.E020", {"ROLLOUT_VARIANTS_WITH": ("on", "")}),
+    ("rollout.E014", {"ROLLOUT_VARIANTS_WITH": "on"}),
+    ("rollout.E014", {"ROLLOUT_ENVIRONMENT": None}),
+    ("rollout.E014", {"ROLLOUT_ENVIRONMENT": 5}),
+    ("rollout.W021", {"ROLLOUT_WITHOT": "the old page"}),
     ("rollout.E014", {"ROLLOUT_PROJECT_DIRECTORY": None}),
     ("rollout.E014", {"ROLLOUT_AUTO_REVERT": "yes"}),
     ("rollout.E014", {"ROLLOUT_POLL_INTERVAL": True}),
@@ -96,6 +106,8 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.E003", {"ROLLOUT_PURGE_BATCH_SIZE": 0}),
     ("rollout.E003", {"ROLLOUT_POLL_INTERVAL": -1}),
     ("rollout.E003", {"ROLLOUT_GITHUB_RETRIES": -1}),
+    ("rollout.E003", {"ROLLOUT_GITHUB_POLL": timedelta(0)}),
+    ("rollout.E003", {"ROLLOUT_SITE_POLL": timedelta(seconds=-1)}),
     ("rollout.E003", {"ROLLOUT_PURGE_PAUSE": timedelta(seconds=-1)}),
     ("rollout.E011", {"ROLLOUT_TICKET_TTL": timedelta(seconds=59)}),
     ("rollout.E011", {"ROLLOUT_TICKET_TTL": timedelta(days=31)}),
@@ -253,3 +265,17 @@ def test_every_threshold_can_be_set_from_the_environment() -> None:
     }
     said = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, env=os.environ | env, text=True)
     assert said == "(5, 25, 100) 1:00:00 0.01 2\n"
+
+
+def test_a_number_names_one_kind_of_fault() -> None:
+    """A project silences a check by its number, and looks it up."""
+    checks = (PROJECT / "rollout/checks.py").read_text()
+    numbers: dict[str, set[str]] = {}
+    for part in checks.split("\ndef ")[1:]:
+        for number in re.findall(r'id="(rollout\.[EWI]\d+)"', part):
+            numbers.setdefault(number, set()).add(part.partition("(")[0])
+    assert {number for number, functions in numbers.items() if len(functions) > 1} == set()
+    documented = (PROJECT / "docs/reference/rollout.md").read_text()
+    assert numbers.keys() - {"rollout.E005", "rollout.E006"} <= set(
+        re.findall(r"rollout\.[EWI]\d+", documented)
+    )
