@@ -5,8 +5,10 @@ from functools import wraps
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import resolve_url
+from django.views.generic import base
 
 from rollout.flags import aflag_is_active, flag_is_active
 
@@ -22,8 +24,12 @@ def require_flag(
         active: ``False`` turns it round: only browsers without the feature see the view.
         redirect_to: what :func:`django.shortcuts.redirect` takes: the name of a view, or a URL.
     """
+    if not isinstance(feature, str):
+        raise TypeError('Write @require_flag("NAME"), with the name of the rollout.')
 
     def decorate(view: View) -> View:
+        if isinstance(view, type):
+            raise TypeError(f"@require_flag stands on functions: give {view.__name__} RequireFlagMixin.")
         if iscoroutinefunction(view):
 
             @wraps(view)
@@ -55,11 +61,21 @@ def refuse(feature: str, redirect_to: str | None) -> HttpResponseBase:
 class RequireFlagMixin:
     """A class view behind a flag. Name it first among the bases, before a mixin that looks anything up."""
 
-    required_flag: str
+    required_flag: str | None = None
     required_flag_active = True
     required_flag_redirect_to: str | None = None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a class where the view comes first: its ``dispatch`` would pass the flag by."""
+        super().__init_subclass__(**options)
+        if base.View in cls.__mro__[: cls.__mro__.index(RequireFlagMixin)]:
+            raise TypeError(
+                f"{cls.__name__} must name RequireFlagMixin first among its bases: behind a view, it guards nothing."
+            )
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if not self.required_flag:
+            raise ImproperlyConfigured(f'{type(self).__name__} needs required_flag = "NAME".')
         guard = require_flag(
             self.required_flag, active=self.required_flag_active, redirect_to=self.required_flag_redirect_to
         )

@@ -50,6 +50,11 @@ async def aflag_is_active(request: HttpRequest | None, feature: str) -> bool:
 
 def evaluation(request: HttpRequest | None, feature: str) -> Evaluation:
     """Return whether the browser of a request gets a feature, and why."""
+    if not isinstance(feature, str) or not isinstance(_plain(request), HttpRequest | None):
+        raise TypeError(
+            f'Write flag_is_active(request, "NAME"), not with {request!r} and {feature!r}. '
+            f"On a method: @method_decorator(require_flag(...))."
+        )
     return _answers_of(request).evaluation(request, feature)
 
 
@@ -124,7 +129,7 @@ def _assignments_of(user: Any) -> dict[str, bool]:
     return found
 
 
-def _plain(request: HttpRequest) -> HttpRequest:
+def _plain(request: Any) -> Any:
     """Return Django's own request, which DRF's wraps."""
     return getattr(request, "_request", request)
 
@@ -166,7 +171,8 @@ def _warn_of_unknown(feature: str) -> None:
 @lru_cache(maxsize=1000)
 def _log_unknown(feature: str) -> None:
     """Log it once in this process."""
-    logger.warning("rollout_unknown", extra={"feature": feature})
+    # The name stands in the message too: Django's own logging shows no `extra`.
+    logger.warning("rollout_unknown: %s", feature, extra={"feature": feature})
 
 
 # --- The middleware's part ----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 from django.utils.decorators import method_decorator
@@ -13,7 +14,7 @@ from rest_framework.decorators import api_view
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from rollout import RequireFlagMixin, override_rollout, require_flag
+from rollout import RequireFlagMixin, flag_is_active, override_rollout, require_flag
 from tests.threads import in_a_thread
 
 NAME = "BEHIND_A_FLAG"
@@ -146,3 +147,55 @@ def test_it_can_be_turned_round(database: None) -> None:
 def test_the_name_of_a_view_stays(database: None) -> None:
     assert (function.__name__, async_function.__name__) == ("function", "async_function")
     assert asyncio.iscoroutinefunction(async_function)
+
+
+# --- Marks that would guard nothing -------------------------------------------------------------------------------
+
+
+def unguarded(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("seen")
+
+
+def test_a_mark_without_a_name_is_refused_where_it_stands() -> None:
+    with pytest.raises(TypeError, match='Write @require_flag\\("NAME"\\)'):
+        require_flag(unguarded)  # type: ignore[arg-type]
+
+
+def test_a_mark_on_a_class_is_refused_where_it_stands() -> None:
+    with pytest.raises(TypeError, match="give View RequireFlagMixin"):
+        require_flag(NAME)(View)
+
+
+def test_a_mark_on_a_bare_method_says_how() -> None:
+    class Bare(View):
+        @require_flag(NAME)
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse("seen")
+
+    with pytest.raises(TypeError, match="method_decorator"):
+        Bare.as_view()(RequestFactory().get("/"))
+
+
+def test_a_mixin_behind_the_view_is_refused() -> None:
+    with pytest.raises(TypeError, match="must name RequireFlagMixin first"):
+
+        class Behind(View, RequireFlagMixin):
+            required_flag = NAME
+
+
+def test_a_mixin_needs_a_name_which_as_view_may_give() -> None:
+    class Named(RequireFlagMixin, View):
+        def get(self, request: HttpRequest) -> HttpResponse:
+            return HttpResponse("seen")
+
+    request = RequestFactory().get("/")
+    with pytest.raises(ImproperlyConfigured, match='Named needs required_flag = "NAME"'):
+        Named.as_view()(request)
+    with override_rollout(NAME, active=True):
+        assert Named.as_view(required_flag=NAME)(request).status_code == 200
+
+
+@pytest.mark.parametrize(("request_", "name"), [(NAME, RequestFactory().get("/")), ({}, NAME), (None, None)])
+def test_a_question_with_wrong_arguments_says_how_to_ask(request_: Any, name: Any) -> None:
+    with pytest.raises(TypeError, match='Write flag_is_active\\(request, "NAME"\\)'):
+        flag_is_active(request_, name)

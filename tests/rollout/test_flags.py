@@ -247,7 +247,7 @@ def test_an_unknown_flag_is_off_and_logged_once(database: None, caplog: pytest.L
     with caplog.at_level(logging.WARNING, "rollout.flags"):
         assert why(feature, asked()) == why(feature, asked()) == (False, Reason.UNKNOWN)
     assert [(record.message, record.__dict__["feature"]) for record in caplog.records] == [
-        ("rollout_unknown", feature)
+        (f"rollout_unknown: {feature}", feature)
     ]
     with (
         override_settings(ROLLOUT_RAISE_UNKNOWN=True),
