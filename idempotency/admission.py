@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import split_domain_port
 from django.utils.translation import gettext
@@ -12,6 +13,11 @@ from idempotency.conf import conf
 
 def signed_in_user(request: HttpRequest, _view: Callable[..., Any]) -> str | HttpResponseBase:
     """Return the id of the signed-in user, or a 401."""
+    if not hasattr(request, "user"):
+        raise ImproperlyConfigured(
+            "A marked view does not know its caller: add django.contrib.auth.middleware.AuthenticationMiddleware to "
+            "MIDDLEWARE, or set IDEMPOTENCY_ADMIT."
+        )
     if request.user.is_authenticated:
         return str(request.user.pk)
     return HttpResponse(gettext("Sign in first."), status=401, content_type="text/plain")

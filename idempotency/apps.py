@@ -17,6 +17,7 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         register(checks.check_python)
+        register(checks.check_names)
         register(checks.check_types)
         register(checks.check_settings)
         register(checks.check_middleware)

@@ -3,6 +3,7 @@
 import re
 import sys
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from django.urls import get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
-from idempotency.conf import TIMEOUT_MAX, TIMEOUT_MIN, TTL_MAX, conf, wrong_types
+from idempotency.conf import TIMEOUT_MAX, TIMEOUT_MIN, TTL_MAX, Settings, conf, wrong_types
 from idempotency.keys import TOKEN
 from idempotency.marks import HEADER, unreached
 
@@ -109,6 +110,22 @@ def _check_replayed_headers() -> list[CheckMessage]:
     else:
         wrong = f"is {names!r}, and should be a list of names of headers, such as ['Content-Disposition']"
     return [Error(f"IDEMPOTENCY_REPLAYED_HEADERS {wrong}", id="idempotency.E014")] if wrong else []
+
+
+def check_names(**_: Any) -> list[CheckMessage]:
+    """Warn of a setting that the app does not have: a misspelt one would change nothing, in silence."""
+    known = {f"IDEMPOTENCY_{name.upper()}" for name in vars(Settings) if not name.startswith("_")}
+    unknown = {name for name in dir(settings) if name.startswith("IDEMPOTENCY_")} - known
+    return [
+        CheckWarning(
+            f"{name} is no setting of the app, and changes nothing",
+            hint=f"Did you mean {near[0]}?"
+            if (near := get_close_matches(name, known, n=1))
+            else "Remove it.",
+            id="idempotency.W002",
+        )
+        for name in sorted(unknown)
+    ]
 
 
 def check_python(**_: Any) -> list[CheckMessage]:

@@ -57,6 +57,8 @@ def idempotent(
     named = None if methods is None else frozenset(str(name).upper() for name in methods)
 
     def apply(view: Any) -> Any:
+        if not callable(view):
+            raise TypeError(f"@idempotent(operation={operation!r}) stands on {view!r}, which is no view.")
         on_class = isinstance(view, type)
         mark = Mark(
             place=f"{view.__module__}.{getattr(view, '__qualname__', type(view).__qualname__)}",

@@ -20,7 +20,8 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS", "TRACE"}
 METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 # Of the caller and of the moment: another attempt may be answered otherwise.
 NEVER_STORED = {401, 403, 429, 503}
-HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, "token"
+# RFC 9110, "token"; not as ``request.META`` has it, which no request would send.
+HEADER = re.compile(r"(?!HTTP_)[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Steps from a callback to what it calls; a router of a framework is two or three away.
 STEPS_MAX = 8
 HANDLERS = ("get", "post", "put", "patch", "delete")

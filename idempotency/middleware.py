@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import RequestDataTooBig
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, RawPostDataException
+from django.urls import get_resolver
 
 from idempotency.conf import conf
 from idempotency.decorators import headers
@@ -22,6 +23,9 @@ class IdempotencyMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.idempotency = None  # type: ignore[attr-defined]  # the guarded request, once there is one
+        sent = _sent(request)
+        if sent:
+            _keep_body(request)
         try:
             response = self.get_response(request)
             end_atomic_request(request)
@@ -34,7 +38,7 @@ class IdempotencyMiddleware:
         if claim := _open_claim(request):
             response = claim.conclude(response)
         # Repeat the key as the client sent it: that tells our answer, a refusal too, from one of something on the way.
-        for name, key in _sent(request).items():
+        for name, key in sent.items():
             if key.isascii() and key.isprintable():
                 response.headers[name] = key
         return response
@@ -42,9 +46,7 @@ class IdempotencyMiddleware:
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], _args: tuple[Any, ...], _kwargs: dict[str, Any]
     ) -> None:
-        """Keep the body, and begin what ``ATOMIC_REQUESTS`` promises, which a guard ends for its own transaction."""
-        if _sent(request):
-            _keep_body(request)
+        """Begin what ``ATOMIC_REQUESTS`` promises, so that a guard can end it for a transaction of its own."""
         if connections[conf.database].settings_dict["ATOMIC_REQUESTS"] and _takes_over(view, conf.database):
             begin_atomic_request(request)
 
@@ -67,9 +69,11 @@ def _takes_over(view: Any, using: str) -> bool:
 
 
 def _sent(request: HttpRequest) -> dict[str, str]:
-    """Return the headers with a key of a request that may change something. The URLs have to be loaded."""
+    """Return the headers with a key of a request that may change something."""
     if request.method in SAFE_METHODS:
         return {}
+    # The first request of a process imports the URLs, and with them the marks that name the headers.
+    _ = get_resolver(getattr(request, "urlconf", None)).url_patterns
     return {name: request.headers[name] for name in headers if name in request.headers}
 
 

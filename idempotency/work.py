@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from idempotency.marks import is_life
 from idempotency.problems import RequestInProgress
 
 NO_FINGERPRINT = UUID(int=0)  # whoever has the key means the same work
+USAGE = "once() guards what asks it inside of a block: with once(...) as work: if work: ..."
 
 
 @dataclass(slots=True)
@@ -30,10 +32,30 @@ class Work:
         return self.first
 
 
-@contextmanager
+class Once(AbstractContextManager[Work]):
+    """What :func:`once` returns. As a decorator, or without ``with``, it would guard nothing, and raises."""
+
+    def __init__(self, block: AbstractContextManager[Work]) -> None:
+        self._block = block
+
+    def __enter__(self) -> Work:
+        return self._block.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._block.__exit__(kind, error, traceback)
+
+    def __bool__(self) -> bool:
+        raise TypeError(USAGE)
+
+    def __call__(self, *_: Any) -> Any:
+        raise TypeError(USAGE)
+
+
 def once(
     operation: str, key: str, principal: str = "", *, ttl: timedelta | None = None, wait: int = 0
-) -> Iterator[Work]:
+) -> Once:
     """Do work at most once for each key: ``with once("webhook", event_id) as work: if work: ...``.
 
     The block is one transaction on ``IDEMPOTENCY_DATABASE``. An exception rolls it back, and leaves the key unused.
@@ -49,6 +71,11 @@ def once(
         ValueError: the key is empty, too long, or has a null character; or another argument is wrong.
     """
     _refuse_wrong_arguments(operation, key, principal, ttl, wait)
+    return Once(_once(operation, key, principal, ttl, wait))
+
+
+@contextmanager
+def _once(operation: str, key: str, principal: str, ttl: timedelta | None, wait: int) -> Iterator[Work]:
     outcome = "failed"
     try:
         digest = keys.digest(

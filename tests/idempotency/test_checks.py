@@ -14,13 +14,14 @@ from idempotency.checks import (
     MIDDLEWARE,
     check_database,
     check_middleware,
+    check_names,
     check_python,
     check_settings,
     check_types,
 )
 from idempotency.conf import Settings
 
-CHECKS = (check_types, check_settings, check_middleware, check_database)
+CHECKS = (check_names, check_types, check_settings, check_middleware, check_database)
 
 
 def ids() -> list[str | None]:
@@ -56,6 +57,8 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("idempotency.E011", {"IDEMPOTENCY_PURGE_SHARE": None}),
     ("idempotency.E011", {"IDEMPOTENCY_DATABASE": 5}),
     ("idempotency.E011", {"IDEMPOTENCY_ENVIRONMENT": 5}),
+    ("idempotency.W002", {"IDEMPOTENCY_SCOPE_BY_HOSTS": True}),
+    ("idempotency.W002", {"IDEMPOTENCY_COLOUR": "red"}),
     ("idempotency.E005", {"MIDDLEWARE": ["django.middleware.common.CommonMiddleware"]}),
     ("idempotency.E006", {"MIDDLEWARE": [MIDDLEWARE, "django.middleware.common.CommonMiddleware"]}),
     *(("idempotency.E010", {"IDEMPOTENCY_PURGE_SHARE": share}) for share in (0, -0.1, 1.1, float("nan"))),

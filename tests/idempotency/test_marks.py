@@ -21,7 +21,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpRe
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import RequestFactory
-from django.urls import path
+from django.urls import path, resolve
 from django.views import View
 
 from idempotency import idempotent
@@ -180,11 +180,22 @@ def test_a_class_without_a_handler_of_the_marked_methods_is_refused() -> None:
 def test_what_no_check_can_see_raises_when_it_is_called() -> None:
     with pytest.raises(TypeError, match="no class of views"):
         idempotent(operation="refused")(dict)
+    mistakes: list[Any] = [None, "answer", uuid, property(answer)]
+    for mistake in mistakes:
+        with pytest.raises(TypeError, match="no view"):
+            idempotent(operation="refused")(mistake)
     marked: Any = idempotent(operation="refused")(answer)
     with pytest.raises(TypeError, match="without a request"):
         marked("no request")
     with pytest.raises(ImproperlyConfigured, match=r"without idempotency\.middleware"):
         marked(RequestFactory().post("/"))
+
+
+def test_a_caller_whom_no_middleware_knows_is_an_error_of_the_settings() -> None:
+    request = RequestFactory().post("/", headers={"Idempotency-Key": uuid.uuid4().hex})
+    view: Any = idempotent(operation="refused", admit=signed_in_user)(answer)
+    with pytest.raises(ImproperlyConfigured, match="AuthenticationMiddleware"):
+        IdempotencyMiddleware(view)(request)
 
 
 def test_a_dispatch_that_passes_the_marked_handler_by_is_refused(user: User) -> None:
@@ -251,17 +262,30 @@ def test_the_key_may_come_in_another_header(user: User) -> None:
     assert again.headers["X-Request-Key"] == key["X-Request-Key"]
 
 
-def test_the_key_of_the_request_that_loads_the_urls_is_repeated(user: User) -> None:
-    """Under a server that runs no checks, the first request of a process imports the marks."""
+LATE = """
+from django.http import HttpResponse
+from django.urls import path, resolve
+from idempotency import idempotent
+view = idempotent(operation="late", header="Late-Key")(lambda request: HttpResponse(request.body))
+urlpatterns = [path("", view)]
+"""
 
-    def load_and_answer(request: HttpRequest) -> HttpResponse:
-        marked: Any = idempotent(operation="loaded", header="Late-Key")(answer)
-        response: HttpResponse = marked(request)
-        return response
 
-    request = RequestFactory().post("/", b"x", content_type="text/plain", headers={"Late-Key": "late"})
-    request.user = user
-    assert IdempotencyMiddleware(load_and_answer)(request).headers["Late-Key"] == "late"
+def test_the_first_request_of_a_process_finds_the_marks(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that runs no checks imports the URLs with its first request; others may read its body then."""
+    (tmp_path / "late_urls.py").write_text(LATE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def read_and_answer(request: Any) -> Any:
+        request.read()
+        return resolve("/", request.urlconf).func(request)
+
+    request: Any = RequestFactory().post("/", b"x", content_type="text/plain", headers={"Late-Key": "late"})
+    request.user, request.urlconf = user, "late_urls"
+    response = IdempotencyMiddleware(read_and_answer)(request)
+    assert (response.content, response.headers["Late-Key"]) == (b"x", "late")
 
 
 def test_a_view_may_have_keys_of_another_life(user: User) -> None:
@@ -285,7 +309,7 @@ WRONG: list[tuple[str, Any]] = [
     *(("required", value) for value in (None, "yes")),
     *(("ttl", value) for value in (86_400, timedelta(0), timedelta(seconds=-1), timedelta.max)),
     *(("admit", value) for value in ("project.admit", 5)),
-    *(("header", value) for value in ("", "Idempotency Key", "Key:", "é", None, 5)),
+    *(("header", value) for value in ("", "HTTP_KEY", "Idempotency Key", "Key:", "é", None, 5)),
     *(("stored_errors", value) for value in ([200], [401], [429], ["402"], [503], [402, 700])),
     *(("replay_status", value) for value in (404, 302, 100, "200", "first", None, True)),
 ]

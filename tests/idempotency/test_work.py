@@ -141,6 +141,12 @@ def test_a_wrong_argument_is_refused_in_one_sentence(argument: str, value: Any) 
         pass
 
 
+@pytest.mark.parametrize("misuse", [lambda it: it(make), bool], ids=["a decorator", "a condition"])
+def test_what_would_guard_nothing_is_refused(misuse: Any) -> None:
+    with pytest.raises(TypeError, match="with once"):
+        misuse(once("webhook", uuid.uuid4().hex))
+
+
 def test_async_code_calls_it_in_a_thread_of_the_database() -> None:
     key = uuid.uuid4().hex
 
