@@ -18,18 +18,25 @@ from idempotency.marks import is_life
 from idempotency.problems import RequestInProgress
 
 NO_FINGERPRINT = UUID(int=0)  # whoever has the key means the same work
-USAGE = "once() guards what asks it inside of a block: with once(...) as work: if work: ..."
+USAGE = "once() guards what asks it inside of a block, each time: with once(...) as work: if work: ..."
 
 
 @dataclass(slots=True)
 class Work:
     """Work that is done once. True the first time; ``result`` is what the first time left there, as JSON."""
 
-    first: bool
+    _is_first: bool
     result: Any = None
+    _asked: bool = False
 
     def __bool__(self) -> bool:
-        return self.first
+        self._asked = True
+        return self._is_first
+
+    def require_asked(self) -> None:
+        """Raise TypeError for a block that never asked: it would do its work each time."""
+        if not self._asked:
+            raise TypeError(USAGE)
 
 
 class Once(AbstractContextManager[Work]):
@@ -67,6 +74,7 @@ def once(
         wait: s to wait for the same work to end elsewhere.
 
     Raises:
+        TypeError: the block did not ask ``if work``, so it would work each time. It is rolled back the first time.
         RequestInProgress: the same work runs elsewhere. Try again later: Celery's ``autoretry_for`` does.
         ValueError: the key is empty, too long, or has a null character; or another argument is wrong.
     """
@@ -86,12 +94,15 @@ def _once(operation: str, key: str, principal: str, ttl: timedelta | None, wait:
             with transaction.atomic(using=conf.database):
                 stored = _claim(digest, wait)
                 if stored is None:
-                    work = Work(first=True)
+                    work = Work(True)  # noqa: FBT003 - the work is named by its truth
                     yield work
+                    work.require_asked()
                     _save(digest, work, operation=operation, principal=principal, token=key, ttl=ttl)
         if stored is not None:
             outcome = "replayed"
-            yield Work(first=False, result=json.loads(stored.body))
+            work = Work(False, result=json.loads(stored.body))  # noqa: FBT003
+            yield work
+            work.require_asked()
             return
         outcome = "created"
     except store.AlreadyStored:

@@ -39,8 +39,8 @@ def test_each_use_is_counted_by_how_it_ended() -> None:
     operation, key = f"counted-{uuid.uuid4().hex}", uuid.uuid4().hex
 
     def use(*, fails: bool = False) -> None:
-        with once(operation, key):
-            if fails:
+        with once(operation, key) as work:
+            if work and fails:
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -58,6 +58,17 @@ def test_each_use_is_counted_by_how_it_ended() -> None:
         "replayed": 2,
         "in_progress": 1,
     }
+
+
+def test_a_block_that_never_asks_is_refused_and_leaves_nothing() -> None:
+    """It would do its work each time, in silence."""
+    key, name = uuid.uuid4().hex, uuid.uuid4().hex
+    with pytest.raises(TypeError, match="if work"), once("webhook", key):
+        Group.objects.create(name=name)
+    assert not Group.objects.filter(name=name).exists()
+    assert make(key)[0]
+    with pytest.raises(TypeError, match="if work"), once("webhook", key):
+        pass
 
 
 def test_principals_and_operations_keep_keys_apart() -> None:
@@ -89,6 +100,7 @@ def test_the_same_work_elsewhere_is_in_progress_or_waited_for() -> None:
 
     def work_slowly() -> None:
         with once("webhook", key) as work:
+            assert work
             work.result = 1
             inside.set()
             finish.wait(30)
