@@ -52,7 +52,7 @@ def evaluation(request: HttpRequest | None, feature: str) -> Evaluation:
     """Return whether the browser of a request gets a feature, and why."""
     if not isinstance(feature, str) or not isinstance(_plain(request), HttpRequest | None):
         raise TypeError(
-            f'Write flag_is_active(request, "NAME"), not with {request!r} and {feature!r}. '
+            f'Write flag_is_active(request, "NAME"), not with {type(request).__name__} and {type(feature).__name__}. '
             f"On a method: @method_decorator(require_flag(...))."
         )
     return _answers_of(request).evaluation(request, feature)
