@@ -92,10 +92,15 @@ class Manager:
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name).click()
 
+    def go_offline(self) -> None:
+        """Take the network away, and wait until the page knows: before that it sends, and gets no answer."""
+        self.page.context.set_offline(True)
+        self.page.wait_for_function("!navigator.onLine")
+
     def leave_unsent(self, **fields: str) -> "Manager":
         """Create a fund offline, close the page, and return another tab, online again."""
         self.open().type(**fields)
-        self.page.context.set_offline(True)
+        self.go_offline()
         self.create()
         self.sees("You are offline.")
         self.page.close()

@@ -245,7 +245,7 @@ def test_everybody_can_read_and_reach_everything_on_a_phone(visit: Visits, color
     manager.create()  # errors
     looks_right()
     manager.type(**DRAFT | {"name": "W" * 200})
-    manager.page.context.set_offline(True)
+    manager.go_offline()
     manager.create()
     manager.sees("You are offline.")
     looks_right()

@@ -54,7 +54,7 @@ def test_enter_pressed_again_and_again_while_it_runs_sends_one_request(manager: 
 
 def test_what_is_sent_offline_waits_and_becomes_one_fund_when_online_again(manager: Manager) -> None:
     manager.open().type(**DRAFT)
-    manager.page.context.set_offline(True)
+    manager.go_offline()
     manager.create()
     expect(manager.page.get_by_role("status")).to_contain_text(
         "You are offline. This browser sends your fund"

@@ -346,7 +346,7 @@ def test_what_was_never_sent_is_sent_also_days_later(manager: Manager) -> None:
     """The page said "This browser sends your fund as soon as you are online again. You can close this page"."""
     later = manager.leave_unsent(**DRAFT)
     pass_a_day(later, by=3 * DAY)
-    later.open().sees_outcome("created")
+    later.open().sees_outcome("Fund created")
     assert len(later.funds()) == 1
 
 
