@@ -6,6 +6,8 @@ from django.db import migrations, models
 
 from rollout.migrations._postgresql import RunOnPostgreSQL
 
+SEQUENCE = "CREATE SEQUENCE IF NOT EXISTS rollout_telemetry_seq"
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -13,7 +15,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        RunOnPostgreSQL("CREATE SEQUENCE rollout_telemetry_seq", "DROP SEQUENCE rollout_telemetry_seq"),
+        RunOnPostgreSQL(SEQUENCE, "DROP SEQUENCE rollout_telemetry_seq"),
         migrations.CreateModel(
             name="Watch",
             fields=[
