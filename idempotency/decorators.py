@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponseBase
 from idempotency import metrics
 from idempotency.admission import scope_of
 from idempotency.conf import Admit, conf
+from idempotency.contrib import ninja
 from idempotency.formdata import key_of
 from idempotency.keys import TOKEN_LENGTH_MAX
 from idempotency.marks import Mark, mark_of, marks
@@ -173,6 +174,7 @@ def _guarded(view: Any, mark: Mark) -> Any:
             return await sync_to_async(_run)(mark, async_to_sync(answer), args, kwargs)
 
         guarded_async.idempotent = mark  # type: ignore[attr-defined]  # a function may have attributes
+        ninja.announce(guarded_async)
         return guarded_async
 
     @wraps(view)
@@ -180,6 +182,7 @@ def _guarded(view: Any, mark: Mark) -> Any:
         return _run(mark, view, args, kwargs)
 
     guarded.idempotent = mark  # type: ignore[attr-defined]  # likewise
+    ninja.announce(guarded)
     return guarded
 
 
@@ -218,6 +221,7 @@ def _run(
         )
     if mark.stored_errors and caller is not request:
         run = partial(_answered, run, caller.parser_context["view"].handle_exception)
+    run = partial(ninja.respond, request, run, kwargs)
     return guard(request, run, mark=mark, principal=scope + principal)
 
 

@@ -1,9 +1,10 @@
 """Whoever follows docs/how-to/install.md in a new project, from the wheels alone, gets what the page promises.
 
-Each Django has a virtualenv, a project of `startproject` and a database of its own. `pytest -s` shows how many lines
-each part took.
+Each Django has a virtualenv, a project of `startproject` and a database of its own. The page says how many lines each
+part takes, and here they are counted.
 """
 
+import json
 import os
 import re
 import shlex
@@ -83,6 +84,74 @@ SETTINGS = """
 INSTALLED_APPS += ["shop"]
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", "NAME": "{database}"}}}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+"""
+# Operations of django-ninja, beside the views of ``places.py``.
+OPERATIONS = """
+import uuid
+
+from django.contrib.auth.models import Group, User
+from django.http import HttpResponse
+from django.urls import path
+from ninja import NinjaAPI, Router, Schema
+from ninja.decorators import decorate_view
+from ninja.security import HttpBearer
+
+from idempotency import idempotent
+from idempotency.contrib.ninja import admit
+
+
+class Bearer(HttpBearer):
+    def authenticate(self, request, token):
+        return User.objects.get(username=token)
+
+
+class Made(Schema):
+    id: int
+
+
+def make():
+    return Group.objects.create(name=uuid.uuid4().hex)
+
+
+api = NinjaAPI(auth=Bearer())
+router = Router()
+
+
+@api.post("/ninja", response={201: Made})
+@idempotent(operation="ninja", admit=admit)
+def operation(request):
+    return 201, make()
+
+
+@api.post("/ninja-async", response={201: Made})
+@idempotent(operation="ninja-async", admit=admit)
+async def asynchronous(request):
+    return 201, await Group.objects.acreate(name=uuid.uuid4().hex)
+
+
+@router.post("/ninja-router", response={201: Made})
+@idempotent(operation="ninja-router", admit=admit)
+def routed(request, response: HttpResponse):
+    response["Location"] = "/made"
+    return 201, make()
+
+
+@api.post("/ninja-response")
+@idempotent(operation="ninja-response", admit=admit)
+def responds(request):
+    return api.create_response(request, {"id": make().pk}, status=201)
+
+
+@api.post("/ninja-decorate", response={201: Made})
+@decorate_view(idempotent(operation="ninja-decorate", admit=lambda request, run: "me"))
+def decorated(request):
+    return 201, make()
+
+
+api.add_router("", router)
+urlpatterns = [path("", api.urls)]
+OPERATIONS = "ninja", "ninja-async", "ninja-router", "ninja-response", "ninja-decorate"
+ADDRESSES = {name: f"/{name}" for name in OPERATIONS}
 """
 PLACES = {"orders": "def create_order", "class": "    def post", "later": "async def create_later"}
 
@@ -171,7 +240,7 @@ class Adopter:
             file.write(text)
 
     def follow(self, title: str) -> None:
-        """Do what a section says, and count its lines of code: neither comments nor blank ones, nor imports."""
+        """Do what a section says, and count its lines of code: neither comments nor blank ones."""
         added = 0
         for language, block in section(title):
             if language == "sh":
@@ -228,6 +297,18 @@ class Adopter:
             finally:
                 process.terminate()
 
+    def places(self, mode: str) -> dict[str, Any]:
+        """Return what each place of a mark did, in a project with Django REST framework and django-ninja."""
+        self.run("pip install 'fundapi-idempotency[drf]' 'psycopg[binary]' django-ninja")
+        shutil.copy(PROJECT / "tests/idempotency/places.py", self.folder)
+        (self.folder / "operations.py").write_text(OPERATIONS)
+        url = urlsplit(database_url(self.database))._replace(query="").geturl()
+        return json.loads(  # type: ignore[no-any-return]
+            self.run(f"python -W ignore places.py {url} {self.env['PGHOST']} {mode} operations").splitlines()[
+                -1
+            ]
+        )
+
     def rows(self) -> int:
         with psycopg.connect(database_url(self.database)) as database:
             [count] = database.execute("SELECT count(*) FROM shop_order").fetchone() or ()
@@ -251,9 +332,7 @@ def adopter(
     return Adopter(tmp_path_factory.mktemp("project"), request.param, wheels)
 
 
-def test_every_line_of_the_page(
-    adopter: Adopter, browser: Browser, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_line_of_the_page(adopter: Adopter, browser: Browser) -> None:
     """Two POSTs make one row, wherever the mark stands; a flag is on in a browser; missing extras are named."""
     adopter.follow("Idempotency keys")
     adopter.run("python manage.py createsuperuser --noinput --username owner --email owner@example.com")
@@ -286,6 +365,16 @@ def test_every_line_of_the_page(
         assert form.status_code == 200
         assert "unfold/css" in form.text
         assert client.get("/admin/rollout/rollout/").status_code == 200
-    django = adopter.run("python -m django --version").strip()
-    with capsys.disabled():
-        print(f"\nDjango {django}, lines added: {adopter.lines}")  # noqa: T201 - for whoever reads the log
+    for title, lines in adopter.lines.items():
+        slug = title.lower().replace(" ", "-")
+        assert f"- [{title}](#{slug}): {lines} line{'s' * (lines > 1)} of code\n" in PAGE, adopter.lines
+
+
+@pytest.mark.parametrize("mode", ["wsgi", "asgi"])
+def test_two_requests_make_one_row_wherever_a_mark_stands(adopter: Adopter, mode: str) -> None:
+    """And the second gets the first one's answer; a third with other content is a conflict."""
+    tried = adopter.places(mode)
+    assert {"ViewSet.create", "above action", "below api_view", "partial", "ninja-router"} <= set(tried)
+    for place in set(tried) - {"nobody", "/raises", "/api-raises"}:
+        outcome = tried[place]
+        assert (outcome["statuses"], outcome["rows"], outcome["same"]) == ([201, 200, 409], 1, True), place

@@ -1,7 +1,7 @@
 """A Django project of its own that marks views in every place where a mark may stand.
 
-``python places.py URL HOST MODE`` migrates the database, sends each view one request twice and then another one with
-the same key, and prints what happened as JSON.
+``python places.py URL HOST MODE [MODULE]`` migrates the database, sends each view one request twice and then another
+one with the same key, and prints what happened as JSON. The module has further ``ADDRESSES`` and ``urlpatterns``.
 """
 
 import gzip
@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -99,7 +100,7 @@ throttled: list[str] = []
 
 class HeaderAuthentication(BaseAuthentication):
     def authenticate(self, request: Any) -> Any:
-        return (User.objects.get(), None) if "Authorization" in request.headers else None
+        return (User.objects.get(username="me"), None) if "Authorization" in request.headers else None
 
     def authenticate_header(self, _request: Any) -> str:
         return "Header"
@@ -120,6 +121,7 @@ from django.utils.decorators import method_decorator  # noqa: E402
 from django.views import View  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
 from django.views.decorators.gzip import gzip_page  # noqa: E402
+from django.views.generic import CreateView  # noqa: E402
 from rest_framework import routers, serializers, viewsets  # noqa: E402
 from rest_framework.decorators import action, api_view  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
@@ -262,6 +264,20 @@ class DecoratedPost(Plain):
     pass
 
 
+@method_decorator(idempotent(operation="create-view"), name="dispatch")
+class DecoratedCreateView(CreateView):
+    model = Group
+    fields = ()
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        form.instance.name = uuid.uuid4().hex
+        super().form_valid(form)
+        return HttpResponse(f"{form.instance.pk}", status=201)
+
+    def get_success_url(self) -> str:
+        return "/"
+
+
 @idempotent(operation="template")
 def template(request: HttpRequest) -> TemplateResponse:
     return TemplateResponse(request, "made.html", {"made": make()}, status=201)
@@ -331,6 +347,7 @@ VIEWS: dict[str, Any] = {
     "dispatcher": dispatcher,
     "method_decorator of dispatch": DecoratedDispatch.as_view(),
     "method_decorator of post": DecoratedPost.as_view(),
+    "method_decorator of a CreateView": DecoratedCreateView.as_view(),
     "TemplateResponse": template,
     "below csrf_exempt": csrf_exempt(idempotent(operation="exempt")(plain)),
     "above gzip_page": compressed,
@@ -359,6 +376,9 @@ urlpatterns = [
     path("mixed", Mixed.as_view()),
     path("without-a-key", without_a_key),
 ]
+for further in map(import_module, sys.argv[4:]):
+    ADDRESSES |= further.ADDRESSES
+    urlpatterns += further.urlpatterns
 
 
 def body(response: Any) -> str:
@@ -372,7 +392,7 @@ def body(response: Any) -> str:
 def tried(post: Callable[..., Any], address: str) -> dict[str, Any]:
     """Send one request twice, and another one with the same key."""
     rows, counted = Group.objects.count(), len(throttled)
-    headers = {"Idempotency-Key": uuid.uuid4().hex, "Authorization": "me", "Accept-Encoding": "gzip"}
+    headers = {"Idempotency-Key": uuid.uuid4().hex, "Authorization": "Bearer me", "Accept-Encoding": "gzip"}
     answers = [
         post(address, content, content_type="text/plain", headers=headers) for content in ("a", "a", "b")
     ]
@@ -389,7 +409,7 @@ def tried(post: Callable[..., Any], address: str) -> dict[str, Any]:
 def main() -> None:
     call_command("migrate", verbosity=0)
     call_command("check")
-    user = User.objects.create(username="me")
+    user, _ = User.objects.get_or_create(username="me")
     client = Client(raise_request_exception=False)
     async_client = AsyncClient(raise_request_exception=False)
     client.force_login(user)

@@ -49,6 +49,7 @@ PLACES = [
     "dispatcher",
     "method_decorator of dispatch",
     "method_decorator of post",
+    "method_decorator of a CreateView",
     "TemplateResponse",
     "below csrf_exempt",
     "above gzip_page",
