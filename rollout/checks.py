@@ -1,11 +1,13 @@
 """System checks: refuse a wrong set-up at start, not at night. Ids are stable."""
 
+import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import wraps
 from importlib.util import find_spec
+from shlex import quote
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from django.core.validators import validate_email
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connection, router
 from rest_framework.settings import api_settings
 
+from rollout import seeds
 from rollout.blank import is_blank
 from rollout.conf import conf, unknown_names, wrong_types
 from rollout.judge.policy import Policy, faults
@@ -35,6 +38,19 @@ POSITIVE = (
 )
 NOT_NEGATIVE = ("purge_pause", "cache_seconds", "github_retries", "checks_start")
 A_URL = "Write it with https:// (or http://) and a host."
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+TOKEN = re.compile(r"[!-~]+")  # printable ASCII: an error of the HTTP library would show another one
+# Settings that are texts of a form; some may be "".
+FORMS: dict[str, tuple[re.Pattern[str], str]] = {
+    "github_repository": (re.compile(rf"({REPOSITORY.pattern})?", re.ASCII), "OWNER/NAME, such as octo/shop"),
+    "github_token": (re.compile(rf"({TOKEN.pattern})?"), "a token of GitHub, without spaces and line feeds"),
+    "git_remote": (re.compile(r"[^\s-].*"), "the name or address of a git remote, such as origin"),
+    "e2e_workflow": (re.compile(r"[\w.-]+"), "the name of a file in .github/workflows, such as ci.yml"),
+    "celery_app": (
+        re.compile(r"(([^\W\d]\w*\.)+[^\W\d]\w*)?"),
+        "the dotted path of a Celery app, such as shop.celery.app",
+    ),
+}
 
 
 Check = Callable[..., Iterable[CheckMessage]]
@@ -146,6 +162,27 @@ def check_webhook(**_: Any) -> Iterator[CheckMessage]:
 
 
 @of_right_types
+def check_addresses(**_: Any) -> Iterator[CheckMessage]:
+    """Check the addresses that the release commands ask. Messages never show them: they may have a password."""
+    if conf.site_url and not is_url(conf.site_url):
+        yield Error("ROLLOUT_SITE_URL is not a URL", hint=A_URL, id="rollout.E022")
+    if not is_api_url(conf.github_api_url):
+        yield Error(
+            "ROLLOUT_GITHUB_API_URL is not the address of an API",
+            hint=f"{A_URL} GitHub's own is https://api.github.com.",
+            id="rollout.E022",
+        )
+
+
+@of_right_types
+def check_forms(**_: Any) -> Iterator[CheckMessage]:
+    """Check texts of the release commands and alerts. Messages never show them: one is a secret, or is pasted there."""
+    for name, (form, should) in FORMS.items():
+        if not form.fullmatch(getattr(conf, name)):
+            yield Error(f"ROLLOUT_{name.upper()} should be {should}", id="rollout.E023")
+
+
+@of_right_types
 def check_email(**_: Any) -> Iterator[CheckMessage]:
     for address in conf.alert_emails:
         try:
@@ -230,14 +267,20 @@ def check_database(**_: Any) -> Iterator[CheckMessage]:
 
 
 @of_right_types
+def check_seed(**_: Any) -> Iterator[CheckMessage]:
+    """Refuse seeds that the first migration, or the check of their variables, would fail on."""
+    yield from (Error(fault, id="rollout.E024") for fault in seeds.faults())
+
+
+@of_right_types
 def check_seeds(*, databases: Sequence[str] | None = None, **_: Any) -> Iterator[CheckMessage]:
     """Warn of variables that differ from the database, which decides since the first migration.
 
     Only where the database is checked, as by ``migrate``. Before the first migration, and while the database is away,
     there is nothing to compare.
     """
-    for seed in conf.seed_variables if databases else ():
-        feature, field, value = seed["feature"], seed["field"], seed["value"]
+    for seed in conf.seed_variables if databases and not check_seed() else ():
+        feature, field, value = seed["feature"], seed["field"], seeds.cleaned(seed["field"], seed["value"])
         try:
             # Not imported: the app registers its checks before it has models.
             rollouts = apps.get_model("rollout", "Rollout").objects
@@ -256,21 +299,29 @@ def check_seeds(*, databases: Sequence[str] | None = None, **_: Any) -> Iterator
 
 def _written(value: object) -> str:
     """Return a value as people write it."""
-    return ("off", "on")[value] if isinstance(value, bool) else percent(Decimal(str(value)))
+    if isinstance(value, Decimal):
+        return percent(value)
+    return ("off", "on")[value] if isinstance(value, bool) else quote(str(value))
 
 
 def _operation(feature: str, field: str, value: Any) -> str:
     if field == "percentage":
-        return f"set {feature} {value}" if value else f"rollback {feature}"
+        return f"set {feature} {value.normalize():f}" if value else f"rollback {feature}"
     return f"configure {feature} --{field.replace('_', '-')} {_written(value)}"
 
 
 def is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
-        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        has_space = any(map(str.isspace, text))
+        return url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0 and not has_space
     except ValueError:  # a port that is no number, or a missing bracket
         return False
+
+
+def is_api_url(text: str) -> bool:
+    """Return whether GitHub's client can ask an address: it leaves out the brackets of an IPv6 address."""
+    return is_url(text.strip()) and not {"?", "["} & set(text)
 
 
 def is_secret(text: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from django.test.utils import TestContextDecorator
 
 from rollout import configuration
+from rollout.bucketing import FEATURE, HASH_VERSIONS
 
 
 class override_rollout(TestContextDecorator):  # noqa: N801 - a decorator, named as override_settings is
@@ -30,11 +31,21 @@ class override_rollout(TestContextDecorator):  # noqa: N801 - a decorator, named
         hash_version: int | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(feature, str) or not FEATURE.fullmatch(feature):
+            raise ValueError(
+                f"{feature!r} is no name of a rollout: write upper case letters, digits and _, such as NEW_CHECKOUT."
+            )
         if (active is None) == (percentage is None):
             raise TypeError("Give override_rollout() either active or percentage.")
+        if not isinstance(active, bool | None):
+            raise TypeError(f"active is {active!r}, and should be True or False.")
+        if isinstance(percentage, bool) or not isinstance(percentage, Decimal | int | float | None):
+            raise TypeError(f"percentage is {percentage!r}, and should be a number from 0 to 100.")
         share = float(100 * bool(active) if percentage is None else percentage)
         if not 0 <= share <= 100:
             raise ValueError(f"{percentage} is not a percentage: it must be between 0 and 100.")
+        if hash_version is not None and (type(hash_version) is not int or hash_version not in HASH_VERSIONS):
+            raise ValueError(f"hash_version is {hash_version!r}, and should be 1 or 2.")
         self.feature = feature
         self.fields: dict[str, Any] = {"enabled": True, "emergencyStop": False, "percentage": share}
         if hash_version is not None:

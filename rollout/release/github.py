@@ -3,7 +3,6 @@
 Every page of every list is read. A change that was made although its answer was lost is found, not repeated.
 """
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from rollout.checks import REPOSITORY, TOKEN
 from rollout.conf import Settings
 from rollout.release import answers
 from rollout.release.api import Api
@@ -29,8 +29,6 @@ from rollout.release.errors import Busy, Missing, Rejected, ReleaseError, Unansw
 
 T = TypeVar("T")
 
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-TOKEN = re.compile(r"[!-~]+")  # printable ASCII: an error of the HTTP library would show another one
 LABEL_COLOUR = "ededed"
 PRODUCTION_ISSUE = "production-issue"
 QUEUE = """query($id: ID!) { node(id: $id) { ... on PullRequest { isInMergeQueue } } }"""

@@ -12,12 +12,15 @@ from django.core.checks import run_checks
 from django.test import override_settings
 
 from rollout.checks import (
+    check_addresses,
     check_auto_revert,
     check_bounds,
     check_email,
+    check_forms,
     check_names,
     check_networks,
     check_policy,
+    check_seed,
     check_tickets,
     check_types,
     check_webhook,
@@ -27,6 +30,8 @@ from tests.servers import PROJECT, manage
 
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"  # 24 bytes
 HOOK = {"ROLLOUT_WEBHOOK_URL": "https://hooks.example.com/T0K3N", "ROLLOUT_WEBHOOK_SECRET": SECRET}
+SEED = {"feature": "NEW_CHECKOUT", "percentage": 10}
+VARIABLE = {"variable": "CHECKOUT", "feature": "NEW_CHECKOUT", "field": "percentage", "value": 10}
 SMTP = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
 
 
@@ -38,6 +43,9 @@ def ids() -> list[str | None]:
         check_bounds,
         check_tickets,
         check_webhook,
+        check_addresses,
+        check_forms,
+        check_seed,
         check_email,
         check_auto_revert,
         check_words,
@@ -122,6 +130,45 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "whsec_T0K3N\N{SNOWMAN}"}),
     ("rollout.E006", HOOK | {"ROLLOUT_WEBHOOK_SECRET": "T0K3" * 30}),
     ("rollout.E007", {"ROLLOUT_ADMIN_URL": "funds.example.com"}),
+    ("rollout.E007", {"ROLLOUT_ADMIN_URL": "https://funds example.com"}),
+    ("rollout.E022", {"ROLLOUT_SITE_URL": "funds.example.com"}),
+    ("rollout.E022", {"ROLLOUT_SITE_URL": "https://T0K3N@"}),
+    ("rollout.E022", {"ROLLOUT_GITHUB_API_URL": ""}),
+    ("rollout.E022", {"ROLLOUT_GITHUB_API_URL": "github.example.com"}),
+    ("rollout.E022", {"ROLLOUT_GITHUB_API_URL": "https://[::1]/api/v3"}),
+    ("rollout.E023", {"ROLLOUT_GITHUB_REPOSITORY": "shop"}),
+    ("rollout.E023", {"ROLLOUT_GITHUB_REPOSITORY": "https://github.com/octo/shop"}),
+    ("rollout.E023", {"ROLLOUT_GITHUB_REPOSITORY": "octo/shop\n"}),
+    ("rollout.E023", {"ROLLOUT_GITHUB_TOKEN": "T0K3N\n"}),
+    ("rollout.E023", {"ROLLOUT_GIT_REMOTE": ""}),
+    ("rollout.E023", {"ROLLOUT_GIT_REMOTE": "--upload-pack=x"}),
+    ("rollout.E023", {"ROLLOUT_E2E_WORKFLOW": ".github/workflows/ci.yml"}),
+    ("rollout.E023", {"ROLLOUT_CELERY_APP": "shop"}),
+    ("rollout.E023", {"ROLLOUT_CELERY_APP": "shop.celery:app"}),
+    ("rollout.E024", {"ROLLOUT_SEED": [{}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [{"feature": "A"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [{"feature": "a-b", "percentage": 0}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [{"feature": 5, "percentage": 0}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [{"feature": ["A"], "percentage": 0}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"percentage": "ten"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"percentage": 101}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"percentage": float("nan")}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"percentage": True}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"percentage": None}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"enabled": "no"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"timeline": "fast"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"hash_version": 3}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"hash_version": True}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED | {"always": "staff"}]}),
+    ("rollout.E014", {"ROLLOUT_SEED": [SEED | {5: "staff"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED": [SEED, SEED]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [{}]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [VARIABLE | {"default": 5}]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [VARIABLE | {"variable": None}]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [VARIABLE | {"feature": "a"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [VARIABLE | {"field": "stage"}]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [VARIABLE | {"field": ["stage"]}]}),
+    ("rollout.E024", {"ROLLOUT_SEED_VARIABLES": [VARIABLE | {"value": "ten"}]}),
     ("rollout.E008", SMTP | {"ROLLOUT_ALERT_EMAILS": ["ops@example.com", "ops"]}),
     ("rollout.W010", {"ROLLOUT_AUTO_REVERT": True, "ROLLOUT_GITHUB_TOKEN": "T0K3N"}),
     ("rollout.W009", {"ROLLOUT_ALERT_EMAILS": ["ops@example.com"]}),
@@ -141,6 +188,13 @@ def test_the_checks_are_silent_when_all_is_well() -> None:
         **SMTP,
         ROLLOUT_ALERT_EMAILS=["ops@example.com"],
         ROLLOUT_ADMIN_URL="https://funds.example.com",
+        ROLLOUT_SITE_URL="http://localhost:8000/",
+        ROLLOUT_GITHUB_API_URL="https://github.example.com/api/v3/",
+        ROLLOUT_GITHUB_REPOSITORY="octo/shop.js",
+        ROLLOUT_GIT_REMOTE="/srv/my shop.git",
+        ROLLOUT_CELERY_APP="shop.celery.app",
+        ROLLOUT_SEED=[SEED, {"feature": "B", "percentage": "0.1", "enabled": False, "timeline": "manual"}],
+        ROLLOUT_SEED_VARIABLES=[VARIABLE | {"value": 0.1}, VARIABLE | {"field": "enabled", "value": False}],
     ):
         assert ids() == []
 

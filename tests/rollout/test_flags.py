@@ -389,6 +389,26 @@ def test_an_override_makes_what_is_not_there_at_any_percentage(database: None) -
         app.override_rollout("NOT_THERE", percentage=101)
 
 
+@pytest.mark.parametrize(
+    ("feature", "fields"),
+    [
+        ("NOT_THERE", {"active": "no"}),
+        ("NOT_THERE", {"active": 0}),
+        ("NOT_THERE", {"percentage": "50"}),
+        ("NOT_THERE", {"percentage": True}),
+        ("NOT_THERE", {"active": True, "hash_version": 3}),
+        ("NOT_THERE", {"active": True, "hash_version": True}),
+        ("NOT_THERE", {"active": True, "hash_version": "1"}),
+        ("not-there", {"active": True}),
+        (None, {"active": True}),
+    ],
+    ids=str,
+)
+def test_an_override_refuses_wrong_values_in_one_sentence(feature: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"(, and should be |: write )[^\n]*\.$"):
+        app.override_rollout(feature, **fields)
+
+
 def test_a_kill_switch_holds_in_an_override(database: None) -> None:
     with app.override_rollout("NOT_THERE", active=True):
         assert why("NOT_THERE", asked("?ff_notThere=0")) == (False, Reason.OPT_OUT)

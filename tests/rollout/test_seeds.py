@@ -112,6 +112,10 @@ def feature(database: None) -> str:
     ("field", "value", "same", "change"),
     [
         ("percentage", 50, 0, "rollout set {} 50"),
+        ("percentage", "50.50", "0.00", "rollout set {} 50.5"),
+        ("percentage", 0.1, 0.0, "rollout set {} 0.1"),
+        ("timeline", "manual", "conservative", "rollout configure {} --timeline manual"),
+        ("description", "it's new", "", "rollout configure {} --description 'it'\"'\"'s new'"),
         ("enabled", False, True, "rollout configure {} --enabled off"),
         ("track_migrations", False, True, "rollout configure {} --track-migrations off"),
     ],
