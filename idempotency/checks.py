@@ -95,8 +95,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 def _check_admit() -> list[CheckMessage]:
     try:
         wrong = "" if callable(conf.admit) else "is not a function"
-    except ImportError as error:
-        wrong = f"cannot be imported: {error}"
+    except Exception as error:  # noqa: BLE001 - its module runs the project's own code
+        wrong = f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
     return [Error(f"IDEMPOTENCY_ADMIT {wrong}", id="idempotency.E002")] if wrong else []
 
 
@@ -152,7 +152,7 @@ def _is_ours(path: str) -> bool:
         return True
     try:
         middleware = import_string(path)
-    except ImportError:  # Django says so
+    except Exception:  # noqa: BLE001 - Django says so when it loads the middleware
         return False
     return isinstance(middleware, type) and issubclass(middleware, import_string(MIDDLEWARE))
 

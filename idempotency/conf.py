@@ -9,7 +9,9 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, get_type_hints
 
+from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
@@ -98,6 +100,18 @@ class Settings:
 
 
 conf = Settings()
+
+
+def require_app() -> None:
+    """Refuse to guard anything in a project that has not installed the app: no system check would run there.
+
+    Raises:
+        ImproperlyConfigured: it is not in ``INSTALLED_APPS``. Before Django has read them, nothing is known.
+    """
+    if apps.apps_ready and not apps.is_installed("idempotency"):
+        raise ImproperlyConfigured(
+            "idempotency guards nothing before it is installed: add 'idempotency' to INSTALLED_APPS, and migrate."
+        )
 
 
 def wrong_types() -> Iterator[str]:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from idempotency import metrics
 from idempotency.admission import scope_of
-from idempotency.conf import Admit, conf
+from idempotency.conf import Admit, conf, require_app
 from idempotency.contrib import ninja
 from idempotency.formdata import key_of
 from idempotency.keys import TOKEN_LENGTH_MAX
@@ -55,9 +55,10 @@ def idempotent(
     """
     if isinstance(methods, str):
         methods = [methods]
-    named = None if methods is None else frozenset(str(name).upper() for name in methods)
+    named = _each(methods, lambda name: str(name).upper())
 
     def apply(view: Any) -> Any:
+        require_app()
         if not callable(view):
             raise TypeError(f"@idempotent(operation={operation!r}) stands on {view!r}, which is no view.")
         on_class = isinstance(view, type)
@@ -70,7 +71,7 @@ def idempotent(
             admit=admit,
             header=header,
             replay_status=replay_status,
-            stored_errors=frozenset(stored_errors),
+            stored_errors=_each(stored_errors),
         )
         marks.add(mark)
         metrics.declare(operation)
@@ -78,6 +79,14 @@ def idempotent(
         return _mark_class(view, mark) if on_class else _mark_callable(view, mark)
 
     return apply
+
+
+def _each(values: Any, read: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Return a set of what an argument lists; something else stays as it is, and the mark refuses it."""
+    try:
+        return frozenset(map(read, values))
+    except TypeError:
+        return values
 
 
 def _mark_class(view_class: Any, mark: Mark) -> Any:

@@ -46,7 +46,7 @@ class Mark:
         for name, (is_right, rule) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
-                shown = sorted(value) if isinstance(value, frozenset) else value
+                shown = sorted(value, key=str) if isinstance(value, frozenset) else value
                 raise ImproperlyConfigured(
                     f"@idempotent of {self.place}: {name} is {shown!r}, and should be {rule}."
                 )
@@ -70,7 +70,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "1 to 255 of A-Z a-z 0-9 _ . : ~ -",
     ),
     "methods": (
-        lambda value: value is None or (bool(value) and value <= METHODS),
+        lambda value: value is None or (isinstance(value, frozenset) and bool(value) and value <= METHODS),
         "a list of HTTP methods, such as ['POST']",
     ),
     "required": (lambda value: isinstance(value, bool), "True or False"),
@@ -82,8 +82,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "replay_status": (_is_success, "a status from 200 to 299, or 'original'"),
     "stored_errors": (
-        lambda value: all(status in range(400, 600) and status not in NEVER_STORED for status in value),
-        f"statuses from 400 to 599 without {', '.join(map(str, sorted(NEVER_STORED)))}",
+        lambda value: (
+            isinstance(value, frozenset) and value <= set(range(400, 600)) and not value & NEVER_STORED
+        ),
+        f"a list of statuses from 400 to 599 without {', '.join(map(str, sorted(NEVER_STORED)))}",
     ),
 }
 

@@ -9,7 +9,7 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse, RawPostDataException
 from django.urls import get_resolver
 
-from idempotency.conf import conf
+from idempotency.conf import conf, require_app
 from idempotency.decorators import headers
 from idempotency.marks import SAFE_METHODS, is_marked
 from idempotency.protocol import Claim, Guarded, begin_atomic_request, end_atomic_request
@@ -19,6 +19,7 @@ class IdempotencyMiddleware:
     """Last in ``MIDDLEWARE``. Marks guard the views; see ``protocol``."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        require_app()
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:

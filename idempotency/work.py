@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -13,12 +14,14 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
 from idempotency import keys, metrics, store
-from idempotency.conf import conf
+from idempotency.conf import conf, require_app
 from idempotency.marks import is_life
 from idempotency.problems import RequestInProgress
 
 NO_FINGERPRINT = UUID(int=0)  # whoever has the key means the same work
 USAGE = "once() guards what asks it inside of a block, each time: with once(...) as work: if work: ..."
+# Digests of the blocks that this thread is in: PostgreSQL gives a session a lock that it holds already once more.
+_open: ContextVar[frozenset[UUID]] = ContextVar("idempotency_open", default=frozenset())
 
 
 @dataclass(slots=True)
@@ -76,8 +79,10 @@ def once(
     Raises:
         TypeError: the block did not ask ``if work``, so it would work each time. It is rolled back the first time.
         RequestInProgress: the same work runs elsewhere. Try again later: Celery's ``autoretry_for`` does.
+        RuntimeError: the code is inside of a block for the same work, which would have to wait for itself.
         ValueError: the key is empty, too long, or has a null character; or another argument is wrong.
     """
+    require_app()
     _refuse_wrong_arguments(operation, key, principal, ttl, wait)
     return Once(_once(operation, key, principal, ttl, wait))
 
@@ -89,13 +94,19 @@ def _once(operation: str, key: str, principal: str, ttl: timedelta | None, wait:
         digest = keys.digest(
             environment=conf.environment, operation=operation, principal=principal, token=key
         )
+        if digest in _open.get():
+            raise RuntimeError(
+                f"once({operation!r}) is inside of a block with the same operation, key and principal: give the inner "
+                "work another operation."
+            )
         stored = store.find(digest)
         if stored is None:
             with transaction.atomic(using=conf.database):
                 stored = _claim(digest, wait)
                 if stored is None:
                     work = Work(True)  # noqa: FBT003 - the work is named by its truth
-                    yield work
+                    with _opened(digest):
+                        yield work
                     work.require_asked()
                     _save(digest, work, operation=operation, principal=principal, token=key, ttl=ttl)
         if stored is not None:
@@ -113,6 +124,17 @@ def _once(operation: str, key: str, principal: str, ttl: timedelta | None, wait:
         raise
     finally:
         metrics.observe(operation, outcome)
+
+
+@contextmanager
+def _opened(digest: UUID) -> Iterator[None]:
+    before = _open.get()
+    _open.set(before | {digest})
+    try:
+        yield
+    finally:
+        # Not by a token: an async caller may leave in another context.
+        _open.set(before)
 
 
 def _refuse_wrong_arguments(

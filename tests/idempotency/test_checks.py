@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -20,6 +21,7 @@ from idempotency.checks import (
     check_types,
 )
 from idempotency.conf import Settings
+from tests.new_project import run_python
 
 CHECKS = (check_names, check_types, check_settings, check_middleware, check_database)
 
@@ -101,6 +103,43 @@ def test_a_value_of_a_wrong_type_is_a_sentence_and_never_a_traceback(
             [f"idempotency.E{number}"] for number in ("001", "002", "011")
         ]
         assert f"IDEMPOTENCY_{name.upper()}" in errors[0].msg
+
+
+def test_a_module_that_raises_is_a_sentence(
+    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaks_when_imported.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with override_settings(IDEMPOTENCY_ADMIT="breaks_when_imported.admit"):
+        assert [str(fault.msg) for fault in check_settings()] == [
+            "IDEMPOTENCY_ADMIT cannot be imported: ZeroDivisionError: division by zero"
+        ]
+    with override_settings(MIDDLEWARE=["breaks_when_imported.Middleware", MIDDLEWARE]):
+        assert check_middleware() == []
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "idempotent(operation='pay')(lambda request: None)",
+        "once('pay', 'key')",
+        "IdempotencyMiddleware(None)",
+    ],
+)
+def test_a_project_without_the_app_is_refused_where_it_uses_it(tmp_path: Path, use: str) -> None:
+    program = f"""
+import django
+from idempotency import idempotent, once
+from idempotency.middleware import IdempotencyMiddleware
+idempotent(operation="early")(lambda request: None)  # before anything is known
+django.setup()
+{use}
+"""
+    ended = run_python(tmp_path, program, "")
+    assert ended.stderr.splitlines()[-1] == (
+        "django.core.exceptions.ImproperlyConfigured: idempotency guards nothing before it is installed: "
+        "add 'idempotency' to INSTALLED_APPS, and migrate."
+    )
 
 
 def test_an_older_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,12 +306,15 @@ def test_a_view_may_have_an_admission_of_its_own(user: User) -> None:
 
 WRONG: list[tuple[str, Any]] = [
     *(("operation", value) for value in ("", "a|b", "two words", "é", "x" * 256, None, 5)),
-    *(("methods", value) for value in ("PSOT", [], ["POST,PUT"], [None], [5])),
+    *(("methods", value) for value in ("PSOT", [], ["POST,PUT"], [None], [5], 5, True, [["POST"]])),
     *(("required", value) for value in (None, "yes")),
     *(("ttl", value) for value in (86_400, timedelta(0), timedelta(seconds=-1), timedelta.max)),
     *(("admit", value) for value in ("project.admit", 5)),
     *(("header", value) for value in ("", "HTTP_KEY", "Idempotency Key", "Key:", "é", None, 5)),
-    *(("stored_errors", value) for value in ([200], [401], [429], ["402"], [503], [402, 700])),
+    *(
+        ("stored_errors", value)
+        for value in ([200], [401], [429], ["402"], [503], [402, 700], 402, None, "402", [[402]], [402, "x"])
+    ),
     *(("replay_status", value) for value in (404, 302, 100, "200", "first", None, True)),
 ]
 

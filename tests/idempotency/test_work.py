@@ -125,6 +125,22 @@ def test_it_is_a_part_of_a_transaction_that_is_open_already() -> None:
     assert make(key)[0]
 
 
+def test_a_block_inside_of_one_for_the_same_work_is_refused_and_leaves_nothing() -> None:
+    key, name = uuid.uuid4().hex, uuid.uuid4().hex
+
+    def nest(inner: str) -> None:
+        with once("webhook", key) as work:
+            if work:
+                Group.objects.create(name=name)
+                make(inner)
+
+    with pytest.raises(RuntimeError, match="another operation"):
+        nest(key)
+    assert not Group.objects.filter(name=name).exists()
+    nest(uuid.uuid4().hex)  # neither is open any longer
+    assert not make(key)[0]
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\0b", "\ud800", 5, None, b"k"], ids=repr)
 def test_a_key_that_cannot_be_stored_is_refused(key: Any) -> None:
     with pytest.raises(ValueError, match="1 to 255 characters"):
