@@ -189,7 +189,7 @@ def check_email(**_: Any) -> Iterator[CheckMessage]:
             validate_email(address)
         except ValidationError:
             yield Error(f"ROLLOUT_ALERT_EMAILS: '{address}' is not an e-mail address", id="rollout.E008")
-    if conf.alert_emails and settings.EMAIL_BACKEND.split(".")[-2] in NOWHERE:
+    if conf.alert_emails and not NOWHERE.isdisjoint(settings.EMAIL_BACKEND.split(".")):
         yield Warning(
             "ROLLOUT_ALERT_EMAILS is set, but EMAIL_BACKEND sends no e-mail",
             hint="Set EMAIL_URL to a mail server.",

@@ -199,6 +199,11 @@ def test_the_checks_are_silent_when_all_is_well() -> None:
         assert ids() == []
 
 
+def test_a_backend_of_one_word_is_left_to_django() -> None:
+    with override_settings(EMAIL_BACKEND="smtp", ROLLOUT_ALERT_EMAILS=["ops@example.com"]):
+        assert ids() == []
+
+
 @pytest.mark.parametrize(
     ("mode", "proxies", "header", "found"),
     [
