@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,10 +110,10 @@ def test_the_setting_is_a_boolean() -> None:
 
 
 @pytest.fixture
-def other_alias(database: None, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Another alias: of an SQLite in memory, or of the database that there is."""
-    memory = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
-    sqlite = connections.configure_settings(memory)["default"]
+def other_alias(database: None, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Another alias: of an SQLite in a file (Django closes none in memory), or of the database that there is."""
+    file = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "other")}}
+    sqlite = connections.configure_settings(file)["default"]
     connections.settings["other"] = sqlite if request.param == "sqlite" else connections.settings["default"]
     yield "other"
     connections["other"].close()

@@ -30,10 +30,10 @@ class Elsewhere:
 
 
 @pytest.fixture
-def sqlite(monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseWrapper]:
-    """Another database of the project, in memory."""
+def sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DatabaseWrapper]:
+    """Another database of the project, in a file: Django never closes one in memory."""
     wrapper = DatabaseWrapper(
-        {**connections["default"].settings_dict, "ENGINE": "", "NAME": ":memory:"}, "files"
+        {**connections["default"].settings_dict, "ENGINE": "", "NAME": str(tmp_path / "files")}, "files"
     )
     wrapper.settings_dict["OPTIONS"] = {}
     monkeypatch.setitem(connections.settings, "files", wrapper.settings_dict)
