@@ -1,4 +1,4 @@
-"""What is wrong with ``ROLLOUT_SEED`` and ``ROLLOUT_SEED_VARIABLES``, in sentences."""
+"""Faults of ``ROLLOUT_SEED`` and ``ROLLOUT_SEED_VARIABLES``, in sentences."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping

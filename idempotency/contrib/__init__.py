@@ -1,1 +1,1 @@
-"""What the app has for other libraries; each module needs its own."""
+"""Adapters for other libraries; each module needs its own library."""

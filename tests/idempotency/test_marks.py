@@ -71,7 +71,7 @@ DRF_PLACES = [
 
 @pytest.fixture(scope="module", params=["wsgi", "asgi", "atomic requests"])
 def places(request: pytest.FixtureRequest, database: None) -> Any:
-    """What each place of ``places.py`` did."""
+    """Run ``places.py``, and return the outcome of each of its places."""
     name = f"places_{uuid.uuid4().hex}"
     with psycopg.connect(database_url(), autocommit=True) as owner:
         owner.execute(f"CREATE DATABASE {name}")

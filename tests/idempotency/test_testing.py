@@ -1,4 +1,4 @@
-"""What the app has for the tests of a project, and the signal for the rest of it."""
+"""The helpers for the tests of a project, and the signal of each guarded request."""
 
 import json
 import uuid
