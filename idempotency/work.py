@@ -43,7 +43,7 @@ class Work:
 
 
 class Once(AbstractContextManager[Work]):
-    """What :func:`once` returns. As a decorator, or without ``with``, it would guard nothing, and raises."""
+    """The block of :func:`once`. As a decorator, or without ``with``, it would guard nothing, and raises."""
 
     def __init__(self, block: AbstractContextManager[Work]) -> None:
         self._block = block
@@ -104,14 +104,14 @@ def _once(operation: str, key: str, principal: str, ttl: timedelta | None, wait:
             with transaction.atomic(using=conf.database):
                 stored = _claim(digest, wait)
                 if stored is None:
-                    work = Work(True)  # noqa: FBT003 - the work is named by its truth
+                    work = Work(_is_first=True)
                     with _opened(digest):
                         yield work
                     work.require_asked()
                     _save(digest, work, operation=operation, principal=principal, token=key, ttl=ttl)
         if stored is not None:
             outcome = "replayed"
-            work = Work(False, result=json.loads(stored.body))  # noqa: FBT003
+            work = Work(_is_first=False, result=json.loads(stored.body))
             yield work
             work.require_asked()
             return

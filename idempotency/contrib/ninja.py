@@ -17,9 +17,9 @@ from idempotency.admission import signed_in_user
 
 def admit(request: HttpRequest, view: Callable[..., Any]) -> str | HttpResponseBase:
     """Return the id of the user that ``auth=`` of the operation has found, or refuse (``IDEMPOTENCY_ADMIT``)."""
-    caller = getattr(request, "auth", None)
+    caller: Any = getattr(request, "auth", None)
     if getattr(caller, "is_authenticated", False):
-        return str(caller.pk)  # type: ignore[union-attr]  # a user
+        return str(caller.pk)
     return signed_in_user(request, view)
 
 
