@@ -109,7 +109,7 @@ def current() -> Configuration:
 
 def assignments() -> Assignments:
     """Return who always or never gets a rollout, from the cache if it is there."""
-    found = _kept(f"{_key()}.assignments", Assignments, read_assignments)
+    found = _kept(_key_of_assignments(), Assignments, read_assignments)
     if not _overrides:
         return found
     overridden = {feature for _, feature, _ in _overrides}
@@ -119,22 +119,21 @@ def assignments() -> Assignments:
 
 def last_good() -> Configuration | None:
     """Return the configuration; while the database is away the last one of this process, ``None`` without one."""
-    try:
-        return current()
-    except (DatabaseError, InterfaceError):
-        logger.exception("rollout_configuration_unreadable")
-        copy: Configuration | None = _copies.get(_key(), (0.0, None))[1]
-        return copy
+    return _last_good(current, _key())
 
 
 def last_good_assignments() -> Assignments:
     """Return who always or never gets a rollout; while the database is away as this process last read it."""
+    return _last_good(assignments, _key_of_assignments()) or Assignments(b"{}")
+
+
+def _last_good(ask: Callable[[], Kept], key: str) -> Kept | None:
     try:
-        return assignments()
+        return ask()
     except (DatabaseError, InterfaceError):
         logger.exception("rollout_configuration_unreadable")
-        _, copy = _copies.get(f"{_key()}.assignments", (0.0, None))
-        return copy or Assignments(b"{}")
+        copy: Kept | None = _copies.get(key, (0.0, None))[1]
+        return copy
 
 
 def _kept(key: str, kind: type[Kept], fresh: Callable[[], Kept]) -> Kept:
@@ -192,13 +191,17 @@ def read_assignments() -> Assignments:
 
 def forget() -> None:
     """Clear the cache: the next reader asks the database."""
-    for key in (_key(), f"{_key()}.assignments"):
+    for key in (_key(), _key_of_assignments()):
         _copies.pop(key, None)
         cache.delete(key)
 
 
 def _key() -> str:
     return f"rollout.configuration.{connection.settings_dict['NAME']}"
+
+
+def _key_of_assignments() -> str:
+    return f"{_key()}.assignments"
 
 
 # --- Tests --------------------------------------------------------------------------------------------------------
