@@ -30,7 +30,7 @@ class RolloutConfig(AppConfig):
         register(checks.check_auto_revert)
         register(checks.check_words)
         register(checks.check_middleware)
-        register(checks.check_seed)
+        register(checks.check_seed_entries)
         register(checks.check_seeds, Tags.database)
         pre_migrate.connect(make_sequence, sender=self)
         post_migrate.connect(make_foreign_key, sender=self)

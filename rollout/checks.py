@@ -267,7 +267,7 @@ def check_database(**_: Any) -> Iterator[CheckMessage]:
 
 
 @of_right_types
-def check_seed(**_: Any) -> Iterator[CheckMessage]:
+def check_seed_entries(**_: Any) -> Iterator[CheckMessage]:
     """Refuse seeds that the first migration, or the check of their variables, would fail on."""
     yield from (Error(fault, id="rollout.E024") for fault in seeds.faults())
 
@@ -279,7 +279,7 @@ def check_seeds(*, databases: Sequence[str] | None = None, **_: Any) -> Iterator
     Only where the database is checked, as by ``migrate``. Before the first migration, and while the database is away,
     there is nothing to compare.
     """
-    for seed in conf.seed_variables if databases and not check_seed() else ():
+    for seed in conf.seed_variables if databases and not check_seed_entries() else ():
         feature, field, value = seed["feature"], seed["field"], seeds.cleaned(seed["field"], seed["value"])
         try:
             # Not imported: the app registers its checks before it has models.
