@@ -57,10 +57,15 @@ def run_python(
     folder: Path, program: str, settings: str, *, absent: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in a new project, with lines added to its settings, where some packages are absent."""
-    (folder / "new_project.py").write_text(SETTINGS + settings)
     (folder / "sitecustomize.py").write_text(ABSENT.format(packages=sorted(absent)))
+    return run_in(folder, "-c", program, settings=settings)
+
+
+def run_in(folder: Path, *arguments: str, settings: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a new project, with lines added to its settings."""
+    (folder / "new_project.py").write_text(SETTINGS + settings)
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *arguments],
         cwd=folder,
         env={
             "PYTHONPATH": f"{folder}:{PROJECT}",

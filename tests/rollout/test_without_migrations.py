@@ -2,14 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from django.db import connection
 
-from tests.new_project import SETTINGS
-from tests.servers import PROJECT, database_url
+from tests.new_project import run_in
+from tests.servers import database_url
 
 ADDED = """
 from urllib.parse import parse_qs, urlsplit
@@ -101,21 +99,10 @@ def test_the_schema():
 def test_a_project_without_migrations_has_the_whole_schema(database: None, tmp_path: Path) -> None:
     """Flags are asked, telemetry is stored, a check is made and purged, also after a flush."""
     added = ADDED.format(url=database_url(), process=os.getpid())
-    (tmp_path / "new_project.py").write_text(SETTINGS + added)
     (tmp_path / "test_shop.py").write_text(TESTS)
     (tmp_path / "schema.sql").write_text(SCHEMA)
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nomigrations", "test_shop.py"],
-        cwd=tmp_path,
-        env={
-            "PYTHONPATH": f"{tmp_path}:{PROJECT}",
-            "DJANGO_SETTINGS_MODULE": "new_project",
-            "PATH": "/usr/bin",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--nomigrations", "test_shop.py")
+    ended = run_in(tmp_path, *words, settings=added)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     with connection.cursor() as cursor:
         cursor.execute(SCHEMA)
