@@ -103,6 +103,8 @@ class Manager:
         self.go_offline()
         self.create()
         self.sees("You are offline.")
+        # A tab that is only closed may live on for a moment, hear that it is online, and send.
+        self.page.goto("about:blank")
         self.page.close()
         self.page.context.set_offline(False)
         return self.another_tab()
