@@ -424,6 +424,7 @@ CORS_EXPOSE_HEADERS = [
 # --- Idempotency --------------------------------------------------------------------------------------------
 IDEMPOTENCY_ENVIRONMENT = ENVIRONMENT
 IDEMPOTENCY_ADMIT = "idempotency.contrib.drf.admit"
+IDEMPOTENCY_ORIGIN = "fundapi.access.origin.origin"
 IDEMPOTENCY_PROBLEM_TYPE = "/api/problems/{code}"
 IDEMPOTENCY_TTL = env.seconds("IDEMPOTENCY_TTL", DAY, least=SECOND)  # 24 h (runbook)
 # s; below IDEMPOTENCY_STATEMENT_TIMEOUT, which is 5
@@ -535,6 +536,11 @@ LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(
     level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
     json=env.choice("LOG_FORMAT", "json", ("json", "console")) == "json",
+)
+LOG_SEARCH_URL = env.text(
+    "LOG_SEARCH_URL",
+    pattern=r"(https?://[^\s{}]+\{request_id\}[^\s{}]*)?",
+    should="a URL with {request_id}, such as https://logs.example.com/search?q={request_id}",
 )
 
 # --- Metrics ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from idempotency import keys, store
 from idempotency.admission import scope_of
@@ -30,9 +30,11 @@ from idempotency.explanations import (
     KeyQuery,
     clean,
     conflicts,
+    difference,
     life,
     owners_of,
     reasons_for_nothing,
+    replays,
     running_requests,
     since,
 )
@@ -103,7 +105,10 @@ class LifeFilter(admin.SimpleListFilter):
 
 @admin.register(IdempotencyKey)
 class IdempotencyKeyAdmin(ReadOnly, LongList):
-    list_display = ["token", "operation", "user", "outcome", "conflicts", "created_at", "expires_at", "alive"]
+    list_display = [
+        *("token", "operation", "user", "outcome", "replays", "conflicts"),
+        *("created_at", "expires_at", "alive"),
+    ]
     sortable_by = ["expires_at"]  # it has an index
     list_filter = [LifeFilter]
     search_fields = ["token"]
@@ -113,10 +118,16 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
         (None, {"fields": ["explanation"]}),
         (
             "The key",
-            {"fields": ["token", "user", "operation", "environment", "created_at", "expires_at", "alive"]},
+            {
+                "fields": [
+                    *("token", "user", "operation", "environment", "created_at", "expires_at", "alive"),
+                    "origin_shown",
+                ]
+            },
         ),
         ("Original response", {"fields": ["outcome", "content_type", "answer"]}),
-        ("Later requests with other content", {"fields": ["conflicts", "last_conflict_at"]}),
+        ("Replays", {"fields": ["replays", "last_replay_at"]}),
+        ("Conflicts", {"fields": ["conflicts", "last_conflict_at", "differs", "conflict_origin"]}),
         ("For comparing", {"fields": ["fingerprint", "digest"]}),
     ]
 
@@ -129,7 +140,7 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
         found: QuerySet[IdempotencyKey] = super().get_queryset(request)
         if scope := scope_of(request):
             found = found.filter(principal__startswith=scope)
-        return found.defer("body").annotate(is_alive=ALIVE)
+        return found.defer("body", "parts").annotate(is_alive=ALIVE)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[IdempotencyKey], search_term: str
@@ -230,6 +241,22 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
         text = unpack(bytes(key.body)).decode(errors="replace")
         return format_html('<pre class="idempotency-body">{}</pre>', readable(text))
 
+    @admin.display(description="fields that differed")
+    def differs(self, key: IdempotencyKey) -> str | None:
+        return difference(key) or None
+
+    @admin.display(description="first request")
+    def origin_shown(self, key: IdempotencyKey) -> str | None:
+        return self.describe_origin(key.origin or {}) or None
+
+    @admin.display(description="last refused request")
+    def conflict_origin(self, key: IdempotencyKey) -> str | None:
+        return self.describe_origin((key.last_conflict or {}).get("origin") or {}) or None
+
+    def describe_origin(self, origin: dict[str, str]) -> str:
+        """Return what ``IDEMPOTENCY_ORIGIN`` told about a request, in a line; projects add links."""
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in origin.items())
+
     @admin.display(description="what happened")
     def explanation(self, key: IdempotencyKey) -> str:
         held = store.running()
@@ -237,8 +264,8 @@ class IdempotencyKeyAdmin(ReadOnly, LongList):
         story = [life(key, alive=self.alive(key))]
         if lock in held and not self.alive(key):
             story.append(f"A new request with it is running{since(held[lock])}. {IN_PROGRESS}")
-        story.append(conflicts(key))
-        return format_html("{} {} {}", *story) if len(story) == 3 else format_html("{} {}", *story)
+        story += [replays(key), conflicts(key)]
+        return format_html_join(" ", "{}", ((sentence,) for sentence in story))
 
 
 def readable(text: str) -> str:

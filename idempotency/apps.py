@@ -30,5 +30,6 @@ class IdempotencyConfig(AppConfig):
 def make_missing_functions(using: str, **_: Any) -> None:
     """Complete a table that no migration has made: pytest's ``--nomigrations``, ``MIGRATION_MODULES`` of tests."""
     if using == conf.database and connections[using].vendor == "postgresql":
-        latest = import_module("idempotency.migrations.0003_headers")
-        store.make_missing_functions(latest.CLAIM, latest.SAVE)
+        claim = import_module("idempotency.migrations.0003_headers").CLAIM
+        save = import_module("idempotency.migrations.0005_origin").SAVE
+        store.make_missing_functions(claim, save)

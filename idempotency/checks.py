@@ -14,7 +14,7 @@ from django.urls import get_resolver
 from django.utils.connection import ConnectionDoesNotExist
 from django.utils.module_loading import import_string
 
-from idempotency.conf import TIMEOUT_MAX, TIMEOUT_MIN, TTL_MAX, Settings, conf, wrong_types
+from idempotency.conf import PATHS, TIMEOUT_MAX, TIMEOUT_MIN, TTL_MAX, Settings, conf, wrong_types
 from idempotency.keys import TOKEN
 from idempotency.marks import HEADER, unreached
 
@@ -48,7 +48,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
                 id="idempotency.E001",
             )
         )
-    errors += _check_admit()
+    errors += _check_functions()
     errors += _check_replayed_headers()
     for name, (least, most, rule) in RANGES.items():
         value = getattr(conf, name)
@@ -92,12 +92,17 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     return errors
 
 
-def _check_admit() -> list[CheckMessage]:
-    try:
-        wrong = "" if callable(conf.admit) else "is not a function"
-    except Exception as error:  # noqa: BLE001 - its module runs the project's own code
-        wrong = f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
-    return [Error(f"IDEMPOTENCY_ADMIT {wrong}", id="idempotency.E002")] if wrong else []
+def _check_functions() -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    for name in PATHS:
+        try:
+            function = getattr(conf, name)
+            wrong = "" if function is None or callable(function) else "is not a function"
+        except Exception as error:  # noqa: BLE001 - its module runs the project's own code
+            wrong = f"cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"
+        if wrong:
+            errors.append(Error(f"IDEMPOTENCY_{name.upper()} {wrong}", id="idempotency.E002"))
+    return errors
 
 
 def _check_replayed_headers() -> list[CheckMessage]:

@@ -17,6 +17,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.module_loading import import_string
 
+Origin = Callable[[HttpRequest], dict[str, str]]
 Admit = Callable[[HttpRequest, Callable[..., Any]], "str | HttpResponseBase"]
 
 TTL_MAX = timedelta(days=36_500)  # a hundred years; PostgreSQL's calendar ends some time after
@@ -41,6 +42,15 @@ class Settings:
             getattr(settings, "IDEMPOTENCY_ADMIT", "idempotency.admission.signed_in_user")
         )
         return admit
+
+    @cached_property
+    def origin(self) -> Origin | None:
+        """Dotted path of ``origin(request) -> {"request_id": ...}``, or none.
+
+        What it returns about a request, such as the id of its log line, is stored with the key and shown beside it.
+        """
+        path = getattr(settings, "IDEMPOTENCY_ORIGIN", "")
+        return import_string(path) if path else None
 
     @cached_property
     def scope_by_host(self) -> bool:
@@ -100,6 +110,8 @@ class Settings:
 
 
 conf = Settings()
+# Settings that name a function.
+PATHS = ("admit", "origin")
 
 
 def require_app() -> None:
@@ -120,8 +132,9 @@ def wrong_types() -> Iterator[str]:
         # Headers have a check of their own.
         if isinstance(setting, cached_property) and name != "replayed_headers":
             # Its value is a function, its setting a path.
-            kind = str if name == "admit" else get_type_hints(setting.func)["return"]
-            value = getattr(settings, "IDEMPOTENCY_ADMIT", "") if name == "admit" else getattr(conf, name)
+            path = name in PATHS
+            kind = str if path else get_type_hints(setting.func)["return"]
+            value = getattr(settings, f"IDEMPOTENCY_{name.upper()}", "") if path else getattr(conf, name)
             of_kind = isinstance(value, int | float if kind is float else kind)
             if not of_kind or isinstance(value, bool) != (kind is bool):
                 yield f"IDEMPOTENCY_{name.upper()} is {value!r}, and should be of type {kind.__name__}."

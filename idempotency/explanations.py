@@ -168,6 +168,24 @@ def life(key: IdempotencyKey, *, alive: bool) -> str:
     )
 
 
+def replays(key: IdempotencyKey) -> str:
+    """Return how many retries got the stored answer."""
+    if not key.replays or key.last_replay_at is None:
+        return "No retry has come so far."
+    times = "One retry has" if key.replays == 1 else f"{key.replays:,} retries have"
+    return f"{times} got the stored answer, the last one {_ago(key.last_replay_at)}."
+
+
+def difference(key: IdempotencyKey) -> str:
+    """Return the fields in which the last refused request differed; their values are not kept."""
+    if key.last_conflict is None:
+        return ""
+    names = key.last_conflict.get("differs") or []
+    if not names:
+        return "Not known: the first request has more than 60 fields, or an earlier version stored it."
+    return ", ".join(names)
+
+
 def conflicts(key: IdempotencyKey) -> str:
     """Return how often the key came with other content, and what the client should do."""
     if not key.conflicts or key.last_conflict_at is None:

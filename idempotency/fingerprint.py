@@ -6,6 +6,7 @@ read differently is refused, because its fingerprint would mean nothing.
 
 import json
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
@@ -155,11 +156,14 @@ def canonical(document: Any) -> str:
     if document is None or isinstance(document, bool):
         return {None: "null", True: "true", False: "false"}[document]
     if isinstance(document, dict):
-        members = (f"{encode_basestring(key)}:{canonical(document[key])}" for key in sorted(document))
-        return "{" + ",".join(members) + "}"
+        return _joined({key: canonical(document[key]) for key in sorted(document)})
     if isinstance(document, list):
         return "[" + ",".join(map(canonical, document)) + "]"
     return _canonical_number(str(document))
+
+
+def _joined(members: dict[str, str]) -> str:
+    return "{" + ",".join(f"{encode_basestring(key)}:{text}" for key, text in members.items()) + "}"
 
 
 def _canonical_number(literal: str) -> str:
@@ -173,19 +177,35 @@ def _canonical_number(literal: str) -> str:
     return f"{sign}{digits.lstrip('-0')}e{power}"
 
 
-def fingerprint(
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A request as it is compared: the fingerprint of all of it, and each part by its name."""
+
+    fingerprint: UUID
+    parts: dict[str, str | bytes]
+
+
+def compared(
     *, method: str, path: str, query: str, document: Any = ..., form: Any = None, body: bytes = b""
-) -> UUID:
-    """Return the 128-bit fingerprint of a request.
+) -> Compared:
+    """Return the 128-bit fingerprint of a request, and its parts.
 
     Give ``document`` (from :func:`parse_json`; ``None`` is JSON's null) for a JSON body, ``form`` for fields and files,
     else ``body``, which compares byte for byte.
     """
+    parts: dict[str, str | bytes] = {"the method": method, "the path": path, "the query": query}
     if form is not None:
         # A character set of the client's choice can bring lone surrogates into the name of a file.
         kind, content = b"form", canonical(form).encode(errors="surrogatepass")
+        parts |= {name: canonical(value) for group in form.values() for name, value in group.items()}
+    elif isinstance(document, dict):
+        members = {key: canonical(document[key]) for key in sorted(document)}
+        kind, content = b"json", _joined(members).encode()
+        parts |= members
     elif document is not ...:
         kind, content = b"json", canonical(document).encode()
+        parts["the body"] = content
     else:
         kind, content = b"raw", body
-    return digest128(method, path, query, kind, content)
+        parts["the body"] = content
+    return Compared(digest128(method, path, query, kind, content), parts)

@@ -44,6 +44,14 @@ class IdempotencyKey(models.Model):
         db_default=0, help_text="How often the key came back with another request, and was answered 409."
     )
     last_conflict_at = models.DateTimeField(null=True)
+    last_conflict = models.JSONField(
+        null=True, help_text="Names of the fields in which that request differed, and its origin; no values."
+    )
+    # Not "positive": the check constraint of a new column reads the whole table under a lock.
+    replays = models.IntegerField(db_default=0, help_text="Retries that got the stored answer; seconds late.")
+    last_replay_at = models.DateTimeField(null=True)
+    origin = models.JSONField(null=True, help_text="Of the first request, as IDEMPOTENCY_ORIGIN tells it.")
+    parts = models.BinaryField(null=True, help_text="Digests of the first request's fields.")
 
     objects = KeyManager()
 

@@ -19,10 +19,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from django.http.response import ResponseHeaders
 from django.utils.translation import gettext
 
+from idempotency import differences, formdata, keys, metrics, store
 from idempotency import fingerprint as fingerprints
-from idempotency import formdata, keys, metrics, store
 from idempotency.conf import conf
 from idempotency.faults import is_unavailable
+from idempotency.fingerprint import Compared
 from idempotency.marks import Mark
 from idempotency.preferences import wait_seconds
 from idempotency.problems import (
@@ -33,6 +34,7 @@ from idempotency.problems import (
     Unavailable,
     translated,
 )
+from idempotency.replays import replays
 from idempotency.signals import answered
 from idempotency.waiters import Waiters
 
@@ -40,6 +42,9 @@ logger = logging.getLogger(__name__)
 waiters = Waiters()
 
 View = Callable[[], HttpResponse]
+NOTHING = UUID(int=0)
+# Characters of each value of an origin.
+ORIGIN_MAX = 200
 
 
 @dataclass(slots=True)
@@ -51,6 +56,8 @@ class Guarded:
     # The header or the form's field, as the client sent it.
     key: str | None = None
     token: str | None = None
+    # Of environment, operation, principal and token.
+    digest: UUID = NOTHING
     # The JSON body, already parsed.
     document: Any = None
     # Seconds of ``Prefer: wait`` that were honoured.
@@ -128,10 +135,10 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
         guarded.token = keys.parse(
             guarded.key, environment=conf.environment, operation=guarded.operation, name=header
         )
-        fingerprint = _fingerprint(request, guarded)
+        compared = _compared(request, guarded)
     except RequestDataTooBig:
         raise BodyTooLarge from None
-    digest = keys.digest(
+    guarded.digest = keys.digest(
         environment=conf.environment,
         operation=guarded.operation,
         principal=guarded.principal,
@@ -139,15 +146,15 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
     )
     # A retry is answered without a transaction, because a stored answer never changes: a replay takes 0.85 of the time
     # that it takes by the claim. A new key pays for this look-up with some 5 % of a create.
-    if stored := store.find(digest):
-        return _settle(stored, digest, fingerprint, guarded)
-    claim = Claim(guarded, digest, fingerprint)
+    if stored := store.find(guarded.digest):
+        return _settle(stored, request, compared, guarded)
+    claim = Claim(request, compared, guarded)
     with claim.rolled_back_after_an_error():
-        stored = _claim(digest, wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max), guarded)
+        stored = _claim(wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max), guarded)
         response = _first(view, guarded) if stored is None else None
     if response is None:
         claim.leave()
-        return _settle(stored, digest, fingerprint, guarded)
+        return _settle(stored, request, compared, guarded)
     if not getattr(response, "is_rendered", True):
         guarded.claim = claim
         response.add_post_render_callback(claim.conclude)
@@ -189,8 +196,8 @@ def _kept_unless_error(view: View, errors: frozenset[int]) -> HttpResponse:
 class Claim:
     """The transaction that holds a key. It stays open until the view's answer is rendered."""
 
-    def __init__(self, guarded: Guarded, digest: UUID, fingerprint: UUID) -> None:
-        self.guarded, self.digest, self.fingerprint = guarded, digest, fingerprint
+    def __init__(self, request: HttpRequest, compared: Compared, guarded: Guarded) -> None:
+        self.request, self.compared, self.guarded = request, compared, guarded
         self._block = transaction.atomic(using=conf.database)
         self._block.__enter__()
 
@@ -219,11 +226,11 @@ class Claim:
         """Store the answer and commit; roll a failure back."""
         try:
             with self.rolled_back_after_an_error():
-                _store(response, self.digest, self.fingerprint, self.guarded)
+                _store(response, self.request, self.compared, self.guarded)
             self.leave()
         except store.AlreadyStored:
-            stored = store.find(self.digest)
-            return _settle(stored, self.digest, self.fingerprint, self.guarded)
+            stored = store.find(self.guarded.digest)
+            return _settle(stored, self.request, self.compared, self.guarded)
         except Exception:
             if self.guarded.outcome != "created":
                 raise
@@ -232,20 +239,21 @@ class Claim:
 
 
 def _settle(
-    stored: store.StoredResponse | None, digest: UUID, fingerprint: UUID, guarded: Guarded
+    stored: store.StoredResponse | None, request: HttpRequest, compared: Compared, guarded: Guarded
 ) -> HttpResponse:
     """Replay the stored answer to the same request; refuse another one."""
     if stored is None:  # stored by another request, and deleted again within this one
         raise RequestInProgress
-    if stored.fingerprint != fingerprint:
-        _record_conflict(digest)
+    if stored.fingerprint != compared.fingerprint:
+        _record_conflict(request, compared, guarded)
         raise KeyReused
+    replays.count(guarded.digest)
     return _replay(stored, guarded)
 
 
-def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
+def _compared(request: HttpRequest, guarded: Guarded) -> Compared:
     of_request = partial(
-        fingerprints.fingerprint,
+        fingerprints.compared,
         method=request.method or "",
         path=request.path,
         query=request.META.get("QUERY_STRING", ""),
@@ -259,18 +267,18 @@ def _fingerprint(request: HttpRequest, guarded: Guarded) -> UUID:
     return of_request(body=body)
 
 
-def _claim(digest: UUID, wait: int, guarded: Guarded) -> store.StoredResponse | None:
+def _claim(wait: int, guarded: Guarded) -> store.StoredResponse | None:
     try:
-        return store.claim(digest)
+        return store.claim(guarded.digest)
     except RequestInProgress:
         with waiters.slot(maximum=conf.waiters_max if wait else 0) as granted:
             if not granted:
                 raise
             guarded.waited = wait
-            return store.claim(digest, wait=wait)
+            return store.claim(guarded.digest, wait=wait)
 
 
-def _store(response: HttpResponse, digest: UUID, fingerprint: UUID, guarded: Guarded) -> None:
+def _store(response: HttpResponse, request: HttpRequest, compared: Compared, guarded: Guarded) -> None:
     """Store the answer of a view in the claiming transaction; a failure is to be rolled back instead."""
     if response.status_code >= 400 and response.status_code not in guarded.mark.stored_errors:
         transaction.set_rollback(True, using=conf.database)
@@ -286,20 +294,30 @@ def _store(response: HttpResponse, digest: UUID, fingerprint: UUID, guarded: Gua
         )
     headers = {name: response.headers[name] for name in conf.replayed_headers if name in response.headers}
     store.save(
-        digest,
-        store.StoredResponse(fingerprint, response.status_code, headers, response.content),
+        guarded.digest,
+        store.StoredResponse(compared.fingerprint, response.status_code, headers, response.content),
         operation=guarded.operation,
         principal=guarded.principal,
         token=guarded.token or "",
         ttl=guarded.mark.ttl,
+        origin=_origin(request),
+        parts=differences.digests(compared.parts, guarded.digest),
     )
     response.headers["Idempotency-Status"] = "created"
 
 
-def _record_conflict(digest: UUID) -> None:
+def _origin(request: HttpRequest) -> dict[str, str]:
+    """Return what the project tells about a request, if anything, each value cut to what a page has room for."""
+    told = conf.origin(request) if conf.origin else {}
+    return {name: value[:ORIGIN_MAX] for name, value in told.items() if value}
+
+
+def _record_conflict(request: HttpRequest, compared: Compared, guarded: Guarded) -> None:
     """Count a conflict on its key, if the database takes writes: the 409 is right either way."""
     try:
-        store.record_conflict(digest)
+        first = store.parts_of(guarded.digest)
+        differs = differences.differing(first, compared.parts, guarded.digest)
+        store.record_conflict(guarded.digest, differs=differs, origin=_origin(request))
     except Error as error:
         if not is_unavailable(error):
             raise

@@ -5,14 +5,14 @@ transaction-scoped advisory lock, so "still running" needs no row, and ends with
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections, transaction
 
 from idempotency.bodies import pack, unpack
 from idempotency.conf import conf
@@ -96,12 +96,14 @@ def claim(digest: UUID, *, wait: int = 0) -> StoredResponse | None:
     return _response(stored) if state == "stored" else None
 
 
-# idempotency_save() is made by migration 0003. It refuses by an error, so that the COMMIT behind it is not executed if
+# idempotency_save() is made by migration 0005. It refuses by an error, so that the COMMIT behind it is not executed if
 # a live row is in the way. The two settings end with the transaction, so they also hold behind a pooler. Without them,
 # a role could have PostgreSQL hide the warning below (client_min_messages), or answer before the row is on disk, here
 # and on the standby (synchronous_commit).
 SAVE = """
-SELECT idempotency_save(%s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s::jsonb),
+SELECT idempotency_save(
+        %s, %s, %s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb, %s
+    ),
     set_config('client_min_messages', 'warning', true),
     set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
         THEN 'on' ELSE current_setting('synchronous_commit') END, true)
@@ -122,8 +124,12 @@ def save(
     principal: str,
     token: str,
     ttl: timedelta | None = None,
+    origin: dict[str, str] | None = None,
+    parts: bytes = b"",
 ) -> None:
     """Store the answer of a claimed key, to live for ``ttl``, and commit. One round trip.
+
+    ``origin`` and ``parts`` are for people: where the request came from, and the digests of its fields.
 
     Raises:
         AlreadyStored: a live row is there. Roll the transaction back.
@@ -149,6 +155,8 @@ def save(
                     pack(response.body),
                     ttl or conf.ttl,
                     json.dumps(headers) if headers else None,
+                    json.dumps(origin) if origin else None,
+                    parts or None,
                 ),
                 commits=_is_ours(),
             )
@@ -181,14 +189,42 @@ def _response(row: Any) -> StoredResponse:
     return StoredResponse(fingerprint, status, headers, unpack(body))
 
 
+PARTS = "SELECT parts FROM idempotency_store WHERE digest = %s"
+
+
+def parts_of(digest: UUID) -> bytes:
+    """Return the digests of the fields of the key's first request, if they are stored."""
+    row = _execute(PARTS, (digest,)).fetchone()
+    return bytes(row[0] or b"") if row else b""
+
+
 RECORD_CONFLICT = """
-UPDATE idempotency_store SET conflicts = conflicts + 1, last_conflict_at = now() WHERE digest = %s
+UPDATE idempotency_store SET conflicts = conflicts + 1, last_conflict_at = now(), last_conflict = %s::jsonb
+WHERE digest = %s
 """
 
 
-def record_conflict(digest: UUID) -> None:
+def record_conflict(digest: UUID, *, differs: list[str], origin: dict[str, str]) -> None:
     """Count a conflict on the key, for the support engineer who has to explain the 409."""
-    _execute(RECORD_CONFLICT, (digest,))
+    _execute(RECORD_CONFLICT, (json.dumps({"differs": differs, "origin": origin}), digest))
+
+
+# Locked in the order of the digests, so that two processes that write at one time never block each other for good.
+RECORD_REPLAYS = """
+WITH counted AS (SELECT * FROM unnest(%s::uuid[], %s::integer[]) AS counted (digest, replays)),
+locked AS MATERIALIZED (
+    SELECT digest FROM idempotency_store WHERE digest IN (SELECT digest FROM counted) ORDER BY digest FOR UPDATE
+)
+UPDATE idempotency_store AS stored SET replays = stored.replays + counted.replays, last_replay_at = now()
+FROM locked JOIN counted USING (digest) WHERE stored.digest = locked.digest
+"""
+
+
+def record_replays(counts: Mapping[UUID, int]) -> None:
+    """Add the replays of many keys to their rows; a crash of the server may forget them."""
+    with transaction.atomic(using=conf.database):
+        _execute("SET LOCAL synchronous_commit TO off", ())
+        _execute(RECORD_REPLAYS, (list(counts), list(counts.values())))
 
 
 # pg_locks shows an advisory lock's 64-bit number as two halves; their sum is the signed lock_id again.

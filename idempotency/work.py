@@ -17,6 +17,7 @@ from idempotency import keys, metrics, store
 from idempotency.conf import conf, require_app
 from idempotency.marks import is_life
 from idempotency.problems import RequestInProgress
+from idempotency.replays import replays
 
 NO_FINGERPRINT = UUID(int=0)  # whoever has the key means the same work
 USAGE = "once() guards what asks it inside of a block, each time: with once(...) as work: if work: ..."
@@ -111,6 +112,7 @@ def _once(operation: str, key: str, principal: str, ttl: timedelta | None, wait:
                     _save(digest, work, operation=operation, principal=principal, token=key, ttl=ttl)
         if stored is not None:
             outcome = "replayed"
+            replays.count(digest)
             work = Work(_is_first=False, result=json.loads(stored.body))
             yield work
             work.require_asked()

@@ -1,16 +1,18 @@
 """Page of idempotency keys: the app's own, with links to funds and users."""
 
 from contextlib import suppress
+from urllib.parse import quote
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.urls import Resolver404, resolve
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
 from fundapi.admin.funds import key_of, numbered
-from fundapi.admin.links import link
+from fundapi.admin.links import away, link
 from fundapi.models import Fund
 from idempotency.admin import IdempotencyKeyAdmin
 from idempotency.models import IdempotencyKey
@@ -21,16 +23,25 @@ FUNDS_BY_NAME_MAX = 20  # funds of one name whose keys a search finds; newest fi
 class KeyAdmin(IdempotencyKeyAdmin):
     """The app's page, which also finds a key by its fund."""
 
-    list_display = ["token", "user", "result", "conflict_count", "created_at", "expires_at", "state"]
+    list_display = [
+        *("token", "user", "result", "fund", "replay_count", "conflict_count"),
+        *("created_at", "expires_at", "state"),
+    ]
     search_help_text = "Key, user, or number or name of a fund"
     fieldsets = [
         (None, {"fields": ["explanation"]}),
         (
             "The key",
-            {"fields": ["token", "user", "operation", "environment", "created_at", "expires_at", "state"]},
+            {
+                "fields": [
+                    *("token", "user", "operation", "environment", "created_at", "expires_at", "state"),
+                    "origin_shown",
+                ]
+            },
         ),
         ("Original response", {"fields": ["result", "fund", "content_type", "answer"]}),
-        ("Conflicts", {"fields": ["conflicts", "last_conflict_at"]}),
+        ("Replays", {"fields": ["replays", "last_replay_at"]}),
+        ("Conflicts", {"fields": ["conflicts", "last_conflict_at", "differs", "conflict_origin"]}),
         ("Identifiers", {"fields": ["fingerprint", "digest"]}),
     ]
 
@@ -65,13 +76,30 @@ class KeyAdmin(IdempotencyKeyAdmin):
         with suppress(Resolver404):
             match = resolve(location)
             if match.url_name == "fund":
-                return link("fundapi_fund_change", location, match.kwargs["pk"])
+                return link("fundapi_fund_change", f"Fund {match.kwargs['pk']}", match.kwargs["pk"])
         return location
 
     @admin.display(description="user")
     def user(self, key: IdempotencyKey) -> str:
         owner = getattr(key, "owner", None)
         return link("auth_user_change", str(owner), owner.pk) if owner else super().user(key)
+
+    def describe_origin(self, origin: dict[str, str]) -> str:
+        """Return links to the log of a request and to the token that came with it."""
+        parts = []
+        if request_id := origin.get("request_id"):
+            search = settings.LOG_SEARCH_URL.replace("{request_id}", quote(request_id, safe=""))
+            parts.append(("request ", away(search, request_id) if search else request_id))
+        if token := origin.get("token"):
+            label = f"{token}…"
+            parts.append(("token ", link("knox_authtoken_changelist", label, query=f"?q={quote(token)}")))
+        elif parts:
+            parts.append(("", "signed in by session"))
+        return format_html_join(", ", "{}{}", parts)
+
+    @admin.display(description="replays")
+    def replay_count(self, key: IdempotencyKey) -> str | None:
+        return f"{key.replays:,}" if key.replays else None
 
     @display(description="conflicts", label={"some": "warning"})
     def conflict_count(self, key: IdempotencyKey) -> tuple[str, str] | None:

@@ -20,13 +20,13 @@ from unfold.decorators import display
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
+from fundapi.access.origin import PREFIX_SHOWN
 from fundapi.admin.links import link
 from idempotency.admin import LongList
 
 EXPIRY_MAX = 3650  # days; nobody remembers a token that is older
 REFERENCE_LENGTH = 32  # characters of a digest in an address
 EXPIRED = ExpressionWrapper(Q(expiry__lte=Now()), output_field=BooleanField())
-PREFIX_SHOWN = 8  # characters of a token: enough to tell two apart, too few to guess the rest
 
 
 class TokenForm(forms.ModelForm):

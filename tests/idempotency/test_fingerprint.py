@@ -11,8 +11,13 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from idempotency.fingerprint import canonical, fingerprint, is_json, parse_json
+from idempotency.fingerprint import canonical, compared, is_json, parse_json
 from idempotency.problems import InvalidJSON
+
+
+def fingerprint(**request: Any) -> UUID:
+    return compared(**request).fingerprint
+
 
 # --- Documents, and other spellings of them -----------------------------------------------------------------
 

@@ -32,6 +32,7 @@ FEATURE = "USE_FUND_STORE"
 MIGRATIONS = {
     ("idempotency", "0003_headers"),
     ("idempotency", "0004_stored_errors"),
+    ("idempotency", "0005_origin"),
     ("rollout", "0007_voices"),
     ("rollout", "0008_alert_skipped"),
     ("rollout", "0009_purged_checks"),

@@ -3,6 +3,7 @@
 import re
 import uuid
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -18,6 +19,7 @@ from idempotency.admin import readable
 from idempotency.marks import marks
 from idempotency.models import IdempotencyKey
 from tests.conftest import FUND, Api
+from tests.eventually import eventually
 from tests.fundapi.admin.pages import FUNDS, KEYS, page_of, rows, stored, text
 from tests.fundapi.keys import being_processed
 
@@ -133,6 +135,48 @@ def test_a_reused_key_says_why_the_client_got_a_409(support: Client, api: Api, u
     )
     assert "409 idempotency_key_reused" in read
     assert "use a new key" in read
+
+
+def test_a_key_counts_its_replays(support: Client, api: Api, user: User, key: str) -> None:
+    for _ in range(3):
+        api.create(key)
+    found = stored(user, key)
+    assert "No retry has come so far." in text(support, page_of(found))
+    eventually(lambda: stored(user, key).replays == 2)
+    assert "2 retries have got the stored answer, the last one" in text(support, page_of(found))
+    assert " 2 " in rows(support, KEYS, q=key)[0]
+
+
+def test_a_key_leads_to_the_log_line_and_the_token_of_its_requests(
+    support: Client, api: Api, user: User, key: str, settings: Any
+) -> None:
+    api.create(key, **{"X-Request-ID": "first-request-0001"})
+    api.create(key, FUND | {"name": "Other", "size": 1}, **{"X-Request-ID": "second-request-02"})
+    settings.LOG_SEARCH_URL = "https://logs.example/search?q={request_id}&days=7"
+    found = stored(user, key)
+    page = support.get(page_of(found)).text
+    assert 'href="https://logs.example/search?q=first-request-0001&amp;days=7"' in page
+    assert 'href="https://logs.example/search?q=second-request-02&amp;days=7"' in page
+    token = api.headers["Authorization"].removeprefix("Bearer ")[:8]
+    assert f'href="/admin/knox/authtoken/?q={token}"' in page
+    assert api.headers["Authorization"].removeprefix("Bearer ") not in page
+    assert found.origin == {"request_id": "first-request-0001", "token": token}
+
+
+def test_a_refused_request_shows_the_names_of_the_fields_that_differed(
+    support: Client, api: Api, user: User, key: str
+) -> None:
+    api.create(key)
+    api.create(key, FUND | {"name": "Confidential Partners", "size": 99_887_766})
+    page = text(support, page_of(stored(user, key)))
+    assert "differed name, size" in re.sub(r"[^\w,]+", " ", page)
+    assert "Confidential" not in page
+    assert "99887766" not in page
+
+
+def test_the_list_of_keys_leads_to_their_funds(support: Client, api: Api, key: str) -> None:
+    fund = api.create(key).json()["id"]
+    assert f'href="/admin/fundapi/fund/{fund}/change/">Fund {fund}</a>' in support.get(KEYS, {"q": key}).text
 
 
 def test_an_expired_key_says_so(support: Client, api: Api, user: User, key: str) -> None:
