@@ -35,17 +35,27 @@ from rollout.admin.latest_checks import LatestCheck, latest_check, latest_checks
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
 from rollout.models import Rollout, Stage, Timeline
-from rollout.presentation.history import Difference, history_of, latest_change_to, lines, with_differences
+from rollout.presentation.history import (
+    Difference,
+    Line,
+    history_of,
+    latest_change_to,
+    lines,
+    rollbacks,
+    with_differences,
+)
 from rollout.presentation.outlook import (
     done_message,
+    is_calm,
     is_late,
     next_step,
     not_judged,
+    not_met,
     poll_message,
     states,
     what_next,
 )
-from rollout.presentation.wording import read
+from rollout.presentation.wording import read, rollback_reason
 from rollout.units import duration, percent
 
 logger = logging.getLogger(__name__)
@@ -59,6 +69,7 @@ SPANS = {  # of the charts
     "7": timedelta(days=7),
     "all": None,
 }
+SAID_BY_BANNER = {"hold", "roll-back"}  # buttons that need no message: a banner has what they did
 NOT_KEPT = {"csrfmiddlewaretoken", "preset", "confirmed"}  # fields that the confirmation page does not repeat
 
 
@@ -124,9 +135,10 @@ class RolloutAdmin(admin.ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         changelist.result_list = list(changelist.result_list)
-        latest = latest_checks(changelist.result_list)
+        latest, rolled_back = latest_checks(changelist.result_list), rollbacks(changelist.result_list)
         for rollout in changelist.result_list:
             rollout.latest = latest.get(rollout.pk, LatestCheck())
+            rollout.rollback = rolled_back.get(rollout.pk)
         return changelist
 
     @admin.display(description="signal")
@@ -137,9 +149,11 @@ class RolloutAdmin(admin.ModelAdmin):
             return "not judged"
         if current is None:
             return "not checked yet"
-        if is_late(rollout, current, now=rollout.seen_at):
-            return format_html('<span class="rollout-late">{}</span>', "judge not running")
-        return render_to_string("admin/rollout/rollout/signal.html", {"signal": current.signal})
+        badge = render_to_string("admin/rollout/rollout/signal.html", {"signal": current.signal})
+        if not is_late(rollout, current, now=rollout.seen_at):
+            return badge
+        red = badge if current.signal == Signal.RED else ""  # an old green means nothing, an old red does
+        return format_html('{} <span class="rollout-late">{}</span>', red, "judge not running")
 
     @admin.display(description="what happens next")
     def next(self, rollout: Any) -> str:
@@ -151,13 +165,16 @@ class RolloutAdmin(admin.ModelAdmin):
         return format_html('<strong class="rollout-share">{}</strong>', percent(rollout.percentage))
 
     @admin.display(description="state")
-    def state(self, rollout: Rollout) -> str:
-        badges = states(rollout)
-        return (
-            format_html_join(" ", '<span class="rollout-badge is-{}">{}</span>', badges)
-            if badges
-            else "normal"
-        )
+    def state(self, rollout: Any) -> str:
+        badges = states(rollout, rollout.rollback)
+        if not badges:
+            return "normal"
+        shown = format_html_join(" ", '<span class="rollout-badge is-{}">{}</span>', badges)
+        incident = getattr(rollout.latest.check, "incident", None)
+        if not incident or not rollout.rollback or not rollout.rollback.is_by_judge:
+            return shown
+        address = reverse("admin:rollout_incident_change", args=[incident.pk])
+        return format_html('{} <a class="rollout-link" href="{}">The incident</a>', shown, address)
 
     @admin.display(description="in stage for")
     def in_stage(self, rollout: Any) -> str:
@@ -294,7 +311,9 @@ class RolloutAdmin(admin.ModelAdmin):
         )
         if conf.confirm and request.POST.get("confirmed") != "yes":
             return self._confirmation(request, name, rollout, after=rehearse(change), form=form)
-        self.message_user(request, done_message(name, change()), messages.SUCCESS)
+        message = done_message(name, change())
+        if name not in SAID_BY_BANNER:
+            self.message_user(request, message, messages.SUCCESS)
         return self._to_screen(rollout)
 
     def stop_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -309,11 +328,9 @@ class RolloutAdmin(admin.ModelAdmin):
             message = "THE STOP DID NOT GO THROUGH: the database did not answer. Press emergency stop again."
             self.message_user(request, message, messages.ERROR)
             return self._screen(request, rollout, status=503)
-        self.message_user(
-            request,
-            f"{rollout.feature} is stopped: everybody gets {conf.without}. {poll_message()}",
-            messages.WARNING,
-        )
+        if rollout.emergency_stop:
+            message = f"{rollout.feature} is stopped already: everybody gets {conf.without}."
+            self.message_user(request, message, messages.WARNING)
         return self._to_screen(rollout)
 
     # --- Pieces ---------------------------------------------------------------------------------------------------
@@ -340,6 +357,9 @@ class RolloutAdmin(admin.ModelAdmin):
         self, request: HttpRequest, name: str, rollout: Rollout, *, after: Rollout, form: ReasonForm
     ) -> HttpResponse:
         kept = {**request.POST.dict(), **_preset(request)}
+        current, rollback = latest_check(rollout).current, rollbacks([rollout]).get(rollout.pk)
+        seen: dict[str, Any] = {"now": rollout.seen_at}  # type: ignore[attr-defined]  # of get_queryset
+        rises = after.percentage > rollout.percentage
         context = {
             "title": f"Confirm: {rollout.feature}",
             "action_url": request.path,
@@ -347,6 +367,11 @@ class RolloutAdmin(admin.ModelAdmin):
             "before": percent(rollout.percentage),
             "after": percent(after.percentage),
             "moves": rollout.percentage != after.percentage,
+            "check": current if rollout.is_judged else None,
+            "reading": read(current) if current else None,
+            "late": is_late(rollout, current, **seen),
+            "not_met": not_met(rollout, current, rollback, **seen) if rises else [],
+            "is_calm": not rises or is_calm(rollout, current, rollback, **seen),
             "still": [text.lower() for _, text in states(after) if (_, text) in states(rollout)],
             "reason": form.cleaned_data["reason"],
             "kept": {key: value for key, value in kept.items() if key not in NOT_KEPT},
@@ -363,7 +388,6 @@ class RolloutAdmin(admin.ModelAdmin):
             **self._now(request, rollout, latest_check(rollout)),
             "title": rollout.feature,
             "subtitle": percent(rollout.percentage),
-            "can": self._buttons(request, rollout),
             "step": next_step(rollout.percentage),
             "presets": PRESETS,
             "move": form if form and not isinstance(form, ConfigurationForm) else None,
@@ -380,13 +404,21 @@ class RolloutAdmin(admin.ModelAdmin):
         days = request.GET.get("days")
         days = days if days in SPANS else _span(rollout, now)
         newest = list(history_of(rollout)[: LATEST + 1])
+        current = latest.current if rollout.is_judged else None
+        is_red = current is not None and current.signal == Signal.RED
+        rollback = rollbacks([rollout]).get(rollout.pk)
         return {
+            **_changes(rollout, rollback),
+            "can": self._buttons(request, rollout),
+            "incident": getattr(latest.check, "incident", None)
+            if rollback and rollback.is_by_judge
+            else None,
+            "is_red": is_red,
+            "is_calm": is_calm(rollout, latest.current, rollback, now=now),
+            "rollback_reason": rollback_reason(current) if current and is_red else "",
             "etag": etag(rollout, latest),
             "now_at": now,
-            "states": states(rollout),
-            "stopped": latest_change_to(rollout, emergency_stop=True) if rollout.emergency_stop else None,
-            "disabled": latest_change_to(rollout, enabled=False) if not rollout.enabled else None,
-            "held": latest_change_to(rollout, on_hold=True) if rollout.on_hold else None,
+            "poll": poll_message(),
             "percentage": percent(rollout.percentage),
             "stage": Stage(rollout.stage).label,
             "in_stage": duration(now - rollout.stage_started_at),
@@ -396,9 +428,6 @@ class RolloutAdmin(admin.ModelAdmin):
             "check": latest.check,
             "checked_percentage": percent(latest.check.percentage) if latest.check else "",
             "is_current": latest.current is not None,
-            "is_red": rollout.is_judged
-            and latest.current is not None
-            and latest.current.signal == Signal.RED,
             "reading": read(latest.check) if latest.check else None,
             **chart_context(rollout, SPANS[days], now=now),
             "days": days,
@@ -452,6 +481,20 @@ def _span(rollout: Rollout, now: datetime) -> str:
         return "7"
     age = now - rollout.stage_started_at
     return next((name for name, span in SPANS.items() if span is None or age < span), "all")
+
+
+def _changes(rollout: Rollout, rollback: Line | None) -> dict[str, Any]:
+    """Return the changes that put a rollout into its present states. A hold by one of the others is not repeated."""
+    stopped = latest_change_to(rollout, emergency_stop=True) if rollout.emergency_stop else None
+    held = latest_change_to(rollout, on_hold=True) if rollout.on_hold else None
+    implied = {change.version for change in (stopped, rollback) if change}
+    return {
+        "stopped": stopped,
+        "disabled": latest_change_to(rollout, enabled=False) if not rollout.enabled else None,
+        "rollback": rollback,
+        "held": held if held is None or held.version not in implied else None,
+        "is_held": rollout.on_hold and (held is None or held.version not in implied),
+    }
 
 
 def may(request: HttpRequest, permission: str) -> bool:

@@ -1,17 +1,19 @@
 """The history of a rollout, in words: each change with what differed, when, who made it and why."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from rollout import people
 from rollout.models import Rollout, Stage, Timeline
 from rollout.units import percent
 
 JUDGE = "judge: "  # prefix of the reasons that rollout.tick gives
+THE_JUDGE = "the judge"
 FIELDS = {
     "percentage": "percentage",
     "stage": "stage",
@@ -81,6 +83,10 @@ class Line:
     is_creation: bool
     percentage: str
 
+    @property
+    def is_by_judge(self) -> bool:
+        return self.who == THE_JUDGE
+
     @classmethod
     def of(cls, record: Any, before: Any) -> "Line":
         why = record.history_change_reason or ""
@@ -88,7 +94,7 @@ class Line:
         return cls(
             version=record.version,
             when=record.history_date,
-            who=str(record.history_user or ("the judge" if judge else "the system")),
+            who=str(record.history_user or (THE_JUDGE if judge else "the system")),
             why=why.removeprefix(JUDGE) if judge else why,
             differences=Difference.between(before, record) if before else [],
             is_creation=record.history_type == "+",
@@ -129,3 +135,15 @@ def latest_change_to(rollout: Rollout, **state: bool) -> Line | None:
     other = history_of(rollout).exclude(**state).first()
     first = history_of(rollout).filter(version__gt=other.version if other else 0, **state).last()
     return Line.of(first, None) if first else None
+
+
+def rollbacks(rollouts: Iterable[Rollout]) -> dict[int, Line]:
+    """Return the change that rolled back each rollout that is still at 0 %, by primary key, in one query."""
+    above_0 = Rollout.history.filter(id=OuterRef("id"), percentage__gt=0).order_by("-version")
+    changes = (
+        Rollout.history.filter(id__in=[rollout.pk for rollout in rollouts], on_hold=True)
+        .annotate(above_0=Subquery(above_0.values("version")[:1]))
+        .filter(version=F("above_0") + 1)
+        .select_related("history_user")
+    )
+    return {change.id: Line.of(change, None) for change in changes}

@@ -8,18 +8,24 @@ from rollout import store
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
 from rollout.models import Check, Rollout, Stage
-from rollout.presentation.wording import MISREAD
+from rollout.presentation.history import Line
+from rollout.presentation.wording import ANOTHER_VERSION, MISREAD, read, sentence
 from rollout.units import duration, percent
 
 MISSED_CHECKS = 3  # more than these missed, and the judge counts as away
 
 
-def states(rollout: Rollout) -> list[tuple[str, str]]:
-    """Return the states that are not normal, the gravest first: a style sheet's name and a label."""
+def states(rollout: Rollout, rollback: Line | None = None) -> list[tuple[str, str]]:
+    """Return the states that are not normal, the gravest first: a style sheet's name and a label.
+
+    ``rollback``: the change that rolled it back, if it still is; it put the rollout on hold too.
+    """
+    by_judge = rollback is not None and rollback.is_by_judge
     conditions = {
         ("stopped", "Stopped"): rollout.emergency_stop,
         ("disabled", "Disabled"): not rollout.enabled,
-        ("hold", "On hold"): rollout.on_hold,
+        ("rolled-back", "Rolled back by the judge" if by_judge else "Rolled back"): rollback is not None,
+        ("hold", "On hold"): rollout.on_hold and rollback is None,
     }
     return [state for state, applies in conditions.items() if applies]
 
@@ -61,6 +67,29 @@ def what_next(rollout: Rollout, check: Check | None, *, now: datetime) -> Outloo
         return _from_check(rollout, check)
     except MISREAD:
         return Outlook(["Another version stored the last check. The next check says what happens next."])
+
+
+def is_calm(rollout: Rollout, check: Check | None, rollback: Line | None, *, now: datetime) -> bool:
+    """Return whether no signal speaks against a higher percentage. ``check`` is the latest of this stage."""
+    if not rollout.is_judged:
+        return rollback is None
+    return check is not None and check.signal == Signal.GREEN and not is_late(rollout, check, now=now)
+
+
+def not_met(rollout: Rollout, check: Check | None, rollback: Line | None, *, now: datetime) -> list[str]:
+    """Return what the judge would still wait for before a higher percentage, in sentences."""
+    if not rollout.is_judged:
+        return [f"Rolled back by {rollback.who}: {sentence(rollback.why)}"] if rollback else []
+    if is_late(rollout, check, now=now):
+        return what_next(rollout, check, now=now).sentences[:1]
+    if check is None:
+        return ["Not checked yet in this stage."]
+    reading = read(check)
+    if reading is None:
+        return [ANOTHER_VERSION]
+    if check.signal != Signal.GREEN:
+        return reading.why
+    return [] if check.decision["advice"] == "promote" else [check.decision["next"]]
 
 
 def _from_check(rollout: Rollout, check: Check) -> Outlook:

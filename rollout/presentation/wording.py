@@ -103,6 +103,12 @@ def read(check: Check) -> Reading | None:
         return None
 
 
+def rollback_reason(check: Check) -> str:
+    """Return the reason for a rollback because of a red check, for the history."""
+    reading = read(check)
+    return f"Red at {check.at:%H:%M} UTC" + (f": {reading.summary}" if reading else ".")
+
+
 def _read(check: Check) -> Reading:
     decision = check.decision
     signal = Signal(check.signal)

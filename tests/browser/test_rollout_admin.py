@@ -179,7 +179,7 @@ def test_an_emergency_stop_from_a_stale_page_stops(
     enter(other, operator)
     page.get_by_role("button", name="Emergency stop").click()
     expect(page.get_by_role("heading", name="Stopped")).to_be_visible()
-    expect(page.get_by_text(f"{rollout.feature} is stopped: everybody gets legacy.")).to_be_visible()
+    expect(page.locator(".rollout-banner")).to_have_count(1)
     assert now(rollout).emergency_stop
     reason(page).fill("fixed")
     page.get_by_role("button", name="Release").click()

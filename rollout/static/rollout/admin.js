@@ -95,8 +95,9 @@ function pollScreen(screen) {
     state.classList.toggle("is-failed", failed);
   }
 
-  /** @param {Element | null} element @returns {string | undefined} a selector of a link, or of what unfolds */
+  /** @param {Element | null} element @returns {string | undefined} a selector of a link, a button, or what unfolds */
   function focusable(element) {
+    if (element?.id) return `#${CSS.escape(element.id)}`;
     const href = element?.getAttribute("href");
     if (href) return `[href="${CSS.escape(href)}"]`;
     const folded = element?.closest("details[id]");

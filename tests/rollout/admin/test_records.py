@@ -16,7 +16,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.utils import timezone
 
 from rollout import operations, store
@@ -64,10 +64,15 @@ def text_of(markup: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(shown))
 
 
+def live_part(answer: Any, name: str) -> str:
+    """Return the HTML of a named part of a live answer."""
+    (found,) = re.findall(rf'data-live="{name}">(.*?)(?=\n  <div data-live|\Z)', answer.text, re.DOTALL)
+    return str(found)
+
+
 def part(answer: Any, name: str) -> str:
     """Return the visible text of a named part of a live answer."""
-    (found,) = re.findall(rf'data-live="{name}">(.*?)(?=\n  <div data-live|\Z)', answer.text, re.DOTALL)
-    return text_of(found)
+    return text_of(live_part(answer, name))
 
 
 # --- The signal ---------------------------------------------------------------------------------------------------
@@ -140,6 +145,100 @@ def test_the_first_button_of_a_red_rollout_rolls_back(canary: Callable[..., Cana
     stage.send("migration_failed", clients=5)
     assert stage.check().signal == "red"
     assert buttons() == [(" is-danger", "Roll back"), ("", "Promote to 50 %"), ("", "Hold")]
+
+
+def test_a_red_rollout_has_a_banner_that_rolls_back_with_the_reason_of_the_check(
+    canary: Callable[..., Canary], sign_in: Sign, viewer: Client
+) -> None:
+    stage, operator = canary(3), sign_in("Operator")
+    stage.send("migration_succeeded", clients=30)
+    stage.check()
+    assert "is-red" not in live_part(operator.get(stage.live), "banners")
+    stage.send("migration_failed", clients=5)
+    made = stage.check()
+    for page in (operator.get(stage.live).text, operator.get(stage.screen).text):
+        banner = page[page.index('class="rollout-banner is-red"') :].partition("</section>")[0]
+        assert "Red Unhealthy: score 50 points (green up to 5, red from 15). 2 more red checks" in text_of(
+            banner
+        )
+        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', banner))
+    # No other button is as loud, but the stop.
+    page = operator.get(stage.screen).text
+    assert "is-primary" not in page
+    assert "is-red" in live_part(viewer.get(stage.live), "banners")
+    assert "<form" not in live_part(viewer.get(stage.live), "banners")
+    operator.post(f"{LIST}{stage.pk}/roll-back/", fields)
+    assert (int(stage.rollout.percentage), stage.rollout.on_hold) == (0, True)
+    reason = stage.rollout.history.latest().history_change_reason
+    assert reason == f"Red at {made.at:%H:%M} UTC: Unhealthy: score 50 points (green up to 5, red from 15)."
+    assert f"Rolled back Browsers go back to legacy. Rolled back by {operator.user}" in words(
+        viewer.get(stage.screen)
+    )
+
+
+def test_a_confirmation_of_more_says_the_signal_and_what_is_not_met(
+    canary: Callable[..., Canary], sign_in: Sign
+) -> None:
+    stage, operator = canary(2), sign_in("Operator")
+
+    def asked(button: str, **fields: str) -> Any:
+        data = {"version": stage.rollout.version, "reason": "x", "percentage": "", **fields}
+        with override_settings(ROLLOUT_CONFIRM=True):
+            return operator.post(f"{LIST}{stage.pk}/{button}/", data)
+
+    assert "Not met Not checked yet in this stage." in words(asked("promote"))
+    stage.send("migration_succeeded", clients=30)
+    stage.check()
+    page = asked("promote")
+    assert "Green Healthy" in words(page)
+    assert "Not met To 50 % after 1 h, if: green" in words(page)
+    assert 'is-primary" type="submit">Yes' in page.text
+    stage.send("migration_failed", clients=5)
+    stage.check()
+    for page in (asked("promote"), asked("set", percentage="11")):
+        assert "Red Unhealthy: score 50 points" in words(page)
+        assert "Not met 50 points in this check, red from 15." in words(page)
+        assert 'is-danger" type="submit">Yes' in page.text
+    for page in (asked("roll-back"), asked("set", percentage="1")):
+        assert "Red Unhealthy" in words(page)
+        assert "Not met" not in words(page)
+        assert 'is-primary" type="submit">Yes' in page.text
+
+
+def test_a_rollback_is_a_state_until_somebody_raises_it_again(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(5)
+    incident = roll_back(stage)
+
+    def seen() -> tuple[str, str]:
+        row = viewer.get(LIST, {"q": stage.feature}).text
+        return text_of(row[row.index("<tbody") :]), words(viewer.get(stage.screen))
+
+    row, page = seen()
+    assert "Rolled back by the judge The incident" in row
+    assert f"/incident/{incident.pk}/change/" in viewer.get(LIST, {"q": stage.feature}).text
+    assert "Rolled back by the judge Browsers go back" in page
+    operations.stop(stage.feature, reason="to be sure")
+    operations.release(stage.feature, reason="false alarm")
+    operations.resume(stage.feature, reason="fixed")
+    assert "Rolled back by the judge" in seen()[0]
+    operations.promote(stage.feature, reason="again")
+    assert all("Rolled back" not in text for text in (seen()[0], seen()[1].partition("Over time")[0]))
+    operations.roll_back(stage.feature, reason="not sure")
+    row, page = seen()
+    assert "Rolled back" in row
+    assert "by the judge" not in row
+    assert "Rolled back Browsers go back to legacy. Rolled back by the system" in page
+
+
+def test_an_old_red_is_red_when_the_judge_is_away(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(10)
+    stage.send("migration_failed", clients=20)
+    stage.check()
+    row = viewer.get(LIST, {"q": stage.feature}).text
+    assert "Red judge not running" in text_of(row[row.index("<tbody") :])
+    assert "is-red" in live_part(viewer.get(stage.live), "banners")
 
 
 def test_no_data_is_shown_with_its_reasons(canary: Callable[..., Canary], viewer: Client) -> None:
@@ -412,7 +511,10 @@ def test_after_a_rollback_the_screen_says_who_did_it_and_why(
     assert "The judge does not evaluate this rollout: nobody gets the feature." in page
     assert re.search(r"Last check at 10 %: Red Rolled back\. [\d-]* ?\d\d:\d\d UTC The incident", page)
     assert f"/admin/rollout/incident/{incident.pk}/" in answer.text
-    assert "Put on hold by the judge" in part(answer, "banners")
+    banners = part(answer, "banners")
+    assert "Rolled back by the judge Browsers go back to legacy." in banners
+    assert "The incident" in banners
+    assert "On hold The rollout" not in banners
     assert "until an operator resumes the rollout" in part(answer, "story")
 
 
@@ -495,7 +597,7 @@ def test_a_list_of_many_rollouts_takes_no_more_queries(canary: Callable[..., Can
             viewer.get(LIST, query)
         return len(captured)
 
-    assert queries(q="FEATURE_") == queries(q=stages[0].feature) <= 9
+    assert queries(q="FEATURE_") == queries(q=stages[0].feature) <= 10
 
 
 # --- Complete -----------------------------------------------------------------------------------------------------
