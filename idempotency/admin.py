@@ -49,13 +49,21 @@ NUMBER = "\ue000"
 ALIVE = ExpressionWrapper(Q(expires_at__gt=Now()), output_field=BooleanField())
 
 
+class MoreThan(int):
+    """A count that ended at its limit; pages show "more than 10,000"."""
+
+    def __str__(self) -> str:
+        return f"more than {int(self):,}"
+
+
 class CappedPaginator(Paginator):
     """A paginator that counts up to 10,000 rows: no reader turns to page 101."""
 
     @cached_property
     def count(self) -> int:
         rows: QuerySet[IdempotencyKey] = self.object_list.order_by()  # type: ignore[attr-defined]
-        return rows[:COUNT_MAX].count()
+        counted = rows[: COUNT_MAX + 1].count()
+        return MoreThan(COUNT_MAX) if counted > COUNT_MAX else counted
 
 
 class LongList(admin.ModelAdmin):

@@ -6,7 +6,9 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, pretty
+from rollout.alerts import channels
 from rollout.models import Alert
 
 # By the stored value of AlertKind, whose module loads scipy: a web worker saves 50 MiB without it.
@@ -18,6 +20,12 @@ KIND_NAMES = {
     "baseline": "errors without the feature",
     "unsigned": "errors of too few networks",
 }
+
+
+UNHEARD = (
+    "No channel is set up: nobody will be told. Set ROLLOUT_WEBHOOK_URL or ROLLOUT_ALERT_EMAILS to send the alerts "
+    "from then on."
+)
 
 
 def kind_name(alert: Alert) -> str:
@@ -63,9 +71,13 @@ class DeliveryFilter(admin.SimpleListFilter):
 
 class AlertAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "about", "channel", "state"]
-    list_filter = [DeliveryFilter, "channel", "rollout"]
+    nothing = "No alert so far: nothing was worth one."
+    list_filter = [*period("created_at"), DeliveryFilter, "channel", "rollout"]
     ordering = ["-id"]
     fields = ["when", "feature", "about", "channel", "state", "attempts", "error", "content", "key"]
+
+    def notices(self) -> list[str]:
+        return [] if channels.configured() else [UNHEARD]
 
     @admin.display(description="created at (UTC)")
     def when(self, alert: Alert) -> str:

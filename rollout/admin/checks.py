@@ -1,23 +1,31 @@
 """The judge's checks: the list, and the page of one with all its inputs."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
+from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
-from rollout.models import Check
+from rollout.models import Check, Rollout
 from rollout.presentation.wording import ALL_GREEN, ANOTHER_VERSION, DONE, read
 from rollout.units import duration, percent
 
 
+def by_rollout(checks: QuerySet[Check], condition: dict[str, datetime]) -> QuerySet[Check]:
+    """Return the checks that meet a condition on their time, by the index of rollout and time."""
+    return checks.filter(rollout__in=list(Rollout.objects.values_list("pk", flat=True)), **condition)
+
+
 class CheckAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "signal_badge", "score", "share", "done", "why"]
-    list_filter = ["signal", "rollout"]
+    nothing = "No check so far: the judge checks a rollout every minute while its percentage is above 0."
+    list_filter = [*period("at", by_rollout), "signal", "rollout"]
     ordering = ["-id"]
 
     @admin.display(description="at (UTC)")

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from rollout.admin.github_links import page_of
+from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.conf import conf
 from rollout.models import Deployment, DeploymentState
@@ -25,7 +26,8 @@ def github(label: str, *path: str | int) -> str:
 
 class DeploymentAdmin(ReadOnlyAdmin):
     list_display = ["number", "name", "short", "environment", "deployed_by", "when", "badge", "revert"]
-    list_filter = ["state"]
+    nothing = "No deployment so far: deploy_with_confidence records what it merges."
+    list_filter = [*period("deployed_at"), "state"]
     search_fields = ["pull_request", "commit", "title"]
     search_help_text = "A pull request's number, how a commit begins, or words of a title"
     ordering = ["-deployed_at", "-id"]

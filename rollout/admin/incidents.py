@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from rollout.admin.alerts import delivery, kind_name
+from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page
 from rollout.models import Alert, Check, Incident
 from rollout.presentation.history import Line, history_of, lines
@@ -33,7 +34,8 @@ class Entry:
 
 class IncidentAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "share", "outcome", "reason"]
-    list_filter = ["rolled_back", "rollout"]
+    nothing = "No incident so far: no rollout had three red checks in a row."
+    list_filter = [*period("tripped_at"), "rolled_back", "rollout"]
     ordering = ["-tripped_at"]
 
     @admin.display(description="at (UTC)")

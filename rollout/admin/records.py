@@ -8,15 +8,23 @@ from typing import Any
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
+from rollout.admin.export import Exported
 from rollout.models import Alert, Check, Incident
 
 COUNT_MAX = 1000  # rows that a list counts; counting millions takes seconds
 BRIEF = 80  # characters in a list
+
+
+class MoreThan(int):
+    """A count that ended at its limit; pages show "more than 1,000"."""
+
+    def __str__(self) -> str:
+        return f"more than {int(self):,}"
 
 
 class CappedPaginator(Paginator):
@@ -25,12 +33,16 @@ class CappedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         rows: QuerySet[Any] = self.object_list.order_by()  # type: ignore[attr-defined]
-        return rows[:COUNT_MAX].count()
+        counted = rows[: COUNT_MAX + 1].count()
+        return MoreThan(COUNT_MAX) if counted > COUNT_MAX else counted
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(Exported):
     """A list and a page that show records, and change nothing."""
 
+    change_list_template = "admin/rollout/records.html"
+    # Sentence in place of an empty table.
+    nothing = "Nothing is recorded yet."
     paginator = CappedPaginator
     show_full_result_count = False
     actions = None
@@ -53,6 +65,22 @@ class ReadOnlyAdmin(admin.ModelAdmin):
             # No link to "show all" where all is shown.
             changelist.full_result_count = changelist.result_count
         return changelist
+
+    def notices(self) -> list[str]:
+        """Return sentences above the list, for what an operator must know before they read it."""
+        return []
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().changelist_view(request, {"notices": self.notices(), **(extra_context or {})})
+        if isinstance(response, TemplateResponse) and response.context_data:
+            changelist = response.context_data.get("cl")
+            narrowed = changelist and (changelist.query or changelist.has_active_filters)
+            response.context_data["empty"] = (
+                "Nothing matches the search and the filters." if narrowed else self.nothing
+            )
+        return response
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

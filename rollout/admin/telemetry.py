@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from rollout import store
+from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.api.telemetry import as_uuid
 from rollout.judge.events import Event
@@ -64,9 +65,14 @@ def recent_events(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySe
     return events.filter(seq__gt=store.last_seq() - HORIZON, **condition)
 
 
+def among_recent(events: QuerySet[TelemetryEvent], condition: dict[str, Any]) -> QuerySet[TelemetryEvent]:
+    return recent_events(events, **condition)
+
+
 class TelemetryEventAdmin(ReadOnlyAdmin):
     list_display = ["when", "event", "ok", "flag", "variant", "sender", "client", "detail_shown"]
-    list_filter = [EventFilter, FlagFilter, SenderFilter]
+    nothing = "No event so far: browsers send them to /api/telemetry once a page loads the telemetry module."
+    list_filter = [*period("arrived_at", among_recent), EventFilter, FlagFilter, SenderFilter]
     search_fields = ["client"]
     search_help_text = (
         "A client's id, as its browser shows it; or event:NAME, flag:FEATURE or "
