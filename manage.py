@@ -77,6 +77,8 @@ def environment(arguments: list[str]) -> Iterator[None]:
             joined = stack.enter_context(services(home))
             if joined.lock_fd is not None:
                 os.environ.update(alone())
+                if arguments[:1] == ["dbshell"]:
+                    find_psql()
                 if is_alone and joined.superuser_url:
                     name_database(home)
             if not env.given("SECRET_KEY"):
@@ -91,6 +93,13 @@ def watch_connections() -> None:
     from fundapi.web import cutoff  # noqa: PLC0415 - most commands need no metrics
 
     cutoff.watch(connections.all())
+
+
+def find_psql() -> None:
+    """Let `dbshell` run the embedded PostgreSQL's psql, instead of an older one or none."""
+    from fundapi.embedded.programs import postgres_directory  # noqa: PLC0415 - psutil, which the image has not
+
+    os.environ["PATH"] = os.pathsep.join([str(postgres_directory()), os.environ.get("PATH", os.defpath)])
 
 
 def name_database(home: Home) -> None:

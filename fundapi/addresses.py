@@ -39,6 +39,8 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
         raise wrong(name, text, f"{should} whose name has {NAME_MAX} bytes at most", example=example)
     if problem := _problem(options, str(found["PORT"])):
         raise wrong(name, text, f"{should} with options of libpq ({problem})", example=example)
+    # `dbshell` hands psql the host alone, not the options. A socket's directory can only be an option of a URL.
+    found["HOST"] = options.pop("host", found["HOST"])
     return found
 
 

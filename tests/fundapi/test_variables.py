@@ -294,6 +294,13 @@ def test_options_of_the_database_are_kept() -> None:
     assert found["OPTIONS"] == {"sslmode": "require", "options": "-c search_path=funds"}
 
 
+def test_the_directory_of_a_socket_is_the_host() -> None:
+    """So that `manage.py dbshell` finds it."""
+    url = "postgres://fundapi@/fundapi?host=/run/postgresql"
+    found: dict[str, Any] = addresses.database(Variables({"URL": url}), "URL", "")
+    assert (found["HOST"], found["OPTIONS"]) == ("/run/postgresql", {})
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

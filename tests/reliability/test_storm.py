@@ -181,7 +181,7 @@ def pgbouncer(database: None) -> Iterator[Path]:
             pytest.fail("REQUIRE_PGBOUNCER=1, and there is no pgbouncer: apt-get install pgbouncer")
         pytest.skip("there is no pgbouncer: apt-get install pgbouncer")
     account = service_account()  # PgBouncer refuses root, as PostgreSQL does
-    postgres = connection.settings_dict["OPTIONS"]["host"]
+    postgres = connection.settings_dict["HOST"]
     with tempfile.TemporaryDirectory(prefix="fundapi-pgb-", dir="/tmp") as name:
         directory = Path(name)
         directory.chmod(0o777)

@@ -195,6 +195,18 @@ def test_manage_py_finds_the_running_services(run: Run) -> None:
     assert httpx.get(f"{run.url}/api/funds", headers=headers).status_code == 200
 
 
+def test_dbshell_opens_the_embedded_psql(run: Run) -> None:
+    """On a machine without any psql: none is in this PATH."""
+    shell = subprocess.run(
+        [sys.executable, "manage.py", "dbshell", "--", "--no-align", "--tuples-only"],
+        check=True, cwd=PROJECT, env={**environment(run.home), "PATH": "/nonexistent"}, capture_output=True,
+        text=True, input="SHOW application_name; SELECT count(*) FROM django_migrations WHERE app = 'rollout'",
+    )  # fmt: skip
+    name, migrations = shell.stdout.split()
+    assert name == "psql"
+    assert int(migrations) > 0
+
+
 @pytest.mark.parametrize(
     ("more", "mode"), [({}, "full"), ({"ROLLOUT_UNSIGNED_TELEMETRY": "network"}, "network")]
 )
