@@ -270,6 +270,7 @@ class Incident(models.Model):
     percentage = models.DecimalField(max_digits=5, decimal_places=2, help_text="When it tripped.")
     rolled_back = models.BooleanField(help_text="No: auto-rollback was off.")
     reason = models.TextField()
+    notes = models.JSONField(null=True, help_text="What people wrote about it: at, by, text.")
 
     class Meta:
         required_db_vendor = "postgresql"

@@ -76,7 +76,7 @@ class KeyAdmin(IdempotencyKeyAdmin):
         with suppress(Resolver404):
             match = resolve(location)
             if match.url_name == "fund":
-                return link("fundapi_fund_change", f"Fund {match.kwargs['pk']}", match.kwargs["pk"])
+                return link("fundapi_fund_change", f"Fund\u00a0{match.kwargs['pk']}", match.kwargs["pk"])
         return location
 
     @admin.display(description="user")
@@ -89,7 +89,7 @@ class KeyAdmin(IdempotencyKeyAdmin):
         parts = []
         if request_id := origin.get("request_id"):
             search = settings.LOG_SEARCH_URL.replace("{request_id}", quote(request_id, safe=""))
-            parts.append(("request ", away(search, request_id) if search else request_id))
+            parts.append(("request_id ", away(search, request_id) if search else request_id))
         if token := origin.get("token"):
             label = f"{token}…"
             parts.append(("token ", link("knox_authtoken_changelist", label, query=f"?q={quote(token)}")))

@@ -12,7 +12,8 @@ from django.utils.html import format_html
 
 from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
-from rollout.models import Check, Rollout
+from rollout.admin.telemetry import telemetry_of
+from rollout.models import Check, Incident, Rollout
 from rollout.presentation.wording import ALL_GREEN, ANOTHER_VERSION, DONE, read
 from rollout.units import duration, percent
 
@@ -79,6 +80,8 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
             earlier=others.filter(id__lt=check.pk).order_by("-id").values_list("pk", flat=True).first(),
             later=others.filter(id__gt=check.pk).order_by("id").values_list("pk", flat=True).first(),
             policy=list(named(check.policy)),
+            telemetry=telemetry_of(check),
+            incident=Incident.objects.filter(check_made=check).first(),
             documents={
                 "Decision": pretty(check.decision),
                 "Evidence": pretty(check.evidence),

@@ -5,14 +5,16 @@ import re
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 
 from rollout.admin.github_links import page_of
 from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.conf import conf
-from rollout.models import Deployment, DeploymentState
+from rollout.models import Deployment, DeploymentState, Incident
 
+INCIDENTS_MAX = 20  # on the page of a deployment
 SHORT = 8  # characters of a commit in a list
 PREFIX = re.compile(r"[0-9a-f]{6,40}")  # shorter is more often a number or a word
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -32,7 +34,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
     search_help_text = "A pull request's number, how a commit begins, or words of a title"
     ordering = ["-deployed_at", "-id"]
     fieldsets = [
-        (None, {"fields": ["pull", "title", "badge", "why", "monitoring"]}),
+        (None, {"fields": ["pull", "title", "badge", "why", "monitoring", "incidents"]}),
         (
             "Deployment",
             {"fields": ["whole", "commits", "branch", "environment", "deployed_by", "when"]},
@@ -92,6 +94,23 @@ class DeploymentAdmin(ReadOnlyAdmin):
     def monitoring(self, deployment: Deployment) -> str:
         began = deployment.monitored_since
         return f"under way since {began:%Y-%m-%d %H:%M:%S} UTC" if began else "not under way"
+
+    @admin.display(description="incidents before the next deployment")
+    def incidents(self, deployment: Deployment) -> str | None:
+        later = (
+            Deployment.objects.filter(deployed_at__gt=deployment.deployed_at).order_by("deployed_at").first()
+        )
+        found = Incident.objects.select_related("rollout").filter(tripped_at__gte=deployment.deployed_at)
+        if later:
+            found = found.filter(tripped_at__lt=later.deployed_at)
+        links = (
+            (
+                reverse("admin:rollout_incident_change", args=[incident.pk]),
+                f"{incident.rollout}, {incident.tripped_at:%Y-%m-%d %H:%M} UTC",
+            )
+            for incident in found.order_by("tripped_at")[:INCIDENTS_MAX]
+        )
+        return format_html_join(", ", '<a class="rollout-link" href="{}">{}</a>', links) or None
 
     @admin.display(description="revert")
     def revert(self, deployment: Deployment) -> str | None:

@@ -1,22 +1,31 @@
 """Incidents: the list, and the page of one as a timeline of checks, alerts and changes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.http import urlencode
 
 from rollout.admin.alerts import delivery, kind_name
 from rollout.admin.periods import period
+from rollout.admin.postmortem import NoteForm, add_note, markdown, notes_of
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page
-from rollout.models import Alert, Check, Incident
+from rollout.admin.telemetry import telemetry_of
+from rollout.models import Alert, Check, Deployment, Incident
 from rollout.presentation.history import Line, history_of, lines
 from rollout.presentation.wording import ANOTHER_VERSION, read
 from rollout.units import duration, percent
 
+MAY_NOTE = "rollout.operate_rollout"
+DEPLOYED_BEFORE_MAX = timedelta(days=7)  # an older deployment is rarely the cause
 TIMELINE_MAX = 200  # lines of each kind on the page of an incident
 
 
@@ -25,7 +34,7 @@ class Entry:
     """A line of an incident's timeline."""
 
     at: datetime
-    kind: str  # check, alert, change
+    kind: str  # check, alert, change, note
     title: str
     texts: list[str] = field(default_factory=list)
     signal: str = ""
@@ -60,6 +69,13 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
         incident: Incident | None = self.readable(request, object_id)
         if incident is None:
             return super().change_view(request, object_id, form_url, extra_context)  # it refuses
+        return self.incident_page(request, incident, form=NoteForm())
+
+    def incident_page(self, request: HttpRequest, incident: Incident, *, form: NoteForm) -> TemplateResponse:
+        reading = read(incident.check_made) if incident.check_made else None
+        why = reading.why if reading else [incident.reason]
+        entries, facts = timeline(incident), list(facts_of(incident))
+        title = f"{incident.rollout.feature}: {self.outcome(incident)}"
         return page(
             self,
             request,
@@ -67,13 +83,64 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
             title=f"Incident of {incident.rollout.feature}",
             original=f"{incident.rollout.feature}, {incident.tripped_at:%Y-%m-%d %H:%M}",
             rollout=incident.rollout,
-            percentage=percent(incident.percentage),
             outcome=self.outcome(incident),
-            lasted=duration(incident.tripped_at - incident.began_at),
-            check=incident.check_made,
-            reading=read(incident.check_made) if incident.check_made else None,
-            entries=timeline(incident),
+            facts=facts,
+            why=why,
+            links=links_of(incident, request.user),
+            deployment=deployment_before(incident)
+            if request.user.has_perm("rollout.view_deployment")
+            else None,
+            notes=notes_of(incident),
+            form=form if request.user.has_perm(MAY_NOTE) else None,
+            entries=entries,
+            markdown=markdown(title, facts, why, entries),
         )
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.note)
+        return [path("<int:pk>/note/", view, name="rollout_incident_note"), *super().get_urls()]
+
+    def note(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Add a note to an incident."""
+        if not (self.has_view_permission(request) and request.user.has_perm(MAY_NOTE)):
+            raise PermissionDenied
+        incident = get_object_or_404(Incident.objects.select_related("rollout", "check_made"), pk=pk)
+        form = NoteForm(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            try:
+                add_note(incident, by=request.user.get_username(), text=form.cleaned_data["text"])
+                return redirect(f"{self.admin_site.name}:rollout_incident_change", incident.pk)
+            except ValidationError as error:
+                form.add_error("text", error)
+        return self.incident_page(request, incident, form=form)
+
+
+def facts_of(incident: Incident) -> Iterator[tuple[str, str]]:
+    yield "First red check", f"{incident.began_at:%Y-%m-%d %H:%M} UTC"
+    yield "Breaker tripped", f"{incident.tripped_at:%Y-%m-%d %H:%M} UTC"
+    yield "Red for", duration(incident.tripped_at - incident.began_at)
+    yield "Percentage", percent(incident.percentage)
+
+
+def links_of(incident: Incident, user: Any) -> list[tuple[str, str]]:
+    """Return the pages that an incident leads to, of those that the user may see."""
+    alerts = reverse("admin:rollout_alert_changelist")
+    links = [
+        ("rollout", "Rollout", reverse("admin:rollout_rollout_change", args=[incident.rollout_id])),
+        ("alert", "Alerts", f"{alerts}?{urlencode({'rollout__id__exact': incident.rollout_id})}"),
+    ]
+    if check := incident.check_made:
+        links += [
+            ("check", "Last red check", reverse("admin:rollout_check_change", args=[check.pk])),
+            ("telemetryevent", "Its telemetry", telemetry_of(check)),
+        ]
+    return [(label, address) for model, label, address in links if user.has_perm(f"rollout.view_{model}")]
+
+
+def deployment_before(incident: Incident) -> Deployment | None:
+    """Return the latest deployment before the breaker tripped, if one is less than a week older."""
+    week = (incident.tripped_at - DEPLOYED_BEFORE_MAX, incident.tripped_at)
+    return Deployment.objects.filter(deployed_at__range=week).order_by("-deployed_at").first()
 
 
 def timeline(incident: Incident) -> list[Entry]:
@@ -92,7 +159,15 @@ def timeline(incident: Incident) -> list[Entry]:
     changes = history_of(rollout).filter(history_date__gte=incident.began_at)
     if later:
         changes = changes.filter(history_date__lt=later.began_at)
-    entries = [*map(_checked, checks), *map(_alerted, alerts), *map(_changed, lines_of(changes))]
+    entries = [
+        *map(_checked, checks),
+        *map(_alerted, alerts),
+        *map(_changed, lines_of(changes)),
+        *(
+            Entry(note["at"], "note", f"Note by {note['by']}", note["text"].splitlines())
+            for note in notes_of(incident)
+        ),
+    ]
     return sorted(entries, key=lambda entry: entry.at)
 
 

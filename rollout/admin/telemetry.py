@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 
 from rollout import store
@@ -13,7 +14,7 @@ from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.api.telemetry import as_uuid
 from rollout.judge.events import Event
-from rollout.models import Rollout, TelemetryEvent
+from rollout.models import Check, Rollout, TelemetryEvent
 
 # Latest events that are searched by name, flag or sender, which have no index; half a second.
 HORIZON = 500_000
@@ -65,6 +66,22 @@ def recent_events(events: QuerySet[TelemetryEvent], **condition: Any) -> QuerySe
     return events.filter(seq__gt=store.last_seq() - HORIZON, **condition)
 
 
+def telemetry_of(check: Check) -> str:
+    """Return the address of the list of the events that a check judged."""
+    return f"{reverse('admin:rollout_telemetryevent_changelist')}?q=check:{check.pk}"
+
+
+def events_of_check(events: QuerySet[TelemetryEvent], number: str) -> QuerySet[TelemetryEvent]:
+    """Return the events that arrived for a check, of its rollout or of none."""
+    small = number.isascii() and number.isdecimal() and len(number) < 19
+    check = Check.objects.select_related("rollout").filter(pk=int(number)).first() if small else None
+    if check is None:
+        return events.none()
+    return events.filter(
+        Q(flag=check.rollout.feature) | Q(flag=None), seq__gt=check.after_seq, seq__lte=check.upto_seq
+    )
+
+
 def among_recent(events: QuerySet[TelemetryEvent], condition: dict[str, Any]) -> QuerySet[TelemetryEvent]:
     return recent_events(events, **condition)
 
@@ -76,7 +93,7 @@ class TelemetryEventAdmin(ReadOnlyAdmin):
     search_fields = ["client"]
     search_help_text = (
         "A client's id, as its browser shows it; or event:NAME, flag:FEATURE or "
-        "from:server, from:ticket, from:network among the latest events"
+        "from:server, from:ticket, from:network among the latest events; or check:NUMBER, the events of a check"
     )
     ordering = ["-seq"]
     fields = [
@@ -94,6 +111,8 @@ class TelemetryEventAdmin(ReadOnlyAdmin):
         column, _, value = term.partition(":")
         if column in {"event", "flag"} and value:
             return recent_events(queryset, **{column: value.strip()}), False
+        if column == "check":
+            return events_of_check(queryset, value.strip()), False
         if column == "from" and value.strip() in SENDERS:
             return recent_events(queryset, **SENDERS[value.strip()][1]), False
         return queryset.filter(client=as_uuid(term)), False

@@ -39,6 +39,7 @@ MIGRATIONS = {
     ("rollout", "0010_people"),
     ("rollout", "0011_roles"),
     ("rollout", "0012_words"),
+    ("rollout", "0013_notes"),
 }
 ALIAS = "upgraded"
 

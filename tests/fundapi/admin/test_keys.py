@@ -176,7 +176,10 @@ def test_a_refused_request_shows_the_names_of_the_fields_that_differed(
 
 def test_the_list_of_keys_leads_to_their_funds(support: Client, api: Api, key: str) -> None:
     fund = api.create(key).json()["id"]
-    assert f'href="/admin/fundapi/fund/{fund}/change/">Fund {fund}</a>' in support.get(KEYS, {"q": key}).text
+    assert (
+        f'href="/admin/fundapi/fund/{fund}/change/">Fund\u00a0{fund}</a>'
+        in support.get(KEYS, {"q": key}).text
+    )
 
 
 def test_an_expired_key_says_so(support: Client, api: Api, user: User, key: str) -> None:

@@ -1071,4 +1071,5 @@ def test_an_incident_whose_checks_another_version_stored_is_still_shown(
     answer = viewer.get(f"/admin/rollout/incident/{incident.pk}/change/")
     assert answer.status_code == 200
     assert incident.reason in words(answer)
-    assert words(answer).count("Another version stored this check.") == 3
+    # In the timeline, and again in its Markdown.
+    assert words(answer).count("Another version stored this check.") == 6
