@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.contrib.staticfiles.apps import StaticFilesConfig as DjangoStaticFilesConfig
 from django.core.checks import Tags, register
 
 from fundapi.checks import check_log, check_migrations, check_session, check_variables
@@ -22,3 +23,9 @@ class SiteConfig(AdminConfig):
     """django.contrib.admin with the project's site instead of its own."""
 
     default_site = "fundapi.site.AdminSite"
+
+
+class StaticFilesConfig(DjangoStaticFilesConfig):
+    """django.contrib.staticfiles without the files of pages that are not served here."""
+
+    ignore_patterns = [*DjangoStaticFilesConfig.ignore_patterns, "redoc", "rest_framework"]

@@ -173,7 +173,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.postgres",
     "django.contrib.sessions",
-    "django.contrib.staticfiles",
+    "fundapi.apps.StaticFilesConfig",
     "axes",
     "corsheaders",
     "csp",
@@ -231,7 +231,11 @@ STATIC_URL = "/static/"
 STATIC_ROOT = env.path("STATIC_ROOT")  # where collectstatic writes; an image sets it
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "staticfiles": {
+        "BACKEND": "fundapi.web.assets.HashedStorage"
+        if STATIC_ROOT
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
 }
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # static files from the packages, without collectstatic
 

@@ -3,6 +3,7 @@
 from functools import wraps
 from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -31,9 +32,21 @@ from fundapi.access.second_factor import (
     unconfirmed,
 )
 from fundapi.access.signins import lockout_response
+from fundapi.web import assets
 
 # Of Django's own filters (django.contrib.admin.filters, `date_hierarchy`).
 FILTER_LOOKUPS = ("exact", "isnull", "gte", "lt", "year", "month", "day", "pk__exact", "id__exact")
+
+# Of Django's own scripts, what a list and a form need. The rest fills in slugs, of which there are none.
+LIST_MEDIA = forms.Media(js=["admin/js/actions.js"])
+FORM_MEDIA = forms.Media(
+    js=[
+        "admin/js/vendor/jquery/jquery.min.js",
+        "admin/js/jquery.init.js",
+        "admin/js/core.js",
+        "admin/js/admin/RelatedObjectLookups.js",
+    ]
+)
 
 
 class AdminSignInForm(CodeForm, AuthenticationForm):
@@ -54,6 +67,21 @@ class OfferedFilters(DjangoModelAdmin):
         return any(
             lookup in {name, *(f"{name}__{of}" for of in FILTER_LOOKUPS)} for name in offered
         ) and bool(super().lookup_allowed(lookup, value, request))
+
+    @property
+    def media(self) -> forms.Media:
+        """The page's own files, without those of every page and those of Django's forms and lists."""
+        return assets.without(super().media, DjangoModelAdmin.media.fget(self))  # type: ignore[attr-defined]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        media = self.media + LIST_MEDIA
+        return super().changelist_view(request, {"media": media} | (extra_context or {}))
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        context["media"] = FORM_MEDIA + context["media"]
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Do an action. An id that is none of this model is a 400; Django would look it up, and fail."""
@@ -89,7 +117,7 @@ class AdminSite(UnfoldAdminSite):
         models = [model_or_iterable] if isinstance(model_or_iterable, ModelBase) else model_or_iterable
         page = admin_class or ModelAdmin
         bases = (OfferedFilters, page) if issubclass(page, ModelAdmin) else (OfferedFilters, page, ModelAdmin)
-        page = type(page.__name__, bases, {"__module__": page.__module__})
+        page = type(page.__name__, bases, {"__module__": page.__module__, "media": OfferedFilters.media})
         super().register([model for model in models if model not in self._replaced], page, **options)
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's signature
@@ -119,8 +147,8 @@ class AdminSite(UnfoldAdminSite):
             "site_favicons": [
                 Favicon(href=static("fundapi/favicon.svg"), rel="icon", type="image/svg+xml"),
             ],
-            "styles": [static("fundapi/colors.css"), static("fundapi/admin.css")],
-            "scripts": [static("fundapi/admin.js")],
+            "styles": assets.addresses("fundapi/admin-bundle.css"),
+            "scripts": assets.addresses("fundapi/admin-bundle.js"),
             "colors": None,
         }
 

@@ -5,6 +5,7 @@ So tests share one real, committing database per xdist worker; there is no rollb
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +15,10 @@ from django.db import connection
 from django.test.utils import setup_databases
 from knox.models import AuthToken
 
+from fundapi.embedded.home import Home, lock
 from fundapi.web.logs import Lines
 from tests.canary import Judged, judged_rollouts
-from tests.servers import UNHURRIED, Server, running_server
+from tests.servers import UNHURRIED, Server, manage, running_server
 
 ORIGIN = "https://app.example"  # of a frontend elsewhere, which the shared server allows
 FUND = {"name": "Harbor Growth I", "size": 250_000_000, "vintageYear": 2025}
@@ -80,11 +82,25 @@ class Api(httpx.Client):
 
 
 @pytest.fixture(scope="session")
-def server(database: None) -> Iterator[Server]:
+def static_root() -> Path:
+    """The collected static files, which the workers of a run share."""
+    home = Home.from_environment()
+    with lock(home.run / "static.lock") as collecting:
+        collecting.exclusive()
+        if not home.static.exists():
+            done = manage("collectstatic", "--no-input", STATIC_ROOT=str(home.static))
+            assert done.returncode == 0, done.stderr
+    return home.static
+
+
+@pytest.fixture(scope="session")
+def server(database: None, static_root: Path) -> Iterator[Server]:
     """One running web server for all tests of this worker: two processes, four threads each."""
     # All clients of a test run share one address.
     rates: dict[str, Any] = {"FUND_CREATE_RATE": "100000/minute", "TELEMETRY_RATE": "100000/minute"}
-    with running_server(CORS_ALLOWED_ORIGINS=ORIGIN, **rates, **UNHURRIED) as running:
+    with running_server(
+        CORS_ALLOWED_ORIGINS=ORIGIN, STATIC_ROOT=str(static_root), **rates, **UNHURRIED
+    ) as running:
         yield running
 
 

@@ -17,6 +17,7 @@ The map:
     valkey     starts and stops one Valkey server
     processes  children that die with their parent, leftover processes, root's stand-in account
     manager    the process manager of `make run`
+    assets     the static files of `make run`
     prepare    the first step of `make run`: migrations, admin user, demo token
     run        `make run`
 

@@ -90,6 +90,11 @@ class Home:
         return self.path / "logs"
 
     @property
+    def static(self) -> Path:
+        """The directory of the collected static files (`assets`)."""
+        return self.path / "static"
+
+    @property
     def outside(self) -> Path:
         """The link to the services' directory, where root's stand-in account cannot enter the home (`reach`)."""
         return self.path / "outside"

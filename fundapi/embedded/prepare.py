@@ -1,4 +1,6 @@
-"""The first step of `make run`: migrate, make an admin user and a demo token. Prints them as one JSON object.
+"""The first step of `make run`: collect static files, migrate, make an admin user and a demo token.
+
+Prints user and token as one JSON object.
 
     python -m fundapi.embedded.prepare
 
@@ -16,6 +18,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError
 
+from fundapi.embedded import assets
 from fundapi.embedded.home import TOLD, EmbeddedError, Home, in_words
 from fundapi.variables import Variables, exit_in_one_sentence, name_settings, wrong
 from rollout import faults
@@ -88,6 +91,7 @@ def main() -> None:
         username, email = field_value(env, "username", "admin"), field_value(env, "email", "")
         given = env.secret("DJANGO_SUPERUSER_PASSWORD")
     with in_words(home.path):
+        assets.collect(home)
         migrate()
         username, password = admin(home, username, email, given)
         print(json.dumps({"username": username, "password": password, "token": demo_token(home)}))

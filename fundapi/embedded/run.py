@@ -145,6 +145,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
         "FUNDAPI_HOME": str(home.path),
         "SECRET_KEY": Variables().given("SECRET_KEY") or home.secret("secret-key"),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics_directory(home)),
+        "STATIC_ROOT": Variables().given("STATIC_ROOT") or str(home.static),
         "WEB_HOST": "127.0.0.1",
         "PORT": str(port),
     }

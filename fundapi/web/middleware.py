@@ -9,6 +9,7 @@ import structlog
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
+from django.middleware.gzip import GZipMiddleware
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
@@ -88,10 +89,14 @@ class BrowserPolicyMiddleware(CSPMiddleware):
     """Send Content-Security-Policy and Permissions-Policy: a page may do what its policy lists, the rest nothing.
 
     An answer that is no page gets a constant policy, because django-csp puts one together for each answer. There is no
-    nonce, because nothing is inline.
+    nonce, because nothing is inline. Pages are compressed here: this is where they are told from the API's answers.
     """
 
     get_response: GetResponse
+
+    def __init__(self, get_response: GetResponse) -> None:
+        super().__init__(get_response)
+        self.compression = GZipMiddleware(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
@@ -99,7 +104,7 @@ class BrowserPolicyMiddleware(CSPMiddleware):
             response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
             return response
         response.headers["Permissions-Policy"] = settings.PERMISSIONS_POLICY
-        return self.process_response(request, response)
+        return self.compression.process_response(request, self.process_response(request, response))
 
     def get_policy_parts(
         self,

@@ -156,7 +156,7 @@ if __name__ == "__main__":
         raise_descriptor_limit(Variables())
         line = command(os.environ)
         # Read all settings here: a worker that cannot would be started again and again.
-        if settings.STATIC_ROOT and not Path(settings.STATIC_ROOT).is_dir():
+        if settings.STATIC_ROOT and not (settings.STATIC_ROOT / "staticfiles.json").is_file():
             raise wrong(
                 "STATIC_ROOT", f"{settings.STATIC_ROOT}", "a directory that `manage.py collectstatic` filled"
             )

@@ -40,7 +40,7 @@ import { dateAndTime, failureMessage, waitMessage } from "./fund-setup/messages.
 import { createSender } from "./fund-setup/sending.js";
 import { clockAhead, firstSentAt } from "./fund-setup/sent.js";
 
-/** @typedef {import("./fund-setup/drafts.js").StorageLike | null} DraftStorage */
+/** @typedef {import("./fund-setup/layouts.js").StorageLike | null} DraftStorage */
 /** @typedef {import("./fund-setup/layouts.js").Draft} Draft */
 /** @typedef {import("./fund-setup/layouts.js").Fields} Fields */
 /** @typedef {import("./fund-setup/layouts.js").Submission} Submission */

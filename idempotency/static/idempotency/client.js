@@ -1,7 +1,7 @@
 /**
  * Send a POST that must take effect exactly once, from a browser on a bad network.
  *
- *     import { createClient } from "/static/idempotency/client.js";
+ *     import { createClient } from "https://funds.example.com/static/idempotency/client.js";
  *     const funds = createClient({ environment: "prod", operation: "fund-create" });
  *     const { status, body } = await funds.post("/api/funds", fund, { key: funds.draftKey("fund-setup") });
  *     funds.forget("fund-setup");

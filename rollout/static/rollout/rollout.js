@@ -1,7 +1,7 @@
 /**
  * The rollouts of a page: whether this browser gets a feature, and why.
  *
- *     import { createRollouts } from "/static/rollout/rollout.js";
+ *     import { createRollouts } from "https://funds.example.com/static/rollout/rollout.js";
  *     const rollouts = createRollouts();
  *     rollouts.install(window);
  *     await rollouts.ready;

@@ -1,7 +1,7 @@
 /**
  * Telemetry of this browser: the last 200 events, sent where an intake is named.
  *
- *     import { createTelemetry } from "/static/rollout/telemetry.js";
+ *     import { createTelemetry } from "https://funds.example.com/static/rollout/telemetry.js";
  *     const telemetry = createTelemetry({
  *       endpoint: "/api/telemetry",
  *       flag: "USE_FUND_STORE",

@@ -161,6 +161,14 @@ def test_it_prints_where_everything_is(run: Run) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl: apt-get install curl")
+def test_its_files_have_hashed_names_and_are_kept_for_ever(run: Run) -> None:
+    (style,) = re.findall(r'href="(/static/[^"]+\.css)"', httpx.get(f"{run.url}/signin").text)
+    assert re.fullmatch(r"/static/fundapi/page\.[0-9a-f]{12}\.css", style)
+    answer = httpx.get(run.url + style)
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.headers["Content-Encoding"] == "gzip"
+
+
 def test_the_printed_curl_creates_a_fund_and_then_replays(run: Run) -> None:
     command = run.printed.partition("  curl ")[2].partition("\n\n")[0]
     answers = [subprocess.check_output(f"curl --silent {command}", shell=True, text=True) for _ in range(2)]

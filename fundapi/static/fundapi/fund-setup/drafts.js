@@ -14,9 +14,8 @@ import { oneTabAtATime } from "./locks.js";
 
 /** @typedef {import("./layouts.js").Draft} Draft */
 /** @typedef {import("./layouts.js").Layout} Layout */
+/** @typedef {import("./layouts.js").StorageLike} StorageLike */
 /** @typedef {import("./locks.js").Locks} Locks */
-
-/** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">} StorageLike */
 
 /** @typedef {{name: "browser" | "tab" | "page", storage: StorageLike}} Area */
 

@@ -18,6 +18,8 @@ export const FIELDS = /** @type {const} */ ([
 
 /** @typedef {Record<(typeof FIELDS)[number], string>} Fields as typed */
 
+/** @typedef {Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">} StorageLike */
+
 /**
  * The request that a draft became, and its outcome.
  * @typedef {object} Submission

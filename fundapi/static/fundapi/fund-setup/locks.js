@@ -4,7 +4,7 @@
 
 import { newNonce } from "./layouts.js";
 
-/** @typedef {import("./drafts.js").StorageLike} StorageLike */
+/** @typedef {import("./layouts.js").StorageLike} StorageLike */
 
 /**
  * @typedef {object} Locks as `navigator.locks`
