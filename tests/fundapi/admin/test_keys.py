@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.html import strip_tags
 
-from idempotency import idempotent
+from idempotency import admin, idempotent
 from idempotency.admin import readable
 from idempotency.marks import marks
 from idempotency.models import IdempotencyKey
@@ -107,7 +107,18 @@ def test_finding_a_key_reads_indexes_and_never_the_whole_table(
                 ), sql
         finally:
             cursor.execute("RESET enable_seqscan")
-    assert all("LIMIT 10000" in sql for sql in asked if "COUNT(" in sql)
+    assert all("LIMIT 10001" in sql for sql in asked if "COUNT(" in sql)
+
+
+def test_a_count_that_ends_at_its_limit_says_so(
+    support: Client, api: Api, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        api.create()
+    monkeypatch.setattr(admin, "COUNT_MAX", 3)
+    assert "more than" not in text(support, KEYS, q=user.username)
+    monkeypatch.setattr(admin, "COUNT_MAX", 2)
+    assert "more than 2 idempotency keys" in text(support, KEYS, q=user.username)
 
 
 # --- Reading a key --------------------------------------------------------------------------------------------

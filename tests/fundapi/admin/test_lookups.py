@@ -17,15 +17,16 @@ from tests.conftest import token_of
 
 LISTS: list[type[Model]] = [*site._registry]
 # The parameters of each list's filters. A list that is not named here has none.
+PERIOD = {"since", "until"}
 OFFERED = {
     "auth.User": {"is_active", "is_staff", "is_superuser"},
     "axes.AccessFailureLog": {"locked_out"},
     "idempotency.IdempotencyKey": {"life"},
-    "rollout.Alert": {"delivery", "channel", "rollout"},
-    "rollout.Check": {"signal", "rollout"},
-    "rollout.Deployment": {"state"},
-    "rollout.Incident": {"rolled_back", "rollout"},
-    "rollout.TelemetryEvent": {"event", "flag", "from"},
+    "rollout.Alert": {*PERIOD, "delivery", "channel", "rollout"},
+    "rollout.Check": {*PERIOD, "signal", "rollout"},
+    "rollout.Deployment": {*PERIOD, "state"},
+    "rollout.Incident": {*PERIOD, "rolled_back", "rollout"},
+    "rollout.TelemetryEvent": {*PERIOD, "event", "flag", "from"},
 }
 TRANSFORMS = ["", "__exact", "__startswith", "__gt", "__regex", "__in", "__isnull", "__lower__startswith"]
 SECRET = {"password", "key", "digest", "token", "token_key", "body", "session_data", "post_data", "get_data"}
