@@ -1,10 +1,11 @@
-"""Pages for fund managers: sign in, set up a fund."""
+"""Pages for fund managers: where to go, sign in, set up a fund."""
 
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -14,6 +15,15 @@ from django.views.decorators.http import require_safe
 from fundapi.access.second_factor import SignInForm
 from fundapi.access.tokens import may_create_funds
 from rollout import tickets
+
+
+@never_cache
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Lead operators to the admin, and show everybody else where they can go."""
+    if admin.site.has_permission(request):
+        return redirect("admin:index")
+    return render(request, "fundapi/home.html")
 
 
 class SignInView(LoginView):

@@ -524,6 +524,9 @@ ROLLOUT_SITE_URL = env.url("ROLLOUT_SITE_URL", example="https://funds.example.co
 ROLLOUT_E2E_WORKFLOW = env.text("GITHUB_TEST_WORKFLOW", "ci.yml", pattern=r"[\w.-]+", should="a file name")
 
 # --- Admin --------------------------------------------------------------------------------------------------
+LOGIN_URL = "signin"
+LOGIN_REDIRECT_URL = "home"  # after a sign-in whose `next` is empty or leads to another site
+
 UNFOLD = {  # fundapi.site has the rest
     "SITE_TITLE": "fundapi",
     "SITE_HEADER": "fundapi",
@@ -532,6 +535,7 @@ UNFOLD = {  # fundapi.site has the rest
     "ENVIRONMENT_TITLE_PREFIX": f"[{ENVIRONMENT}]",
     "SHOW_HISTORY": True,
     "ACCOUNT": {"navigation": "fundapi.site.account_links"},
+    "DASHBOARD_CALLBACK": "fundapi.admin.start.context",
     "SIDEBAR": {"navigation": "fundapi.site.navigation"},
 }
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from fundapi.access.signins import lockout_response
 from fundapi.api.throttling import TelemetryThrottle, TicketThrottle
 from fundapi.api.views import FundsView, FundView
-from fundapi.pages import SignInView, fund_setup
+from fundapi.pages import SignInView, fund_setup, home
 from fundapi.web.health import health, livez, metrics, readyz
 from fundapi.web.problems import CATALOGUE, problem_response
 from rollout.api.telemetry import TelemetryView
@@ -50,6 +50,7 @@ urlpatterns = [
     path("api/docs", on_demand("fundapi.schema.document.DocsView"), name="docs"),
     path("api/telemetry", TelemetryView.as_view(throttle_classes=[TelemetryThrottle]), name="telemetry"),
     path("api/telemetry/ticket", TicketView.as_view(throttle_classes=[TicketThrottle]), name="ticket"),
+    path("", home, name="home"),
     path("fund-setup", fund_setup, name="fund-setup"),
     path("signin", lockout_response(SignInView.as_view()), name="signin"),
     path("signout", LogoutView.as_view(next_page="signin"), name="signout"),

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import F, OuterRef, Subquery
 
 from rollout.models import Check, Rollout
+from rollout.presentation.history import rollbacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +35,11 @@ def latest_checks(rollouts: Iterable[Rollout]) -> dict[int, LatestCheck]:
 
 def latest_check(rollout: Rollout) -> LatestCheck:
     return latest_checks([rollout]).get(rollout.pk, LatestCheck())
+
+
+def with_latest_checks(rollouts: list[Any]) -> None:
+    """Give each rollout of a list its latest check, and the change that rolled it back."""
+    latest, rolled_back = latest_checks(rollouts), rollbacks(rollouts)
+    for rollout in rollouts:
+        rollout.latest = latest.get(rollout.pk, LatestCheck())
+        rollout.rollback = rolled_back.get(rollout.pk)

@@ -31,7 +31,8 @@ from rollout import operations
 from rollout.admin.buttons import BUTTONS, completable, is_resubmission, rehearse, stop_with_retries
 from rollout.admin.chart_data import chart_context
 from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
-from rollout.admin.latest_checks import LatestCheck, latest_check, latest_checks
+from rollout.admin.latest_checks import LatestCheck, latest_check, with_latest_checks
+from rollout.admin.trouble import SignalFilter, StateFilter, TroubleFirst, by_trouble, with_signals
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
 from rollout.models import Rollout, Stage, Timeline
@@ -87,7 +88,8 @@ def etag(rollout: Any, latest: LatestCheck) -> str:
 class RolloutAdmin(admin.ModelAdmin):
     form = NewRolloutForm
     fields = [*NewRolloutForm.Meta.fields, "reason"]
-    list_display = ["feature", "share", "signal", "state", "next", "in_stage"]
+    list_display = ["feature", "share", "signal", "state", "next"]
+    list_filter = [SignalFilter, StateFilter]
     sortable_by = ["feature"]
     search_fields = ["feature", "description"]
     actions = None
@@ -123,9 +125,11 @@ class RolloutAdmin(admin.ModelAdmin):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rollout]:
-        """Return the rollouts, with the time of the database, which dates stages and checks."""
-        rollouts: QuerySet[Rollout] = super().get_queryset(request).annotate(seen_at=Now())
-        return rollouts
+        """Return the rollouts, trouble first, with the time of the database, which dates stages and checks."""
+        return by_trouble(with_signals(Rollout.objects.annotate(seen_at=Now())))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return type("ChangeList", (TroubleFirst, super().get_changelist(request, **kwargs)), {})
 
     # --- The list -------------------------------------------------------------------------------------------------
 
@@ -135,10 +139,7 @@ class RolloutAdmin(admin.ModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist = super().get_changelist_instance(request)
         changelist.result_list = list(changelist.result_list)
-        latest, rolled_back = latest_checks(changelist.result_list), rollbacks(changelist.result_list)
-        for rollout in changelist.result_list:
-            rollout.latest = latest.get(rollout.pk, LatestCheck())
-            rollout.rollback = rolled_back.get(rollout.pk)
+        with_latest_checks(changelist.result_list)
         return changelist
 
     @admin.display(description="signal")
@@ -161,8 +162,12 @@ class RolloutAdmin(admin.ModelAdmin):
         return render_to_string("admin/rollout/rollout/outlook.html", {"outlook": outlook, "brief": True})
 
     @admin.display(description="percentage", ordering="percentage")
-    def share(self, rollout: Rollout) -> str:
-        return format_html('<strong class="rollout-share">{}</strong>', percent(rollout.percentage))
+    def share(self, rollout: Any) -> str:
+        return format_html(
+            '<strong class="rollout-share">{}</strong> <span class="rollout-sub">for {}</span>',
+            percent(rollout.percentage),
+            duration(rollout.seen_at - rollout.stage_started_at),
+        )
 
     @admin.display(description="state")
     def state(self, rollout: Any) -> str:
@@ -176,22 +181,23 @@ class RolloutAdmin(admin.ModelAdmin):
         address = reverse("admin:rollout_incident_change", args=[incident.pk])
         return format_html('{} <a class="rollout-link" href="{}">The incident</a>', shown, address)
 
-    @admin.display(description="in stage for")
-    def in_stage(self, rollout: Any) -> str:
-        return duration(rollout.seen_at - rollout.stage_started_at)
-
     @admin.display(description="stop")
     def stop_button(self, rollout: Rollout) -> str:
-        """Show a button that posts the form around the list to the stop view."""
+        """Show a button that posts the form around the list to the stop view; a loud one where browsers get it."""
+        if rollout.emergency_stop:
+            return "stopped"
+        look = "is-danger" if rollout.is_live else "is-warning"
         button = format_html(
-            '<button class="rollout-button is-danger" formaction="{}" type="submit">{}</button>',
+            '<button class="rollout-button {}" formaction="{}" type="submit">{}</button>',
+            look,
             reverse("admin:rollout_stop", args=[rollout.pk]),
             f"Yes, stop {rollout.feature} in {conf.environment}" if conf.confirm else "Emergency stop",
         )
         if not conf.confirm:
             return button
         return format_html(
-            '<details class="rollout-arm"><summary class="rollout-button is-danger">{}</summary>{}</details>',
+            '<details class="rollout-arm"><summary class="rollout-button {}">{}</summary>{}</details>',
+            look,
             "Emergency stop",
             button,
         )

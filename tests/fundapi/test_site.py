@@ -220,7 +220,13 @@ def sidebar(client: Client) -> str:
 
 @pytest.mark.parametrize(
     ("asked", "leads_to"),
-    [("/admin/login/", "/admin/"), ("/admin/login/?next=/admin/fundapi/fund/", "/admin/fundapi/fund/")],
+    [
+        ("/admin/login/", "/admin/"),
+        ("/admin/login/?next=/admin/fundapi/fund/", "/admin/fundapi/fund/"),
+        ("/admin/login/?next=", "/"),
+        ("/admin/login/?next=https://elsewhere.example/", "/"),
+        ("/admin/login/?next=//elsewhere.example", "/"),
+    ],
 )
 def test_signing_in_leads_to_the_page_that_was_asked_for(
     quick_passwords: None, staff: User, asked: str, leads_to: str
@@ -230,3 +236,54 @@ def test_signing_in_leads_to_the_page_that_was_asked_for(
     hidden = dict(re.findall(r'type="hidden" name="(next)" value="([^"]*)"', client.get(asked).text))
     form = {"username": staff.username, "password": PASSWORD, **hidden}
     assert client.post(asked, form).headers["Location"] == leads_to
+
+
+def test_the_root_leads_operators_to_the_admin_and_shows_others_where_to_go(staff: User, user: User) -> None:
+    operator, visitor = Client(), Client()
+    operator.force_login(staff)
+    assert operator.get("/").headers["Location"] == "/admin/"
+    visitor.force_login(user)
+    for client in (visitor, Client()):
+        page = client.get("/")
+        assert page.status_code == 200
+        assert all(f'href="{path}"' in page.text for path in ("/fund-setup", "/admin/", "/api/docs"))
+
+
+# --- The start page ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_start_page_says_what_an_operator_asks_first(staff: User) -> None:
+    client = Client()
+    client.force_login(staff)
+    page = client.get("/admin/").text
+    for text in (
+        "Rollouts, worst first",
+        "Open incidents",
+        "Judge",
+        "Alerts",
+        "Creates",
+        "Replays",
+        "Conflicts",
+    ):
+        assert text in page
+    with override_settings(ROLLOUT_WEBHOOK_URL="", ROLLOUT_ALERT_EMAILS=[]):
+        assert "No channel is set up: nobody is told." in client.get("/admin/").text
+
+
+@of_each_model
+@pytest.mark.usefixtures("rows")
+def test_no_page_says_the_name_of_a_library(model: type[Model]) -> None:
+    client = Client()
+    client.force_login(User.objects.filter(is_superuser=True).latest("pk"))
+    addresses = {
+        "/admin/",
+        f"/admin/{model._meta.app_label}/",
+        *pages_of(model._default_manager.latest("pk")).values(),
+    }
+    for address in addresses:
+        shown = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", client.get(address).text, flags=re.DOTALL)
+        assert not re.findall(
+            r"(?i)\b(axes|knox|otp_\w+)\b",
+            shown,
+        )

@@ -26,6 +26,7 @@ OFFERED = {
     "rollout.Check": {*PERIOD, "signal", "rollout"},
     "rollout.Deployment": {*PERIOD, "state"},
     "rollout.Incident": {*PERIOD, "rolled_back", "rollout"},
+    "rollout.Rollout": {"signal", "state"},
     "rollout.TelemetryEvent": {*PERIOD, "event", "flag", "from"},
 }
 TRANSFORMS = ["", "__exact", "__startswith", "__gt", "__regex", "__in", "__isnull", "__lower__startswith"]

@@ -213,7 +213,7 @@ def test_a_rollback_is_a_state_until_somebody_raises_it_again(
 
     def seen() -> tuple[str, str]:
         row = viewer.get(LIST, {"q": stage.feature}).text
-        return text_of(row[row.index("<tbody") :]), words(viewer.get(stage.screen))
+        return text_of(row[row.index("<tbody") : row.index("</table>")]), words(viewer.get(stage.screen))
 
     row, page = seen()
     assert "Rolled back by the judge The incident" in row
@@ -498,6 +498,61 @@ def test_events_of_nobody_knows_whom_are_shown(canary: Callable[..., Canary], vi
     assert "Score 0 points; 6 more without a flag or a variant" in page
 
 
+# --- The list ------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_begins_with_trouble_and_filters_by_signal_and_state(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    """Each rollout's name begins with a letter of this test, against the order of trouble."""
+    prefix = f"LIST_{uuid.uuid4().hex[:8].upper()}"
+
+    def named(name: str, made: Canary) -> Canary:
+        made.feature = f"{prefix}_{name}"
+        Rollout.objects.filter(pk=made.pk).update(feature=made.feature)
+        return made
+
+    red, stopped = named("Z_RED", canary(1)), named("X_STOPPED", canary(1))
+    named("Y_LATE", canary(20))
+    back, green, off = named("W_BACK", canary(4)), named("C_GREEN", canary(1)), named("B_OFF", canary(1))
+    red.send("migration_failed", clients=30)
+    assert red.check().signal == "red"
+    operations.stop(stopped.feature, reason="fire")
+    roll_back(back)
+    green.send("migration_succeeded", clients=30)
+    assert green.check().signal == "green"
+    operations.set_percentage(off.feature, Decimal(0), reason="later")
+
+    def listed(**query: str) -> list[str]:
+        page = viewer.get(LIST, {"q": prefix, **query}).text
+        return re.findall(rf"{prefix}_([A-Z_]+)</a>", page)
+
+    assert listed() == ["Z_RED", "Y_LATE", "X_STOPPED", "W_BACK", "C_GREEN", "B_OFF"]
+    assert listed(o="0") == ["B_OFF", "C_GREEN", "W_BACK", "X_STOPPED", "Y_LATE", "Z_RED"]
+    assert listed(signal="red") == ["Z_RED"]
+    assert listed(signal="new") == ["Y_LATE"]
+    assert listed(signal="none") == ["X_STOPPED", "W_BACK", "B_OFF"]
+    assert listed(state="stopped") == ["X_STOPPED"]
+    assert listed(state="rolled-back") == ["W_BACK"]
+    assert listed(state="off") == ["W_BACK", "B_OFF"]
+    assert listed(state="live") == ["Z_RED", "Y_LATE", "C_GREEN"]
+
+
+def test_the_start_page_has_the_open_incidents(canary: Callable[..., Canary], viewer: Client) -> None:
+    back, advised = canary(5), canary(5, auto_rollback=False)
+    incidents = [roll_back(back), roll_back(advised)]
+
+    def shown() -> list[bool]:
+        page = viewer.get("/admin/").text
+        opened = page[page.index("Open incidents") : page.index("Who watches")]
+        return [f"/incident/{incident.pk}/change/" in opened for incident in incidents]
+
+    assert shown() == [True, True]
+    operations.set_percentage(back.feature, Decimal(1), reason="fixed")
+    operations.roll_back(advised.feature, reason="done")
+    assert shown() == [False, False]
+
+
 # --- What happens next --------------------------------------------------------------------------------------------
 
 
@@ -583,7 +638,7 @@ def test_the_list_shows_the_signal_and_what_happens_next(
         stage.send("migration_succeeded", clients=10)
         stage.check()
     row = words(viewer.get(LIST, {"q": stage.feature}))
-    assert re.search(rf"{stage.feature} 10 % Green normal To 50 % after 1 h", row)
+    assert re.search(rf"{stage.feature} 10 % for [\w ]+ Green normal To 50 % after 1 h", row)
 
 
 def test_a_list_of_many_rollouts_takes_no_more_queries(canary: Callable[..., Canary], viewer: Client) -> None:

@@ -435,6 +435,24 @@ def test_the_stop_is_one_click_away_and_needs_nothing_filled_in(
     assert "<details" not in form
 
 
+@pytest.mark.parametrize(
+    ("state", "look"),
+    [
+        ({"percentage": 50}, "is-danger"),
+        ({"percentage": 100, "stage": "complete"}, "is-danger"),
+        ({"percentage": 0}, "is-warning"),
+        ({"percentage": 50, "enabled": False}, "is-warning"),
+        ({"percentage": 50, "emergency_stop": True}, ""),
+    ],
+)
+def test_the_list_has_a_loud_stop_only_where_browsers_get_the_feature(
+    operator: Person, make_rollout: MakeRollout, state: dict[str, Any], look: str
+) -> None:
+    rollout = make_rollout(**state)
+    page = operator.get(LIST, {"q": rollout.feature}).text
+    assert re.findall(r'<button class="rollout-button ([\w-]+)" formaction', page) == ([look] if look else [])
+
+
 @contextmanager
 def changed_by_another(rollout: Rollout) -> Iterator[Callable[[], None]]:
     """Somebody else changes the row, and holds it until told to let go, or until the end."""
