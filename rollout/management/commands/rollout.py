@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rollout import faults, operations, people, store
+from rollout.admin.latest_checks import LatestCheck, latest_checks
 from rollout.blank import is_blank
 from rollout.conf import conf
+from rollout.judge.scoring import Signal
 from rollout.models import Rollout, Stage, Timeline
 from rollout.options import NOT_STOPPED, WIDTH, discard
+from rollout.presentation.history import Line, rollbacks
 from rollout.units import percent, read_percent
 
 OPERATIONS: dict[str, Callable[..., Rollout]] = {
@@ -31,7 +34,8 @@ OPERATIONS: dict[str, Callable[..., Rollout]] = {
     "release": operations.release,
     "complete": operations.complete,
 }
-FEATURE_WIDTH = 30  # characters of a name that a narrow terminal keeps in one line
+# Columns, and the width of the terminal from which on they are shown.
+EXTRA = {"since (UTC)": 100, "timeline": 120}
 SWITCHES = {"on": True, "off": False}
 FIELDS = {  # of a rollout, with the help of its option
     "enabled": "off: no browser gets the feature, not even after opting in",
@@ -253,26 +257,32 @@ def as_json(rollouts: list[Rollout], *, single: bool) -> str:
 
 def as_table(rollouts: list[Rollout]) -> str:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    # Where the terminal is narrow, long names and the last columns wrap: the state is not among them.
-    widest = max((len(rollout.feature) for rollout in rollouts), default=0)
-    feature = Column("feature", min_width=min(widest, FEATURE_WIDTH), overflow="fold")
-    first = [Column(name, no_wrap=True) for name in ("percentage", "state")]
-    table = Table(feature, *first, "stage", "since (UTC)", "timeline")
+    latest, rolled_back = latest_checks(rollouts), rollbacks(rollouts)
+    # A narrow terminal loses the last columns, and long names take lines: percentage, state and signal stay whole.
+    extra = [name for name, width in EXTRA.items() if console.width >= width]
+    whole = [Column(name, no_wrap=True) for name in ("percentage", "state", "signal", *extra)]
+    table = Table(Column("feature", overflow="fold"), *whole)
     for rollout in rollouts:
+        since = f"{rollout.stage_started_at:%Y-%m-%d %H:%M}"
+        cells = {"since (UTC)": since, "timeline": rollout.timeline}
+        current = latest.get(rollout.pk, LatestCheck()).current
         table.add_row(
-            *(rollout.feature, percent(rollout.percentage), state(rollout)),
-            *(rollout.stage, f"{rollout.stage_started_at:%Y-%m-%d %H:%M}", rollout.timeline),
+            *(rollout.feature, percent(rollout.percentage), state(rollout, rolled_back.get(rollout.pk))),
+            Signal(current.signal).label if current and rollout.is_judged else "-",
+            *(cells[name] for name in extra),
         )
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip()
 
 
-def state(rollout: Rollout) -> str:
-    """Return the gravest state of a rollout in a word."""
+def state(rollout: Rollout, rollback: Line | None) -> str:
+    """Return the gravest state of a rollout in a few words."""
     states = {
         "STOPPED": rollout.emergency_stop,
         "disabled": not rollout.enabled,
+        "rolled back by the judge": rollback is not None and rollback.is_by_judge,
+        "rolled back": rollback is not None,
         "on hold": rollout.on_hold,
         "complete": rollout.stage == Stage.COMPLETE,
         "off": rollout.percentage == 0,

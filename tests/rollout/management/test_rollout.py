@@ -10,7 +10,9 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from rollout import configuration, operations
+from rollout.management.commands import rollout as command
 from rollout.models import Rollout
+from tests.canary import Canary
 from tests.rollout.conftest import MakeRollout
 
 
@@ -230,3 +232,20 @@ def test_the_table_says_that_a_rollout_at_0_is_off(make_rollout: MakeRollout) ->
     assert "│ off " in lines[off]
     assert "│ moving " in lines[moving]
     Rollout.objects.filter(feature=moving).update(percentage=0, stage="off")
+
+
+def test_a_narrow_terminal_keeps_percentage_state_and_signal_whole(
+    make_rollout: MakeRollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary, long = Canary(), make_rollout(percentage=10, emergency_stop=True)
+    feature = f"{long.feature}_{'X' * 70}"
+    Rollout.objects.filter(pk=long.pk).update(feature=feature)
+    canary.fail()
+    monkeypatch.setattr(command, "WIDTH", 80)
+    out = StringIO()
+    call_command("rollout", "status", stdout=out)
+    lines = out.getvalue().splitlines()
+    assert {len(line) for line in lines} == {80}
+    (row,) = [line for line in lines if canary.feature in line]
+    assert "│ 0 %        │ rolled back by the judge │ -" in row
+    assert any("│ 10 %       │ STOPPED" in line for line in lines)
