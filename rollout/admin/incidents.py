@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
+from django.forms import Script
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -42,6 +43,9 @@ class Entry:
 
 
 class IncidentAdmin(ReadOnlyRolloutAdmin):
+    class Media:
+        js = [Script("rollout/copy.js", type="module")]
+
     list_display = ["when", "feature", "share", "outcome", "reason"]
     nothing = "No incident so far: no rollout had three red checks in a row."
     list_filter = [*period("tripped_at"), "rolled_back", "rollout"]
