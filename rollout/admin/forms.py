@@ -54,9 +54,12 @@ class ChangeForm(ReasonForm):
 class SetPercentageForm(ChangeForm):
     def clean_percentage(self) -> Decimal:
         try:
-            return read_percent(self.cleaned_data["percentage"])
+            percentage = read_percent(self.cleaned_data["percentage"])
         except ValueError as error:
             raise forms.ValidationError(str(error)) from None
+        if not 0 <= percentage <= 100:
+            raise forms.ValidationError(f"{percentage} is not a percentage: it must be between 0 and 100.")
+        return percentage
 
     def arguments(self) -> list[Any]:
         return [self.cleaned_data["percentage"]]

@@ -393,7 +393,6 @@ class RolloutAdmin(admin.ModelAdmin):
         context = {
             **self._now(request, rollout, latest_check(rollout)),
             "title": rollout.feature,
-            "subtitle": percent(rollout.percentage),
             "step": next_step(rollout.percentage),
             "presets": PRESETS,
             "move": form if form and not isinstance(form, ConfigurationForm) else None,
@@ -426,6 +425,7 @@ class RolloutAdmin(admin.ModelAdmin):
             "now_at": now,
             "poll": poll_message(),
             "percentage": percent(rollout.percentage),
+            "subtitle": _state(rollout),
             "stage": Stage(rollout.stage).label,
             "in_stage": duration(now - rollout.stage_started_at),
             "timeline": Timeline(rollout.timeline).label,
@@ -479,6 +479,13 @@ class RolloutAdmin(admin.ModelAdmin):
             **context,
         }
         return TemplateResponse(request, f"admin/rollout/rollout/{name}.html", context, status=status)
+
+
+def _state(rollout: Rollout) -> str:
+    """Return the state of a rollout for the title of its page."""
+    if rollout.emergency_stop:
+        return "Stopped"
+    return percent(rollout.percentage) if rollout.enabled else "Disabled"
 
 
 def _span(rollout: Rollout, now: datetime) -> str:

@@ -13,6 +13,24 @@ function cookie(name) {
   return pair && decodeURIComponent(pair.slice(name.length + 1));
 }
 
+/** @param {string} name @param {string} value for the next page; a browser without storage forgets */
+function remember(name, value) {
+  try {
+    sessionStorage.setItem(name, value);
+  } catch {}
+}
+
+/** @param {string} name @returns {string | null} what the page before remembered, once */
+function recall(name) {
+  try {
+    const value = sessionStorage.getItem(name);
+    sessionStorage.removeItem(name);
+    return value;
+  } catch {
+    return null;
+  }
+}
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!(form instanceof HTMLFormElement) || form.method !== "post") return;
@@ -25,16 +43,24 @@ document.addEventListener("submit", (event) => {
   // A double click sends once. Another button is another action: two stops in a row are both sent.
   const button = event.submitter;
   if (button && Date.now() - (pressedAt.get(button) ?? -DOUBLE_CLICK) < DOUBLE_CLICK) event.preventDefault();
-  else if (button) pressedAt.set(button, Date.now());
+  else {
+    if (button) pressedAt.set(button, Date.now());
+    remember("rollout-pressed", location.pathname);
+  }
 });
 
 // After a return from the next page every button sends again.
 addEventListener("pageshow", () => pressedAt.clear());
 
-// A screen reader reads the refusal first. Not by autofocus: Unfold shows its pages only once its own script runs.
+// A screen reader reads the refusal first, or after a button what it has changed. Not by autofocus: Unfold shows its pages only once its own script runs.
 addEventListener("load", () => {
   const refused = document.querySelector(".rollout-refused");
+  const changed = recall("rollout-pressed") && document.querySelector(".rollout-banners section, .rollout-headline");
   if (refused instanceof HTMLElement) refused.focus();
+  else if (changed instanceof HTMLElement && document.activeElement === document.body) {
+    changed.tabIndex = -1;
+    changed.focus({ preventScroll: true });
+  }
 });
 
 // --- Times ---------------------------------------------------------------------------------------------------------
@@ -104,6 +130,16 @@ function pollScreen(screen) {
     return folded ? `#${CSS.escape(folded.id)} > summary` : undefined;
   }
 
+  /** @param {DOMStringMap} now tell screen readers what has changed */
+  function announce(now) {
+    const before = screen.dataset;
+    const changes = [];
+    if (now.state !== before.state) changes.push(`The rollout is now: ${now.state}.`);
+    else if (now.version !== before.version) changes.push("The rollout was changed.");
+    if (now.signal && now.signal !== before.signal) changes.push(`The signal is ${now.signal}.`);
+    if (announcement && changes.length) announcement.textContent = changes.join(" ");
+  }
+
   /** @param {Document} answer */
   function show(answer) {
     const root = answer.querySelector("[data-version]");
@@ -123,12 +159,10 @@ function pollScreen(screen) {
         if (same instanceof HTMLElement) same.focus({ preventScroll: true });
       }
     }
-    const { version, signal, etag } = root.dataset;
-    if (announcement && signal && signal !== screen.dataset.signal) {
-      announcement.textContent = `The signal is ${signal}.`;
-    }
-    screen.dataset.signal = signal;
-    screen.dataset.etag = etag;
+    announce(root.dataset);
+    const { version, signal, state, etag } = root.dataset;
+    if (state && screen.dataset.state) document.title = document.title.replace(screen.dataset.state, state);
+    Object.assign(screen.dataset, { version, signal, state, etag });
     for (const note of screen.querySelectorAll("[data-outdated]")) showOutdated(note, version !== loadedVersion);
   }
 
