@@ -43,7 +43,7 @@ def test_support_finds_what_a_client_sent_and_reads_why_it_conflicted(
     page.get_by_role("link", name=key).click()
     expect(page.get_by_text("A request with this key but other content came once")).to_be_visible()
     expect(page.get_by_text("409 idempotency_key_reused")).to_be_visible()
-    page.get_by_role("link", name=f"/api/funds/{fund['id']}", exact=True).click()
+    page.get_by_role("link", name=f"Fund {fund['id']}", exact=True).click()
     expect(page.get_by_text("$250,000,000.00")).to_be_visible()
     page.get_by_role("link", name=key).click()  # and back, from the fund to its key
     expect(page.get_by_text("A request with this key but other content came once")).to_be_visible()
