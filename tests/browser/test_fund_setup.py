@@ -145,6 +145,50 @@ def test_what_is_wrong_is_said_beside_each_field_and_the_first_is_focused(manage
     manager.sees_typed(size="1,5", managementFee="12", vintageYear="25")
 
 
+def marked(manager: Manager) -> list[str]:
+    """Return the fields that the page calls wrong, by their mark, their text and their frame alike."""
+    page = manager.page
+    fields: list[str] = page.locator("[aria-invalid=true]").evaluate_all("found => found.map(each => each.id)")
+    lines: list[str] = page.locator("p.error:visible").evaluate_all("found => found.map(each => each.id)")
+    assert lines == [f"{field}-error" for field in fields]
+    assert page.locator(".field.wrong input").evaluate_all("found => found.map(each => each.id)") == fields
+    return fields
+
+
+def test_an_error_goes_as_soon_as_its_field_is_right(manager: Manager) -> None:
+    status = manager.page.get_by_role("status")
+    manager.open().type(size="-5abc", vintageYear="25")
+    assert marked(manager) == []  # nothing is called wrong before it is sent
+    manager.create()
+    assert marked(manager) == ["name", "size", "vintageYear"]
+    manager.field("name").press_sequentially("H")
+    assert marked(manager) == ["size", "vintageYear"]
+    expect(status).to_have_text("2 fields need your attention.")
+    expect(manager.field("size")).to_have_accessible_description(re.compile("This is not a number"))
+    manager.type(size="-5")
+    expect(manager.field("size")).to_have_accessible_description(re.compile("This cannot be less than 0"))
+    manager.type(size="5")
+    assert marked(manager) == ["vintageYear"]
+    expect(status).to_have_text("One field needs your attention.")
+    manager.type(managementFee="12")  # wrong now, and unmarked until it is sent
+    manager.type(vintageYear="2500")
+    assert marked(manager) == ["vintageYear"]
+    manager.type(vintageYear="2025")
+    assert marked(manager) == []
+    expect(manager.page.locator("#status")).to_be_empty()
+    manager.create()
+    assert marked(manager) == ["managementFee"]
+
+
+def test_an_error_goes_when_another_tab_corrects_its_field(manager: Manager) -> None:
+    manager.open().type(**DRAFT | {"size": "1,5", "vintageYear": "25"})
+    manager.create()
+    other = manager.another_tab().open()
+    other.type(size="1,500")
+    manager.sees_typed(size="1,500")
+    assert marked(manager) == ["vintageYear"]
+
+
 def test_a_field_that_only_the_server_refuses_is_marked_too(manager: Manager) -> None:
     """The request is changed on its way, so that the real server finds what the page could not."""
     manager.open().type(**DRAFT)
@@ -160,6 +204,9 @@ def test_a_field_that_only_the_server_refuses_is_marked_too(manager: Manager) ->
     expect(manager.field("managementFee")).to_have_accessible_description(re.compile("at least 0"))
     manager.sees("The fund was not created: please correct the marked fields.")
     assert [event["ok"] for event in manager.events("validation_error")] == [False]
+    manager.type(managementFee="1.5")
+    assert marked(manager) == []
+    expect(manager.page.get_by_role("alert")).to_be_empty()
     manager.create()
     manager.sees_outcome("Fund created")
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { describe, failureMessage, unansweredMessage, waitMessage } from "../../fundapi/static/fundapi/fund-setup/messages.js";
+import { attentionMessage, dateAndTime, describe, failureMessage, unansweredMessage, waitMessage } from "../../fundapi/static/fundapi/fund-setup/messages.js";
 
 const FIELDS = { name: " Harbor ", size: "250,000,000", managementFee: "2 %", carryPercentage: "20", vintageYear: "2025", modelVersion: "" };
 const ONLINE = { online: true, kept: true };
@@ -82,6 +82,23 @@ test("the question says when it was sent, where that is known, and what there is
   assert.match(unansweredMessage(at, [["now", "a fund"]]).list, /^These are your newest funds:$/);
   assert.match(unansweredMessage(at, []).list, /no funds yet/);
   assert.match(unansweredMessage(at, null).list, /cannot be shown right now/);
+});
+
+test("a time names its zone", () => {
+  const before = process.env.TZ;
+  for (const [zone, words] of Object.entries({ UTC: /UTC/, "Asia/Kolkata": /GMT\+5:30/ })) {
+    process.env.TZ = zone;
+    assert.match(dateAndTime("2026-11-27T12:00:00Z"), words);
+    assert.match(unansweredMessage(Date.UTC(2026, 10, 27, 12, 0), []).text, words);
+  }
+  process.env.TZ = before ?? "";
+  if (before === undefined) delete process.env.TZ;
+});
+
+test("the number of marked fields is announced, and nothing where there are none", () => {
+  assert.equal(attentionMessage(2), "2 fields need your attention.");
+  assert.equal(attentionMessage(1), "One field needs your attention.");
+  assert.equal(attentionMessage(0), "");
 });
 
 test("a fund is described by the digits that were typed", () => {

@@ -23,7 +23,9 @@ import {
   form,
   inputs,
   link,
+  marked,
   page,
+  recheck,
   renderErrors,
   renderFields,
   renderNotes,
@@ -36,7 +38,7 @@ import {
 } from "./fund-setup/form.js";
 import { formatDollars, fromServer, toJson, validate } from "./fund-setup/fund.js";
 import { FIELDS, newDraft, nextNonce } from "./fund-setup/layouts.js";
-import { dateAndTime, failureMessage, waitMessage } from "./fund-setup/messages.js";
+import { attentionMessage, dateAndTime, failureMessage, waitMessage } from "./fund-setup/messages.js";
 import { createSender } from "./fund-setup/sending.js";
 import { clockAhead, firstSentAt } from "./fund-setup/sent.js";
 
@@ -167,17 +169,24 @@ function saveFields() {
   renderDraftNotes();
 }
 
+/** Save what was typed. When it corrects a marked field, drop the mark, and the alert with the last mark. */
+function onInput(/** @type {keyof Fields} */ field) {
+  saveFields();
+  if (!marked().includes(field)) return;
+  recheck(field);
+  announce(attentionMessage(marked().length));
+  if (!marked().length && draft.submission?.state !== "unanswered") showAlert("");
+}
+
 // --- Actions --------------------------------------------------------------------------------------------------
 
 function submit() {
   if (draft.submission?.state === "pending") return; // a double click
   if (draft.submission?.state !== "unanswered") showAlert("");
   saveFields();
-  const errors = validate(draft.fields);
-  const first = renderErrors(errors);
+  const first = renderErrors(validate(draft.fields));
   if (first) {
-    const count = Object.keys(errors).length;
-    announce(count === 1 ? "One field needs your attention." : `${count} fields need your attention.`);
+    announce(attentionMessage(marked().length));
     first.focus();
     return;
   }
@@ -340,7 +349,7 @@ function reportKillSwitch() {
   if (used) telemetry.record("kill_switch_used", { ok: true, detail: { switch: used } });
 }
 
-for (const field of FIELDS) inputs[field].addEventListener("input", saveFields);
+for (const field of FIELDS) inputs[field].addEventListener("input", () => onInput(field));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   submit();

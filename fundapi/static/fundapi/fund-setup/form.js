@@ -2,7 +2,7 @@
  * The form of /fund-setup and the messages around it. Only this module knows the page's elements.
  */
 
-import { formatDollars, largeInWords } from "./fund.js";
+import { formatDollars, largeInWords, validate } from "./fund.js";
 import { FIELDS } from "./layouts.js";
 import { DAMAGED, KEPT_IN, OUTCOMES, describe, unansweredMessage } from "./messages.js";
 
@@ -170,17 +170,35 @@ function details(label, text) {
  * @returns {HTMLInputElement | undefined} the first of them
  */
 export function renderErrors(errors) {
-  for (const field of FIELDS) {
-    const error = errors[field] ?? "";
-    const line = element(`${field}-error`);
-    line.textContent = error;
-    line.hidden = !error;
-    line.closest(".field")?.classList.toggle("wrong", Boolean(error));
-    if (error) inputs[field].setAttribute("aria-invalid", "true");
-    else inputs[field].removeAttribute("aria-invalid");
-  }
-  const first = FIELDS.find((field) => errors[field]);
+  for (const field of FIELDS) mark(field, errors[field] ?? "");
+  const [first] = marked();
   return first && inputs[first];
+}
+
+/** @returns {(keyof Fields)[]} the fields that are marked */
+export function marked() {
+  return FIELDS.filter((field) => inputs[field].hasAttribute("aria-invalid"));
+}
+
+/**
+ * @param {keyof Fields} field
+ * @param {string} error empty: the field is not marked
+ */
+function mark(field, error) {
+  const line = element(`${field}-error`);
+  line.textContent = error;
+  line.hidden = !error;
+  line.closest(".field")?.classList.toggle("wrong", Boolean(error));
+  if (error) inputs[field].setAttribute("aria-invalid", "true");
+  else inputs[field].removeAttribute("aria-invalid");
+}
+
+/**
+ * Check a marked field again after its text has changed. A field without a mark is checked when the fund is sent.
+ * @param {keyof Fields} field
+ */
+export function recheck(field) {
+  if (marked().includes(field)) mark(field, validate(typedFields())[field] ?? "");
 }
 
 /** Show the size in dollars and in words, against a zero too many. */
@@ -196,7 +214,9 @@ export function renderSize() {
  */
 export function renderFields({ fields, submission }) {
   for (const field of FIELDS) {
-    if (inputs[field].value !== fields[field]) inputs[field].value = fields[field];
+    if (inputs[field].value === fields[field]) continue;
+    inputs[field].value = fields[field];
+    recheck(field);
   }
   renderSize();
   const state = submission?.state;

@@ -60,15 +60,17 @@ function characters(text) {
 }
 
 /**
+ * Say why a text is not a number of this form. Only what is a number otherwise is called negative or badly grouped.
  * @param {string} text
  * @param {string} example
  * @returns {string | null}
  */
 function numberError(text, example) {
   if (text.trim() === "") return `Enter a number, such as ${example}.`;
-  if (/^\s*[-−–]/u.test(text)) return "This cannot be less than 0.";
   if (readNumber(text) !== null) return null;
-  if (/\d,\d/.test(text)) {
+  const unsigned = text.replace(/^[\s$]*[-−–]/u, "");
+  if (readNumber(unsigned) !== null) return "This cannot be less than 0.";
+  if (/\d/.test(unsigned) && readNumber(unsigned.replace(/[.,]/g, "")) !== null) {
     return "Use commas between thousands only, and a point for decimals, such as 1,250,000.50.";
   }
   return `This is not a number. Use digits, such as ${example}.`;

@@ -37,6 +37,15 @@ export const OUTCOMES = {
 };
 
 /**
+ * @param {number} count of fields that are marked
+ * @returns {string} empty: there are none
+ */
+export function attentionMessage(count) {
+  if (count === 0) return "";
+  return count === 1 ? "One field needs your attention." : `${count} fields need your attention.`;
+}
+
+/**
  * Say why creating the fund takes longer.
  * @param {number} status of the last answer; 0: no answer
  * @param {string | undefined} code of its problem
@@ -162,11 +171,19 @@ export function unansweredMessage(at, funds) {
 }
 
 /**
+ * Format a time in the reader's own words and zone, and name the zone.
  * @param {number | string} at ms, or an ISO time
  * @returns {string}
  */
 export function dateAndTime(at) {
-  return new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return new Date(at).toLocaleString(undefined, {
+    year: "numeric",
+    month: "short",
+    day: "numeric",
+    hour: "numeric",
+    minute: "2-digit",
+    timeZoneName: "short",
+  });
 }
 
 /**
