@@ -15,7 +15,7 @@ COMMANDS = {
         *("validate_local", "finalize_pr", "deploy_with_confidence", "monitor_deployment"),
         *("verify_rollback", "revert_deployment"),
     ],
-    "Rollouts": ["rollout", "check_rollouts", "simulate_rollout", "send_test_alert"],
+    "Rollouts": ["rollout", "check_rollouts", "simulate_rollout", "demo_rollout", "send_test_alert"],
     "Funds": ["create_token", "purge_idempotency_keys"],
     "Backup": ["backup", "restore", "check_consistency"],
     "Deployment": ["grant_database_roles", "remove_two_factor"],
