@@ -92,6 +92,13 @@ class Settings:
         """Addresses that get alerts by e-mail."""
         return getattr(settings, "ROLLOUT_ALERT_EMAILS", ())
 
+    @property
+    def alert_channels(self) -> list[str]:
+        """Names of the channels that are set up."""
+        return [
+            name for name, there in (("webhook", self.webhook_url), ("email", self.alert_emails)) if there
+        ]
+
     @cached_property
     def celery_app(self) -> str:
         """Dotted path of the Celery app whose workers send alerts; "" for Celery's current one."""

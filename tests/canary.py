@@ -11,7 +11,7 @@ import httpx
 from django.utils import timezone
 
 from rollout import operations, store
-from rollout.alerts.channels import configured
+from rollout.conf import conf
 from rollout.models import Alert, Check, Incident, Rollout, Watch
 from rollout.tick import check
 from tests.servers import Server
@@ -135,7 +135,7 @@ class Canary:
     @property
     def alerts(self) -> list[Alert]:
         """The alerts to channels that are set up here; there is a row for each of the others too."""
-        return list(Alert.objects.filter(rollout=self.pk, channel__in=configured()).order_by("id"))
+        return list(Alert.objects.filter(rollout=self.pk, channel__in=conf.alert_channels).order_by("id"))
 
     @property
     def alert(self) -> Alert:

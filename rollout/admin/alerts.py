@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, pretty
-from rollout.alerts import channels
+from rollout.conf import conf
 from rollout.models import Alert
 
 # By the stored value of AlertKind, whose module loads scipy: a web worker saves 50 MiB without it.
@@ -77,7 +77,7 @@ class AlertAdmin(ReadOnlyRolloutAdmin):
     fields = ["when", "feature", "about", "channel", "state", "attempts", "error", "content", "key"]
 
     def notices(self) -> list[str]:
-        return [] if channels.configured() else [UNHEARD]
+        return [] if conf.alert_channels else [UNHEARD]
 
     @admin.display(description="created at (UTC)")
     def when(self, alert: Alert) -> str:

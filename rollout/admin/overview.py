@@ -9,7 +9,6 @@ from django.http import HttpRequest
 
 from rollout.admin.latest_checks import with_latest_checks
 from rollout.admin.trouble import by_trouble, with_signals
-from rollout.alerts.channels import configured
 from rollout.conf import conf
 from rollout.models import Alert, Incident, Rollout
 from rollout.presentation.history import rollbacks
@@ -84,10 +83,10 @@ def judge() -> tuple[bool, str]:
 
 def delivery() -> tuple[bool, str]:
     """Return whether alerts reach people, and their delivery in a sentence."""
-    if not configured():
+    if not conf.alert_channels:
         return False, "No channel is set up: nobody is told. Set ROLLOUT_WEBHOOK_URL or ROLLOUT_ALERT_EMAILS."
     unsent = Alert.objects.filter(sent_at=None, skipped=False, attempts__gt=0)[:COUNT_MAX].count()
     if unsent:
         many = f"{COUNT_MAX:,} or more alerts" if unsent == COUNT_MAX else f"{unsent:,} alerts"
         return False, f"Not delivered: {'1 alert' if unsent == 1 else many}, tried again later."
-    return True, f"Delivered, by {' and '.join(configured())}."
+    return True, f"Delivered, by {' and '.join(conf.alert_channels)}."

@@ -25,11 +25,6 @@ class NotSent(Exception):
     """The channel did not accept the message. The text says why, without secrets."""
 
 
-def configured() -> list[str]:
-    """Return the names of the configured channels."""
-    return [name for name, there in (("webhook", conf.webhook_url), ("email", conf.alert_emails)) if there]
-
-
 def send(channel: str, message: Message, *, at: datetime) -> str:
     """Send a message, and return the receiver's answer in a word or two.
 

@@ -148,7 +148,9 @@ def test_what_is_wrong_is_said_beside_each_field_and_the_first_is_focused(manage
 def marked(manager: Manager) -> list[str]:
     """Return the fields that the page calls wrong, by their mark, their text and their frame alike."""
     page = manager.page
-    fields: list[str] = page.locator("[aria-invalid=true]").evaluate_all("found => found.map(each => each.id)")
+    fields: list[str] = page.locator("[aria-invalid=true]").evaluate_all(
+        "found => found.map(each => each.id)"
+    )
     lines: list[str] = page.locator("p.error:visible").evaluate_all("found => found.map(each => each.id)")
     assert lines == [f"{field}-error" for field in fields]
     assert page.locator(".field.wrong input").evaluate_all("found => found.map(each => each.id)") == fields

@@ -1,5 +1,6 @@
 """The commands of README and the tutorial work as written; links lead somewhere."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ from decimal import Decimal
 from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
+from statistics import median
 
 import pytest
 from django.contrib.auth.models import User
@@ -83,7 +85,7 @@ def test_the_tutorial_does_what_it_says(server: Server, user: User, rollout_at_r
     assert answers.count(f"{accepted}\n") == 25 + 3 * 5
     assert re.findall(r'"store_type": "([\w-]+)"', answers) == ["fund-store", "legacy"]
     moved, green, *reds, status, rehearsal = [output.getvalue() for output in printed]
-    assert "canary" in moved
+    assert "10 %" in moved
     assert f"{FEATURE} at 10 %: green: " in green
     ends = [
         "2 more red checks",
@@ -101,6 +103,16 @@ def test_the_two_commands_stand_first() -> None:
     first = re.search(r"```sh\n(.*?)```", README, re.DOTALL)
     assert first is not None
     assert re.findall(r"^make \w+", first[1], re.MULTILINE) == ["make run", "make test"]
+
+
+def test_the_numbers_are_those_of_the_latest_benchmark() -> None:
+    rows = re.findall(r"^\| (?:create|replay|poll)\b.*\| ([\d.]+) times as many \|$", README, re.MULTILINE)
+    ratios = json.loads((PROJECT / "benchmarks/results.json").read_text())["ratios"]
+    names = (
+        *("create_vs_plain", "replay_vs_plain", "create_vs_best_peer", "replay_vs_best_safe_peer"),
+        *("replay_vs_best_peer", "rollouts_304_vs_plain"),
+    )
+    assert [float(row) for row in rows] == [round(median(ratios[name]), 2) for name in names]
 
 
 def anchors(document: Path) -> set[str]:

@@ -15,7 +15,7 @@ COMMANDS = sorted(
     for path in (PROJECT / "rollout/management/commands").glob("[a-z]*.py")
     if path.stem != "rollout"  # needs none
 )
-JUDGE = {"check_rollouts", "send_test_alert", "simulate_rollout"}
+JUDGE = {"check_rollouts", "demo_rollout", "send_test_alert", "simulate_rollout"}
 SETTINGS = """
 INSTALLED_APPS += ["rest_framework", "rollout"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql"}}

@@ -1,4 +1,4 @@
-from decimal import Decimal
+import random
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -6,112 +6,53 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rollout.extras import imported
 
 with imported("judge"):
-    from rollout import faults, operations
-    from rollout.conf import conf
-    from rollout.models import Check, Incident, Rollout
-    from rollout.rehearsal.demo import Crowd, DemoError
-    from rollout.rehearsal.scenario import Rates, Scenario, Traffic
-    from rollout.tick import tick
-    from rollout.units import percent
+    import httpx
 
-FEATURE = "DEMO_ROLLOUT"
-REASON = "demo_rollout"
-UNKNOWN = 2  # exit code, like that of the release commands
-MINUTE = 60  # s; between two checks of the beat
-# 150 sessions a minute: enough clients at 10 % for the judge, and a quarter of the default TELEMETRY_RATE.
-HEALTHY = Scenario(description="Healthy.", traffic=Traffic(sessions_per_minute=150, session_minutes=2))
-BROKEN = Scenario(
-    description="A third of all migrations fails.",
-    traffic=HEALTHY.traffic,
-    treatment=Rates(migration_failure=0.33, error=0.1),
-)
-# Minutes: 2 at 10 %, 1 at 50 %, then broken until the judge has rolled back, which takes it three checks.
-CLIMB, BREAK, MINUTES_MAX = 2, 3, 8
+    from rollout import faults
+    from rollout.operations import OperationError
+    from rollout.options import ID_MAX, whole
+    from rollout.rehearsal import demo
+
+COULD_NOT_TELL = 2  # exit code, like that of the release commands
+INTERRUPTED = 130  # as of a program that Ctrl-C ended
+TIMEOUT = 10  # s; of each request
 
 
 class Command(BaseCommand):
     help = (
-        "Show a rollout from start to rollback: made-up browsers report to the running server by HTTP for about five "
-        f"minutes. The rollout {FEATURE} climbs to 50 %, breaks, and the judge rolls it back. It stays, with its "
-        "incident. Not in production. Exit codes: 0 rolled back; 2 refused, or it was not rolled back."
+        "Fill the screens: made-up browsers report to a running server for about six minutes. A rollout of their own "
+        "climbs to 50 %, breaks, and is rolled back by the judge, with its incident. Not in production. Exit codes: 0 "
+        "rolled back, as it should be; 2 it could not be played."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--url", default="http://127.0.0.1:8000", help="the server; http://127.0.0.1:8000 by default"
+            "--url", default="http://127.0.0.1:8000", help="address of the server; %(default)s by default"
         )
         parser.add_argument(
-            "--fast", action="store_true", help="in seconds: do not wait for the beat's checks, run them here"
+            "--feature",
+            default=demo.FEATURE,
+            help="a rollout that does not exist, or an earlier demo; %(default)s by default",
         )
+        parser.add_argument(
+            "--fast", action="store_true", help="send each minute at once, and check here: over in seconds"
+        )
+        parser.add_argument("--seed", type=whole(0, ID_MAX), help="the same browsers again")
 
-    def handle(self, *_args: Any, url: str, fast: bool, **_options: Any) -> None:
-        require_playground()
+    @faults.in_words(COULD_NOT_TELL)
+    def handle(
+        self, *_args: Any, url: str, feature: str, fast: bool, seed: int | None, **_options: Any
+    ) -> None:
+        seed = random.randrange(ID_MAX) if seed is None else seed  # noqa: S311 - it must be repeatable, not secret
         try:
-            with faults.in_words(), Crowd(url.rstrip("/"), FEATURE, variant=min(conf.variants_with)) as crowd:
-                self._play(crowd, fast=fast)
-        except (DemoError, operations.OperationError) as error:
-            raise CommandError(str(error), returncode=UNKNOWN) from None
-
-    def _play(self, crowd: Crowd, *, fast: bool) -> None:
-        crowd.rollouts()  # before anything changes: does the server answer?
-        begin()
-        known = Incident.objects.filter(rollout__feature=FEATURE).count()
-        operations.set_percentage(FEATURE, Decimal(10), reason=f"{REASON}: first canary")
-        self.stdout.write(f"Watch it at {crowd.url}/admin/rollout/rollout/ ({FEATURE}). Ctrl-C ends it.")
-        for minute in range(MINUTES_MAX):
-            if minute == CLIMB:
-                operations.set_percentage(FEATURE, Decimal(50), reason=f"{REASON}: healthy at 10 %")
-            scenario = HEALTHY if minute < BREAK else BROKEN
-            crowd.minute(scenario.conditions(minute, 0), seconds=0 if fast else MINUTE)
-            if fast:
-                tick(only_due=False)
-            self.stdout.write(f"+{minute + 1} min  {progress(crowd)}  {scenario.description}")
-            self.stdout.flush()
-            if Incident.objects.filter(rollout__feature=FEATURE).count() > known:
-                incident = Incident.objects.filter(rollout__feature=FEATURE).latest("tripped_at")
-                self.stdout.write(
-                    f"The judge has rolled back. Its incident: {crowd.url}/admin/rollout/incident/{incident.pk}/change/"
-                )
-                return
-        raise DemoError(
-            "The judge has not rolled back: do Celery's beat and workers run? The rollout's page says what it saw."
-        )
-
-
-def require_playground() -> None:
-    """Raise :class:`CommandError` where a demonstration would disturb, or could not be believed."""
-    if conf.confirm:
-        raise CommandError(
-            f"demo_rollout makes up telemetry and trips the breaker, so '{conf.environment}' refuses it: run it beside "
-            "`make run`, and rehearse with simulate_rollout.",
-            returncode=UNKNOWN,
-        )
-    if conf.policy.unsigned_telemetry != "full":
-        raise CommandError(
-            "The judge does not roll back for browsers of one unsigned network: set ROLLOUT_UNSIGNED_TELEMETRY=full, "
-            "as `make run` does.",
-            returncode=UNKNOWN,
-        )
-
-
-def begin() -> None:
-    """Make the demonstration's rollout, or put that of an earlier run back to 0 %."""
-    fields: dict[str, Any] = {"timeline": "accelerated", "track_migrations": True, "auto_rollback": True}
-    rollout = Rollout.objects.filter(feature=FEATURE).first()
-    if rollout is None:
-        fields["description"] = "Made by manage.py demo_rollout."
-        operations.create(FEATURE, fields, reason=REASON)
-        return
-    operations.configure(FEATURE, {"enabled": True, **fields}, reason=REASON)
-    operations.set_percentage(FEATURE, Decimal(0), reason=REASON)
-    if rollout.emergency_stop:
-        operations.release(FEATURE, reason=REASON)
-    operations.resume(FEATURE, reason=REASON)
-
-
-def progress(crowd: Crowd) -> str:
-    """Return the percentage, the browsers and the latest check in one line."""
-    rollout = Rollout.objects.get(feature=FEATURE)
-    latest = Check.objects.filter(rollout=rollout, at__gte=rollout.stage_started_at).order_by("-id").first()
-    signal = f"{latest.signal}, score {latest.score}" if latest else "no check yet"
-    return f"{percent(rollout.percentage)}  {crowd.clients} browsers  {signal}."
+            with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as http:
+                demo.begin(feature)
+                self.stdout.write(f"{feature} is at 10 %. Look at it: {url}/admin/rollout/rollout/")
+                for line in demo.Demo(feature, http, fast=fast, seed=seed).play():
+                    self.stdout.write(line)
+                    self.stdout.flush()
+        except KeyboardInterrupt:
+            demo.end(feature)
+            raise CommandError(f"Interrupted: {feature} is at 0 %.", returncode=INTERRUPTED) from None
+        except (demo.DemoError, OperationError) as error:
+            raise CommandError(str(error), returncode=COULD_NOT_TELL) from None

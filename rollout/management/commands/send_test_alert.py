@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     @faults.in_words()
     def handle(self, *_args: Any, channel: str | None, **_options: Any) -> None:
-        chosen = [name for name in channels.configured() if channel in {None, name}]
+        chosen = [name for name in conf.alert_channels if channel in {None, name}]
         if not chosen:
             raise CommandError(
                 "No channel is configured: set ROLLOUT_WEBHOOK_URL and ROLLOUT_WEBHOOK_SECRET, "

@@ -1,14 +1,15 @@
 """``manage.py demo_rollout``: a rollout climbs, breaks and is rolled back by the real judge, and the incident stays."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from rollout.management.commands.demo_rollout import FEATURE
 from rollout.models import Incident, Rollout
+from rollout.rehearsal.demo import FEATURE
 from tests.servers import Server
 
 
@@ -33,10 +34,10 @@ def test_it_climbs_breaks_and_is_rolled_back_each_time(server: Server, nothing_l
         assert incident.rolled_back
         assert incident.percentage == 50
         signals = [*incident.rollout.checks.order_by("id").values_list("percentage", "signal")]
-        assert (10, "green") in signals
+        assert (Decimal(10), "green") in signals
         assert [signal for _, signal in signals[-3:]] == ["red"] * 3
         rollout = Rollout.objects.get(feature=FEATURE)
-        assert (rollout.percentage, rollout.on_hold) == (0, True)
+        assert (rollout.percentage, rollout.on_hold) == (Decimal(0), True)
         assert "10 %" in printed
         assert "50 %" in printed
     assert Incident.objects.filter(rollout__feature=FEATURE).count() == 2

@@ -1,0 +1,214 @@
+"""Make the moving picture of the README again: ``.venv/bin/python -m docs.tools.moving_picture``.
+
+It needs Chromium, uses throw-away services and a web server of its own, and writes ``docs/images/fundapi.svg``:
+frames of the real pages, which CSS shows in turn. The checks are the judge's own.
+"""
+
+import base64
+import os
+import secrets
+import uuid
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import django
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Route
+
+PICTURE = Path(__file__).parents[1] / "images" / "fundapi.svg"
+PASSWORD = secrets.token_urlsafe()
+FEATURE = "USE_FUND_STORE"
+SIZE = {"width": 1180, "height": 690}
+CAPTION = 52  # px, below the frame
+SECONDS = 2.6  # that a frame is shown
+QUALITY = 50  # of the JPEGs
+REPLAYS_COUNTED = 7_000  # ms until the server has written how often a key came back
+
+Frame = tuple[str, bytes]
+
+
+def main() -> None:
+    os.environ |= {
+        "SECRET_KEY": secrets.token_urlsafe(64),
+        "DJANGO_SETTINGS_MODULE": "fundapi.settings",
+        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # Playwright's loop runs in this thread; the ORM is not in it
+        "USE_FUND_STORE_ROLLOUT": "0",
+    }
+    # Not at the top: these read the environment that is set above.
+    from tests.plugin import throw_away_services  # noqa: PLC0415
+
+    with throw_away_services():
+        django.setup()
+        from django.core.management import call_command  # noqa: PLC0415
+
+        from tests.servers import running_server  # noqa: PLC0415
+
+        call_command("migrate", verbosity=0)
+        with running_server(workers=1) as server:
+            frames = take_frames(server.url)
+    PICTURE.write_text(moving(frames))
+
+
+def take_frames(url: str) -> list[Frame]:
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    from tests.browser.conftest import ARGUMENTS, _executable  # noqa: PLC0415
+
+    User.objects.create_superuser("maria.lindt", password=PASSWORD)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_executable(playwright), args=ARGUMENTS)
+        page = browser.new_page(base_url=url, viewport=SIZE)
+        page.goto("/admin/login/?next=/fund-setup")
+        page.get_by_label("Username").fill("maria.lindt")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        frames = [*retry(page), *roll_back(page)]
+        browser.close()
+    return frames
+
+
+def retry(page: "Page") -> list[Frame]:
+    """A creation whose answer is lost, and its retry."""
+    lost = []
+
+    def lose(route: "Route") -> None:
+        """Let the server answer, and the browser hear nothing, until the tunnel ends."""
+        if route.request.method == "POST" and len(lost) < 2:
+            lost.append(route.fetch())
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/funds", lose)
+    page.goto("/fund-setup")
+    page.get_by_label("Fund name", exact=True).fill("Harbor Growth I")
+    page.get_by_label("Fund size", exact=True).fill("250,000,000")
+    frames = [("A fund, on a train.", shot(page))]
+    page.get_by_role("button", name="Create fund").click()
+    while not lost:
+        page.wait_for_timeout(20)
+    page.wait_for_timeout(150)
+    frames.append(("A tunnel: the server creates it, the answer is lost. The page tries again.", shot(page)))
+    page.get_by_role("button", name="Set up another fund").wait_for()
+    frames.append(("The retry has the same key, and gets the first answer.", shot(page)))
+    page.goto("/admin/fundapi/fund/")
+    frames.append(("One fund.", shot(page)))
+    page.wait_for_timeout(REPLAYS_COUNTED)
+    page.goto("/admin/idempotency/idempotencykey/")
+    frames.append(("And why: what each key was used for, and how often it came back.", shot(page)))
+    return frames
+
+
+def roll_back(page: "Page") -> list[Frame]:
+    """A rollout that is healthy at 10 and 50 %, breaks, and is rolled back by the judge."""
+    from rollout import operations  # noqa: PLC0415
+    from rollout.models import Incident, Rollout  # noqa: PLC0415
+
+    operations.configure(FEATURE, {"timeline": "manual"}, reason="A picture")
+    operations.set_percentage(FEATURE, Decimal(10), reason="First canary")
+    screen = f"/admin/rollout/rollout/{Rollout.objects.get(feature=FEATURE).pk}/change/"
+    for _ in range(25):
+        pass_minute()
+        check_now(without=108)
+    frames = [("A rollout: 10 % of browsers have the feature, and all is well.", shot(page, screen))]
+    operations.set_percentage(FEATURE, Decimal(50), reason="Green for 25 minutes")
+    for _ in range(25):
+        pass_minute()
+        check_now()
+    frames.append(("50 %. It is three in the morning.", shot(page, screen)))
+    for _ in range(2):
+        pass_minute()
+        check_now(failing=6)
+    frames.append(("Migrations fail: red, and red again.", shot(page, screen)))
+    pass_minute()
+    check_now(failing=6)
+    frames.append(("Three red checks in a row: the judge rolls back. Nobody was awake.", shot(page, screen)))
+    incident = f"/admin/rollout/incident/{Incident.objects.latest('pk').pk}/change/"
+    frames.append(("The incident, for the morning.", shot(page, incident)))
+    return frames
+
+
+def pass_minute() -> None:
+    """Let a minute pass in an instant: what has happened is a minute older."""
+    from django.db.models import F  # noqa: PLC0415
+
+    from rollout.models import Check, Rollout, Watch  # noqa: PLC0415
+
+    times = {Check: ["at"], Rollout: ["stage_started_at"], Watch: ["began_at", "checked_at"]}
+    times[Rollout.history.model] = ["history_date"]
+    for model, names in times.items():
+        model.objects.update(**{name: F(name) - timedelta(minutes=1) for name in names})
+
+
+def check_now(*, failing: int = 0, without: int = 12) -> None:
+    """Store the telemetry of a minute, and let the judge check."""
+    from rollout import store  # noqa: PLC0415
+    from rollout.tick import check  # noqa: PLC0415
+
+    report("migration_succeeded", clients=12)
+    report("migration_failed", clients=failing)
+    report(clients=without + failing, variant="legacy")
+    upto, now = store.fence()
+    check(FEATURE, upto=upto, now=now)
+
+
+def report(*events: str, clients: int, variant: str = "fund-store") -> None:
+    """Let so many new users send a heartbeat and these events."""
+    from rollout import store  # noqa: PLC0415
+
+    store.arrive(
+        [
+            store.Arrival(
+                id=uuid.uuid4(),
+                client=client,
+                session=client,
+                event=event,
+                category="",
+                ok=not event.endswith("failed"),
+                flag=FEATURE,
+                variant=variant,
+                at=None,
+                detail=None,
+                signer=client,
+                network="",
+            )
+            for client in [uuid.uuid4() for _ in range(clients)]
+            for event in ("heartbeat", *events)
+        ]
+    )
+
+
+def shot(page: "Page", path: str = "") -> bytes:
+    if path:
+        page.goto(path)
+    return page.screenshot(type="jpeg", quality=QUALITY)
+
+
+def moving(frames: list[Frame]) -> str:
+    """Return an SVG that shows one frame after another, for ever; the last alone to whoever wants no motion."""
+    width, height, total = SIZE["width"], SIZE["height"] + CAPTION, len(frames) * SECONDS
+    shown = 100 / len(frames)
+    images = "".join(
+        f'<g style="animation-delay:{number * SECONDS:.1f}s"><image width="{width}" height="{SIZE["height"]}" '
+        f'href="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"/>'
+        f'<text x="16" y="{SIZE["height"] + 34}">{caption}</text></g>\n'
+        for number, (caption, jpeg) in enumerate(frames)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
+        "<style>\n"
+        f"@keyframes turn {{ 0%, {shown:.2f}% {{ opacity: 1 }} {shown + 0.01:.2f}%, 100% {{ opacity: 0 }} }}\n"
+        f"g {{ opacity: 0; animation: turn {total:.1f}s infinite }}\n"
+        "text { font: 600 23px system-ui, sans-serif; fill: #fff }\n"
+        "@media (prefers-reduced-motion) { g { animation: none } g:last-of-type { opacity: 1 } }\n"
+        "</style>\n"
+        f'<rect width="{width}" height="{height}" rx="8" fill="#1e293b"/>\n{images}</svg>\n'
+    )
+
+
+if __name__ == "__main__":
+    main()
