@@ -95,7 +95,7 @@ def test_the_tutorial_does_what_it_says(server: Server, user: User, rollout_at_r
     for red, end in zip(reds, ends, strict=True):
         assert f"{FEATURE} at 10 %: red: " in red
         assert end in red
-    assert "on hold" in status
+    assert "rolled back by the judge" in status
     assert "+00:37" in rehearsal
 
 
