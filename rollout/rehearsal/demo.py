@@ -162,9 +162,8 @@ class Demo:
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self.http.request(method, path, **options)
-            if (
-                answer.status_code == httpx.codes.TOO_MANY_REQUESTS
-            ):  # after an earlier demo: once a minute it ends
+            # After an earlier demo. It ends within a minute.
+            if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 time.sleep(min(MINUTE, float(answer.headers.get("Retry-After", MINUTE))))
                 answer = self.http.request(method, path, **options)
         except httpx.TransportError:

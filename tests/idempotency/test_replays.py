@@ -71,8 +71,8 @@ def test_the_counts_are_written_a_moment_later(
 def test_processes_that_count_the_same_keys_lose_nothing(database: None) -> None:
     tokens = [uuid.uuid4().hex for _ in range(50)]
     for token in tokens:
-        with once("test", token):
-            pass
+        with once("test", token) as work:
+            assert work
     digests = list(IdempotencyKey.objects.filter(token__in=tokens).values_list("pk", flat=True))
     processes = [Replays() for _ in range(8)]
     for number, process in enumerate(processes):
