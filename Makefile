@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes
+PIP_INSTALL := $(BIN)/python -m pip install --progress-bar off --disable-pip-version-check --no-input --require-hashes
+PROGRESS := $(BIN)/python requirements/progress.py
 PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
@@ -79,21 +80,18 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/run.stamp: requirements/run.txt | $(BIN)/pip
-	@echo "Installing requirements/run.txt into $(VENV) ..."
-	@$(PIP_INSTALL) -r requirements/run.txt
+	@$(PROGRESS) 110 $(PIP_INSTALL) -r requirements/run.txt
 	@touch $@
 
 # dev.txt holds all of run.txt: after it, there is nothing left to install for `make run`.
 $(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt | $(BIN)/pip
-	@echo "Installing requirements/dev.txt into $(VENV) ..."
-	@$(PIP_INSTALL) -r requirements/dev.txt
+	@$(PROGRESS) 290 $(PIP_INSTALL) -r requirements/dev.txt
 	@touch $(VENV)/run.stamp $@
 
 # A second Node.js beside the one of dev.txt, so in a directory of its own.
 $(VENV)/node20.stamp: requirements/node20.txt | $(BIN)/pip
-	@echo "Installing requirements/node20.txt into $(VENV)/node20 ..."
 	@rm -rf $(VENV)/node20
-	@$(PIP_INSTALL) --target $(VENV)/node20 -r requirements/node20.txt
+	@$(PROGRESS) 50 $(PIP_INSTALL) --target $(VENV)/node20 -r requirements/node20.txt
 	@touch $@
 
 # The browser modules need npm for their types, their package and OpenFeature's SDK. Without it these checks are skipped.

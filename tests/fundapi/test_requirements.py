@@ -1,7 +1,11 @@
 """Requirements are pinned and hashed, and no file names an index."""
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +47,58 @@ def test_whatever_installs_looks_at_the_hashes() -> None:
         assert installing, name
         assert [line for line in installing if "--require-hashes" not in line] == []
         assert not re.search(r"npm (install|i) |npm ci(?! --ignore-scripts)", text)
+
+
+PIP = """
+import os, sys, time
+print("Ignoring tzdata: markers 'sys_platform == win32' do not match your environment")
+print("Collecting amqp==5.4.2 (from -r pins.txt (line 1))")
+print("Processing /opt/files/attrs-26.1.0-py3-none-any.whl (from -r pins.txt (line 3))")
+with open(os.path.join(os.environ["TMPDIR"], "scipy-1.17.1.whl"), "wb") as wheel:
+    wheel.write(bytes(3_000_000))
+print("Collecting scipy==1.17.1 (from -r pins.txt (line 5))")
+print("WARNING: Retrying", file=sys.stderr)
+time.sleep(0.5)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def install(directory: Path, *, terminal: bool, status: int = 0) -> tuple[int, str]:
+    """Run requirements/progress.py with a stand-in for pip; return its exit status and what is seen."""
+    (directory / "pip.py").write_text(PIP)
+    pins = directory / "pins.txt"
+    pins.write_text("amqp==5.4.2\nattrs==26.1.0\nscipy==1.17.1\ntzdata==2026.2 ; sys_platform == 'win32'\n")
+    reading, writing = pty.openpty() if terminal else os.pipe()
+    pip = [sys.executable, str(directory / "pip.py"), str(status), str(pins)]
+    command = [sys.executable, str(PROJECT / "requirements" / "progress.py"), "40", *pip]
+    try:
+        done = subprocess.run(command, check=False, stderr=writing, stdout=writing)
+        return done.returncode, os.read(reading, 65536).decode()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_an_installation_shows_how_far_it_is(tmp_path: Path) -> None:
+    status, seen = install(tmp_path, terminal=True)
+    assert status == 0
+    assert f"Installing {tmp_path}/pins.txt: about 40 MB to download" in seen
+    assert "\r\x1b[K  3 of 3 packages, 3 of about 40 MB, 0:00: scipy==1.17.1" in seen
+    assert seen.endswith("\r\x1b[K3 packages are installed, after 0:00.\r\n")
+
+
+def test_an_installation_without_a_terminal_writes_plain_lines(tmp_path: Path) -> None:
+    _, seen = install(tmp_path, terminal=False)
+    assert seen.splitlines() == [
+        f"Installing {tmp_path}/pins.txt: about 40 MB to download",
+        "WARNING: Retrying",
+        "3 packages are installed, after 0:00.",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_failed_installation_fails_with_the_words_of_pip(tmp_path: Path, *, terminal: bool) -> None:
+    status, seen = install(tmp_path, terminal=terminal, status=3)
+    assert status == 3
+    assert "WARNING: Retrying" in seen
+    assert "are installed" not in seen
