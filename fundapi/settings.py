@@ -25,7 +25,7 @@ from fundapi import addresses
 from fundapi.variables import ADDRESS, Variables, header_name, mail_address, wrong, wrong_secret
 from fundapi.web import serve
 from fundapi.web.commit import commit_of
-from fundapi.web.logs import logging_config
+from fundapi.web.logs import default_format, logging_config
 from rollout.judge.policy import UNSIGNED, Policy, faults, setting
 
 env = Variables()
@@ -543,7 +543,7 @@ UNFOLD = {  # fundapi.site has the rest
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(
     level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
-    json=env.choice("LOG_FORMAT", "json", ("json", "console")) == "json",
+    json=env.choice("LOG_FORMAT", default_format(), ("json", "console")) == "json",
 )
 LOG_SEARCH_URL = env.text(
     "LOG_SEARCH_URL",

@@ -1,5 +1,9 @@
-"""Structured logs: one JSON object a line, with the values bound to the request (id, user, operation)."""
+"""Structured logs: a line for each event, with the values bound to the request (id, user, operation).
 
+JSON for machines, and for people at a terminal columns and colours, without values that are not there.
+"""
+
+import linecache
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
@@ -40,6 +44,36 @@ def _exception(logger: Any, name: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+def _for_people(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Shorten an event. Escape what a stranger could forge a line with, or make the terminal obey."""
+    event["timestamp"] = f"{event['timestamp'][:19]}Z"
+    errors = event.pop("exception", None)
+    shown = {
+        name: _escape(value) if isinstance(value, str) else value
+        for name, value in event.items()
+        if value is not None
+    }
+    if errors:
+        # As Python prints them: the cause first.
+        shown["exception"] = "\n\n".join(_trace(error) for error in reversed(errors))
+    return shown
+
+
+def _trace(error: dict[str, Any]) -> str:
+    lines = []
+    for frame in error["frames"]:
+        source = linecache.getline(frame["filename"], frame["lineno"]).strip()
+        lines += [
+            f'  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}',
+            f"    {source}",
+        ]
+    return "\n".join([*lines, f"{error['exc_type']}: {_escape(error['exc_value'])}"])
+
+
+def _escape(text: str) -> str:
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def _to_json(event: Any, **_: Any) -> bytes:
     return _encoder.encode(event)
 
@@ -57,6 +91,11 @@ class Lines(structlog.BytesLogger):
     debug = info = warning = error = critical = msg
 
 
+def default_format() -> str:
+    """Return the format of logs where no setting names one: for people where stderr is a terminal."""
+    return "console" if sys.stderr.isatty() else "json"
+
+
 def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     """Return Django's ``LOGGING``: every logger, ours and the libraries', to stderr in one form.
 
@@ -72,9 +111,9 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     else:
         own = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
         foreign = [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            _exception,
+            _for_people,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=0),
         ]
         factory = structlog.stdlib.LoggerFactory()
     structlog.configure(
@@ -87,6 +126,9 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
 
     def not_below(floor: str) -> str:
         return max(level, floor, key=levels.__getitem__)
+
+    # Celery has three lines for each task, several times a minute: too much for a terminal.
+    celery = level if json or level == "DEBUG" else not_below("WARNING")
 
     return {
         "version": 1,
@@ -102,6 +144,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "axes": {"level": not_below("ERROR")},  # fundapi.access.signins logs the same, structured
+            "celery": {"level": celery},
             "django": {"handlers": [], "level": not_below("INFO"), "propagate": True},
             # 4xx have their own line: see RequestLogMiddleware.
             "django.request": {"level": not_below("ERROR")},
