@@ -39,13 +39,15 @@ FAILURES_MAX = 3
 READY = """
 fundapi is ready. Ctrl-C stops it.
 
-  API       {url}/api/funds
-  API docs  {url}/api/docs
-  Admin     {url}/admin/    {username} / {password}
-  Health    {url}/health
-  Metrics   {url}/metrics
-  Data      {home}
-  Judge     counts browsers by ROLLOUT_UNSIGNED_TELEMETRY={unsigned}
+  API          {url}/api/funds
+  API docs     {url}/api/docs
+  Fund set-up  {url}/fund-setup
+  Admin        {url}/admin/    {username} / {password}
+  Password     {kept}
+  Health       {url}/health
+  Metrics      {url}/metrics
+  Data         {home}
+  Judge        counts browsers by ROLLOUT_UNSIGNED_TELEMETRY={unsigned}
 
 Create a fund; the same command again replays the answer instead of creating another:
 
@@ -88,6 +90,7 @@ def run(home: Home, requests: StopRequests) -> None:
         home.keep("run/url", url)
         stop_leftovers(home.path)
         check_free(port)
+        step(f"starting the services in {home.path}")
         with services(home) as joined:
             manager = Manager(
                 home.path,
@@ -96,7 +99,9 @@ def run(home: Home, requests: StopRequests) -> None:
                 pass_fds=() if joined.lock_fd is None else (joined.lock_fd,),
             )
             try:
+                step("preparing the database and the static files")
                 prepared = prepare(manager)
+                step("starting the web server, the workers and the scheduler")
                 requests.serving = True
                 manager.look_after()
                 wait_until_ready(manager, requests, port)
@@ -106,6 +111,12 @@ def run(home: Home, requests: StopRequests) -> None:
             finally:
                 manager.stop(lambda: requests.count > 1)
                 shutil.rmtree(manager.env["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+
+
+def step(text: str) -> None:
+    """Tell who waits at a terminal what is happening. Elsewhere a start that fails is one sentence."""
+    if sys.stderr.isatty():
+        say(text)
 
 
 def check_free(port: int) -> None:
@@ -208,8 +219,18 @@ def announce(home: Home, url: str, prepared: dict[str, str | None]) -> None:
     """Print the addresses, the password and a command that creates a fund."""
     password = prepared["password"] or "(changed since it was made)"
     values = {**prepared, "password": password, "url": url, "home": home.path, "key": secrets.token_hex(8)}
+    values["kept"] = password_kept(home, prepared["password"])
     values["unsigned"] = alone()["ROLLOUT_UNSIGNED_TELEMETRY"]
     print(READY.format_map(values), flush=True)
+
+
+def password_kept(home: Home, password: str | None) -> str:
+    """Return where to find the admin's password later."""
+    if password is None:
+        return "only its user knows it; set another with `manage.py changepassword`"
+    if password == home.read("admin-password"):
+        return f"kept in {home.path / 'admin-password'}"
+    return "set by DJANGO_SUPERUSER_PASSWORD"
 
 
 def look_after_everything(manager: Manager, requests: StopRequests, home: Home | None) -> None:

@@ -1,6 +1,7 @@
 """`make run`, started for real on a free port: what it prints works, what is killed comes back, nothing is left."""
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -152,12 +153,13 @@ def test_it_prints_where_everything_is(run: Run) -> None:
     assert [url.removeprefix(run.url) for url in urls] == [
         "/api/funds",
         "/api/docs",
+        "/fund-setup",
         "/admin/",
         "/health",
         "/metrics",
     ]
     answers = [httpx.get(url, timeout=20).status_code for url in urls]
-    assert answers == [401, 200, 302, 200, 200]
+    assert answers == [401, 200, 302, 302, 200, 200]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl: apt-get install curl")
@@ -180,7 +182,9 @@ def test_the_printed_curl_creates_a_fund_and_then_replays(run: Run) -> None:
 def test_the_printed_password_opens_the_admin(run: Run) -> None:
     found = re.search(r"(\S+) / (\S+)$", run.printed, re.MULTILINE)
     assert found
-    assert (run.home / "admin-password").stat().st_mode & 0o777 == 0o600
+    kept = run.home / "admin-password"
+    assert f"Password     kept in {kept}\n" in run.printed
+    assert (kept.read_text().strip(), kept.stat().st_mode & 0o777) == (found[2], 0o600)
     with httpx.Client(base_url=run.url, timeout=20) as client:
         client.get("/admin/login/")
         form = {
@@ -296,6 +300,26 @@ def test_a_taken_port_is_refused_before_anything_is_started(directory: Path) -> 
     assert not (directory / "unused" / "postgres").exists()
 
 
+def test_at_a_terminal_it_says_what_it_does(directory: Path) -> None:
+    """Elsewhere a start that fails is one sentence (test_bad_homes)."""
+    reading, writing = pty.openpty()
+    home = directory / "terminal"
+    away = f"postgres://nobody@127.0.0.1:{free_port()}/none"
+    refused = subprocess.run(
+        [sys.executable, "-m", "fundapi.embedded.run"], check=False, cwd=PROJECT, stderr=writing,
+        env=environment(home, PORT=str(free_port()), DATABASE_URL=away, REDIS_URL="redis://127.0.0.1:1"),
+    )  # fmt: skip
+    said = os.read(reading, 65536).decode().splitlines()
+    for end_of_it in (reading, writing):
+        os.close(end_of_it)
+    assert refused.returncode == 1
+    assert said[:2] == [
+        f"make run: starting the services in {home}",
+        "make run: preparing the database and the static files",
+    ]
+    assert len(said) == 3
+
+
 def test_two_homes_serve_side_by_side_under_any_environment(run: Run, directory: Path) -> None:
     """The second is "production" with an operator of its own, over plain HTTP, and ends with its terminal."""
     operator = {"DJANGO_SUPERUSER_USERNAME": "night-shift", "DJANGO_SUPERUSER_PASSWORD": "correct horse"}
@@ -303,6 +327,7 @@ def test_two_homes_serve_side_by_side_under_any_environment(run: Run, directory:
     try:
         other.ready()
         assert "night-shift / correct horse" in other.printed
+        assert "Password     set by DJANGO_SUPERUSER_PASSWORD\n" in other.printed
         assert other.create("same-key").status_code == 201
         assert run.create("same-key").status_code == 201
         assert httpx.get(f"{other.url}/health").json()["environment"] == "production"
