@@ -44,6 +44,13 @@ def _exception(logger: Any, name: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+def _without_files(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop the lines of static files that were found: a page has thirty of them."""
+    if str(event.get("path")).startswith("/static/") and event.get("status", 500) < 400:
+        raise structlog.DropEvent
+    return event
+
+
 def _for_people(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Shorten an event. Escape what a stranger could forge a line with, or make the terminal obey."""
     event["timestamp"] = f"{event['timestamp'][:19]}Z"
@@ -110,6 +117,8 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         factory = partial(Lines, sys.stderr.buffer)
     else:
         own = [structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
+        if level != "DEBUG":
+            own.insert(0, _without_files)
         foreign = [
             _exception,
             _for_people,

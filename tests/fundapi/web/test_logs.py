@@ -15,6 +15,7 @@ PROGRAM = """
 import logging, structlog, django
 django.setup()
 structlog.get_logger("fundapi.request").info("request", path="/x", user_id=None)
+structlog.get_logger("fundapi.request").info("request", path="/static/x.js", status=304)
 logging.getLogger("celery.beat").info("Scheduler: Sending due task")
 """
 
@@ -40,13 +41,13 @@ def test_elsewhere_a_line_is_json(*, terminal: bool, setting: str) -> None:
     lines = [
         json.loads(line) for line in printed(PROGRAM, terminal=terminal, LOG_FORMAT=setting).splitlines()
     ]
-    assert [line["event"] for line in lines] == ["request", "Scheduler: Sending due task"]
+    assert [line["event"] for line in lines] == ["request", "request", "Scheduler: Sending due task"]
     assert (lines[0]["path"], lines[0]["user_id"]) == ("/x", None)
 
 
 @pytest.mark.parametrize(("terminal", "setting"), [(True, ""), (False, "console")])
 def test_at_a_terminal_a_line_is_for_people(*, terminal: bool, setting: str) -> None:
-    """It is short: no value that is not there, and no line of Celery's for each task."""
+    """It is short: no value that is not there, and no line for each task and each static file."""
     text = printed(PROGRAM, terminal=terminal, LOG_FORMAT=setting)
     assert ("\x1b[" in text) == terminal
     assert re.fullmatch(
@@ -55,8 +56,14 @@ def test_at_a_terminal_a_line_is_for_people(*, terminal: bool, setting: str) -> 
     )
 
 
-def test_a_debugged_terminal_shows_each_task() -> None:
-    assert "Sending due task" in printed(PROGRAM, terminal=True, LOG_LEVEL="DEBUG")
+def test_a_debugged_terminal_shows_each_task_and_file() -> None:
+    text = printed(PROGRAM, terminal=True, LOG_LEVEL="DEBUG")
+    assert "Sending due task" in text
+    assert "/static/x.js" in text
+
+
+def test_a_missing_file_is_shown() -> None:
+    assert "404" in printed(PROGRAM.replace("304", "404"), terminal=True)
 
 
 @pytest.mark.parametrize("logger", ["structlog.get_logger('fundapi')", "logging.getLogger('anybody')"])
