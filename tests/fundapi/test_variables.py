@@ -19,7 +19,7 @@ from tests.servers import PROJECT, manage
 EXAMPLE = (PROJECT / ".env.example").read_text()
 DOCUMENTED = re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)
 ANOTHER_S = {  # read in the tree, and set by nobody who runs it
-    *("DJANGO_SETTINGS_MODULE", "USER", "PGPASSWORD", "NOTIFY_SOCKET"),
+    *("DJANGO_SETTINGS_MODULE", "USER", "PGPASSWORD", "NOTIFY_SOCKET", "PATH"),
 }
 VALUES = {
     "nonsense": "1s500 |;*",

@@ -63,15 +63,16 @@ function characters(text) {
  * Say why a text is not a number of this form. Only what is a number otherwise is called negative or badly grouped.
  * @param {string} text
  * @param {string} example
+ * @param {string} [grouped] an example with commas and a point
  * @returns {string | null}
  */
-function numberError(text, example) {
+function numberError(text, example, grouped = example) {
   if (text.trim() === "") return `Enter a number, such as ${example}.`;
   if (readNumber(text) !== null) return null;
   const unsigned = text.replace(/^[\s$]*[-−–]/u, "");
   if (readNumber(unsigned) !== null) return "This cannot be less than 0.";
   if (/\d/.test(unsigned) && readNumber(unsigned.replace(/[.,]/g, "")) !== null) {
-    return "Use commas between thousands only, and a point for decimals, such as 1,250,000.50.";
+    return `Use commas between thousands only, and a point for decimals, such as ${grouped}.`;
   }
   return `This is not a number. Use digits, such as ${example}.`;
 }
@@ -104,7 +105,7 @@ export function validate(fields) {
     name: nameError(fields.name),
     size: sizeError(fields.size),
     managementFee: percentError(fields.managementFee, 10, "2 or 1.75"),
-    carryPercentage: percentError(fields.carryPercentage, 50, "20"),
+    carryPercentage: percentError(fields.carryPercentage, 50, "20 or 17.5"),
     vintageYear: yearError(fields.vintageYear),
     modelVersion:
       characters(fields.modelVersion.trim()) > MODEL_VERSION_LENGTH
@@ -123,7 +124,7 @@ function nameError(text) {
 
 /** @param {string} text */
 function sizeError(text) {
-  const error = numberError(text, "250,000,000");
+  const error = numberError(text, "250,000,000", "1,250,000.50");
   if (error) return error;
   const size = /** @type {string} */ (readNumber(text));
   if (places(size) > 2) return "Dollars have at most two decimals: round it to cents.";
