@@ -11,13 +11,32 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 
 from rollout.admin.export import Exported
-from rollout.models import Alert, Check, Incident
+from rollout.models import Alert, Check, Incident, Rollout
 
 COUNT_MAX = 1000  # rows that a list counts; counting millions takes seconds
 BRIEF = 80  # characters in a list
+
+
+def records_of(rollout: Rollout, user: Any) -> list[tuple[str, str]]:
+    """Return names and addresses of the lists with a rollout's records, of those that the user may see."""
+    own = {"rollout__id__exact": rollout.pk}
+    lists: list[tuple[str, str, dict[str, Any]]] = [
+        ("Checks", "check", own),
+        ("Telemetry", "telemetryevent", {"flag": rollout.feature}),
+        ("Incidents", "incident", own),
+        ("Alerts", "alert", own),
+        ("Deployments", "deployment", {}),  # a deployment is of the whole environment, not of a rollout
+    ]
+    return [
+        (name, f"{reverse(f'admin:rollout_{model}_changelist')}?{urlencode(query)}".rstrip("?"))
+        for name, model, query in lists
+        if user.has_perm(f"rollout.view_{model}")
+    ]
 
 
 class MoreThan(int):

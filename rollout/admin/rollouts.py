@@ -32,6 +32,7 @@ from rollout.admin.buttons import BUTTONS, completable, is_resubmission, rehears
 from rollout.admin.chart_data import chart_context
 from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
 from rollout.admin.latest_checks import LatestCheck, latest_check, with_latest_checks
+from rollout.admin.records import records_of
 from rollout.admin.trouble import SignalFilter, StateFilter, TroubleFirst, by_trouble, with_signals
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
@@ -173,7 +174,7 @@ class RolloutAdmin(admin.ModelAdmin):
     def state(self, rollout: Any) -> str:
         badges = states(rollout, rollout.rollback)
         if not badges:
-            return "normal"
+            return Stage(rollout.stage).label
         shown = format_html_join(" ", '<span class="rollout-badge is-{}">{}</span>', badges)
         incident = getattr(rollout.latest.check, "incident", None)
         if not incident or not rollout.rollback or not rollout.rollback.is_by_judge:
@@ -393,6 +394,7 @@ class RolloutAdmin(admin.ModelAdmin):
         context = {
             **self._now(request, rollout, latest_check(rollout)),
             "title": rollout.feature,
+            "records": records_of(rollout, request.user),
             "step": next_step(rollout.percentage),
             "presets": PRESETS,
             "move": form if form and not isinstance(form, ConfigurationForm) else None,

@@ -18,7 +18,7 @@ from typing import Any, Self
 from scipy.special import betaincc, betaln
 
 from rollout.judge.scoring import Signal, worst
-from rollout.units import ratio
+from rollout.units import ratio, ratio_range
 
 RED_TESTS = 3  # migration failures, clients with errors, treatment against control: they share alpha
 NOTHING = -1e9  # logarithm of no money, because JSON has no infinity
@@ -310,10 +310,10 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
             f"Sample ratio mismatch: {clients} ({ratio(share)} expected). Assignment or telemetry is broken.",
         )
     if seen.interval is not None and seen.interval[1] < limits.goal:
-        low, high = map(ratio, seen.interval)
+        interval = ratio_range(*seen.interval, limits=[limits.goal])
         yield (
             Signal.YELLOW,
-            f"Migration success: {low} to {high} (goal {ratio(limits.goal)}).",
+            f"Migration success rate: {interval} (goal {ratio(limits.goal)}).",
         )
 
 

@@ -16,7 +16,7 @@ MISSED_CHECKS = 3  # more than these missed, and the judge counts as away
 
 
 def states(rollout: Rollout, rollback: Line | None = None) -> list[tuple[str, str]]:
-    """Return the states that are not normal, the gravest first: a style sheet's name and a label.
+    """Return the states that stand out from a stage, the gravest first: a style sheet's name and a label.
 
     ``rollback``: the change that rolled it back, if it still is; it put the rollout on hold too.
     """

@@ -103,3 +103,22 @@ def test_a_refused_percentage_is_marked(page: Page, administrator: User, canary:
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_attribute("aria-describedby", "move_percentage_error")
     expect(page.locator("#move_percentage_error")).to_be_visible()
+
+
+def test_a_rollback_by_keyboard_ends_at_0_percent_with_its_reason(
+    page: Page, administrator: User, canary: Rollout
+) -> None:
+    enter(page, administrator, f"/admin/rollout/rollout/{canary.pk}/change/")
+    page.locator("#move_reason").focus()
+    page.keyboard.type("support saw errors")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent").strip() == "Roll back":
+            break
+    page.keyboard.press("Enter")
+    banner = page.locator(".rollout-banner.is-rolled-back")
+    expect(banner).to_contain_text("support saw errors")
+    expect(banner).to_be_focused()
+    canary.refresh_from_db()
+    assert canary.percentage == 0
+    assert canary.on_hold

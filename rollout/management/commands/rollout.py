@@ -287,4 +287,4 @@ def state(rollout: Rollout, rollback: Line | None) -> str:
         "complete": rollout.stage == Stage.COMPLETE,
         "off": rollout.percentage == 0,
     }
-    return next((word for word, applies in states.items() if applies), "moving")
+    return next((word for word, applies in states.items() if applies), rollout.stage)

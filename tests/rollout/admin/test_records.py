@@ -638,7 +638,7 @@ def test_the_list_shows_the_signal_and_what_happens_next(
         stage.send("migration_succeeded", clients=10)
         stage.check()
     row = words(viewer.get(LIST, {"q": stage.feature}))
-    assert re.search(rf"{stage.feature} 10 % for [\w ]+ Green normal To 50 % after 1 h", row)
+    assert re.search(rf"{stage.feature} 10 % for [\w ]+ Green Canary To 50 % after 1 h", row)
 
 
 def test_a_list_of_many_rollouts_takes_no_more_queries(canary: Callable[..., Canary], viewer: Client) -> None:
@@ -1128,3 +1128,27 @@ def test_an_incident_whose_checks_another_version_stored_is_still_shown(
     assert incident.reason in words(answer)
     # In the timeline, and again in its Markdown.
     assert words(answer).count("Another version stored this check.") == 6
+
+
+def test_a_rollout_leads_to_its_records_that_the_viewer_may_see(
+    canary: Callable[..., Canary], viewer: Client
+) -> None:
+    stage = canary(1)
+    text = viewer.get(stage.screen).content.decode()
+    for model, query in (
+        ("check", f"?rollout__id__exact={stage.pk}"),
+        ("telemetryevent", f"?flag={stage.feature}"),
+        ("incident", f"?rollout__id__exact={stage.pk}"),
+        ("alert", f"?rollout__id__exact={stage.pk}"),
+        ("deployment", ""),
+    ):
+        address = f"/admin/rollout/{model}/{query}"
+        assert f'href="{address}"' in text
+        assert viewer.get(address).status_code == 200
+
+
+def test_a_breadcrumb_does_not_name_the_app(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(1)
+    heading = re.search(r"<h1.*?</h1>", viewer.get(stage.screen).content.decode(), re.DOTALL)
+    assert heading
+    assert re.findall(r"tracking-tight\">\s*(\S+)", heading[0]) == ["Rollouts", stage.feature]

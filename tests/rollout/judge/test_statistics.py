@@ -415,7 +415,7 @@ def test_yellow_when_the_whole_interval_lies_below_the_goal() -> None:
     assert said.interval is not None
     low, high = said.interval
     assert low < 0.98 < high < 0.995
-    assert said.reasons == ("Migration success: 95.936 % to 99.218 % (goal 99.5 %).",)
+    assert said.reasons == ("Migration success rate: 95.9 % to 99.2 % (goal 99.5 %).",)
     assert judge(totals=Totals(succeeded=990, failed=10)).signal is Signal.GREEN
 
 

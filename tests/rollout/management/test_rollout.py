@@ -230,7 +230,7 @@ def test_the_table_says_that_a_rollout_at_0_is_off(make_rollout: MakeRollout) ->
         feature: line for line in out.getvalue().splitlines() for feature in (off, moving) if feature in line
     }
     assert "│ off " in lines[off]
-    assert "│ moving " in lines[moving]
+    assert "│ canary " in lines[moving]
     Rollout.objects.filter(feature=moving).update(percentage=0, stage="off")
 
 
