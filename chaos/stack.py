@@ -73,6 +73,7 @@ class Stack:
             "TELEMETRY_RATE": "1000000/second",
             "LOG_LEVEL": "CRITICAL",  # a 503 is what a storm is for
             "WEB_CONCURRENCY": "2",
+            "STATIC_ROOT": "",  # no storm asks for a file, and nothing has collected them here
             "WATCHDOG_SECONDS": "15",  # the storm `frozen` does not wait longer
         }
 

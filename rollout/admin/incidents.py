@@ -44,7 +44,7 @@ class Entry:
 
 class IncidentAdmin(ReadOnlyRolloutAdmin):
     class Media:
-        js = [Script("rollout/copy.js", type="module")]
+        js = [Script("rollout/admin/copy.js", type="module")]
 
     list_display = ["when", "feature", "share", "outcome", "reason"]
     nothing = "No incident so far: no rollout had three red checks in a row."

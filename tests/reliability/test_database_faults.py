@@ -29,7 +29,7 @@ from tests.servers import Server, database_url, manage, running_server, superuse
 @pytest.fixture
 def proxy(triggers: None) -> Iterator[Proxy]:
     settings = connection.settings_dict
-    with Proxy(f"{settings['OPTIONS']['host']}/.s.PGSQL.5432") as running:
+    with Proxy(f"{settings['HOST']}/.s.PGSQL.5432") as running:
         yield running
 
 

@@ -27,7 +27,7 @@ def read_only(database: None) -> Iterator[Server]:
     with psycopg.connect(superuser_url(), autocommit=True) as superuser:
         superuser.execute(f"CREATE ROLE {role} LOGIN IN ROLE fundapi")
         superuser.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
-        url = f"postgres://{role}@/{settings['NAME']}?host={settings['OPTIONS']['host']}"
+        url = f"postgres://{role}@/{settings['NAME']}?host={settings['HOST']}"
         with running_server(workers=1, DATABASE_URL=url) as running:
             yield running
         superuser.execute(f"DROP ROLE {role}")

@@ -40,7 +40,7 @@ def odd_url(database: None) -> Iterator[str]:
         superuser.execute(f"CREATE ROLE {role} LOGIN IN ROLE fundapi")
         for name, value in ODD.items():
             superuser.execute(f"ALTER ROLE {role} SET {name} = '{value}'")
-        yield f"postgres://{role}@/{settings['NAME']}?host={settings['OPTIONS']['host']}"
+        yield f"postgres://{role}@/{settings['NAME']}?host={settings['HOST']}"
         superuser.execute(f"DROP ROLE {role}")
 
 

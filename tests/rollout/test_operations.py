@@ -178,7 +178,7 @@ def test_the_shell_has_the_admin_s_buttons(make_rollout: MakeRollout) -> None:
     assert json.loads(run("release", feature, "--reason", "ok", "--json"))["emergency_stop"] is False
     assert json.loads(run("rollback", feature, "--reason", "no", "--json"))["percentage"] == 0
     assert json.loads(run("status", feature, "--json"))["version"] == 8
-    assert "on hold" in row_of(feature)
+    assert "rolled back" in row_of(feature)
     assert "(shell, " in Rollout.objects.get(feature=feature).history.first().history_change_reason
 
 

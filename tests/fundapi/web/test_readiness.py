@@ -47,7 +47,7 @@ def test_the_migrations_of_this_code_are_those_that_django_would_run() -> None:
         ),
         (
             "DELETE FROM django_migrations WHERE app = 'idempotency'",
-            "unmigrated: idempotency.0001_initial and 3 more are missing (manage.py migrate)",
+            "unmigrated: idempotency.0001_initial and 4 more are missing (manage.py migrate)",
         ),
         (
             "ALTER TABLE django_migrations RENAME TO other",

@@ -27,7 +27,7 @@ OUTAGE = 3  # s
 @pytest.fixture
 def proxy(database: None) -> Iterator[Proxy]:
     """The way to the database of the commands that a test starts, but not of the test."""
-    with Proxy(f"{connection.settings_dict['OPTIONS']['host']}/.s.PGSQL.5432") as running:
+    with Proxy(f"{connection.settings_dict['HOST']}/.s.PGSQL.5432") as running:
         yield running
 
 
