@@ -32,7 +32,8 @@ from tests import servers
 PASSWORD = "hunter2-is-secret"
 OURS = ("fundapi", "idempotency", "rollout")
 FILE = "FILE"  # stands for a new file
-COULD_NOT_TELL = {"check_rollouts", "check_consistency", "demo_rollout", "simulate_rollout"}  # these exit with 2, too
+# These exit with 2, too.
+COULD_NOT_TELL = {"check_rollouts", "check_consistency", "demo_rollout", "simulate_rollout"}
 # Before the database, these ask GitHub, a file or an alert channel.
 ASK_OTHERS_FIRST = {"finalize_pr", "deploy_with_confidence", "restore", "send_test_alert"}
 ONLY_READ = {
