@@ -10,6 +10,7 @@ from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 from statistics import median
+from xml.etree import ElementTree
 
 import pytest
 from django.contrib.auth.models import User
@@ -105,14 +106,33 @@ def test_the_two_commands_stand_first() -> None:
     assert re.findall(r"^make \w+", first[1], re.MULTILINE) == ["make run", "make test"]
 
 
-def test_the_numbers_are_those_of_the_latest_benchmark() -> None:
-    rows = re.findall(r"^\| (?:create|replay|poll)\b.*\| ([\d.]+) times as many \|$", README, re.MULTILINE)
-    ratios = json.loads((PROJECT / "benchmarks/results.json").read_text())["ratios"]
+def test_the_numbers_are_those_of_the_latest_benchmarks() -> None:
+    ratios: dict[str, list[float]] = {}
+    for report in ("results", "scale"):
+        ratios |= json.loads((PROJECT / f"benchmarks/{report}.json").read_text())["ratios"]
     names = (
-        *("create_vs_plain", "replay_vs_plain", "create_vs_best_peer", "replay_vs_best_safe_peer"),
-        *("replay_vs_best_peer", "rollouts_304_vs_plain"),
+        *("create_vs_plain", "replay_vs_plain", "rollouts_304_vs_plain", "create_vs_best_peer"),
+        *("replay_vs_best_safe_peer", "replay_vs_best_peer"),
+        *(f"{what}, 10,000,000 keys / {what}, 0 keys" for what in ("create", "replay")),
     )
+    rows = re.findall(r"^\|.*\| ([\d.]+) times \|$", README, re.MULTILINE)
     assert [float(row) for row in rows] == [round(median(ratios[name]), 2) for name in names]
+
+
+def test_the_moving_picture_tells_its_story_in_ten_seconds() -> None:
+    """One frame at a time, and none moves for people who want no motion. The captions fit under the frames."""
+    path = PROJECT / re.findall(r"\]\((docs/images/\S+\.svg)\)", README)[0]
+    assert path.stat().st_size < 400_000
+    svg = ElementTree.parse(path).getroot()
+    style = svg.findtext("{*}style") or ""
+    frames = svg.findall("{*}g")
+    (whole,) = re.findall(r"animation: turn ([\d.]+)s infinite", style)
+    delays = [float(re.findall(r"delay:([\d.]+)s", frame.attrib["style"])[0]) for frame in frames]
+    assert delays == pytest.approx([float(whole) / len(frames) * number for number in range(len(frames))])
+    assert 8 <= float(whole) <= 12
+    assert "@media (prefers-reduced-motion: reduce) { g { animation: none }" in style
+    captions = [frame.findtext("{*}text") or "" for frame in frames]
+    assert 0 < min(map(len, captions)) <= max(map(len, captions)) <= 54
 
 
 def anchors(document: Path) -> set[str]:
