@@ -4,7 +4,8 @@ The rollout climbs as an operator would move it, breaks at 50 %, and is rolled b
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
@@ -42,7 +43,7 @@ class DemoError(Exception):
     """The demo cannot be played. The message says why and what to do."""
 
 
-def begin(feature: str) -> None:
+def begin(feature: str) -> Rollout:
     """Make the demo's rollout, or take it up again, at its first step. Raises :class:`DemoError`."""
     if conf.confirm:
         raise DemoError(
@@ -66,12 +67,18 @@ def begin(feature: str) -> None:
         operations.set_percentage(feature, Decimal(0), reason="Demo: begun again")
         operations.configure(feature, {"enabled": True, **fields}, reason="Demo: begun again")
     operations.resume(feature, reason="Demo: begun")
-    operations.set_percentage(feature, STEPS[0], reason="Demo: first canary")
+    return operations.set_percentage(feature, STEPS[0], reason="Demo: first canary")
 
 
-def end(feature: str) -> None:
-    """Take the feature from everybody, after a demo that was interrupted."""
-    operations.roll_back(feature, reason="Demo: interrupted")
+@contextmanager
+def begun(feature: str) -> Iterator[Rollout]:
+    """Begin, and take the feature from everybody if the demo ends early, for whatever reason."""
+    rollout = begin(feature)
+    try:
+        yield rollout
+    except BaseException:
+        operations.roll_back(feature, reason="Demo: ended early")
+        raise
 
 
 class Demo:
@@ -94,7 +101,7 @@ class Demo:
         """Yield a line for each event, until the judge has rolled back. Raises :class:`DemoError`."""
         latest = Check.objects.filter(rollout__feature=self.feature).order_by("-pk").first()
         self.checked = latest.pk if latest else 0
-        self._require_server()
+        self._require_first_step()
         for _ in range(MINUTES_MAX):
             for _ in self._minute():
                 for check in self._new_checks():
@@ -111,7 +118,7 @@ class Demo:
         conditions = Conditions(
             traffic=self.traffic, treatment=self.treatment, control=HEALTHY, flood=Flood()
         )
-        config = self._config()
+        config = self._rollouts().get(self.feature)
         if config is None:
             raise DemoError(f"{self.http.base_url} has no {self.feature} any more.")
         events = sorted(self.browsers.minute(conditions, config), key=attrgetter("session"))
@@ -126,10 +133,14 @@ class Demo:
             tick.check(self.feature, upto=upto, now=now, only_due=False)
         yield
 
-    def _require_server(self) -> None:
+    def require_server(self) -> None:
+        """Ask the server, before anything is made. Raises :class:`DemoError`."""
+        self._rollouts()
+
+    def _require_first_step(self) -> None:
         """Wait until the server has the first step. Raises :class:`DemoError`: it is another database's."""
         for _ in range(STALE_MAX):
-            config = self._config()
+            config = self._rollouts().get(self.feature)
             if config is not None and config.percentage == STEPS[0]:
                 return
             time.sleep(1)
@@ -137,9 +148,14 @@ class Demo:
             f"{self.http.base_url} has another database than this command: set DATABASE_URL or FUNDAPI_HOME as it has."
         )
 
-    def _config(self) -> Config | None:
+    def _rollouts(self) -> Mapping[str, Config]:
         answer = self._ask("GET", "/api/rollouts")
-        return Configuration(answer.content).by_feature.get(self.feature)
+        try:
+            return Configuration(answer.content).by_feature
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise DemoError(
+                f"{self.http.base_url} is another program's: name fundapi's with --url."
+            ) from None
 
     def _send(self, batch: list[Arrival]) -> None:
         first = batch[0]
@@ -170,7 +186,7 @@ class Demo:
             raise DemoError(
                 f"{self.http.base_url} does not answer: start it with `make run`, or name another with --url."
             ) from None
-        if answer.is_error:
+        if not answer.is_success:
             raise DemoError(
                 f"{method} {path} was answered with {answer.status_code}: is --url the address of this server, and "
                 "TELEMETRY_RATE at least 1200/minute?"

@@ -43,16 +43,26 @@ class Command(BaseCommand):
     def handle(
         self, *_args: Any, url: str, feature: str, fast: bool, seed: int | None, **_options: Any
     ) -> None:
+        url = url.rstrip("/")
         seed = random.randrange(ID_MAX) if seed is None else seed  # noqa: S311 - it must be repeatable, not secret
         try:
             with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as http:
-                demo.begin(feature)
-                self.stdout.write(f"{feature} is at 10 %. Look at it: {url}/admin/rollout/rollout/")
-                for line in demo.Demo(feature, http, fast=fast, seed=seed).play():
-                    self.stdout.write(line)
-                    self.stdout.flush()
+                playing = demo.Demo(feature, http, fast=fast, seed=seed)
+                playing.require_server()
+                with demo.begun(feature) as rollout:
+                    page = f"{url}/admin/rollout/rollout/{rollout.pk}/change/"
+                    self.stdout.write(f"{feature} is at 10 %. Look at it: {page}")
+                    if not fast:
+                        self.stdout.write("A line for each check, one a minute. Ctrl-C ends it.")
+                    for line in playing.play():
+                        self.stdout.write(line)
+                        self.stdout.flush()
         except KeyboardInterrupt:
-            demo.end(feature)
-            raise CommandError(f"Interrupted: {feature} is at 0 %.", returncode=INTERRUPTED) from None
+            raise CommandError("Interrupted: nobody has the feature.", returncode=INTERRUPTED) from None
+        except httpx.InvalidURL:
+            raise CommandError(
+                f"'{url}' is no address: --url is one such as http://127.0.0.1:8000.",
+                returncode=COULD_NOT_TELL,
+            ) from None
         except (demo.DemoError, OperationError) as error:
             raise CommandError(str(error), returncode=COULD_NOT_TELL) from None
