@@ -21,6 +21,7 @@ from typing import IO
 
 TERMINAL = sys.stderr.isatty()
 PAUSE = 0.2 if TERMINAL else 10.0  # s between lines
+AGAIN = "Run the same command again: pip keeps what it has downloaded."
 NAMED = re.compile(r"(?:Collecting|Processing|Requirement already satisfied:) (?:/\S*/)?([^\s;]+)")
 
 
@@ -78,6 +79,15 @@ def reader(stream: IO[str] | None, read: Callable[[str], None]) -> threading.Thr
     return thread
 
 
+def wait(pip: subprocess.Popen[str], progress: Progress) -> int:
+    """Show the progress until pip ends, and return its exit status."""
+    while True:
+        try:
+            return pip.wait(PAUSE)
+        except subprocess.TimeoutExpired:
+            write(str(progress), moving=True)
+
+
 def main(megabytes: str, *command: str) -> int:
     packages = len(re.findall(r"^\S+==", Path(command[-1]).read_text(encoding="utf-8"), re.MULTILINE))
     with tempfile.TemporaryDirectory(prefix="pip-") as directory:
@@ -92,19 +102,17 @@ def main(megabytes: str, *command: str) -> int:
             errors="replace",
         )
         readers = [reader(pip.stdout, progress.follow), reader(pip.stderr, write)]
-        while True:
-            try:
-                status = pip.wait(PAUSE)
-                break
-            except subprocess.TimeoutExpired:
-                write(str(progress), moving=True)
-            except KeyboardInterrupt:  # the terminal has sent it to pip, too
-                pip.wait()
-                return 130
+        try:
+            status = wait(pip, progress)
+        except KeyboardInterrupt:  # the terminal has sent it to pip, too
+            pip.wait()
+            status = 130
         for each in readers:
             each.join()
         if status == 0:
             write(f"{progress.named} packages are installed, after {progress.time}.")
+        else:
+            write(f"Not installed, after {progress.time}. {AGAIN}")
         return status
 
 

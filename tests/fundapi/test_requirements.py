@@ -4,8 +4,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,22 @@ def test_a_failed_installation_fails_with_the_words_of_pip(tmp_path: Path, *, te
     assert status == 3
     assert "WARNING: Retrying" in seen
     assert "are installed" not in seen
+    assert seen.splitlines()[-1].endswith("Run the same command again: pip keeps what it has downloaded.")
+
+
+def test_an_installation_that_is_interrupted_ends_without_a_traceback(tmp_path: Path) -> None:
+    """Ctrl-C, at whatever moment: the terminal sends it to pip, too."""
+    (tmp_path / "pip.py").write_text("import time; print('Collecting amqp', flush=True); time.sleep(60)")
+    (tmp_path / "pins.txt").write_text("amqp==5.4.2\n")
+    pip = [sys.executable, str(tmp_path / "pip.py"), str(tmp_path / "pins.txt")]
+    running = subprocess.Popen(
+        [sys.executable, str(PROJECT / "requirements" / "progress.py"), "40", *pip],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert running.stderr
+    assert running.stderr.readline().startswith("Installing ")
+    time.sleep(0.5)
+    os.killpg(running.pid, signal.SIGINT)
+    *_, last = running.communicate(timeout=20)[1].splitlines()
+    assert running.returncode == 130
+    assert last == "Not installed, after 0:00. Run the same command again: pip keeps what it has downloaded."
