@@ -13,6 +13,7 @@ import http.client
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -24,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from fundapi.embedded.client import revive, services
-from fundapi.embedded.home import TOLD, EmbeddedError, Home, alone, in_words, lock
+from fundapi.embedded.home import PROJECT, TOLD, EmbeddedError, Home, alone, in_words, lock
 from fundapi.embedded.manager import Manager, Program, say, stop_leftovers
 from fundapi.embedded.processes import end_with_parent
 from fundapi.variables import WRONG, Variables, exit_in_one_sentence
@@ -39,11 +40,11 @@ FAILURES_MAX = 3
 READY = """
 fundapi is ready. Ctrl-C stops it.
 
-  API          {url}/api/funds
-  API docs     {url}/api/docs
   Fund set-up  {url}/fund-setup
   Admin        {url}/admin/    {username} / {password}
   Password     {kept}
+  API docs     {url}/api/docs
+  API          {url}/api/funds
   Health       {url}/health
   Metrics      {url}/metrics
   Data         {home}
@@ -54,6 +55,12 @@ Create a fund; the same command again replays the answer instead of creating ano
   curl -i {url}/api/funds -H 'Authorization: Bearer {token}' \\
     -H 'Content-Type: application/json' -H 'Idempotency-Key: {key}' \\
     -d '{{"name": "Fund I", "size": 50000000}}'
+
+Watch a rollout that breaks and is rolled back, in a second terminal, for about six minutes:
+
+  {demo}
+
+Then: docs/tutorial/first-rollout.md
 """
 
 
@@ -221,6 +228,7 @@ def announce(home: Home, url: str, prepared: dict[str, str | None]) -> None:
     values = {**prepared, "password": password, "url": url, "home": home.path, "key": secrets.token_hex(8)}
     values["kept"] = password_kept(home, prepared["password"])
     values["unsigned"] = alone()["ROLLOUT_UNSIGNED_TELEMETRY"]
+    values["demo"] = demo(home, url)
     print(READY.format_map(values), flush=True)
 
 
@@ -231,6 +239,19 @@ def password_kept(home: Home, password: str | None) -> str:
     if password == home.read("admin-password"):
         return f"kept in {home.path / 'admin-password'}"
     return "set by DJANGO_SUPERUSER_PASSWORD"
+
+
+def demo(home: Home, url: str) -> str:
+    """Return the command of a demo beside this server, for a shell in the project's directory."""
+    python = Path(sys.executable)
+    if python.is_relative_to(PROJECT):
+        python = python.relative_to(PROJECT)
+    command = shlex.join([str(python), "manage.py", "demo_rollout", "--url", url])
+    return (
+        command
+        if home == Home.at(PROJECT / ".fundapi")
+        else f"FUNDAPI_HOME={shlex.quote(str(home.path))} {command}"
+    )
 
 
 def look_after_everything(manager: Manager, requests: StopRequests, home: Home | None) -> None:
