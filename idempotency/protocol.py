@@ -307,9 +307,25 @@ def _store(response: HttpResponse, request: HttpRequest, compared: Compared, gua
 
 
 def _origin(request: HttpRequest) -> dict[str, str]:
-    """Return what the project tells about a request, if anything, each value cut to what a page has room for."""
-    told = conf.origin(request) if conf.origin else {}
-    return {name: value[:ORIGIN_MAX] for name, value in told.items() if value}
+    """Return what the project tells about a request, each value cut to what a page has room for.
+
+    A fault of the project's function costs no answer; only a database error does, as the transaction is lost with it.
+    """
+    if conf.origin is None:
+        return {}
+    try:
+        told = {str(name): str(value) for name, value in conf.origin(request).items() if value}
+    except Error:
+        raise
+    except Exception:
+        logger.exception("IDEMPOTENCY_ORIGIN failed: nothing is kept of where this request came from.")
+        return {}
+    return {_storable(name): _storable(value) for name, value in told.items()}
+
+
+def _storable(text: str) -> str:
+    """Return a text that ``jsonb`` takes: it has neither null characters nor halves of surrogate pairs."""
+    return text[:ORIGIN_MAX].replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _record_conflict(request: HttpRequest, compared: Compared, guarded: Guarded) -> None:

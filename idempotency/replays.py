@@ -58,7 +58,8 @@ class Replays:
         except Exception as error:  # noqa: BLE001 - in a thread nobody waits for; a count is worth no traceback
             logger.info("Replays of %s keys were not counted: %s", len(counts), type(error).__name__)
         finally:
-            connections[conf.database].close()
+            # Of this thread, whatever the settings name by now.
+            connections.close_all()
 
 
 replays = Replays()

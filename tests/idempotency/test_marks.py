@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from django.urls import path, resolve
 from django.views import View
 
@@ -243,6 +243,29 @@ def test_a_key_may_be_optional(user: User) -> None:
     key = {"Idempotency-Key": uuid.uuid4().hex}
     statuses = [posted(mark, user, **key).headers["Idempotency-Status"] for _ in range(2)]
     assert statuses == ["created", "replayed"]
+
+
+def origin_of_odd_values(request: HttpRequest) -> dict[str, Any]:
+    return {"source": "a\0\ud800" + "b" * 300, "attempt": 2, "nothing": None}
+
+
+def origin_that_fails(request: HttpRequest) -> dict[str, str]:
+    raise KeyError("X-Missing")
+
+
+@pytest.mark.parametrize(
+    ("origin", "kept"),
+    [
+        ("origin_of_odd_values", {"source": "a\ufffd?" + "b" * 197, "attempt": "2"}),
+        ("origin_that_fails", {}),
+    ],
+)
+def test_no_origin_fails_a_request(origin: str, kept: dict[str, str], user: User) -> None:
+    key, mark = uuid.uuid4().hex, idempotent(operation="origin")
+    with override_settings(IDEMPOTENCY_ORIGIN=f"{__name__}.{origin}"):
+        statuses = [posted(mark, user, **{"Idempotency-Key": key}).status_code for _ in range(2)]
+    assert statuses == [201, 200]
+    assert (IdempotencyKey.objects.get(token=key).origin or {}) == kept
 
 
 def test_a_replay_may_have_the_original_status(user: User) -> None:
