@@ -9,6 +9,7 @@ import unfold
 from django.contrib import admin
 from django.contrib.staticfiles.finders import find
 
+from docs.tools import icon_font
 from fundapi.embedded.assets import fingerprint
 from fundapi.web.assets import BUNDLED
 from tests.servers import PROJECT
@@ -37,6 +38,16 @@ def test_our_skeleton_of_a_page_is_unfold_s_without_its_files() -> None:
     ours = (PROJECT / "fundapi" / SKELETON).read_text().splitlines()
     dropped = [line for line in theirs if line not in ours]
     assert all(re.search(r"unfold/(fonts|css|js)/|{{ script }}", line) for line in dropped), dropped
+
+
+def test_the_font_of_icons_is_that_of_the_icons_in_use() -> None:
+    """If it is not: ``python -m docs.tools.icon_font``."""
+    used = icon_font.used()
+    assert {"rocket_launch", "phonelink_lock", "close", "warning", "settings"} <= used
+    ours = (icon_font.SUBSET / icon_font.NAME).read_bytes()
+    assert ours == icon_font.subset(used)
+    assert len(ours) < 20_000
+    assert (icon_font.SUBSET / "LICENSE").read_text() == (icon_font.WHOLE / "LICENSE").read_text()
 
 
 def test_a_changed_file_is_collected_again() -> None:
