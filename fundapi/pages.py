@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from fundapi.access.second_factor import SignInForm
 from fundapi.access.tokens import may_create_funds
+from fundapi.web import assets
 from rollout import tickets
 
 
@@ -41,6 +42,7 @@ def fund_setup(request: HttpRequest) -> HttpResponse:
     """Show the form. The browser does the rest: ``fund-setup.js``."""
     now = timezone.now()
     context = {
+        "script": assets.module("fundapi/fund-setup-bundle.js"),
         "environment": settings.ENVIRONMENT,
         # Texts: a template would write numbers as its language does.
         "key_ttl": f"{settings.IDEMPOTENCY_TTL.total_seconds():.0f}",

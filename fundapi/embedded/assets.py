@@ -9,7 +9,7 @@ from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 
 from fundapi.embedded.home import Home, lock
-from fundapi.web import assets
+from fundapi.web import assets, modules
 
 
 def collect(home: Home) -> None:
@@ -28,7 +28,6 @@ def collect(home: Home) -> None:
 def fingerprint() -> str:
     """Return a text that differs when a static file does: by size and time, for reading all takes a second."""
     files = (Path(store.path(name)) for finder in get_finders() for name, store in finder.list([]))
-    facts = (
-        f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in (*files, Path(assets.__file__))
-    )
+    makers = map(Path, (assets.__file__, modules.__file__))
+    facts = (f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in (*files, *makers))
     return hashlib.blake2b("\n".join(facts).encode(), digest_size=16).hexdigest()
