@@ -205,7 +205,7 @@ class TelemetryEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.event} {self.seq}"
+        return f"Event {self.seq}: {self.event}"
 
 
 class StageMember(models.Model):
@@ -256,7 +256,7 @@ class Check(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.signal} at {self.at:%Y-%m-%d %H:%M}"
+        return f"Check, {self.at:%Y-%m-%d %H:%M} UTC"
 
 
 class Incident(models.Model):
@@ -277,7 +277,7 @@ class Incident(models.Model):
         ordering = ["-tripped_at"]
 
     def __str__(self) -> str:
-        return f"{self.rollout_id} at {self.tripped_at:%Y-%m-%d %H:%M}"
+        return f"Incident, {self.tripped_at:%Y-%m-%d %H:%M} UTC"
 
 
 class Alert(models.Model):
@@ -306,7 +306,7 @@ class Alert(models.Model):
         indexes = [models.Index(fields=["id"], condition=models.Q(sent_at=None), name="rollout_alert_unsent")]
 
     def __str__(self) -> str:
-        return self.key
+        return f"Alert by {self.get_channel_display()}, {self.created_at:%Y-%m-%d %H:%M} UTC"
 
 
 class DeploymentState(models.TextChoices):

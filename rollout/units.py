@@ -47,27 +47,29 @@ def ratio(share: Decimal | float) -> str:
 
 
 def brief_ratio(share: float, limits: Iterable[float] = ()) -> str:
-    """Return a share (0-1) as a percentage with one decimal, or with more where it would look equal to a limit.
+    """Return a share (0-1) as a percentage with one decimal, or in words where that would look equal to a limit.
 
-    ``0.99498`` is ``99.5 %``, but ``99.498 %`` beside the limit ``0.995``. 0 and 1 are always limits.
+    ``0.99498`` is ``99.5 %``, but ``just under 99.5 %`` beside the limit ``0.995``. 0 and 1 are always limits.
     """
-    for digits in (1, 2):
-        rounded = round(share * 100, digits)
-        if all(
-            (rounded > limit * 100) - (rounded < limit * 100) == (share > limit) - (share < limit)
-            for limit in (0, 1, *limits)
-        ):
-            return percent(rounded)
-    return ratio(share)
+    rounded = round(share * 100, 1)
+    if rounded == 0 != share:
+        return "under 0.1 %"
+    if rounded == 100 and share != 1:
+        return "over 99.9 %"
+    for limit in limits:
+        if (rounded > limit * 100) - (rounded < limit * 100) != (share > limit) - (share < limit):
+            side = "just over " if share > limit else "just under " if share < limit else ""
+            return f"{side}{ratio(limit)}"
+    return percent(rounded)
 
 
 def ratio_range(low: float, high: float, limits: Iterable[float] = ()) -> str:
-    """Return two shares (0-1) as ``0.3 % to 0.6 %``, with more decimals where they would look equal."""
+    """Return two shares (0-1) as ``0.3 % to 0.6 %``; as ``about 0.3 %`` where they would look equal."""
     limits = tuple(limits)
     ends = brief_ratio(low, limits), brief_ratio(high, limits)
-    if ends[0] == ends[1] and low != high:
-        ends = ratio(low), ratio(high)
-    return f"{ends[0]} to {ends[1]}"
+    if ends[0] != ends[1]:
+        return f"{ends[0]} to {ends[1]}"
+    return f"about {ends[0]}" if low != high and ends[0][0].isdigit() else ends[0]
 
 
 def duration(time: timedelta) -> str:
@@ -77,7 +79,7 @@ def duration(time: timedelta) -> str:
     """
     seconds = max(time.total_seconds(), 0.0)
     if seconds < MINUTE - 0.5:
-        return f"{seconds:.3g} s"
+        return f"{round(seconds, 0 if seconds >= 1 else 1):g} s"
     if seconds < HOUR - 0.5:
         large, small, names = MINUTE, 1, ("min", "s")
     elif seconds < 2 * DAY - MINUTE / 2:

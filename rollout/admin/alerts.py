@@ -13,12 +13,14 @@ from rollout.models import Alert
 
 # By the stored value of AlertKind, whose module loads scipy: a web worker saves 50 MiB without it.
 KIND_NAMES = {
+    "red": "red check",
     "hold": "no data",
     "tripped": "breaker tripped",
     "rolled_back": "rolled back",
     "weather": "everybody has errors",
-    "baseline": "errors without the feature",
+    "baseline": "errors without the feature only",
     "unsigned": "errors of too few networks",
+    "completed": "rollout complete",
 }
 
 
@@ -35,7 +37,7 @@ def kind_name(alert: Alert) -> str:
 def delivery(alert: Alert) -> str:
     """Return whether an alert was sent, was skipped, failed so far or waits, in words."""
     if alert.sent_at:
-        attempts = "" if alert.attempts <= 1 else f", at attempt {alert.attempts}"
+        attempts = "" if alert.attempts <= 1 else f", attempt {alert.attempts}"
         return f"sent {alert.sent_at:%Y-%m-%d %H:%M:%S} UTC{attempts}"
     if alert.skipped:
         return f"not sent: no {alert.get_channel_display()} was set up"
@@ -70,11 +72,11 @@ class DeliveryFilter(admin.SimpleListFilter):
 
 
 class AlertAdmin(ReadOnlyRolloutAdmin):
-    list_display = ["when", "feature", "about", "channel", "state"]
-    nothing = "No alert so far: nothing was worth one."
+    list_display = ["when", "feature", "sort", "channel", "state"]
+    nothing = "No alert so far. There is one for a red check, a rollback, a completion, and a longer time without data."
     list_filter = [*period("created_at"), DeliveryFilter, "channel", "rollout"]
     ordering = ["-id"]
-    fields = ["when", "feature", "about", "channel", "state", "attempts", "error", "content", "key"]
+    fields = ["when", "feature", "sort", "channel", "state", "attempts", "error", "content", "key"]
 
     def notices(self) -> list[str]:
         return [] if conf.alert_channels else [UNHEARD]
@@ -83,8 +85,8 @@ class AlertAdmin(ReadOnlyRolloutAdmin):
     def when(self, alert: Alert) -> str:
         return moment(alert.created_at)
 
-    @admin.display(description="about")
-    def about(self, alert: Alert) -> str:
+    @admin.display(description="kind")
+    def sort(self, alert: Alert) -> str:
         return kind_name(alert)
 
     @admin.display(description="delivery")

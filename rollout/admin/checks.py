@@ -13,9 +13,11 @@ from django.utils.html import format_html
 from rollout.admin.periods import period
 from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
 from rollout.admin.telemetry import telemetry_of
+from rollout.judge.policy import E_VALUES, setting
+from rollout.judge.scoring import Signal
 from rollout.models import Check, Incident, Rollout
 from rollout.presentation.wording import ALL_GREEN, ANOTHER_VERSION, DONE, read
-from rollout.units import duration, percent
+from rollout.units import duration, percent, ratio
 
 
 def by_rollout(checks: QuerySet[Check], condition: dict[str, datetime]) -> QuerySet[Check]:
@@ -23,13 +25,24 @@ def by_rollout(checks: QuerySet[Check], condition: dict[str, datetime]) -> Query
     return checks.filter(rollout__in=list(Rollout.objects.values_list("pk", flat=True)), **condition)
 
 
+class SignalOfCheck(admin.SimpleListFilter):
+    title = "signal"
+    parameter_name = "signal"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(signal.value, signal.label.capitalize()) for signal in reversed(Signal)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Check]) -> QuerySet[Check]:
+        return queryset.filter(signal=self.value()) if self.value() else queryset
+
+
 class CheckAdmin(ReadOnlyRolloutAdmin):
     list_display = ["when", "feature", "signal_badge", "score", "share", "done", "why"]
     nothing = "No check so far: the judge checks a rollout every minute while its percentage is above 0."
-    list_filter = [*period("at", by_rollout), "signal", "rollout"]
+    list_filter = [*period("at", by_rollout), SignalOfCheck, "rollout"]
     ordering = ["-id"]
 
-    @admin.display(description="at (UTC)")
+    @admin.display(description="time (UTC)")
     def when(self, check: Check) -> str:
         return moment(check.at)
 
@@ -79,8 +92,9 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
             percentage=percent(check.percentage),
             earlier=others.filter(id__lt=check.pk).order_by("-id").values_list("pk", flat=True).first(),
             later=others.filter(id__gt=check.pk).order_by("id").values_list("pk", flat=True).first(),
-            policy=list(named(check.policy)),
+            policy=list(settings_of(check.policy)),
             telemetry=telemetry_of(check),
+            events=events_of(check),
             incident=Incident.objects.filter(check_made=check).first(),
             documents={
                 "Decision": pretty(check.decision),
@@ -90,14 +104,25 @@ class CheckAdmin(ReadOnlyRolloutAdmin):
         )
 
 
-def named(policy: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the value of each field of a policy, as text."""
+def events_of(check: Check) -> str:
+    """Return which events a check judged, by their order of arrival."""
+    if check.upto_seq <= check.after_seq:
+        return "no events"
+    return f"events {check.after_seq + 1:,} to {check.upto_seq:,}, in order of arrival"
+
+
+def settings_of(policy: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the setting and the value of each field of a policy, as text."""
     for name, value in policy.items():
         match value:
             case str() if value.startswith("P"):  # ISO 8601, as the judge stores durations
                 text = duration(msgspec.convert(value, timedelta))
             case list():
                 text = ", ".join(map(str, value))
+            case float() if name not in E_VALUES:
+                text = ratio(value)
+            case int() | float():
+                text = f"{value:,.0f}"
             case _:
                 text = str(value)
-        yield name.replace("_", " ").capitalize(), text
+        yield setting(name), text

@@ -9,12 +9,15 @@ from django import forms
 
 from rollout import people
 from rollout.blank import is_blank
-from rollout.models import Rollout
+from rollout.models import Rollout, Timeline
 from rollout.units import read_percent
 
 REASON_MAX = 1000  # characters; a reason, not a report
 NO_REASON = "Give a reason: the history keeps it."
 LABELS = {"auto_rollback": "Auto-rollback", "track_migrations": "Migration tracking"}
+# Short in the choice, which a telephone would cut; the rules are below it.
+TIMELINES = [(each.value, each.label.partition(":")[0]) for each in Timeline]
+RULES = "; ".join(str(each.label) for each in Timeline) + "."
 PEOPLE = {"always": "Always for", "never": "Never for"}
 
 
@@ -98,6 +101,7 @@ class PeopleField(forms.CharField):
 class ConfigurationForm(forms.ModelForm, ReasonForm):
     """The fields that an operator edits: all that no button changes."""
 
+    timeline = forms.ChoiceField(choices=TIMELINES, help_text=RULES)
     always = PeopleField(
         required=False, label=PEOPLE["always"], help_text=f"At any percentage. {people.SHOULD}"
     )

@@ -22,7 +22,7 @@ from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page
 from rollout.admin.telemetry import telemetry_of
 from rollout.models import Alert, Check, Deployment, Incident
 from rollout.presentation.history import Line, history_of, lines
-from rollout.presentation.wording import ANOTHER_VERSION, read
+from rollout.presentation.wording import ANOTHER_VERSION, read, sentence
 from rollout.units import duration, percent
 
 MAY_NOTE = "rollout.operate_rollout"
@@ -42,16 +42,28 @@ class Entry:
     link: str = ""
 
 
+class OutcomeFilter(admin.SimpleListFilter):
+    title = "outcome"
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("rolled-back", "Rolled back"), ("advised", "Not rolled back")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
+        outcome = self.value()
+        return queryset.filter(rolled_back=outcome == "rolled-back") if outcome else queryset
+
+
 class IncidentAdmin(ReadOnlyRolloutAdmin):
     class Media:
         js = [Script("rollout/admin/copy.js", type="module")]
 
-    list_display = ["when", "feature", "share", "outcome", "reason"]
+    list_display = ["when", "feature", "share", "outcome", "why"]
     nothing = "No incident so far: no rollout had three red checks in a row."
-    list_filter = [*period("tripped_at"), "rolled_back", "rollout"]
+    list_filter = [*period("tripped_at"), OutcomeFilter, "rollout"]
     ordering = ["-tripped_at"]
 
-    @admin.display(description="at (UTC)")
+    @admin.display(description="time (UTC)")
     def when(self, incident: Incident) -> str:
         return moment(incident.tripped_at)
 
@@ -61,7 +73,11 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
 
     @admin.display(description="outcome")
     def outcome(self, incident: Incident) -> str:
-        return "rolled back" if incident.rolled_back else "only advised: auto-rollback was off"
+        return "rolled back" if incident.rolled_back else "not rolled back: auto-rollback was off"
+
+    @admin.display(description="reason")
+    def why(self, incident: Incident) -> str:
+        return sentence(incident.reason)
 
     def change_view(
         self,
@@ -85,7 +101,7 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
             request,
             incident,
             title=f"Incident of {incident.rollout.feature}",
-            original=f"{incident.rollout.feature}, {incident.tripped_at:%Y-%m-%d %H:%M}",
+            original=f"{incident.rollout.feature}, {incident.tripped_at:%Y-%m-%d %H:%M} UTC",
             rollout=incident.rollout,
             outcome=self.outcome(incident),
             facts=facts,

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.text import capfirst
 
 from rollout.admin.export import Exported
 from rollout.models import Alert, Check, Incident, Rollout
@@ -56,12 +57,31 @@ class CappedPaginator(Paginator):
         return MoreThan(COUNT_MAX) if counted > COUNT_MAX else counted
 
 
-class ReadOnlyAdmin(Exported):
+class PlainList(admin.ModelAdmin):
+    """A list with its own name as its title, and with a sentence in place of an empty table."""
+
+    change_list_template = "admin/rollout/list.html"
+    nothing = "Nothing is recorded yet."
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        title = {"title": capfirst(self.opts.verbose_name_plural)}
+        response = super().changelist_view(request, title | (extra_context or {}))
+        if isinstance(response, TemplateResponse) and response.context_data:
+            changelist = response.context_data.get("cl")
+            narrowed = changelist and (changelist.query or changelist.has_active_filters)
+            response.context_data["empty"] = (
+                "Nothing matches the search and the filters." if narrowed else self.nothing
+            )
+            response.context_data["narrowed"] = narrowed
+        return response
+
+
+class ReadOnlyAdmin(Exported, PlainList):
     """A list and a page that show records, and change nothing."""
 
     change_list_template = "admin/rollout/records.html"
-    # Sentence in place of an empty table.
-    nothing = "Nothing is recorded yet."
     paginator = CappedPaginator
     show_full_result_count = False
     actions = None
@@ -92,14 +112,7 @@ class ReadOnlyAdmin(Exported):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        response = super().changelist_view(request, {"notices": self.notices(), **(extra_context or {})})
-        if isinstance(response, TemplateResponse) and response.context_data:
-            changelist = response.context_data.get("cl")
-            narrowed = changelist and (changelist.query or changelist.has_active_filters)
-            response.context_data["empty"] = (
-                "Nothing matches the search and the filters." if narrowed else self.nothing
-            )
-        return response
+        return super().changelist_view(request, {"notices": self.notices(), **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

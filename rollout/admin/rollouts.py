@@ -32,7 +32,7 @@ from rollout.admin.buttons import BUTTONS, completable, is_resubmission, rehears
 from rollout.admin.chart_data import chart_context
 from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
 from rollout.admin.latest_checks import LatestCheck, latest_check, with_latest_checks
-from rollout.admin.records import records_of
+from rollout.admin.records import PlainList, records_of
 from rollout.admin.trouble import SignalFilter, StateFilter, TroubleFirst, by_trouble, with_signals
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
@@ -86,13 +86,15 @@ def etag(rollout: Any, latest: LatestCheck) -> str:
 # --- The pages ----------------------------------------------------------------------------------------------------
 
 
-class RolloutAdmin(admin.ModelAdmin):
+class RolloutAdmin(PlainList):
     form = NewRolloutForm
     fields = [*NewRolloutForm.Meta.fields, "reason"]
     list_display = ["feature", "share", "signal", "state", "next"]
     list_filter = [SignalFilter, StateFilter]
     sortable_by = ["feature"]
     search_fields = ["feature", "description"]
+    search_help_text = "Words of a feature's name or its description"
+    nothing = "No rollout so far: add one."
     actions = None
 
     class Media:

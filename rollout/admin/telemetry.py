@@ -1,6 +1,7 @@
 """The page of telemetry events: the list, its filters and its search."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -15,6 +16,7 @@ from rollout.admin.records import ReadOnlyAdmin, brief, moment
 from rollout.api.telemetry import as_uuid
 from rollout.judge.events import Event
 from rollout.models import Check, Rollout, TelemetryEvent
+from rollout.units import duration
 
 # Latest events that are searched by name, flag or sender, which have no index; half a second.
 HORIZON = 500_000
@@ -87,7 +89,7 @@ def among_recent(events: QuerySet[TelemetryEvent], condition: dict[str, Any]) ->
 
 
 class TelemetryEventAdmin(ReadOnlyAdmin):
-    list_display = ["when", "event", "ok", "flag", "variant", "sender", "client", "detail_shown"]
+    list_display = ["when", "event", "outcome", "flag", "variant", "sender", "client", "detail_shown"]
     nothing = "No event so far: browsers send them to /api/telemetry once a page loads the telemetry module."
     list_filter = [*period("arrived_at", among_recent), EventFilter, FlagFilter, SenderFilter]
     search_fields = ["client"]
@@ -97,8 +99,8 @@ class TelemetryEventAdmin(ReadOnlyAdmin):
     )
     ordering = ["-seq"]
     fields = [
-        *("event", "category", "ok", "flag", "variant", "sender", "client", "session", "detail_whole"),
-        *("arrived_at", "at", "age", "lost", "signer", "network", "seq", "id"),
+        *("event", "category", "outcome", "flag", "variant", "sender", "client", "session", "detail_whole"),
+        *("when", "sent_after", "browser_time", "lost_events", "signer", "network", "number", "id"),
     ]
 
     def get_search_results(
@@ -121,7 +123,27 @@ class TelemetryEventAdmin(ReadOnlyAdmin):
     def when(self, event: TelemetryEvent) -> str:
         return moment(event.arrived_at)
 
-    @admin.display(description="from")
+    @admin.display(description="outcome")
+    def outcome(self, event: TelemetryEvent) -> str:
+        return "ok" if event.ok else "failed"
+
+    @admin.display(description="sent after")
+    def sent_after(self, event: TelemetryEvent) -> str:
+        return duration(timedelta(seconds=event.age))
+
+    @admin.display(description="at, by the browser's clock (UTC)")
+    def browser_time(self, event: TelemetryEvent) -> str | None:
+        return moment(event.at) if event.at else None
+
+    @admin.display(description="events lost so far")
+    def lost_events(self, event: TelemetryEvent) -> str:
+        return f"{event.lost:,}"
+
+    @admin.display(description="number, in order of arrival")
+    def number(self, event: TelemetryEvent) -> str:
+        return f"{event.seq:,}"
+
+    @admin.display(description="sender")
     def sender(self, event: TelemetryEvent) -> str:
         """Return whose word the event is, and so how much it counts."""
         if event.server:

@@ -63,8 +63,11 @@ class TroubleFirst(ChangeList):
     """A list in this order until a person clicks a column. By the page's own ordering, other lists order filters."""
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        asked = ORDER_VAR in self.params
-        return super().get_ordering(request, queryset) if asked else ["trouble", "feature"]
+        return super().get_ordering(request, queryset) if ORDER_VAR in self.params else ["trouble", "feature"]
+
+    def get_ordering_field_columns(self) -> Any:
+        """Mark no column as sorted until a person has clicked one."""
+        return super().get_ordering_field_columns() if ORDER_VAR in self.params else {}
 
 
 class SignalFilter(admin.SimpleListFilter):

@@ -44,7 +44,7 @@ def migrations(totals: Counts) -> str:
 
 
 def kill_switch(totals: Counts, limits: Thresholds) -> str:
-    return f"{kill_switch_users(totals)} in this stage, red above {floor(limits.kill_switch_red):,}"
+    return f"{kill_switch_users(totals)} in this stage, red over {floor(limits.kill_switch_red):,}"
 
 
 def console(ours: Side, unknown: Side, limits: Thresholds) -> str:
@@ -116,7 +116,7 @@ def only_a_person_promotes(target: Decimal) -> str:
 
 def promotion(target: Decimal, wait: timedelta, condition: str, *, no_data: bool, overdue: bool) -> str:
     missing = "; no data yet" if no_data else "; the latest check does not meet this" if overdue else ""
-    return f"to {percent(target)} after {duration(wait)}, if: {condition}{missing}"
+    return f"promotion to {percent(target)} after {duration(wait)}, if: {condition}{missing}"
 
 
 def completion_due(wait: timedelta) -> str:
@@ -125,7 +125,7 @@ def completion_due(wait: timedelta) -> str:
 
 def completion(wait: timedelta, unmet: Sequence[str]) -> str:
     missing = f"; not yet met: {', '.join(unmet)}" if unmet else ""
-    return f"complete after {duration(wait)} at 100 %{missing}"
+    return f"completion after {duration(wait)} at 100 %{missing}"
 
 
 def latest_check(signal: Signal) -> str:
@@ -141,7 +141,7 @@ def error_sessions(totals: Counts) -> str:
 
 
 def kill_switch_users(totals: Counts) -> str:
-    return f"{totals.kill_switch} users of a kill switch"
+    return "1 kill-switch user" if totals.kill_switch == 1 else f"{totals.kill_switch:,} kill-switch users"
 
 
 # --- The decision ---------------------------------------------------------------------------------------------------
@@ -165,11 +165,12 @@ def next_step(state: State, plan: Plan, reds_left: int | None, *, fresh: bool, a
             return "Rolled back to 0 %, and on hold until somebody resumes it."
         return f"Roll it back: {plan.reason}, and auto-rollback is off."
     if reds_left is not None:
-        many = "1 more red check" if reds_left == 1 else f"{reds_left} more red checks in a row"
-        then = "it is rolled back" if state.auto_rollback else "the breaker trips; auto-rollback is off"
+        many = "1 more red check" if reds_left == 1 else f"{reds_left} more consecutive red checks"
+        does = "rolls" if reds_left == 1 else "roll"
+        then = f"{does} it back" if state.auto_rollback else "and the breaker trips; auto-rollback is off"
         if not fresh:
-            return f"Nothing new speaks against it since. {many} with new failures, and {then}."
-        return f"{many}, and {then}."
+            return f"No new failures in this check. {many} with new failures {then}."
+        return f"{many} {then}."
     if allowed:
         return f"{plan.reason[0].upper()}{plan.reason[1:]}."
     return _advice(state, plan)

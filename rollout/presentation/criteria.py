@@ -14,15 +14,15 @@ from rollout.judge.scoring import Signal, Thresholds
 from rollout.models import Check
 from rollout.units import brief_ratio, clients, points, ratio, ratio_range
 
-E_VALUE_MAX = 1e6  # greater e-values are shown as "over 1,000,000"
+E_VALUE_MAX = 1e6  # greater e-values are shown as "fewer than 1 of 1,000,000"
 E_VALUE_MIN = 2  # smaller e-values are shown as "no evidence"
 NAMES = {  # of a cell
-    "server": "Creates, seen by the server",
+    "server": "Failed creates (server)",
     "score": "Score",
     "migrations": "Migration success rate",
     "kill switch": "Kill-switch users",
     "console": "Console",
-    "unsigned": "Telemetry without a ticket",
+    "unsigned": "Unsigned telemetry",
     "without the feature": "Clients without the feature",
 }
 
@@ -177,8 +177,8 @@ def evidence_words(e_value: float) -> str:
     """Return an e-value in words: how rarely chance alone reaches it in a healthy stage."""
     if e_value < E_VALUE_MIN:
         return "no evidence"
-    stages = f"over {E_VALUE_MAX:,.0f}" if e_value > E_VALUE_MAX else f"{e_value:,.0f}"
-    return f"by chance in 1 of {stages} healthy stages"
+    many = f"fewer than 1 of {E_VALUE_MAX:,.0f}" if e_value > E_VALUE_MAX else f"1 of {e_value:,.0f}"
+    return f"by chance in {many} healthy stages"
 
 
 def interval_name(policy: dict[str, Any]) -> str:

@@ -23,6 +23,9 @@ UNJUDGED = {  # reasons to leave an event out, as rollout.store gives them
 }
 
 
+OTHER = {ErrorClass.DEFAULT: "other"}  # the class that a screen names in another word
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A name, a value, and notes below it."""
@@ -88,7 +91,7 @@ def _clock(check: Check) -> Number:
     had_errors = carry["errors_in_stage"] or carry["reds_in_stage"]
     strict = check.state.get("timeline") == "accelerated" and not had_errors
     notes = ["Only green checks count" if strict else "Green and yellow checks count"]
-    notes.append("A high score starts it again" if is_watch else "A red check starts it again")
+    notes.append("A high score resets it" if is_watch else "A red check resets it")
     if wait is None:
         notes = ["A check of this stage was red: only a person promotes"]
     value = f"{counted} of {duration(_time(wait))} counted" if wait else f"{counted} counted"
@@ -198,7 +201,7 @@ def _unknown(side: dict[str, Any]) -> Number:
 
 def _failed_events(check: Check) -> Number:
     errors = check.evidence["errors"]
-    by_class = [f"{errors[name]:,} {name}" for name in map(str, ErrorClass) if errors.get(name)]
+    by_class = [f"{errors[each]:,} {OTHER.get(each, each)}" for each in ErrorClass if errors.get(each)]
     return Number(
         "Failed events",
         ", ".join(by_class) or "none",

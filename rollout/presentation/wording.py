@@ -87,6 +87,13 @@ class Reading:
         return [place < self.reds for place in range(self.reds_max)]
 
     @property
+    def breaker(self) -> str:
+        """Return how far the breaker is, in words."""
+        if self.reds < self.reds_max:
+            return f"{self.reds} of {self.reds_max} consecutive red checks"
+        return f"tripped: {self.reds:,} consecutive red checks ({self.reds_max} needed)"
+
+    @property
     def urgent(self) -> list[Number]:
         return [each for each in self.numbers if each.urgent]
 

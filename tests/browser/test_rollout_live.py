@@ -50,10 +50,10 @@ def test_an_open_screen_sees_a_rollback_and_loses_nothing_typed(
         canary.send("migration_failed", clients=5)
         canary.check_now()
         later(page)
-        expect(judge).to_contain_text(f"{reds} (3 trip the breaker)")
+        expect(judge).to_contain_text(f"{reds} of 3 consecutive red checks")
     expect(judge.locator(".rollout-signal.is-large")).to_have_text("Red")
     expect(page.locator("[data-live-announcement]")).to_have_text("The signal is red.")
-    expect(page.locator(".rollout-story")).to_contain_text("1 more red check, and it is rolled back.")
+    expect(page.locator(".rollout-story")).to_contain_text("1 more red check rolls it back.")
     expect(page.get_by_role("img", name="2 checks: worst signal red")).to_be_visible()
     expect(page.locator("[data-outdated]")).to_be_empty()
 

@@ -89,7 +89,7 @@ def test_the_tutorial_does_what_it_says(server: Server, user: User, rollout_at_r
     assert "10 %" in moved
     assert f"{FEATURE} at 10 %: green: " in green
     ends = [
-        "2 more red checks",
+        "2 more consecutive red checks",
         "1 more red check",
         "Rolled back to 0 %, and on hold until somebody resumes it.",
     ]

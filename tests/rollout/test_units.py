@@ -48,8 +48,10 @@ def test_shares_are_percentages(share: Decimal | float, text: str) -> None:
         (-3, "0 s"),
         (0, "0 s"),
         (0.5, "0.5 s"),
+        (1.234, "1 s"),
+        (0.04, "0 s"),
         (30, "30 s"),
-        (59.4, "59.4 s"),
+        (59.4, "59 s"),
         (59.6, "1 min"),
         (90, "1 min 30 s"),
         (3599.4, "59 min 59 s"),
@@ -70,15 +72,17 @@ def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
     [
         (0.92447, [0.995, 0.95], "92.4 %"),
         (0.995, [0.995], "99.5 %"),
-        (0.99498, [0.995], "99.498 %"),  # under the limit, and looks it
-        (0.99523, [0.995], "99.52 %"),
-        (0.9997, [], "99.97 %"),  # not all
-        (0.0004, [], "0.04 %"),  # not none
+        (0.99498, [0.995], "just under 99.5 %"),
+        (0.99523, [0.995], "just over 99.5 %"),
+        (0.0701, [0.07], "just over 7 %"),
+        (0.07, [0.07], "7 %"),  # 0.07 * 100 is not 7
+        (0.9997, [], "over 99.9 %"),  # not all
+        (0.0004, [], "under 0.1 %"),  # not none
         (1, [0.995], "100 %"),
         (0, [], "0 %"),
     ],
 )
-def test_a_brief_ratio_has_one_decimal_unless_it_would_look_equal_to_a_limit(
+def test_a_brief_ratio_has_one_decimal_and_never_looks_equal_to_a_limit(
     share: float, limits: list[float], text: str
 ) -> None:
     assert brief_ratio(share, limits) == text
@@ -104,10 +108,11 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
     ("low", "high", "text"),
     [
         (0.003, 0.028, "0.3 % to 2.8 %"),
-        (0.00487, 0.00514, "0.487 % to 0.514 %"),
-        (0.5, 0.5, "50 % to 50 %"),
-        (0.9949, 1.0, "99.49 % to 100 %"),
+        (0.00487, 0.00514, "about 0.5 %"),
+        (0.99951, 0.99972, "over 99.9 %"),
+        (0.5, 0.5, "50 %"),
+        (0.9949, 1.0, "just under 99.5 % to 100 %"),
     ],
 )
-def test_the_ends_of_a_range_never_look_equal_unless_they_are(low: float, high: float, text: str) -> None:
+def test_a_range_has_two_ends_unless_they_look_equal(low: float, high: float, text: str) -> None:
     assert ratio_range(low, high, [0.995]) == text

@@ -142,9 +142,9 @@ def test_only_new_evidence_adds_to_the_breaker_and_a_red_without_it_neither_adds
     made = [stage.check(evidence) for evidence in (three, *[later] * 10, three, *[later] * 10)]
     assert {decision.signal for decision in made} == {Signal.RED}
     assert [decision.carry.reds for decision in made] == [1] * 11 + [2] * 11
-    assert made[0].next == "2 more red checks in a row, and it is rolled back."
+    assert made[0].next == "2 more consecutive red checks roll it back."
     assert made[10].next == (
-        "Nothing new speaks against it since. 2 more red checks in a row with new failures, and it is rolled back."
+        "No new failures in this check. 2 more consecutive red checks with new failures roll it back."
     )
     assert stage.check(three).action is Action.ROLL_BACK
 
@@ -429,7 +429,7 @@ def test_networks_that_are_red_say_by_which_number() -> None:
     decision = Stage("50").check(fled)
     assert decision.signal is Signal.RED
     assert "6 of 30 networks without a ticket report failures, 6 of them console errors" in decision.reason
-    assert "21 users of a kill switch" in decision.reason
+    assert "21 kill-switch users" in decision.reason
 
 
 def test_networks_without_a_ticket_are_no_sample_and_promote_nothing() -> None:
@@ -647,7 +647,7 @@ def test_the_manual_timeline_only_advises() -> None:
 def test_it_says_when_the_next_step_is_due() -> None:
     decision = Stage(timeline="accelerated").check(HEALTHY)
     assert decision.due_at == T0 + 30 * MINUTE
-    assert decision.next == "To 50 % after 30 min, if: no error event in the stage."
+    assert decision.next == "Promotion to 50 % after 30 min, if: no error event in the stage."
 
 
 # --- The day at 100 % ---------------------------------------------------------------------------------------------
@@ -663,7 +663,7 @@ def test_a_day_at_100_percent_within_the_limits_is_complete() -> None:
     ("always", "first", "why"),
     [
         ({"succeeded": 99, "failed": 1}, {}, "migration success under 99.5 %"),
-        ({}, {"kill_switch": 29}, "29 users of a kill switch"),
+        ({}, {"kill_switch": 29}, "29 kill-switch users"),
         ({}, {"error_sessions": 30}, "30 of 28800 sessions had errors"),
     ],
 )
