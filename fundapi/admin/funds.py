@@ -13,9 +13,11 @@ from django.urls import reverse
 
 from fundapi.admin.links import link
 from fundapi.models import Fund
-from idempotency.admin import COUNT_MAX, LongList, ReadOnly
+from idempotency.admin import COUNT_MAX
 from idempotency.conf import conf as idempotency
 from idempotency.models import IdempotencyKey
+from rollout.admin.periods import period
+from rollout.admin.records import ReadOnlyAdmin
 from rollout.units import ratio
 
 CLOCK_SLACK = timedelta(minutes=2)  # the web server dates a fund, the database its key
@@ -27,8 +29,10 @@ def money(amount: Decimal) -> str:
     return f"${amount:,.2f}"
 
 
-class FundAdmin(ReadOnly, LongList):
+class FundAdmin(ReadOnlyAdmin):
     list_display = ["name", "id", "owner_link", "dollars", "fee", "carry", "vintage_year", "created_at"]
+    list_filter = [*period("created_at")]
+    nothing = "No fund so far: the page /fund-setup and POST /api/funds create them."
     sortable_by = ["id"]
     list_select_related = ["owner"]
     search_fields = ["name"]
@@ -39,6 +43,19 @@ class FundAdmin(ReadOnly, LongList):
         ("Terms", {"fields": ["dollars", "fee", "carry", "vintage_year"]}),
         ("Model", {"fields": ["model_version", "results"]}),
     ]
+    # Without the results, which are megabytes.
+    export_fields = {
+        "id": "id",
+        "name": "name",
+        "owner_id": "owner_id",
+        "owner": "owner__username",
+        "size": "size",
+        "management_fee": "management_fee",
+        "carry_percentage": "carry_percentage",
+        "vintage_year": "vintage_year",
+        "model_version": "model_version",
+        "created_at": "created_at",
+    }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Fund]:
         funds: QuerySet[Fund] = super().get_queryset(request)

@@ -10,10 +10,14 @@ from django.http import HttpRequest
 from unfold.decorators import display
 
 from fundapi.access.signins import network_of, with_sums
-from idempotency.admin import LongList, ReadOnly
+from rollout.admin.periods import period
+from rollout.admin.records import ReadOnlyAdmin
+
+# Not the username of a failure: people type passwords into its field.
+EXPORTED = {name: name for name in ("id", "ip_address", "user_agent", "path_info", "attempt_time")}
 
 
-class SignInList(ReadOnly, LongList):
+class SignInList(ReadOnlyAdmin):
     """Base of the lists of django-axes' records. ``TRUSTED_PROXIES`` determines the addresses."""
 
     search_help_text = "Exact username or address"
@@ -38,20 +42,28 @@ class SignInList(ReadOnly, LongList):
 
 
 class AccessLogAdmin(SignInList):
+    nothing = "Nobody has signed in so far."
+    export_fields = {**EXPORTED, "username": "username", "logout_time": "logout_time"}
     list_display = ["username", "ip_address", "attempt_time", "logout_time", "page"]
+    list_filter = [*period("attempt_time")]
     fields = ["username", "ip_address", "attempt_time", "logout_time", "page", "user_agent"]
 
 
 class AccessFailureAdmin(SignInList):
+    nothing = "No attempt to sign in has failed so far."
+    export_fields = {**EXPORTED, "locked_out": "locked_out"}
     list_display = ["username", "ip_address", "attempt_time", "locked_out", "page"]
-    list_filter = ["locked_out"]
+    list_filter = [*period("attempt_time"), "locked_out"]
     fields = ["username", "ip_address", "attempt_time", "locked_out", "page", "user_agent"]
 
 
 class AccessAttemptAdmin(SignInList):
     """Failures that count now, a row for each browser. The limits apply to their sums."""
 
+    nothing = "Nobody is locked out, and no failure counts now."
+    export_fields = {**EXPORTED, "failures_since_start": "failures_since_start"}
     list_display = ["username", "ip_address", "failures_since_start", "attempt_time", "state"]
+    list_filter = [*period("attempt_time")]
     fields = ["username", "ip_address", "failures_since_start", "attempt_time", "state", "page", "user_agent"]
     has_delete_permission = admin.ModelAdmin.has_delete_permission
 

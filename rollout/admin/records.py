@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.paginator import Paginator
@@ -85,7 +85,7 @@ class ReadOnlyAdmin(Exported, PlainList):
     paginator = CappedPaginator
     show_full_result_count = False
     actions = None
-    sortable_by = ()
+    sortable_by: ClassVar[list[str]] = []
 
     class Media:
         css = {
