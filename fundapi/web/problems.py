@@ -11,7 +11,9 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from rest_framework import exceptions
+from structlog.contextvars import get_contextvars
 
 from fundapi.exactjson import ExactJSONRenderer
 from idempotency import problems as idempotency_problems
@@ -244,8 +246,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if is_api(request) or is_ofrep(request):
         response = refusal(request, problem.code)
     else:
-        page = f"<!doctype html><title>{problem.title}</title><h1>{problem.title}</h1><p>Please try again in a moment."
-        response = HttpResponse(page, status=problem.status)
+        context = {"problem": problem, "request_id": get_contextvars().get("request_id")}
+        response = HttpResponse(render_to_string("500.html", context), status=problem.status)
     if lost:
         response.headers["Retry-After"] = "1"
     return response

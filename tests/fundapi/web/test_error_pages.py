@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 from django.test import Client
 
 
@@ -34,3 +35,26 @@ def test_a_form_that_has_expired_says_what_to_do(database: None) -> None:
     answer = Client(enforce_csrf_checks=True).post("/signin", {"username": "a", "password": "b"})
     assert answer.status_code == 403
     assert "<h1>This form has expired</h1>" in answer.text
+
+
+def test_a_request_that_cannot_be_read_is_a_page(staff: Client) -> None:
+    answer = staff.get("/admin/?q=%00")
+    assert answer.status_code == 400
+    assert "<h1>This request cannot be read</h1>" in answer.text
+    assert 'href="/"' in answer.text
+
+
+def test_an_error_of_the_server_is_a_page_with_the_number_of_the_request(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: HttpRequest) -> None:
+        raise RuntimeError("secret details")
+
+    monkeypatch.setattr("fundapi.admin.start.overview", broken)
+    staff.raise_request_exception = False
+    answer = staff.get("/admin/", headers={"X-Request-ID": "request-number-0007"})
+    assert answer.status_code == 500
+    assert "<h1>Something went wrong here</h1>" in answer.text
+    assert "page.css" in answer.text
+    assert "request-number-0007" in answer.text
+    assert "secret" not in answer.text
