@@ -1,5 +1,7 @@
 """The project's app, and Django's admin with the project's site."""
 
+from typing import Any
+
 from django.apps import AppConfig, apps
 from django.contrib.admin.apps import AdminConfig
 from django.contrib.staticfiles.apps import StaticFilesConfig as DjangoStaticFilesConfig
@@ -25,12 +27,19 @@ class SiteConfig(AdminConfig):
     default_site = "fundapi.site.AdminSite"
 
     def ready(self) -> None:
-        """Name other apps' models by what they are here; migrations keep the names they were written with."""
+        """Name other apps' models and rows by what they are here; migrations keep the names they were written with."""
         super().ready()
         for model, (one, many) in NAMES.items():
             meta = apps.get_model(model)._meta
             meta.verbose_name, meta.verbose_name_plural = one, many
             meta.app_config.verbose_name = "Access"
+        for model in ("accesslog", "accessfailurelog", "accessattempt"):
+            attempt = apps.get_model("axes", model)
+            attempt.__str__ = _attempt  # type: ignore[assignment]  # becomes a method
+            for field in attempt._meta.fields:
+                field.verbose_name = FIELDS.get(field.name, field.verbose_name)
+        for field in apps.get_model("otp_totp.totpdevice")._meta.fields:
+            field.help_text = ""  # of "this device", which is what others call an authenticator
 
 
 class StaticFilesConfig(DjangoStaticFilesConfig):
@@ -39,13 +48,27 @@ class StaticFilesConfig(DjangoStaticFilesConfig):
     ignore_patterns = [*DjangoStaticFilesConfig.ignore_patterns, "redoc", "rest_framework"]
 
 
+def _attempt(record: Any) -> str:
+    return f"{record.username or 'nobody'}, {record.attempt_time:%Y-%m-%d %H:%M} UTC"
+
+
 # As the sidebar has them: nobody who operates funds knows the names of libraries.
 NAMES = {
     "auth.user": ("user", "users"),
     "axes.accesslog": ("sign-in", "sign-ins"),
     "axes.accessfailurelog": ("failed sign-in", "failed sign-ins"),
     "axes.accessattempt": ("lock-out", "lock-outs"),
+    "axes.accessattemptexpiration": ("end of a lock-out", "ends of lock-outs"),
     "knox.authtoken": ("bearer token", "bearer tokens"),
     "otp_static.staticdevice": ("set of backup codes", "sets of backup codes"),
+    "otp_static.statictoken": ("backup code", "backup codes"),
     "otp_totp.totpdevice": ("authenticator", "authenticators"),
+}
+FIELDS = {
+    "attempt_time": "time",
+    "failures_since_start": "failures",
+    "ip_address": "address",
+    "locked_out": "locked out",
+    "logout_time": "signed out at",
+    "user_agent": "browser",
 }

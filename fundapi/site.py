@@ -4,6 +4,7 @@ from functools import wraps
 from typing import Any
 
 from django import forms
+from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -15,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.templatetags.static import static
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.admin import ModelAdmin
@@ -74,8 +76,8 @@ class OfferedFilters(DjangoModelAdmin):
         return assets.without(super().media, DjangoModelAdmin.media.fget(self))  # type: ignore[attr-defined]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        media = self.media + LIST_MEDIA
-        return super().changelist_view(request, {"media": media} | (extra_context or {}))
+        own = {"title": capfirst(self.opts.verbose_name_plural), "media": self.media + LIST_MEDIA}
+        return super().changelist_view(request, own | (extra_context or {}))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -143,7 +145,8 @@ class AdminSite(UnfoldAdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add our style sheets and scripts; ``colors`` would be inline styles, which the policy refuses."""
         return super().each_context(request) | {
-            "site_url": reverse("docs"),
+            # Of those who are not signed in; the menu of the others has the pages.
+            "site_url": None if self.has_permission(request) else reverse("home"),
             "site_favicons": [
                 Favicon(href=static("fundapi/favicon.svg"), rel="icon", type="image/svg+xml"),
             ],
@@ -151,6 +154,14 @@ class AdminSite(UnfoldAdminSite):
             "scripts": assets.addresses("fundapi/admin-bundle.js"),
             "colors": None,
         }
+
+    def app_index(
+        self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        """Show the lists of an app under its name alone, without "administration"."""
+        app = apps.app_configs.get(app_label)
+        own = {"title": app.verbose_name} if app else {}
+        return super().app_index(request, app_label, own | (extra_context or {}))
 
     def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
         """Complete the fields that a form here offers. By any other, an answer could name another table's rows."""
@@ -258,6 +269,12 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return [*groups, {"title": "Help", "items": [documentation], "separator": True}]
 
 
-def account_links(request: HttpRequest) -> list[dict[str, str]]:  # noqa: ARG001 - Unfold's signature
-    """Return the links of the account's menu, beside Unfold's own."""
-    return [{"title": "Two-factor authentication", "link": reverse("admin:two_factor")}]
+def account_links(request: HttpRequest) -> list[dict[str, str]]:
+    """Return the links of the account's menu."""
+    links = [
+        {"title": "Set up a fund", "link": reverse("fund-setup")},
+        {"title": "Two-factor authentication", "link": reverse("admin:two_factor")},
+    ]
+    if request.user.is_authenticated and request.user.has_usable_password():
+        links.append({"title": "Change password", "link": reverse("admin:password_change")})
+    return links

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -17,6 +17,15 @@ from fundapi.access.second_factor import remove
 from fundapi.admin.links import link
 from idempotency.admin import LongList, ReadOnly
 from rollout.blank import has_invisible, is_blank
+
+# In place of Django's, which are longer and know neither tokens nor roles.
+HELP = {
+    "is_active": "Switch it off instead of deleting an account: its owner can no longer sign in or use tokens.",
+    "is_staff": "May sign in to this admin.",
+    "is_superuser": "May do everything, whatever the groups and permissions say.",
+    "groups": "Roles: the user has the permissions of each.",
+    "user_permissions": "Permissions beside those of the groups.",
+}
 
 
 def refuse_blank(name: str) -> None:
@@ -31,9 +40,26 @@ def refuse_invisible(name: str) -> None:
         raise ValidationError("Enter a username whose characters are all visible.")
 
 
+def permission_label(permission: Permission) -> str:
+    """Return "Access: can view sign-in", in our names of the models; the stored name has those of the libraries."""
+    model = permission.content_type.model_class()
+    verb, _, of = permission.codename.partition("_")
+    if model is None or of != model._meta.model_name:
+        return permission.name
+    return f"{model._meta.app_config.verbose_name}: can {verb} {model._meta.verbose_name}"
+
+
+class NewUserForm(UserCreationForm):
+    """Unfold's form, without sign-ins that this project does not have."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["usable_password"].help_text = "Without a password, a user has bearer tokens only."
+
+
 class UserAdmin(DjangoUserAdmin):
     form = UserChangeForm
-    add_form = UserCreationForm
+    add_form = NewUserForm
     change_password_form = AdminPasswordChangeForm
     list_display = ["username", "email", "is_active", "is_staff", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_staff", "is_superuser"]
@@ -48,6 +74,10 @@ class UserAdmin(DjangoUserAdmin):
         field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "username":
             field.validators.append(refuse_invisible)
+        if db_field.name in HELP:
+            field.help_text = HELP[db_field.name]
+        if db_field.name == "user_permissions":
+            field.label_from_instance = permission_label
         return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -66,10 +96,14 @@ class UserAdmin(DjangoUserAdmin):
 
 
 class GroupAdmin(DjangoGroupAdmin):
+    search_help_text = "Name of a group"
+
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field: Any = super().formfield_for_dbfield(db_field, request, **kwargs)
         if db_field.name == "name":
             field.validators.append(refuse_blank)
+        if db_field.name == "permissions":
+            field.label_from_instance = permission_label
         return field
 
 
@@ -83,6 +117,7 @@ class AuthenticatorAdmin(ReadOnly, LongList):
     list_select_related = ["user"]
     fields = ["user", "confirmed", "created_at", "last_used_at"]
     search_fields = ["user__username"]
+    search_help_text = "Username"
     actions = None
     has_delete_permission = admin.ModelAdmin.has_delete_permission
 

@@ -54,7 +54,8 @@ export function attentionMessage(count) {
  * @returns {string} empty: the answer is no reason to wait
  */
 export function waitMessage(status, code, seconds, { online, kept }) {
-  const when = seconds ? ` in ${Math.ceil(seconds)} seconds` : " in a moment";
+  const whole = Math.ceil(seconds ?? 0);
+  const when = whole > 1 ? ` in ${whole} seconds` : whole === 1 ? " in 1 second" : " in a moment";
   if (status === 0 && !online) {
     const leave = kept ? "You can close this page and come back." : "Keep this page open.";
     return `You are offline. This browser sends your fund as soon as you are online again. ${leave}`;
