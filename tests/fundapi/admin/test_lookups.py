@@ -20,8 +20,11 @@ LISTS: list[type[Model]] = [*site._registry]
 PERIOD = {"since", "until"}
 OFFERED = {
     "auth.User": {"is_active", "is_staff", "is_superuser"},
-    "axes.AccessFailureLog": {"locked_out"},
-    "idempotency.IdempotencyKey": {"life"},
+    "axes.AccessAttempt": PERIOD,
+    "axes.AccessFailureLog": {*PERIOD, "locked_out"},
+    "axes.AccessLog": PERIOD,
+    "fundapi.Fund": PERIOD,
+    "idempotency.IdempotencyKey": {*PERIOD, "life"},
     "rollout.Alert": {*PERIOD, "delivery", "channel", "rollout"},
     "rollout.Check": {*PERIOD, "signal", "rollout"},
     "rollout.Deployment": {*PERIOD, "state"},
