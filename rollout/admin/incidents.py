@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.http import urlencode
 
 from rollout.admin.alerts import delivery, kind_name
@@ -77,7 +78,7 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
 
     @admin.display(description="reason")
     def why(self, incident: Incident) -> str:
-        return sentence(incident.reason)
+        return format_html('<span class="rollout-why">{}</span>', sentence(incident.reason))
 
     def change_view(
         self,

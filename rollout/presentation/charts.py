@@ -342,5 +342,5 @@ def _note(group: Sequence[Point], signal: Signal, top: Point, threshold: int) ->
     times = f"{group[0].at:%Y-%m-%d %H:%M}"
     score = f"score {top.score:,} (red from {ceil(_limit(top, threshold)):,})"
     if len(group) == 1:
-        return f"{times}: {signal.label}, {score}, at {percent(group[0].percentage)}"
-    return f"{times} to {group[-1].at:%H:%M}, {len(group)} checks: worst {signal.label}, highest {score}"
+        return f"{times} UTC: {signal.label}, {score}, at {percent(group[0].percentage)}"
+    return f"{times} to {group[-1].at:%H:%M} UTC, {len(group)} checks: worst {signal.label}, highest {score}"

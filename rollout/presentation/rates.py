@@ -206,7 +206,7 @@ def _band(
         width=position(x(at) - x(begin)),
         y=position(y(high)),
         height=position(y(low) - y(high)),
-        note=f"{at:%Y-%m-%d %H:%M}: {name} {seen.words}",
+        note=f"{at:%Y-%m-%d %H:%M} UTC: {name} {seen.words}",
     )
 
 

@@ -47,7 +47,7 @@ def test_the_interval_is_a_band_around_the_rate() -> None:
     (series,) = chart.series
     assert [(band.y, band.height) for band in series.bands] == [("20.000%", "40.000%")] * 6
     assert [(part.x, part.end, part.y) for part in series.line] == [("0.000%", "100.000%", "40.000%")]
-    assert series.bands[0].note == "2026-08-11 12:10: with the feature 96 % of 500 clients (94 % to 98 %)"
+    assert series.bands[0].note == "2026-08-11 12:10 UTC: with the feature 96 % of 500 clients (94 % to 98 %)"
 
 
 def test_the_scale_has_room_for_the_rate_and_marks_the_limits_that_it_shows() -> None:
