@@ -182,14 +182,19 @@ class Demo:
             if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 time.sleep(min(MINUTE, float(answer.headers.get("Retry-After", MINUTE))))
                 answer = self.http.request(method, path, **options)
+        except httpx.UnsupportedProtocol:  # the address is none
+            raise
         except httpx.TransportError:
             raise DemoError(
                 f"{self.http.base_url} does not answer: start it with `make run`, or name another with --url."
             ) from None
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise DemoError(
+                "The server takes too little telemetry: let TELEMETRY_RATE be 1200/minute or more."
+            )
         if not answer.is_success:
             raise DemoError(
-                f"{method} {path} was answered with {answer.status_code}: is --url the address of this server, and "
-                "TELEMETRY_RATE at least 1200/minute?"
+                f"{method} {path} was answered with {answer.status_code}: name fundapi's address with --url."
             )
         return answer
 

@@ -59,7 +59,7 @@ class Command(BaseCommand):
                         self.stdout.flush()
         except KeyboardInterrupt:
             raise CommandError("Interrupted: nobody has the feature.", returncode=INTERRUPTED) from None
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise CommandError(
                 f"'{url}' is no address: --url is one such as http://127.0.0.1:8000.",
                 returncode=COULD_NOT_TELL,

@@ -66,7 +66,7 @@ def test_beside_no_server_of_ours_it_makes_nothing(database: None, nothing_left:
     with program(b"<!doctype html>") as another:
         answers = {
             "http://127.0.0.1:1": "does not answer: start it with `make run`",
-            "127.0.0.1:8000": "does not answer",
+            "127.0.0.1:8000": "is no address",
             "http://127.0.0.1:port": "is no address",
             another: "is another program's",
         }
