@@ -21,6 +21,8 @@ from typing import IO
 
 TERMINAL = sys.stderr.isatty()
 PAUSE = 0.2 if TERMINAL else 10.0  # s between lines
+MEND = "pip says why above; without a network, it finds no distribution. "
+INTERRUPTED = 130  # exit status, as a shell has it
 AGAIN = "Run the same command again: pip keeps what it has downloaded."
 NAMED = re.compile(r"(?:Collecting|Processing|Requirement already satisfied:) (?:/\S*/)?([^\s;]+)")
 
@@ -106,13 +108,13 @@ def main(megabytes: str, *command: str) -> int:
             status = wait(pip, progress)
         except KeyboardInterrupt:  # the terminal has sent it to pip, too
             pip.wait()
-            status = 130
+            status = INTERRUPTED
         for each in readers:
             each.join()
         if status == 0:
             write(f"{progress.named} packages are installed, after {progress.time}.")
         else:
-            write(f"Not installed, after {progress.time}. {AGAIN}")
+            write(f"Not installed, after {progress.time}. {'' if status == INTERRUPTED else MEND}{AGAIN}")
         return status
 
 

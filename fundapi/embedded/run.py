@@ -37,6 +37,7 @@ KEEPER_TICK = 1.0  # s between checks that the keeper of the embedded services r
 # Failed starts of the web server, before it has answered once, after which `make run` gives up.
 FAILURES_MAX = 3
 
+# A terminal of 24 lines has it all.
 READY = """
 fundapi is ready. Ctrl-C stops it.
 
@@ -49,18 +50,15 @@ fundapi is ready. Ctrl-C stops it.
   Metrics      {url}/metrics
   Data         {home}
   Judge        counts browsers by ROLLOUT_UNSIGNED_TELEMETRY={unsigned}
+  Tutorial     docs/tutorial/first-rollout.md
 
-Create a fund; the same command again replays the answer instead of creating another:
-
+Create a fund; the same command again gets the same answer, and no second fund:
   curl -i {url}/api/funds -H 'Authorization: Bearer {token}' \\
     -H 'Content-Type: application/json' -H 'Idempotency-Key: {key}' \\
     -d '{{"name": "Fund I", "size": 50000000}}'
 
-Watch a rollout that breaks and is rolled back, in a second terminal, for about six minutes:
-
+In a second terminal, watch a rollout break and be rolled back:
   {demo}
-
-Then: docs/tutorial/first-rollout.md
 """
 
 
@@ -116,6 +114,7 @@ def run(home: Home, requests: StopRequests) -> None:
                     announce(home, url, prepared)
                 look_after_everything(manager, requests, home if joined.lock_fd is not None else None)
             finally:
+                step("stopping; Ctrl-C again kills what is left")
                 manager.stop(lambda: requests.count > 1)
                 shutil.rmtree(manager.env["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 

@@ -158,6 +158,7 @@ def test_it_prints_where_everything_is(run: Run) -> None:
         "/health",
         "/metrics",
     ]
+    assert run.printed.partition("\nfundapi is ready")[2].partition(" demo_rollout ")[0].count("\n") < 21
     answers = [httpx.get(url, timeout=20).status_code for url in urls]
     assert answers == [302, 302, 200, 401, 200, 200]
 
@@ -180,7 +181,7 @@ def test_the_printed_curl_creates_a_fund_and_then_replays(run: Run) -> None:
 
 
 def test_the_printed_demo_is_rolled_back(run: Run) -> None:
-    command = run.printed.partition("for about six minutes:\n\n  ")[2].partition("\n")[0]
+    (command,) = re.findall(r"^  (.* demo_rollout .*)$", run.printed, re.MULTILINE)
     printed = subprocess.check_output(
         f"{command} --fast", shell=True, text=True, cwd=PROJECT, env=environment(Path())
     )
@@ -325,7 +326,8 @@ def test_at_a_terminal_it_says_what_it_does(directory: Path) -> None:
         f"make run: starting the services in {home}",
         "make run: preparing the database and the static files",
     ]
-    assert len(said) == 3
+    assert said[2] == "make run: stopping; Ctrl-C again kills what is left"
+    assert len(said) == 4
 
 
 def test_two_homes_serve_side_by_side_under_any_environment(run: Run, directory: Path) -> None:
