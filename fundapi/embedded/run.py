@@ -114,7 +114,8 @@ def run(home: Home, requests: StopRequests) -> None:
                     announce(home, url, prepared)
                 look_after_everything(manager, requests, home if joined.lock_fd is not None else None)
             finally:
-                step("stopping; Ctrl-C again kills what is left")
+                if requests.count:
+                    step("stopping; Ctrl-C again kills what is left")
                 manager.stop(lambda: requests.count > 1)
                 shutil.rmtree(manager.env["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 

@@ -106,6 +106,17 @@ def test_the_two_commands_stand_first() -> None:
     assert re.findall(r"^make \w+", first[1], re.MULTILINE) == ["make run", "make test"]
 
 
+def test_the_two_apps_are_installed_as_their_page_says() -> None:
+    """A test makes new projects by that page, and runs every line of it."""
+    page = (PROJECT / "docs/how-to/install.md").read_text()
+    section = README[README.index("## Two apps") : README.index("## What you get")]
+    lines = re.findall(
+        r"^(?:pip install|MIDDLEWARE|IDEMPOTENCY_|    return render).*$", section, re.MULTILINE
+    )
+    assert len(lines) == 5
+    assert [line for line in lines if line.replace(" = [..., ", " += [") not in page] == []
+
+
 def test_the_numbers_are_those_of_the_latest_benchmarks() -> None:
     ratios: dict[str, list[float]] = {}
     for report in ("results", "scale"):

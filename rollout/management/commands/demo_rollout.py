@@ -35,7 +35,9 @@ class Command(BaseCommand):
             help="a rollout that does not exist, or an earlier demo; %(default)s by default",
         )
         parser.add_argument(
-            "--fast", action="store_true", help="send each minute at once, and check here: over in seconds"
+            "--fast",
+            action="store_true",
+            help="send each minute at once, and check here: over in less than a minute",
         )
         parser.add_argument("--seed", type=whole(0, ID_MAX), help="the same browsers again")
 
