@@ -629,14 +629,6 @@ def block(language: str) -> str:
     return str(found)
 
 
-def test_the_documented_scenario_ends_as_it_says(database: None, tmp_path: Path) -> None:
-    path = tmp_path / "tuesday.toml"
-    path.write_text(block("toml"))
-    scenario = scenarios.load(str(path))
-    assert scenario.expected is not None
-    assert unmet(rehearse(scenario), scenario.expected) == []
-
-
 def test_the_documented_query_tells_the_rates_of_real_traffic(server: Server) -> None:
     feature = f"ASKED_{uuid.uuid4().hex[:12].upper()}"
     report(server, flag=feature)
