@@ -1,18 +1,23 @@
 """The data of the charts on the operator's screen: the percentage, the judge's checks and their rates over time."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from django.db.models import Case, Count, DecimalField, ExpressionWrapper, F, FloatField, Max, Value, When
 from django.db.models.functions import Extract, Floor
 
 from rollout.conf import conf
+from rollout.judge.events import ErrorClass
+from rollout.judge.policy import Policy
 from rollout.judge.scoring import Signal
 from rollout.models import Check, Rollout
-from rollout.presentation import charts, rates
-from rollout.units import percent
+from rollout.presentation import charts, marks, rates
+from rollout.presentation.history import Line, history_of
+from rollout.units import points
 
 CHARTED_MAX = 500  # changes in the chart; more cannot be told apart
 EPOCH_MAX = 10**11  # s; no time is later
@@ -22,44 +27,70 @@ SCORE_THEN_TIME = ExpressionWrapper(
     output_field=DecimalField(max_digits=30, decimal_places=6),
 )
 # Of the stored checks that stand for a stretch of time: these parts of their JSON.
-STORED = {
+STORED: dict[str, str] = {
     "limit": "decision__thresholds__score_red",
     "totals": "decision__carry__totals",
     "success": "decision__assessment__interval",
     "errors": "decision__assessment__error_interval",
     "baseline": "decision__assessment__baseline_error_interval",
     "threshold": "policy__error_threshold",
+    "failed": "evidence__errors",
+    **{error_class.value: f"policy__points_{error_class}" for error_class in ErrorClass},
 }
 
 
 def chart_context(rollout: Rollout, span: timedelta | None, *, now: datetime) -> dict[str, Any]:
     """Return the charts of the percentage, of the checks and of the rates, and a summary of each as text."""
-    moments = [
-        charts.Moment(
-            at=line.history_date,
-            percentage=float(line.percentage),
-            enabled=line.enabled,
-            on_hold=line.on_hold,
-            emergency_stop=line.emergency_stop,
-            note=f"{line.history_date:%Y-%m-%d %H:%M} UTC: {percent(line.percentage)}",
-        )
-        for line in reversed(rollout.history.order_by("-version", "-history_id")[:CHARTED_MAX])
-    ]
-    moments = moments or [
+    moments = _moments(rollout) or [
         charts.Moment(
             now, float(rollout.percentage), rollout.enabled, rollout.on_hold, rollout.emergency_stop
         )
     ]
     drawn = charts.draw(moments, now=now, since=now - span if span else None)
-    points, samples = chart_points(rollout, drawn.start, now)
+    checks, samples = chart_points(rollout, drawn.start, now)
     policy = conf.policy
+    shown = marks.draw_marks(moments, start=drawn.start, end=now)
+    many = sum(point.checks for point in checks)
     return {
         "chart": drawn,
         "chart_words": charts.summary(moments),
-        "checks": charts.draw_checks(points, threshold=policy.error_threshold, start=drawn.start, end=now)
-        if points
+        "marks": shown,
+        "mark_kinds": list({mark.kind: mark for mark in shown}.values()),
+        "checks": charts.draw_checks(checks, threshold=policy.error_threshold, start=drawn.start, end=now)
+        if many >= charts.FEWEST
         else None,
+        "too_few_checks": 0 < many < charts.FEWEST,
+        "score_lines": _labels(policy),
+        "client_points": policy.points_client_max,
         "rates": rates.draw_rates(samples, start=drawn.start, end=now, policy=policy) if samples else [],
+    }
+
+
+def _moments(rollout: Rollout) -> list[charts.Moment]:
+    """Return the states of a rollout, the oldest first, each with what changed as its note."""
+    moments = [
+        charts.Moment(
+            at=record.history_date,
+            percentage=float(record.percentage),
+            enabled=record.enabled,
+            on_hold=record.on_hold,
+            emergency_stop=record.emergency_stop,
+            who=Line.of(record, None).who,
+        )
+        for record in reversed(history_of(rollout)[:CHARTED_MAX])
+    ]
+    return [
+        replace(after, note=marks.note(before, after))
+        for before, after in pairwise([None, *moments])
+        if after
+    ]
+
+
+def _labels(policy: Policy) -> dict[str, str]:
+    """Return the lines of the score's chart by name, each with the points of an event."""
+    return {
+        name: label if name == charts.SCORE else f"{label} ({points(getattr(policy, f'points_{name}'))} each)"
+        for name, label in charts.LINES.items()
     }
 
 
@@ -82,7 +113,7 @@ def chart_points(
     )
     tops = {group["last"]: _score_and_time(group["top"]) for group in groups}
     stored = _stored(rollout, {*tops, *(at for _, at in tops.values())})
-    points = [
+    drawn = [
         charts.Point(
             at=group["last"],
             signal=list(Signal)[group["worst"]],
@@ -90,11 +121,12 @@ def chart_points(
             percentage=float(group["percentage"]),
             checks=group["checks"],
             limit=_limit(stored.get(tops[group["last"]][1])),
+            parts=_parts(stored.get(tops[group["last"]][1])),
         )
         for group in groups
     ]
     lasts = [stored[at] for at in tops if at in stored]
-    return points, [_sample(check) for check in _thinned(lasts, (end - start).total_seconds() / rates.CELLS)]
+    return drawn, [_sample(check) for check in _thinned(lasts, (end - start).total_seconds() / rates.CELLS)]
 
 
 def _score_and_time(number: Decimal) -> tuple[int, datetime]:
@@ -119,6 +151,12 @@ def _thinned(checks: Iterable[dict[str, Any]], width: float) -> list[dict[str, A
 def _limit(check: dict[str, Any] | None) -> float | None:
     """Return the score from which a check was red; checks of earlier versions have it in their policy."""
     return (check["stored_limit"] or check["stored_threshold"]) if check else None
+
+
+def _parts(check: dict[str, Any] | None) -> dict[str, int]:
+    """Return the points of a check by class of error."""
+    failed = (check and check["stored_failed"]) or {}
+    return {name: many * ((check or {}).get(f"stored_{name}") or 0) for name, many in failed.items()}
 
 
 def _sample(check: dict[str, Any]) -> rates.Sample:

@@ -3,7 +3,7 @@
 The charts need no script, and their text keeps its size on a phone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
@@ -12,8 +12,10 @@ from statistics import median
 
 from django.template.loader import render_to_string
 
+from rollout.judge.events import ErrorClass
 from rollout.judge.scoring import Signal, worst
 from rollout.units import percent
+from rollout.units import points as points_text
 
 SHORTEST = timedelta(minutes=10)  # of the time axis, also for a new rollout
 LABELS = 4  # times on the axis; more do not fit a phone
@@ -23,18 +25,29 @@ HEADROOM = 4 / 3  # of the threshold, so that its line is below the top of the c
 BAR_MIN = 2  # percent: the height of a low score's bar that can still be seen
 APART = 13  # percent of a chart's height: labels that are closer would overlap
 TOUCHING = 0.01  # percent: stretches that are closer than this touch
+FEWEST = 2  # points of a line
+# The lines of the score's chart: the score, and the failed events that it weighs.
+SCORE = "score"
+LINES = {
+    SCORE: "Score",
+    ErrorClass.MIGRATION: "Migration failures",
+    ErrorClass.VALIDATION: "Validation errors",
+    ErrorClass.DEFAULT: "Other errors",
+    ErrorClass.WARNING: "Console warnings",
+}
 SCORE_MAX = 4  # times the threshold; higher bars are cut, so that one bad minute does not flatten the others
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The state of a rollout from ``at`` on. ``note`` is the tooltip."""
+    """The state of a rollout from ``at`` on, and who put it there. ``note`` is the tooltip."""
 
     at: datetime
     percentage: float
     enabled: bool
     on_hold: bool
     emergency_stop: bool
+    who: str = ""
     note: str = ""
 
     @property
@@ -120,6 +133,11 @@ def time_labels(start: datetime, span: float) -> list[tuple[str, str, str]]:
     ]
 
 
+def utc(at: datetime) -> str:
+    """Return a time as text, with its zone: ``2026-08-11 12:00 UTC``."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
 def position(number: float) -> str:
     """Return a position or a length in an SVG, in percent."""
     return f"{number:.3f}%"
@@ -150,6 +168,7 @@ class Point:
     percentage: float
     checks: int = 1
     limit: float | None = None  # from which the check with the highest score was red; None: the threshold
+    parts: Mapping[str, int] | None = None  # its points by class of error
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +181,16 @@ class Cell:
     y: str  # of the bar of the score
     height: str
     note: str
+    row: list[str]  # of the table: time, signal, percentage, limit, points of each of LINES
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The points of one of LINES over time."""
+
+    name: str
+    label: str
+    segments: "list[Segment]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +229,7 @@ class CheckChart:
     top: str  # of the scale of scores; empty where the label of the limit is
     zero: str  # the same
     words: str
+    lines: list[Line]  # none where no check has its points by class
 
 
 def draw_checks(
@@ -213,12 +243,14 @@ def draw_checks(
     seen = [point for point in points if first <= point.at <= last]
     highest = max((point.score for point in seen), default=0)
     limits = [_limit(point, threshold) for point in seen if point.signal] or [float(threshold)]
+    drawn = list(LINES) if any(point.parts is not None for point in seen) else []
+    highest = max([highest, *(_part(point, name) for point in seen for name in drawn)])
     scale = min(max(highest, max(limits) * HEADROOM), max(limits) * SCORE_MAX)
 
     def x(at: datetime) -> float:
         return min(max((at - first).total_seconds() / span * 100, 0), 100)
 
-    cells, lines = [], []
+    cells, lines, tops = [], [], []
     for begins, group in _cells([point for point in seen if point.signal], interval, (last - first) / CELLS):
         signal = worst(Signal(point.signal) for point in group)
         top = max(group, key=lambda point: point.score)
@@ -232,8 +264,10 @@ def draw_checks(
                 y=position(100 - height),
                 height=position(height),
                 note=_note(group, signal, top, threshold),
+                row=_row(group, signal, top, threshold),
             )
         )
+        tops.append((left, right, top))
         lines.append((left, right, 100 - _limit(top, threshold) / scale * 100))
     limit_y = 100 - limits[-1] / scale * 100
     highest_label = f"{scale:,.0f}" + ("+" if highest > scale else "")
@@ -249,7 +283,21 @@ def draw_checks(
         top=highest_label if limit_y >= APART else "",
         zero="0" if 100 - limit_y >= APART else "",
         words=summary_of_checks(seen),
+        lines=[
+            Line(
+                name,
+                LINES[name],
+                stepped(
+                    [(left, right, 100 - min(_part(top, name) / scale, 1) * 100) for left, right, top in tops]
+                ),
+            )
+            for name in drawn
+        ],
     )
+
+
+def _part(point: Point, name: str) -> int:
+    return point.score if name == SCORE else (point.parts or {}).get(name, 0)
 
 
 def _limit(point: Point, threshold: int) -> float:
@@ -339,8 +387,30 @@ def _levels(
 
 
 def _note(group: Sequence[Point], signal: Signal, top: Point, threshold: int) -> str:
-    times = f"{group[0].at:%Y-%m-%d %H:%M}"
-    score = f"score {top.score:,} (red from {ceil(_limit(top, threshold)):,})"
+    score = f"score {points_text(top.score)} (red from {ceil(_limit(top, threshold)):,})"
+    parts = "".join(
+        f"; {label.lower()} {points_text(many)}"
+        for name, label in LINES.items()
+        if name != SCORE and (many := _part(top, name))
+    )
     if len(group) == 1:
-        return f"{times} UTC: {signal.label}, {score}, at {percent(group[0].percentage)}"
-    return f"{times} to {group[-1].at:%H:%M} UTC, {len(group)} checks: worst {signal.label}, highest {score}"
+        return f"{_time(group)}: {signal.label}, {score}, at {percent(group[0].percentage)}{parts}"
+    return f"{_time(group)}, {len(group)} checks: worst {signal.label}, highest {score}{parts}"
+
+
+def _time(group: Sequence[Point]) -> str:
+    if utc(group[0].at) == utc(group[-1].at):
+        return utc(group[0].at)
+    return f"{group[0].at:%Y-%m-%d %H:%M} to {group[-1].at:%H:%M} UTC"
+
+
+def _row(group: Sequence[Point], signal: Signal, top: Point, threshold: int) -> list[str]:
+    """Return a line of the table: time, signal, percentage, limit, points of each of LINES."""
+    limit = f"{ceil(_limit(top, threshold)):,}"
+    return [
+        _time(group).removesuffix(" UTC"),
+        signal.label,
+        percent(group[-1].percentage),
+        limit,
+        *(f"{_part(top, name):,}" for name in LINES),
+    ]

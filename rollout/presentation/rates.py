@@ -9,7 +9,17 @@ from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 
 from rollout.judge.policy import Policy
-from rollout.presentation.charts import APART, GAP, Segment, position, stepped, time_labels, typical_interval
+from rollout.presentation.charts import (
+    APART,
+    FEWEST,
+    GAP,
+    Segment,
+    position,
+    stepped,
+    time_labels,
+    typical_interval,
+    utc,
+)
 from rollout.units import brief_ratio, clients, ratio, ratio_range
 
 CELLS = 60  # in the width of a chart; there are two side by side
@@ -79,6 +89,7 @@ class RateChart:
     words: str
     interval: str
     limits: str
+    rows: list[tuple[str, list[str]]]  # of the table: time, rate of each series
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +108,16 @@ class _Plan:
 def draw_rates(
     samples: Sequence[Sample], *, start: datetime, end: datetime, policy: Policy
 ) -> list[RateChart]:
-    """Draw the samples (oldest first) from ``start`` until ``end``; a metric that nobody reported has no chart."""
+    """Draw the samples (oldest first) from ``start`` until ``end``; a metric with one sample or none has no chart."""
     return [
         _draw(plan, samples, start, end)
         for plan in (_success(samples, policy), _errors(samples, policy))
-        if any(estimate(sample) for _, _, estimate in plan.series for sample in samples)
+        if any(_is_drawn(samples, estimate) for _, _, estimate in plan.series)
     ]
+
+
+def _is_drawn(samples: Sequence[Sample], estimate: Callable[[Sample], Estimate | None]) -> bool:
+    return sum(estimate(sample) is not None for sample in samples) >= FEWEST
 
 
 def _success(samples: Sequence[Sample], policy: Policy) -> _Plan:
@@ -148,16 +163,15 @@ def _draw(plan: _Plan, samples: Sequence[Sample], start: datetime, end: datetime
         return 100 - min(max((rate - plan.low) / (plan.high - plan.low), 0), 1) * 100
 
     series = []
-    for name, style, estimate in plan.series:
+    drawn = [each for each in plan.series if _is_drawn(samples, each[2])]
+    for name, style, estimate in drawn:
         stages = [list(_cells(stage, estimate, interval)) for stage in _by_stage(samples)]
         cells = [cell for stage in stages for cell in stage]
-        if not cells:
-            continue
         series.append(
             Series(
                 name=name,
                 style=style,
-                bands=[_band(cell, name, x, y) for cell in cells],
+                bands=[_band(cell, name, plan.limits, x, y) for cell in cells],
                 line=[
                     part
                     for stage in stages
@@ -174,7 +188,16 @@ def _draw(plan: _Plan, samples: Sequence[Sample], start: datetime, end: datetime
         words=f"{plan.title}: " + "; ".join(f"{each.name} {each.latest}" for each in series),
         interval=plan.interval,
         limits=plan.limits,
+        rows=[
+            (f"{sample.at:%Y-%m-%d %H:%M}", [_said(estimate(sample)) for _, _, estimate in drawn])
+            for sample in samples
+            if any(estimate(sample) for _, _, estimate in drawn)
+        ],
     )
+
+
+def _said(estimate: Estimate | None) -> str:
+    return estimate.words if estimate else "no data"
 
 
 def _by_stage(samples: Sequence[Sample]) -> list[list[Sample]]:
@@ -196,6 +219,7 @@ def _cells(
 def _band(
     cell: tuple[datetime, datetime, Estimate],
     name: str,
+    limits: str,
     x: Callable[[datetime], float],
     y: Callable[[float], float],
 ) -> Band:
@@ -206,7 +230,7 @@ def _band(
         width=position(x(at) - x(begin)),
         y=position(y(high)),
         height=position(y(low) - y(high)),
-        note=f"{at:%Y-%m-%d %H:%M} UTC: {name} {seen.words}",
+        note=f"{utc(at)}: {name} {seen.words}; {limits}",
     )
 
 

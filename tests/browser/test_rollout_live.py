@@ -3,13 +3,15 @@
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db.models import F
 from playwright.sync_api import Browser, Page, expect
 
 from rollout import operations
-from rollout.models import Incident
+from rollout.models import Check, Incident
 from tests.browser.conftest import PHONE, enter, overflow, serious
 from tests.canary import LIST, Canary
 from tests.servers import Server
@@ -187,6 +189,10 @@ def test_axe_finds_nothing_serious_in_what_the_judge_says(
     assert canary.check_now().signal == "hold"
     look(canary.screen)
     expect(page.locator(".rollout-notice")).to_contain_text("Everybody has errors")
+    Check.objects.filter(rollout=canary.pk).update(at=F("at") - timedelta(minutes=1))
+    canary.send(clients=20)
+    canary.check_now()  # a line has two points, apart
+    look(canary.screen)
     expect(page.get_by_role("img", name="Clients with errors: without it 50 % of 50 clients")).to_be_visible()
     for _ in range(3):
         canary.send("migration_failed", "console_error", clients=5, detail="x" * 400)
@@ -197,3 +203,33 @@ def test_axe_finds_nothing_serious_in_what_the_judge_says(
     look(f"/admin/rollout/check/?rollout__id__exact={canary.pk}")
     look(f"/admin/rollout/incident/{Incident.objects.get(rollout=canary.pk).pk}/change/")
     look(f"/admin/rollout/telemetryevent/?flag={canary.feature}")
+
+
+def test_lines_of_a_chart_can_be_hidden_and_stay_so_and_a_touch_says_the_values(
+    open_page: Callable[..., Page], operator: User, canary: Canary
+) -> None:
+    for _ in range(2):
+        canary.send("migration_failed", clients=5)
+        canary.check_now()
+    page = open_page(viewport=PHONE, has_touch=True)
+    page.clock.install()
+    enter(page, operator, canary.screen)
+    migrations = page.get_by_label("Migration failures")
+    line = page.locator(".rollout-checks .line.is-migration")
+    expect(line).to_have_css("display", "inline")
+    migrations.focus()
+    page.keyboard.press("Space")
+    expect(line).to_have_css("display", "none")
+    page.get_by_text("The checks as a table").click()
+    page.locator(".is-score .cell .score").last.tap()
+    expect(page.locator(".rollout-tip")).to_contain_text(
+        re.compile(r"UTC: red, score \d+ points \(red from 15\)")
+    )
+    canary.send("migration_failed", clients=5)
+    canary.check_now()
+    later(page)
+    expect(page.get_by_role("img", name="3 checks: worst signal red")).to_be_visible()
+    expect(migrations).not_to_be_checked()
+    expect(line).to_have_css("display", "none")
+    expect(page.locator(".rollout-checks table")).to_be_visible()  # opened once, open still
+    assert overflow(page) <= 0

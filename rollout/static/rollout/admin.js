@@ -153,6 +153,9 @@ function pollScreen(screen) {
       for (const opened of part.querySelectorAll("details[id][open]")) {
         fresh.querySelector(`#${CSS.escape(opened.id)}`)?.setAttribute("open", "");
       }
+      for (const hidden of part.querySelectorAll("input[id]:not(:checked)")) {
+        fresh.querySelector(`#${CSS.escape(hidden.id)}`)?.removeAttribute("checked");
+      }
       part.replaceChildren(...fresh.childNodes);
       if (hadFocus && focused) {
         const same = part.querySelector(focused);
@@ -207,6 +210,23 @@ function pollScreen(screen) {
   document.addEventListener("visibilitychange", poll); // a hidden page does not poll; seen again, it polls at once
   poll();
 }
+
+// --- Charts --------------------------------------------------------------------------------------------------------
+
+// A touch says what a pointer's tooltip does.
+document.addEventListener("pointerdown", ({ target, pointerType }) => {
+  const shape = target instanceof Element && target.closest(".rollout figure > svg *");
+  if (!shape || pointerType !== "touch") return;
+  let note = shape;
+  while (note && !note.querySelector(":scope > title") && note.localName !== "svg") note = note.parentElement;
+  const text = note?.querySelector(":scope > title")?.textContent;
+  const figure = shape.closest("figure");
+  if (!text || !figure) return;
+  const tip = figure.querySelector(".rollout-tip") ?? document.createElement("p");
+  tip.className = "rollout-tip";
+  tip.textContent = text;
+  figure.querySelector("figcaption")?.prepend(tip);
+});
 
 const rolloutScreen = document.querySelector("[data-live-url]");
 if (rolloutScreen instanceof HTMLElement) pollScreen(rolloutScreen);

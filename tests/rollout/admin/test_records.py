@@ -1046,13 +1046,35 @@ def test_the_charts_draw_the_limits_and_the_rates_that_the_checks_stored(
     before.save()
     answer = viewer.get(stage.live)
     page = part(answer, "charts")
-    assert "score below (red from 15 to 1,500: the dashed line)" in page
+    assert "Red from 15 to 1,500" in page
     assert "with the feature: 99.8 % of 600 clients (98.4 % to over 99.9 %)" in page
     assert "with the feature: 1 % of 900 clients (0.2 % to 2.7 %)" in page
     assert "without it: 1 % of 8,100 clients (0.6 % to 1.5 %)" in page
     assert [note.count("red from 1,500") for note in re.findall(r"<title>(.*?)</title>", answer.text)].count(
         1
     ) == 2
+
+
+def test_the_charts_say_in_a_table_what_they_draw(canary: Callable[..., Canary], viewer: Client) -> None:
+    stage = canary(5)
+    assert "No checks in this time." in part(viewer.get(stage.live), "charts")
+    failures = Evidence(
+        events=9, feature=Side(active=50, score=20, points=26), errors={"migration": 2, "default": 2}
+    )
+    decided(stage, failures)
+    charted = part(viewer.get(stage.live), "charts")
+    assert "One check in this time: a chart needs two." in charted
+    assert "No rates in this time" in charted
+    made = decided(stage, failures)
+    charted = live_part(viewer.get(stage.live), "charts")
+    heads = (
+        "Time (UTC) Signal Percentage Red from (points) Score (points) Migration failures (10 points each)"
+    )
+    assert heads in text_of(charted)
+    assert f"{made.at:%Y-%m-%d %H:%M} red 10 % 15 20 20 0 6 0" in text_of(charted)
+    assert re.findall(r'type="checkbox" id="line_(\w+)"', charted) == list(charts.LINES)
+    [promotion] = re.findall(r'<g class="is-promotion"><title>(.*?)</title>', charted)
+    assert promotion.endswith("UTC: promoted from 0 % to 10 %, by the system")
 
 
 def test_the_limit_of_a_stretch_of_checks_is_that_of_its_highest_score(

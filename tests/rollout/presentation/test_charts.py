@@ -84,8 +84,8 @@ def test_the_red_line_is_the_limit_that_each_check_used() -> None:
         "15 to 60",
         "80",
     )
-    assert drawn.cells[0].note.endswith("green, score 5 (red from 15), at 10 %")
-    assert drawn.cells[-1].note.endswith("green, score 5 (red from 60), at 10 %")
+    assert drawn.cells[0].note.endswith("green, score 5 points (red from 15), at 10 %")
+    assert drawn.cells[-1].note.endswith("green, score 5 points (red from 60), at 10 %")
 
 
 def test_labels_of_the_score_do_not_overlap() -> None:
@@ -102,6 +102,35 @@ def test_a_low_score_can_still_be_seen_beside_a_high_limit() -> None:
         [charts.Point(NOON, "green", score, 10, limit=750) for score in (1, 0)], threshold=15
     )
     assert [cell.height for cell in drawn.cells] == ["2.000%"]
+
+
+def test_the_score_and_each_class_of_errors_has_a_line_and_a_column() -> None:
+    def check(minute: int, score: int, **parts: int) -> charts.Point:
+        return charts.Point(NOON + timedelta(minutes=minute), "red", score, 10, parts=parts)
+
+    drawn = charts.draw_checks([check(1, 20, migration=20), check(2, 8, warning=3, default=9)], threshold=15)
+    assert [line.label for line in drawn.lines] == [
+        "Score",
+        "Migration failures",
+        "Validation errors",
+        "Other errors",
+        "Console warnings",
+    ]
+    assert {line.name: [part.y for part in line.segments] for line in drawn.lines} == {
+        "score": ["0.000%", "60.000%"],
+        "migration": ["0.000%", "100.000%"],
+        "validation": ["100.000%"],
+        "default": ["100.000%", "55.000%"],
+        "warning": ["100.000%", "85.000%"],
+    }
+    assert [cell.row for cell in drawn.cells] == [
+        ["2026-08-11 12:01", "red", "10 %", "15", "20", "20", "0", "0", "0"],
+        ["2026-08-11 12:02", "red", "10 %", "15", "8", "0", "0", "9", "3"],
+    ]
+    assert drawn.cells[0].note == (
+        "2026-08-11 12:01 UTC: red, score 20 points (red from 15), at 10 %; migration failures 20 points"
+    )
+    assert charts.draw_checks(points("red", "red"), threshold=15).lines == []  # nobody knows
 
 
 def test_percentages_step_where_they_changed() -> None:

@@ -25,9 +25,14 @@ def draw(*samples: Sample) -> list[RateChart]:
     return rates.draw_rates(samples, start=NOON, end=HOUR, policy=Policy())
 
 
+def steady(**estimates: Estimate) -> list[RateChart]:
+    """Draw two samples alike: one is no line."""
+    return draw(sample(1, 1, **estimates), sample(2, 1, **estimates))
+
+
 def test_each_metric_has_a_chart_with_and_without_the_feature_and_what_nobody_reported_has_none() -> None:
-    both = sample(1, success=estimate(0.99), errors=estimate(0.02), baseline=estimate(0.01))
-    success, errors = draw(both)
+    both = {"success": estimate(0.99), "errors": estimate(0.02), "baseline": estimate(0.01)}
+    success, errors = steady(**both)
     assert (success.title, [series.name for series in success.series]) == (
         "Migration success rate",
         ["with the feature"],
@@ -38,8 +43,9 @@ def test_each_metric_has_a_chart_with_and_without_the_feature_and_what_nobody_re
     )
     assert success.words == "Migration success rate: with the feature 99 % of 500 clients (98 % to 100 %)"
     assert "without it 1 % of 500 clients (0 % to 2 %)" in errors.words
-    assert [chart.title for chart in draw(sample(1, errors=estimate(0)))] == ["Clients with errors"]
-    assert draw(sample(1)) == []
+    assert [chart.title for chart in steady(errors=estimate(0))] == ["Clients with errors"]
+    assert steady() == []
+    assert draw(sample(1, 1, **both)) == []
 
 
 def test_the_interval_is_a_band_around_the_rate() -> None:
@@ -47,26 +53,28 @@ def test_the_interval_is_a_band_around_the_rate() -> None:
     (series,) = chart.series
     assert [(band.y, band.height) for band in series.bands] == [("20.000%", "40.000%")] * 6
     assert [(part.x, part.end, part.y) for part in series.line] == [("0.000%", "100.000%", "40.000%")]
-    assert series.bands[0].note == "2026-08-11 12:10 UTC: with the feature 96 % of 500 clients (94 % to 98 %)"
+    assert series.bands[0].note == (
+        "2026-08-11 12:10 UTC: with the feature 96 % of 500 clients (94 % to 98 %); green over 99.5 %, red under 95 %"
+    )
 
 
 def test_the_scale_has_room_for_the_rate_and_marks_the_limits_that_it_shows() -> None:
-    (chart,) = draw(sample(1, success=estimate(0.96)))
+    (chart,) = steady(success=estimate(0.96))
     assert [(mark.label, mark.kind, mark.y) for mark in chart.marks] == [
         ("95 %", "bad", "50.000%"),
         ("99.5 %", "good", "5.000%"),
         ("90 %", "end", "100.000%"),
         ("", "end", "0.000%"),  # no room beside 99.5 %
     ]
-    (low,) = draw(sample(1, success=estimate(0.3)))
+    (low,) = steady(success=estimate(0.3))
     assert [mark.label for mark in low.marks] == ["95 %", "", "0 %", ""]
-    (errors,) = draw(sample(1, errors=estimate(0.3)))
+    (errors,) = steady(errors=estimate(0.3))
     assert [mark.label for mark in errors.marks] == ["1 %", "", "50 %"]
 
 
 @pytest.mark.parametrize("rate", [0, 1])
 def test_the_extremes_are_drawn(rate: float) -> None:
-    success, errors = draw(sample(1, success=estimate(rate), errors=estimate(rate)))
+    success, errors = steady(success=estimate(rate), errors=estimate(rate))
     for chart in (success, errors):
         for band in chart.series[-1].bands:
             assert 0 <= float(band.y[:-1]) <= float(band.y[:-1]) + float(band.height[:-1]) <= 100
