@@ -31,7 +31,7 @@ class DeploymentAdmin(ReadOnlyAdmin):
     nothing = "No deployment so far: deploy_with_confidence records what it merges."
     list_filter = [*period("deployed_at"), "state"]
     search_fields = ["pull_request", "commit", "title"]
-    search_help_text = "A pull request's number, how a commit begins, or words of a title"
+    search_help_text = "Number, commit or title"
     ordering = ["-deployed_at", "-id"]
     fieldsets = [
         (None, {"fields": ["pull", "title", "badge", "why", "monitoring", "incidents"]}),

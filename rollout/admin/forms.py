@@ -156,6 +156,7 @@ class NewRolloutForm(forms.ModelForm):
         ]
         labels = LABELS
         help_texts = {
+            "timeline": RULES,
             "feature": "Upper case letters, digits and _, such as NEW_CHECKOUT. It cannot be changed later.",
             "hash_version": "2, unless frontends that only know version 1 already use this feature.",
         }

@@ -62,12 +62,13 @@ class PlainList(admin.ModelAdmin):
 
     change_list_template = "admin/rollout/list.html"
     nothing = "Nothing is recorded yet."
+    hint = ""  # what to search for, where the field has no room for it
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        title = {"title": capfirst(self.opts.verbose_name_plural)}
-        response = super().changelist_view(request, title | (extra_context or {}))
+        own = {"title": capfirst(self.opts.verbose_name_plural), "hint": self.hint}
+        response = super().changelist_view(request, own | (extra_context or {}))
         if isinstance(response, TemplateResponse) and response.context_data:
             changelist = response.context_data.get("cl")
             narrowed = changelist and (changelist.query or changelist.has_active_filters)
@@ -82,6 +83,7 @@ class ReadOnlyAdmin(Exported, PlainList):
     """A list and a page that show records, and change nothing."""
 
     change_list_template = "admin/rollout/records.html"
+    change_form_template = "admin/rollout/record.html"
     paginator = CappedPaginator
     show_full_result_count = False
     actions = None

@@ -30,7 +30,7 @@ from django.utils.html import format_html, format_html_join
 from rollout import operations
 from rollout.admin.buttons import BUTTONS, completable, is_resubmission, rehearse, stop_with_retries
 from rollout.admin.chart_data import chart_context
-from rollout.admin.forms import REASON_MAX, ConfigurationForm, NewRolloutForm, ReasonForm
+from rollout.admin.forms import REASON_MAX, TIMELINES, ConfigurationForm, NewRolloutForm, ReasonForm
 from rollout.admin.latest_checks import LatestCheck, latest_check, with_latest_checks
 from rollout.admin.records import PlainList, records_of
 from rollout.admin.trouble import SignalFilter, StateFilter, TroubleFirst, by_trouble, with_signals
@@ -93,7 +93,7 @@ class RolloutAdmin(PlainList):
     list_filter = [SignalFilter, StateFilter]
     sortable_by = ["feature"]
     search_fields = ["feature", "description"]
-    search_help_text = "Words of a feature's name or its description"
+    search_help_text = "Feature or description"
     nothing = "No rollout so far: add one."
     actions = None
 
@@ -130,6 +130,12 @@ class RolloutAdmin(PlainList):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rollout]:
         """Return the rollouts, trouble first, with the time of the database, which dates stages and checks."""
         return by_trouble(with_signals(Rollout.objects.annotate(seen_at=Now())))
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Name the timelines shortly, with their rules below: a telephone would cut them."""
+        if db_field.name == "timeline":
+            kwargs["choices"] = TIMELINES
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return type("ChangeList", (TroubleFirst, super().get_changelist(request, **kwargs)), {})

@@ -93,9 +93,10 @@ class TelemetryEventAdmin(ReadOnlyAdmin):
     nothing = "No event so far: browsers send them to /api/telemetry once a page loads the telemetry module."
     list_filter = [*period("arrived_at", among_recent), EventFilter, FlagFilter, SenderFilter]
     search_fields = ["client"]
-    search_help_text = (
-        "A client's id, as its browser shows it; or event:NAME, flag:FEATURE or "
-        "from:server, from:ticket, from:network among the latest events; or check:NUMBER, the events of a check"
+    search_help_text = "Client id, or name:value"
+    hint = (
+        "Search for a client's id, as its browser shows it; among the latest events for event:NAME, flag:FEATURE, "
+        "from:server, from:ticket or from:network; or for the events of a check, check:NUMBER."
     )
     ordering = ["-seq"]
     fields = [

@@ -302,7 +302,7 @@ def _findings(seen: Assessment, totals: Totals, share: float, limits: Limits) ->
             yield Signal.RED, f"Clients with errors: {clients} with the feature. {chance}"
     if seen.comparison_e >= limits.red_at:
         chance = _chance(seen.comparison_e, "the feature makes no difference")
-        yield Signal.RED, f"Errors are more frequent with the feature than without it. {chance}"
+        yield Signal.RED, f"Error rate with vs. without the feature: higher with it. {chance}"
     if seen.ratio_e >= 1 / limits.ratio_alpha:
         clients = f"{totals.assigned:,} of {totals.assigned + totals.unassigned:,} clients have the feature"
         yield (

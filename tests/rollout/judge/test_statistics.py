@@ -212,7 +212,7 @@ def test_more_errors_with_the_feature_are_red_and_as_many_are_not() -> None:
     new = {"treatment_sessions": 1000, "control_new": 9000}
     more = judge(*[Window(treatment=30, control=270, treatment_errors=1, **new)] * 8, totals=totals)
     assert more.signal is Signal.RED
-    assert more.reasons[0].startswith("Errors are more frequent with the feature than without it.")
+    assert more.reasons[0].startswith("Error rate with vs. without the feature: higher with it.")
     alike = [Window(treatment=30, control=270, treatment_errors=1, control_errors=9, **new)] * 100
     assert judge(*alike, totals=totals).signal is Signal.GREEN
     assert (
