@@ -94,7 +94,7 @@ class ReadOnly(admin.ModelAdmin):
 
 
 class LifeFilter(admin.SimpleListFilter):
-    title = "life"
+    title = "state"
     parameter_name = "life"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

@@ -45,3 +45,17 @@ def test_only_a_search_counts_its_results_beside_all(support: Client, api: Api, 
     api.create()
     assert "(Show all)" not in text(support, path)
     assert "0 results (Show all)" in text(support, path, q="no-such-thing")
+
+
+@pytest.mark.parametrize("path", [KEYS, FUNDS, TOKENS, "/admin/rollout/telemetryevent/"])
+def test_no_filter_counts_the_rows_of_its_choices(support: Client, path: str) -> None:
+    """A count beside each choice would read the whole table."""
+    assert "Show counts" not in text(support, path)
+    assert support.get(path, {"_facets": "True"}).status_code == 200
+    assert queries(support, path, _facets="True") == queries(support, path)
+
+
+def test_a_list_and_an_app_are_titled_by_what_they_hold(support: Client) -> None:
+    assert "Select" not in text(support, FUNDS).partition("|")[0]
+    assert "Idempotency keys |" in text(support, KEYS)
+    assert "Access |" in text(support, "/admin/axes/")
