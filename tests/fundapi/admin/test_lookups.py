@@ -28,7 +28,7 @@ OFFERED = {
     "rollout.Alert": {*PERIOD, "delivery", "channel", "rollout"},
     "rollout.Check": {*PERIOD, "signal", "rollout"},
     "rollout.Deployment": {*PERIOD, "state"},
-    "rollout.Incident": {*PERIOD, "rolled_back", "rollout"},
+    "rollout.Incident": {*PERIOD, "outcome", "rollout"},
     "rollout.Rollout": {"signal", "state"},
     "rollout.TelemetryEvent": {*PERIOD, "event", "flag", "from"},
 }
