@@ -9,6 +9,7 @@ This runs before anything is installed, so it needs the standard library alone.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from typing import IO
 TERMINAL = sys.stderr.isatty()
 PAUSE = 0.2 if TERMINAL else 10.0  # s between lines
 MEND = "pip says why above; without a network, it finds no distribution. "
+UNPACKING = "unpacking"
+ESTIMATED_FROM = 2.0  # MB: before that, a speed says little
 INTERRUPTED = 130  # exit status, as a shell has it
 AGAIN = "Run the same command again: pip keeps what it has downloaded."
 NAMED = re.compile(r"(?:Collecting|Processing|Requirement already satisfied:) (?:/\S*/)?([^\s;]+)")
@@ -42,7 +45,7 @@ class Progress:
         elif line.startswith("Ignoring "):  # a package for other systems
             self.packages -= 1
         elif line.startswith("Installing collected packages"):
-            self.doing = "unpacking"
+            self.doing = UNPACKING
 
     def __str__(self) -> str:
         with suppress(FileNotFoundError):  # pip may remove a file meanwhile, and removes them all in the end
@@ -50,13 +53,24 @@ class Progress:
             self.size = max(self.size, sum(file.stat().st_size for file in files) / 1e6)
         return (
             f"  {self.named} of {self.packages} packages, {self.size:.0f} of about {self.megabytes} MB, "
-            f"{self.time}: {self.doing}"
+            f"{self.time}{self.left}: {self.doing}"
         )
 
     @property
     def time(self) -> str:
-        minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
-        return f"{minutes}:{seconds:02}"
+        return clock(time.monotonic() - self.start)
+
+    @property
+    def left(self) -> str:
+        """How long the download takes at the speed so far, once there is one."""
+        if self.size < ESTIMATED_FROM or self.doing == UNPACKING:
+            return ""
+        speed = self.size / (time.monotonic() - self.start)
+        return f", about {clock(max(0.0, float(self.megabytes) - self.size) / speed)} left"
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def write(line: str, *, moving: bool = False) -> None:
@@ -95,6 +109,10 @@ def main(megabytes: str, *command: str) -> int:
     with tempfile.TemporaryDirectory(prefix="pip-") as directory:
         progress = Progress(packages, megabytes, Path(directory))
         write(f"Installing {command[-1]}: about {megabytes} MB to download")
+        # Ctrl-C reaches this process alone, which ends pip: by itself, pip might end with a traceback.
+        on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.default_int_handler)  # a closed terminal
         pip = subprocess.Popen(
             command,
             env={**os.environ, "TMPDIR": directory, "PYTHONUNBUFFERED": "1"},
@@ -103,10 +121,12 @@ def main(megabytes: str, *command: str) -> int:
             encoding="utf-8",
             errors="replace",
         )
+        signal.signal(signal.SIGINT, on_interrupt)
         readers = [reader(pip.stdout, progress.follow), reader(pip.stderr, write)]
         try:
             status = wait(pip, progress)
-        except KeyboardInterrupt:  # the terminal has sent it to pip, too
+        except KeyboardInterrupt:
+            pip.terminate()
             pip.wait()
             status = INTERRUPTED
         for each in readers:
