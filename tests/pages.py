@@ -1,7 +1,7 @@
 """The commands of the documentation: each page's, from top to bottom, in one shell.
 
-A page's commands are its blocks ``sh`` and ``crontab``, and ``.venv/bin/python ...`` between words. What
-they print has to have in it
+A page's commands are its blocks ``sh`` and ``crontab``, and between words ``.venv/bin/python ...``, ``docker ...`` and
+``curl ...``. What they print has to have in it
 
 - the block ``text`` that follows, line by line; ``…`` is anything;
 - code between words after *prints* or *says*, as in: It prints `1 rollout`;
@@ -18,7 +18,9 @@ from pathlib import Path
 from textwrap import dedent
 
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```\n", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"`(\.venv/bin/python\s(?:manage\.py|-m)\s[^`]+)`")
+COMMAND = re.compile(
+    r"`((?:\.venv/bin/python\s(?:manage\.py|-m)|docker\s(?:compose|build)|curl\s-)\s?[^`]+)`"
+)
 SHOWN = re.compile(r"\b(?<!If the command )(?<!If it )(?:prints|says)\s+`([^`]+)`")
 ARROW = re.compile(r"# → (.+)$", re.MULTILINE)
 TIME_OF_CRON = re.compile(r"^(?:\S+ ){5}", re.MULTILINE)
@@ -74,6 +76,8 @@ def run(page: str, directory: Path, environment: Mapping[str, str], own: Sequenc
         commands = step.commands
         for pattern, replacement in own:
             commands = re.sub(pattern, replacement, commands)
+        # Bash overlooks a failure before `&&`.
+        commands = commands.replace(" && ", "\n")
         script += f"{commands}\nprintf '\\036'\n"
     done = subprocess.run(
         ["timeout", str(TIMEOUT), "bash", "-c", script],

@@ -117,10 +117,13 @@ NOT_RUN: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     ),
     "python manage.py simulate_rollout": ("half a minute each; test_simulation.py runs it", is_understood),
     "python manage.py validate_local": ("runs all tests", is_understood),
-    "python manage.py finalize_pr": ("needs GitHub", is_understood),
+    "python manage.py finalize_pr": ("needs GitHub; tests/rollout/release has a stub of it", is_understood),
     "python manage.py deploy_with_confidence": ("needs GitHub, and an hour", is_understood),
     "python manage.py monitor_deployment": ("runs for an hour", is_understood),
-    "python manage.py revert_deployment": ("needs GitHub", is_understood),
+    "python manage.py revert_deployment": (
+        "needs GitHub; tests/rollout/release has a stub of it",
+        is_understood,
+    ),
     "psql --file": ("makes roles; tests/fundapi/test_operating.py runs the file", nothing),
     "psql -c CREATE ROLE fundapi ": ("a server with these roles and this database is here", nothing),
     "psql -c DROP DATABASE": ("the other tests use the server", nothing),
@@ -170,7 +173,7 @@ git add . && git commit --quiet --message="What was made in it"
 git push --quiet origin HEAD
 """
 CHECKOUT = """
-rm -rf readers srv etc && mkdir -p readers srv backups data archive etc/nginx/conf.d etc/systemd/system
+rm -rf readers srv etc empty && mkdir -p readers srv empty backups data archive etc/nginx/conf.d etc/systemd/system
 git clone --quiet origin.git readers/fundapi
 """
 
@@ -213,7 +216,8 @@ class Reader:
         self.sh(CHECKOUT + ("" if "/srv/fundapi\n" in text else "ln -s ../readers/fundapi srv/fundapi\n"))
         shell = "cd readers/fundapi && .venv/bin/python manage.py shell --verbosity=0"
         self.sh(f'{shell} --command "$BEFORE"', BEFORE=BEFORE)
-        return pages.run(text, self.root / "readers/fundapi", self.environment, self.own)
+        start = self.root / ("empty" if "git clone REPOSITORY fundapi" in text else "readers/fundapi")
+        return pages.run(text, start, self.environment, self.own)
 
     def not_run(self) -> list[list[str]]:
         """Return the commands that were not run since the last call."""
@@ -278,6 +282,7 @@ def reader(site: tuple[str, Server]) -> Iterator[Reader]:
         reader.own += [
             (r"(?<![\w.:/…*])/(?!dev/)(?=[a-z]+[/\s])", f"{root}/"),
             (r"http://127\.0\.0\.1:8000|https://(?:funds|yourapp)\.example(?:\.com)?", server.url),
+            (r"…(?=/health|/api/)", server.url),
             (r"postgres://[^/\s]+/(\w+)", rf"{before}/\1?{after}"),
             (r"\b([A-Z_]+)=(?:…|\.\.\.)", r'\1="${\1-given}"'),
             (r"https://hooks\.slack\.com/\S+", receiver.url),
