@@ -26,16 +26,25 @@ function boxesOf(main) {
   return boxes.filter(({ rect }) => rect.width > 1 && rect.height > 1);
 }
 
-/** @param {{rect: DOMRect, text: string, owner: Element}} box @param {Element} main */
-function cutOf({ rect, text, owner }, main) {
+/** @param {Element} element @param {Map<Element, object>} known @returns {object} the box that an element clips to, if it does */
+function clipOf(element, known) {
+  if (!known.has(element)) {
+    const { overflowX, overflowY } = getComputedStyle(element);
+    const clips = { beside: overflowX !== "visible", below: /hidden|clip/.test(overflowY) };
+    known.set(element, { ...clips, box: clips.beside || clips.below ? element.getBoundingClientRect() : null });
+  }
+  return known.get(element);
+}
+
+/** @param {{rect: DOMRect, text: string, owner: Element}} box @param {Element} main @param {Map<Element, object>} known */
+function cutOf({ rect, text, owner }, main, known) {
   if (rect.right > innerWidth + 1 || rect.left < -1) return `outside the window: ${text} (${brief(owner)})`;
   for (let around = owner; around && around !== main; around = around.parentElement) {
     if (around.matches("input, select, textarea")) continue;
-    const { overflowX, overflowY } = getComputedStyle(around);
-    const clip = around.getBoundingClientRect();
-    const beside = overflowX !== "visible" && (rect.right > clip.right + 1.5 || rect.left < clip.left - 1.5);
-    const below = /hidden|clip/.test(overflowY) && (rect.bottom > clip.bottom + 4 || rect.top < clip.top - 4);
-    if (beside || below) return `cut: ${text} (${brief(owner)}) in ${brief(around)}`;
+    const { box, beside, below } = clipOf(around, known);
+    const isBeside = beside && (rect.right > box.right + 1.5 || rect.left < box.left - 1.5);
+    const isBelow = below && (rect.bottom > box.bottom + 4 || rect.top < box.top - 4);
+    if (isBeside || isBelow) return `cut: ${text} (${brief(owner)}) in ${brief(around)}`;
   }
   return "";
 }
@@ -44,15 +53,16 @@ function cutOf({ rect, text, owner }, main) {
 function faults() {
   const main = document.querySelector("main") ?? document.body;
   const boxes = boxesOf(main);
-  const found = boxes.map((box) => cutOf(box, main));
+  const known = new Map();
+  const found = boxes.map((box) => cutOf(box, main, known));
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   if (wide > 0) found.push(`${wide} px wider than the window`);
   for (const [place, one] of boxes.entries()) {
     for (const other of boxes.slice(place + 1)) {
-      if (one.owner.contains(other.owner) || other.owner.contains(one.owner)) continue;
       const width = Math.min(one.rect.right, other.rect.right) - Math.max(one.rect.left, other.rect.left);
       const height = Math.min(one.rect.bottom, other.rect.bottom) - Math.max(one.rect.top, other.rect.top);
-      if (width > 3 && height > 5) found.push(`${one.text} (${brief(one.owner)}) lies on ${other.text} (${brief(other.owner)})`);
+      if (width <= 3 || height <= 5 || one.owner.contains(other.owner) || other.owner.contains(one.owner)) continue;
+      found.push(`${one.text} (${brief(one.owner)}) lies on ${other.text} (${brief(other.owner)})`);
     }
   }
   return [...new Set(found)].filter(Boolean);

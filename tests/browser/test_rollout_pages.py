@@ -91,6 +91,7 @@ def wording(page: Page, name: str) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(300)  # 40 pages
 def test_every_page_has_room_for_its_texts_and_says_them_plainly(page: Page, filled: Pages) -> None:
     found = []
     for name, path in filled.paths.items():
