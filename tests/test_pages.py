@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from benchmarks.servers import end
 from docs.tools.commands import parser_of
 from fundapi.embedded.programs import postgres_directory
+from fundapi.embedded.run import READY
 from tests import forks, pages
 from tests.eventually import eventually
 from tests.fundapi.test_containers import SERVICES
@@ -321,3 +322,16 @@ def test_what_is_not_run_is_in_the_pages() -> None:
     for name in (*NOT_RUN, *RUN):
         assert re.search(rf"(^|[\s/(]){re.escape(name.strip())}(?!\w)", commands, re.MULTILINE), name
     assert set(ELSEWHERE) <= set(PAGES)
+
+
+def test_make_run_prints_what_the_tutorial_shows() -> None:
+    first, *_ = pages.steps((PROJECT / "docs/tutorial/first-rollout.md").read_text())
+    assert first.commands == "make run\n"
+    assert first.shown
+    values = dict.fromkeys(("password", "home", "unsigned", "token", "key", "demo"), "…")
+    values |= {
+        "url": "http://127.0.0.1:8000",
+        "username": "admin",
+        "kept": "kept in /home/.fundapi/admin-password",
+    }
+    assert first.missing(READY.format_map(values)) == []
