@@ -38,8 +38,6 @@ class SiteConfig(AdminConfig):
             attempt.__str__ = _attempt  # type: ignore[assignment]  # becomes a method
             for field in attempt._meta.fields:
                 field.verbose_name = FIELDS.get(field.name, field.verbose_name)
-        for field in apps.get_model("otp_totp.totpdevice")._meta.fields:
-            field.help_text = ""  # of "this device", which is what others call an authenticator
 
 
 class StaticFilesConfig(DjangoStaticFilesConfig):

@@ -121,5 +121,9 @@ class AuthenticatorAdmin(ReadOnly, LongList):
     actions = None
     has_delete_permission = admin.ModelAdmin.has_delete_permission
 
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Return the form without the library's help, which says "device" for an authenticator."""
+        return super().get_form(request, *args, help_texts=dict.fromkeys(self.fields, ""), **kwargs)
+
     def delete_model(self, request: HttpRequest, obj: TOTPDevice) -> None:
         remove(obj.user)
