@@ -11,6 +11,7 @@ from django.contrib.admin import ShowFacets
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.core.paginator import InvalidPage
 from django.db.models import Model
 from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -165,6 +166,13 @@ class AdminSite(UnfoldAdminSite):
         app = apps.app_configs.get(app_label)
         own = {"title": app.verbose_name} if app else {}
         return super().app_index(request, app_label, own | (extra_context or {}))
+
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Search the names of lists. A page that is none is a 400; Unfold makes a 500 of it."""
+        try:
+            return super().search(request, extra_context)
+        except (ValueError, InvalidPage) as error:
+            raise BadRequest(f"{error}") from error
 
     def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
         """Complete the fields that a form here offers. By any other, an answer could name another table's rows."""

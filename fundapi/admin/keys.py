@@ -42,6 +42,7 @@ def created(keys: QuerySet[IdempotencyKey], condition: dict[str, datetime]) -> Q
 class KeyAdmin(Exported, IdempotencyKeyAdmin):
     """The app's page, which also finds a key by its fund."""
 
+    change_form_template = "admin/rollout/record.html"
     list_filter = [*period("created_at", created), LifeFilter]
     # Neither the stored response nor anything from which a request could be guessed.
     export_fields = {

@@ -209,6 +209,13 @@ def test_the_search_of_the_sidebar_finds_pages(staff: User) -> None:
     assert reverse("admin:fundapi_fund_changelist") in client.get("/admin/search/", {"s": "funds"}).text
 
 
+@pytest.mark.parametrize("number", ["zz", "99", "-1", ""])
+def test_a_search_for_a_page_that_is_none_is_a_400(staff: User, number: str) -> None:
+    client = Client()
+    client.force_login(staff)
+    assert client.get("/admin/search/", {"s": "funds", "page": number}).status_code == 400
+
+
 def sidebar(client: Client) -> str:
     page = client.get("/admin/").text
     begin = page.index('id="nav-sidebar-apps"')
