@@ -106,7 +106,7 @@ def test_filters_and_the_menu_of_the_account_open_by_keyboard(page: Page, admini
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Last 24 hours")).to_be_visible()
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="Account of").focus()
+    page.locator(".account-button").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Change password")).to_be_visible()
 
