@@ -217,9 +217,7 @@ function pollScreen(screen) {
 document.addEventListener("pointerdown", ({ target, pointerType }) => {
   const shape = target instanceof Element && target.closest(".rollout figure > svg *");
   if (!shape || pointerType !== "touch") return;
-  let note = shape;
-  while (note && !note.querySelector(":scope > title") && note.localName !== "svg") note = note.parentElement;
-  const text = note?.querySelector(":scope > title")?.textContent;
+  const text = shape.closest(":has(> title)")?.querySelector(":scope > title")?.textContent;
   const figure = shape.closest("figure");
   if (!text || !figure) return;
   const tip = figure.querySelector(".rollout-tip") ?? document.createElement("p");
