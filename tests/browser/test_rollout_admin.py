@@ -77,6 +77,21 @@ def history(page: Page) -> Any:
     return page.get_by_role("region", name="History").get_by_role("listitem")
 
 
+@pytest.mark.parametrize("at", ["list", "screen"])
+def test_a_stop_needs_no_script(
+    open_page: Callable[..., Page], person: Callable[[str], User], rollout: Rollout, at: str
+) -> None:
+    """Unfold hides every page, and opens every dialog over it, until its script has run."""
+    page = open_page(java_script_enabled=False, viewport=PHONE)
+    enter(page, person("Operator"), LIST if at == "list" else f"{LIST}{rollout.pk}/change/")
+    expect(page.get_by_placeholder("Type to search")).to_be_hidden()
+    button = page.get_by_role("button", name="Emergency stop")
+    (page.locator(f'[formaction="{LIST}{rollout.pk}/stop/"]') if at == "list" else button).click()
+    expect(page.locator(".rollout-banner.is-stopped")).to_be_visible()
+    rollout.refresh_from_db()
+    assert rollout.emergency_stop
+
+
 def test_an_operator_moves_a_rollout_and_finds_it_in_the_history(
     page: Page, person: Callable[[str], User], rollout: Rollout
 ) -> None:
