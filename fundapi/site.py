@@ -7,8 +7,10 @@ from django import forms
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import ModelAdmin as DjangoModelAdmin
-from django.contrib.admin import ShowFacets
+from django.contrib.admin import ShowFacets, SimpleListFilter
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import InvalidPage
@@ -59,6 +61,17 @@ class AdminSignInForm(CodeForm, AuthenticationForm):
         self.fields["otp_token"].widget.attrs["class"] = " ".join(BASE_INPUT_CLASSES)
 
 
+class OfferedChoices(ChangeList):
+    """A list that refuses what its filters do not offer, and knows that any condition of its address narrows it."""
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        filters, *others, _ = super().get_filters(request)
+        for each in filters:
+            if isinstance(each, SimpleListFilter) and each.value() not in {None, *dict(each.lookup_choices)}:
+                raise IncorrectLookupParameters(each.parameter_name)
+        return filters, *others, bool(self.get_filters_params())
+
+
 class OfferedFilters(DjangoModelAdmin):
     """Base of every page: a list filters by what it offers, and by nothing else.
 
@@ -73,6 +86,16 @@ class OfferedFilters(DjangoModelAdmin):
         return any(
             lookup in {name, *(f"{name}__{of}" for of in FILTER_LOOKUPS)} for name in offered
         ) and bool(super().lookup_allowed(lookup, value, request))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return type("ChangeList", (OfferedChoices, super().get_changelist(request, **kwargs)), {})
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Make the list. A filter or page that is none is a 400; Django would show, and export, all rows."""
+        try:
+            return super().get_changelist_instance(request)
+        except IncorrectLookupParameters as error:
+            raise BadRequest(f"{error}") from error
 
     @property
     def media(self) -> forms.Media:

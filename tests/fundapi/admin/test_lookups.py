@@ -13,6 +13,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken
 
+from rollout.models import Alert
 from tests.conftest import token_of
 
 LISTS: list[type[Model]] = [*site._registry]
@@ -99,6 +100,26 @@ def test_no_value_of_a_filter_is_an_error(model: type[Model], support: Client) -
             assert support.get(list_of(model), {f"{name}{lookup}": "\0"}).status_code == 400, lookup
             answer = support.get(list_of(model), {f"{name}{lookup}": "a"}, follow=True)
             assert answer.status_code in {200, 400}, lookup
+
+
+@of_each_list
+def test_a_choice_that_no_filter_offers_is_a_400(model: type[Model], support: Client) -> None:
+    """A list of everything, or an export of it, would look like what was asked for."""
+    page: Any = site.get_model_admin(model)
+    names = [each.parameter_name for each in page.list_filter if hasattr(each, "parameter_name")]
+    for query in [*({name: "nonsense"} for name in names), {"e": "1", names[0]: "x"} if names else {}]:
+        if query:
+            assert support.get(list_of(model), query).status_code == 400, query
+            if hasattr(page, "export"):
+                assert support.get(f"{list_of(model)}export.csv", query).status_code == 400, query
+
+
+def test_any_condition_of_an_address_narrows_a_list(support: Client) -> None:
+    """As in ``?channel=email``: the filter's own links say ``channel__exact``."""
+    for name in ("channel", "channel__exact"):
+        shown = support.get(list_of(Alert), {name: "pigeon"}).text
+        assert "No alert so far" not in shown
+        assert "Nothing matches the search and the filters." in shown
 
 
 def test_a_null_character_in_an_address_is_a_400(support: Client) -> None:
