@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q, QuerySet
 from django.forms import Script
@@ -127,6 +127,8 @@ class IncidentAdmin(ReadOnlyRolloutAdmin):
             raise PermissionDenied
         incident = get_object_or_404(Incident.objects.select_related("rollout", "check_made"), pk=pk)
         form = NoteForm(request.POST if request.method == "POST" else None)
+        if not form.is_bound:  # such as the redirect after signing in again
+            self.message_user(request, "No note was added: write it on this page.", messages.WARNING)
         if form.is_valid():
             try:
                 add_note(incident, by=request.user.get_username(), text=form.cleaned_data["text"])

@@ -9,20 +9,24 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
-from rollout.admin.forms import refuse_blank
+from rollout.blank import is_blank
 from rollout.models import Incident
 
 NOTE_MAX = 2000  # characters
 NOTES_MAX = 100  # of one incident; a post-mortem has its own document
 
 
+NO_NOTE = "Write the note first."
+
+
 class NoteForm(forms.Form):
-    text = forms.CharField(
-        max_length=NOTE_MAX,
-        validators=[refuse_blank],
-        error_messages={"required": "Write the note first."},
-        widget=forms.Textarea(attrs={"rows": 3}),
-    )
+    text = forms.CharField(max_length=NOTE_MAX, error_messages={"required": NO_NOTE})
+
+    def clean_text(self) -> str:
+        text: str = self.cleaned_data["text"]
+        if is_blank(text):
+            raise ValidationError(NO_NOTE)
+        return text
 
 
 def add_note(incident: Incident, *, by: str, text: str) -> None:
@@ -50,7 +54,10 @@ def notes_of(incident: Incident) -> list[dict[str, Any]]:
 
 
 def markdown(title: str, facts: Iterable[tuple[str, str]], why: Iterable[str], entries: Iterable[Any]) -> str:
-    """Return an incident as Markdown: its facts, its reasons and its timeline, all times in UTC."""
+    """Return an incident as Markdown: its facts, its reasons and its timeline, all times in UTC.
+
+    ``<`` is escaped: ``<lambda>`` of an error, and all after a ``<!--``, would be HTML, which pages hide.
+    """
     lines = [f"# {title}", ""]
     lines += [f"- {name}: {value}" for name, value in facts]
     lines += ["", "## Why", "", *(f"- {reason}" for reason in why), "", "## Timeline (UTC)", ""]
@@ -58,4 +65,4 @@ def markdown(title: str, facts: Iterable[tuple[str, str]], why: Iterable[str], e
         signal = f"{entry.signal}: " if entry.signal else ""
         lines.append(f"- {entry.at:%Y-%m-%d %H:%M:%S} {signal}{entry.title}")
         lines += [f"  - {line}" for text in entry.texts for line in text.splitlines() if line.strip()]
-    return "\n".join([*lines, "", "## What we learned", "", ""])
+    return "\n".join([*lines, "", "## What we learned", "", ""]).replace("<", r"\<")

@@ -217,6 +217,8 @@ class RolloutAdmin(PlainList):
         form = super().get_form(request, obj, change, **kwargs)
         if field := self.formfield_for_dbfield(Rollout._meta.get_field("description"), request):
             form.base_fields["reason"].widget = field.widget  # as this admin's other texts look
+            # Not the description's 200: a browser cuts what is pasted, without a word.
+            field.widget.attrs["maxlength"] = str(REASON_MAX)
         return form
 
     def save_model(self, request: HttpRequest, obj: Rollout, form: forms.ModelForm, change: bool) -> None:  # noqa: FBT001

@@ -64,7 +64,19 @@ def test_a_note_that_nobody_could_read_is_refused_and_kept_in_its_field(
     answer = note(sign_in("Operator"), incident, text)
     assert answer.status_code == 200
     assert 'aria-invalid="true"' in answer.text
+    assert ("Write the note first." if len(text) < 10 else text) in answer.text
     assert Incident.objects.get(pk=incident.pk).notes is None
+
+
+def test_no_browser_cuts_a_long_note(sign_in: Sign, incident: Incident) -> None:
+    """With ``maxlength``, the end of a pasted text is lost without a word."""
+    (field,) = re.findall(r'<textarea id="note_text"[^>]*>', sign_in("Operator").get(page(incident)).text)
+    assert "maxlength" not in field
+
+
+def test_signing_in_again_adds_no_note_and_says_so(sign_in: Sign, incident: Incident) -> None:
+    answer = sign_in("Operator").get(f"/admin/rollout/incident/{incident.pk}/note/")
+    assert "No note was added: write it on this page." in words(answer)
 
 
 def test_a_double_click_adds_one_note(sign_in: Sign, incident: Incident) -> None:
@@ -105,6 +117,14 @@ def test_all_of_an_incident_is_copied_as_markdown(sign_in: Sign, incident: Incid
     assert f"Note by {operator.user.username}\n  - The CDN served an old bundle." in text
     assert "the judge: percentage 10 % → 0 %" in text
     assert text.index("## Why") < text.index("## Timeline (UTC)") < text.index("## What we learned")
+
+
+def test_no_text_of_an_incident_is_hidden_as_html_in_markdown(sign_in: Sign, incident: Incident) -> None:
+    operator = sign_in("Operator")
+    note(operator, incident, "TypeError in <lambda>\n<!-- all that follows -->")
+    text = markdown_of(operator, incident)
+    assert "  - TypeError in \\<lambda>\n  - \\<!-- all" in text
+    assert "<" not in text.replace("\\<", "")
 
 
 # --- Links --------------------------------------------------------------------------------------------------------
