@@ -268,7 +268,7 @@ def test_the_start_page_says_what_an_operator_asks_first(staff: User) -> None:
         "Rollouts, worst first",
         "Open incidents",
         "Judge",
-        "Alerts",
+        "All alerts",
         "Creates",
         "Replays",
         "Conflicts",

@@ -24,7 +24,7 @@ from django.utils.html import strip_tags
 
 from rollout import configuration, operations
 from rollout.admin import buttons, rollouts
-from rollout.admin.forms import NewRolloutForm
+from rollout.admin.forms import REASON_MAX, NewRolloutForm
 from rollout.models import Rollout
 from rollout.presentation import charts, history
 from tests.rollout.conftest import MakeRollout, Person, Sign
@@ -271,6 +271,18 @@ def test_browsers_hear_of_a_change_at_once(operator: Person, make_rollout: MakeR
     assert configured()["percentage"] == 10
     operator.post(f"{LIST}{rollout.pk}/stop/")
     assert configured()["emergencyStop"] is True
+
+
+@pytest.mark.parametrize("button", ["hold", "roll-back", "stop"])
+def test_a_long_reason_does_not_push_the_buttons_out_of_sight(
+    operator: Person, make_rollout: MakeRollout, button: str
+) -> None:
+    """On a phone, a thousand characters are a screen of their own. The history has all of them."""
+    shown = press(operator, make_rollout(percentage=10), button, reason="r" * REASON_MAX).text
+    banner = shown[shown.index('class="rollout-banner ') :].partition("</section>")[0]
+    assert "r" * 299 + "…" in banner
+    assert "r" * 300 not in banner
+    assert "r" * REASON_MAX in shown
 
 
 # --- Two people at once -----------------------------------------------------------------------------------------
