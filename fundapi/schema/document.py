@@ -15,6 +15,7 @@ from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.utils.decorators import method_decorator
+from django.views.decorators.gzip import gzip_page
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
@@ -33,12 +34,13 @@ _generating = threading.Lock()
 
 @cache
 def _written(renderer: Callable[[], BaseRenderer]) -> tuple[bytes, str]:
-    """Return the document and its ETag; it is the same until the process ends, and takes up to a second."""
+    """Return the document and its ETag, weak because it may be compressed. It takes up to a second, once."""
     document = SchemaGenerator().get_schema(request=None, public=True)
     body: Any = renderer().render(document, renderer_context={})
-    return body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    return body, f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
 
 
+@method_decorator(gzip_page, name="dispatch")  # a tenth, for Swagger UI on a slow line
 class SchemaView(SpectacularAPIView):
     """``/api/schema``: public, whatever credentials a request has."""
 
