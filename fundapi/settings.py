@@ -397,7 +397,11 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["fundapi.schema.document.complete"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},  # no badge from another host
+    "SWAGGER_UI_SETTINGS": {
+        "deepLinking": True,
+        "syntaxHighlight": {"theme": "obsidian"},  # numbers of the default have 3.4:1
+        "validatorUrl": None,  # no badge from another host
+    },
 }
 
 # --- Frontends on other origins -----------------------------------------------------------------------------
