@@ -2,27 +2,25 @@
 
 import re
 import uuid
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
+from django.conf import settings
 from django.contrib.auth.models import User
-from playwright.sync_api import Page, expect
+from django.template.loader import render_to_string
+from django.utils import timezone
+from playwright.sync_api import Page, Response, expect
 
+from fundapi.web.problems import CATALOGUE
 from rollout import operations
 from rollout.models import Rollout
 from tests.browser.conftest import DESKTOP, PHONE, enter, overflow, serious
-from tests.conftest import Api
+from tests.browser.every_page import GROUPS, records
+from tests.browser.fund_setup import Visits, operator, visit
 
-PAGES = (
-    *("/admin/", "/admin/rollout/rollout/", "/admin/rollout/incident/", "/admin/rollout/deployment/"),
-    *("/admin/rollout/check/", "/admin/rollout/alert/", "/admin/rollout/telemetryevent/"),
-    *("/admin/fundapi/fund/", "/admin/idempotency/idempotencykey/", "/admin/knox/authtoken/"),
-    *("/admin/auth/user/", "/admin/auth/group/", "/admin/axes/accesslog/", "/admin/axes/accessattempt/"),
-    *("/admin/axes/accessfailurelog/", "/admin/otp_totp/totpdevice/"),
-    *("/admin/auth/user/add/", "/admin/knox/authtoken/add/", "/admin/password_change/", "/admin/two-factor/"),
-    "/fund-setup",
-)
+__all__ = ["operator", "records", "visit"]  # fixtures
 
 
 @pytest.fixture
@@ -33,37 +31,82 @@ def canary(administrator: User) -> Rollout:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("group", GROUPS)
 def test_no_page_keeps_anybody_out(
-    open_page: Callable[..., Page],
-    administrator: User,
-    user: User,
-    canary: Rollout,
-    api: Api,
-    key: str,
-    theme: Literal["light", "dark"],
+    open_page: Callable[..., Page], records: dict[str, Any], group: str, theme: str
 ) -> None:
-    fund = api.create(key).json()
     page = open_page(color_scheme=theme)
-    page.goto("/admin/login/")
-    assert serious(page) == []
-    page.goto("/signin")
-    assert serious(page) == []
-    enter(page, administrator)
-    own = (
-        f"/admin/rollout/rollout/{canary.pk}/change/",
-        f"/admin/rollout/rollout/{canary.pk}/history/",
-        f"/admin/fundapi/fund/{fund['id']}/change/",
-        f"/admin/auth/user/{user.pk}/change/",
-    )
+    if group != "open to everybody":
+        enter(page, records["administrator"], "/livez")
     found = []
-    for path in (*PAGES, *own):
-        page.goto(path)
-        for size in (DESKTOP, PHONE):
+    for path in GROUPS[group]:
+        answer = page.goto(path.format(**records))
+        assert answer is not None
+        assert answer.ok, path
+        expect(page.get_by_role("main")).to_have_count(1)
+        for size in (DESKTOP, PHONE) if theme == "light" else (DESKTOP,):
             page.set_viewport_size(size)  # type: ignore[arg-type]
             found += [f"{path} at {size['width']}: {fault}" for fault in serious(page)]
             found += [f"{path} at {size['width']} is too wide"] * (overflow(page) > 0)
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture
+def lost(visit: Visits, make_user: Callable[..., User]) -> Callable[[str], Page]:
+    """A page of somebody who may enter the admin and see nothing there."""
+    return lambda theme: visit(make_user(is_staff=True), viewport=PHONE, color_scheme=theme).page
+
+
+@pytest.fixture
+def locked_out(make_user: Callable[..., User]) -> Iterator[User]:
+    user = make_user()
+    failures = {"failures_since_start": settings.AXES_FAILURE_LIMIT, "attempt_time": timezone.now()}
+    AccessAttempt.objects.create(username=user.username, ip_address="127.0.0.1", **failures)
+    yield user
+    AccessAttempt.objects.filter(username=user.username).delete()  # they count against the address too
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_refusal_keeps_anybody_out(lost: Callable[[str], Page], locked_out: User, theme: str) -> None:
+    page = lost(theme)
+    problem = {"problem": CATALOGUE["server_error"], "request_id": uuid.uuid4()}
+    page.route(
+        "**/crash",
+        lambda route: route.fulfill(
+            status=500, content_type="text/html", body=render_to_string("500.html", problem)
+        ),
+    )
+
+    def look(status: int, answer: Response | None) -> None:
+        assert answer is not None
+        assert answer.status == status, answer.url
         expect(page.get_by_role("main")).to_have_count(1)
-    assert found == []
+        assert serious(page) == [], answer.url
+        assert overflow(page) <= 0, answer.url
+
+    def sign_in() -> Response:
+        with page.expect_navigation() as navigation:
+            page.get_by_role("button", name="Sign in").click()
+        return navigation.value
+
+    look(200, page.goto("/admin/"))
+    look(404, page.goto("/admin/nowhere/"))
+    look(403, page.goto("/admin/auth/user/"))
+    look(400, page.goto("/admin/search/?s=funds&page=none"))
+    look(500, page.goto("/crash"))
+    page.context.clear_cookies()
+    look(404, page.goto("/nowhere"))
+    page.goto("/signin")
+    page.get_by_label("Username").fill(locked_out.username)
+    page.get_by_label("Password").fill("wrong")
+    look(429, sign_in())
+    page.goto("/signin")
+    page.get_by_label("Username").fill("nobody")
+    page.get_by_label("Password").fill("wrong")
+    look(200, sign_in())
+    page.context.clear_cookies()
+    page.get_by_label("Password").fill("wrong")
+    look(403, sign_in())
 
 
 def test_one_key_skips_the_menu(page: Page, administrator: User) -> None:

@@ -10,7 +10,7 @@ from knox.models import AuthToken
 from playwright.sync_api import Page, expect
 
 from idempotency.models import IdempotencyKey
-from tests.browser.conftest import PHONE, enter, overflow, sign_in
+from tests.browser.conftest import PHONE, enter, overflow, serious, sign_in
 from tests.conftest import FUND, Api
 from tests.servers import Server
 
@@ -29,6 +29,7 @@ def test_a_wrong_password_is_refused_in_words(page: Page, administrator: User) -
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_text("Please enter the correct username and password")).to_be_visible()
+    assert serious(page) == []
 
 
 def test_support_finds_what_a_client_sent_and_reads_why_it_conflicted(
@@ -67,6 +68,7 @@ def test_a_token_is_made_shown_once_used_and_revoked(
     page.get_by_label("Days until it expires").fill("7")
     page.get_by_role("button", name="Save", exact=True).click()
     token = page.locator("#token").inner_text()
+    assert serious(page) == []
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == token

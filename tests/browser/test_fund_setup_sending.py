@@ -5,8 +5,9 @@ import secrets
 import pytest
 import redis
 from django.conf import settings
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
+from tests.browser.conftest import serious
 from tests.browser.fund_setup import (
     DRAFT,
     FUNDS,
@@ -168,6 +169,36 @@ def conflicting(manager: Manager) -> Manager:
     return manager
 
 
+def tab_to(manager: Manager, control: Locator) -> None:
+    """Press Tab, as somebody without a mouse does, until a control has the focus."""
+    for _ in range(20):
+        if control.evaluate("each => each === document.activeElement"):
+            return
+        manager.page.keyboard.press("Tab")
+    raise AssertionError(control)
+
+
+def test_a_lost_answer_is_asked_for_again_by_keyboard_alone(manager: Manager) -> None:
+    sent = Requests(manager.page.context)
+    button = manager.page.get_by_role("button", name="Create fund")
+    keyboard = manager.page.keyboard
+    manager.open()
+    for field in ("name", "size"):
+        tab_to(manager, manager.field(field))
+        keyboard.type(DRAFT[field])
+    lose_answers(manager)
+    keyboard.press("Enter")
+    manager.sees("We cannot reach the server.")
+    tab_to(manager, manager.page.get_by_role("button", name="Stop and edit"))
+    keyboard.press("Enter")
+    manager.page.unroute_all(behavior="wait")
+    tab_to(manager, button)
+    keyboard.press("Enter")
+    expect(manager.page.get_by_role("heading", name="Your fund was already created")).to_be_focused()
+    assert len(set(sent.keys)) == 1
+    assert len(manager.funds()) == 1
+
+
 def test_a_changed_draft_that_was_already_sent_is_explained_and_nothing_typed_is_lost(
     conflicting: Manager,
 ) -> None:
@@ -175,6 +206,7 @@ def test_a_changed_draft_that_was_already_sent_is_explained_and_nothing_typed_is
     conflicting.sees("Harbor Growth I, $250,000,000")  # the fund that there is, beside what was typed since
     conflicting.sees_typed(**DRAFT | {"size": "300,000,000"})
     assert len(conflicting.events("fund_create_conflict")) == 1
+    assert serious(conflicting.page) == []
     conflicting.reload().sees_outcome("You have already sent this draft with other details")
 
 

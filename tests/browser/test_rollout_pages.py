@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from rollout import operations
 from rollout.judge.events import Event
-from tests.browser.conftest import Guard, enter
+from tests.browser.conftest import Guard, enter, serious
 from tests.browser.rollout_pages import REASON, Pages, fill, operator
 from tests.servers import Server, running_server
 
@@ -172,5 +172,5 @@ def test_every_answer_to_a_button_has_room_for_its_texts(page: Page, filled: Pag
     for name, act in ACTS.items():
         page.set_viewport_size({"width": 1280, "height": 900})
         act(page, filled, actor)
-        found += [*looks(page, name), *wording(page, name)]
+        found += [*looks(page, name), *wording(page, name), *serious(page)]
     assert not found, "\n".join(found)

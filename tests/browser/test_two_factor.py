@@ -7,7 +7,7 @@ from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PASSWORD, sign_in
+from tests.browser.conftest import PASSWORD, serious, sign_in
 
 
 def test_an_authenticator_is_set_up_and_asked_for(page: Page, administrator: User) -> None:
@@ -19,6 +19,7 @@ def test_an_authenticator_is_set_up_and_asked_for(page: Page, administrator: Use
     page.get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("button", name="Set up").click()
     expect(page.locator("#codes code")).to_have_count(10)
+    assert serious(page) == []
     backup = page.locator("#codes code").first.inner_text()
     page.get_by_role("link", name="I have stored them").click()
     expect(page).to_have_url("/admin/")
@@ -33,6 +34,7 @@ def test_an_authenticator_is_set_up_and_asked_for(page: Page, administrator: Use
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name=button).click()
         expect(page.get_by_text("Enter the code that your authenticator shows.")).to_be_visible()
+        assert serious(page) == []
         # So that a code which was used a moment ago is one again.
         TOTPDevice.objects.filter(user=administrator).update(last_t=-1)
         page.get_by_label("Password").fill(PASSWORD)
