@@ -35,7 +35,7 @@ FILE = "FILE"  # stands for a new file
 # These exit with 2, too.
 COULD_NOT_TELL = {"check_rollouts", "check_consistency", "demo_rollout", "simulate_rollout"}
 # Before the database, these ask GitHub, a file or an alert channel.
-ASK_OTHERS_FIRST = {"finalize_pr", "deploy_with_confidence", "restore", "send_test_alert"}
+ASK_OTHERS_FIRST = {"demo_rollout", "finalize_pr", "deploy_with_confidence", "restore", "send_test_alert"}
 ONLY_READ = {
     "rollout status",
     "rollout list",
@@ -355,7 +355,16 @@ def test_an_interrupted_stop_says_not_stopped(run: Run, feature: str) -> None:
     assert not Rollout.objects.get(feature=feature).emergency_stop
 
 
+@pytest.fixture
+def no_nohup() -> Iterator[None]:
+    """Programs end with their terminal, also if these tests do not: under nohup they would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("no_nohup")
 def test_a_stop_that_is_ended_says_not_stopped(feature: str, number: signal.Signals) -> None:
     with (
         psycopg.connect(servers.database_url()) as other,
