@@ -62,7 +62,7 @@ class Progress:
 
     @property
     def left(self) -> str:
-        """How long the download takes at the speed so far, once there is one."""
+        """Return the time that is left at the speed so far, or "" before there is one."""
         if self.size < ESTIMATED_FROM or self.doing == UNPACKING:
             return ""
         speed = self.size / (time.monotonic() - self.start)

@@ -42,13 +42,13 @@ def main() -> None:
         "USE_FUND_STORE_ROLLOUT": "0",
     }
     # Not at the top: these read the environment that is set above.
-    from tests.plugin import throw_away_services  # noqa: PLC0415
+    from tests.plugin import throw_away_services
 
     with throw_away_services():
         django.setup()
-        from django.core.management import call_command  # noqa: PLC0415
+        from django.core.management import call_command
 
-        from tests.servers import running_server  # noqa: PLC0415
+        from tests.servers import running_server
 
         call_command("migrate", verbosity=0)
         with running_server(workers=1) as server:
@@ -57,10 +57,10 @@ def main() -> None:
 
 
 def take_frames(url: str) -> list[Frame]:
-    from django.contrib.auth.models import User  # noqa: PLC0415
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    from django.contrib.auth.models import User
+    from playwright.sync_api import sync_playwright
 
-    from tests.browser.conftest import ARGUMENTS, _executable  # noqa: PLC0415
+    from tests.browser.conftest import ARGUMENTS, _executable
 
     User.objects.create_superuser("maria.lindt", password=PASSWORD)
     with sync_playwright() as playwright:
@@ -102,8 +102,8 @@ def retry(page: "Page") -> list[Frame]:
 
 def roll_back(page: "Page") -> list[Frame]:
     """A rollout that is healthy at 50 %, breaks, and is rolled back by the judge."""
-    from rollout import operations  # noqa: PLC0415
-    from rollout.models import Incident, Rollout  # noqa: PLC0415
+    from rollout import operations
+    from rollout.models import Incident, Rollout
 
     operations.configure(FEATURE, {"timeline": "manual"}, reason="A picture")
     operations.set_percentage(FEATURE, Decimal(50), reason="Green at 10 %")
@@ -126,9 +126,9 @@ def roll_back(page: "Page") -> list[Frame]:
 
 def pass_minute() -> None:
     """Let a minute pass in an instant: what has happened is a minute older."""
-    from django.db.models import F  # noqa: PLC0415
+    from django.db.models import F
 
-    from rollout.models import Check, Rollout, Watch  # noqa: PLC0415
+    from rollout.models import Check, Rollout, Watch
 
     times = {Check: ["at"], Rollout: ["stage_started_at"], Watch: ["began_at", "checked_at"]}
     times[Rollout.history.model] = ["history_date"]
@@ -138,8 +138,8 @@ def pass_minute() -> None:
 
 def check_now(*, failing: int = 0) -> None:
     """Store the telemetry of a minute, and let the judge check."""
-    from rollout import store  # noqa: PLC0415
-    from rollout.tick import check  # noqa: PLC0415
+    from rollout import store
+    from rollout.tick import check
 
     report("migration_succeeded", clients=12)
     report("migration_failed", clients=failing)
@@ -150,7 +150,7 @@ def check_now(*, failing: int = 0) -> None:
 
 def report(*events: str, clients: int, variant: str = "fund-store") -> None:
     """Let so many new users send a heartbeat and these events."""
-    from rollout import store  # noqa: PLC0415
+    from rollout import store
 
     store.arrive(
         [

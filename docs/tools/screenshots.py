@@ -26,13 +26,13 @@ def main() -> None:
         "USE_FUND_STORE_ROLLOUT": "0",
     }
     # Not at the top: these read the environment that is set above.
-    from tests.plugin import throw_away_services  # noqa: PLC0415
+    from tests.plugin import throw_away_services
 
     with throw_away_services():
         django.setup()
-        from django.core.management import call_command  # noqa: PLC0415
+        from django.core.management import call_command
 
-        from tests.servers import running_server  # noqa: PLC0415
+        from tests.servers import running_server
 
         call_command("migrate", verbosity=0)
         write_history()
@@ -43,11 +43,11 @@ def main() -> None:
 
 def write_history() -> None:
     """Write three days of history, by two people."""
-    from django.contrib.auth.models import Group, User  # noqa: PLC0415
-    from django.utils import timezone  # noqa: PLC0415
+    from django.contrib.auth.models import Group, User
+    from django.utils import timezone
 
-    from rollout import operations  # noqa: PLC0415
-    from rollout.models import Rollout  # noqa: PLC0415
+    from rollout import operations
+    from rollout.models import Rollout
 
     people = {}
     for name, role in (("maria.lindt", "Operator"), ("joe.tan", "Administrator")):
@@ -78,10 +78,10 @@ def write_history() -> None:
 
 def run_checks() -> None:
     """Store telemetry for the five hours of the stage, and check it every minute."""
-    from django.utils import timezone  # noqa: PLC0415
+    from django.utils import timezone
 
-    from rollout import store  # noqa: PLC0415
-    from rollout.tick import check  # noqa: PLC0415
+    from rollout import store
+    from rollout.tick import check
 
     def report(*events: str, clients: int, variant: str = "fund-store", network: str = "") -> None:
         """Let so many new users send these events; from a network they come without a ticket."""
@@ -134,11 +134,11 @@ def run_checks() -> None:
 
 
 def take_pictures(url: str) -> None:
-    from django.contrib.auth.models import User  # noqa: PLC0415
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    from django.contrib.auth.models import User
+    from playwright.sync_api import sync_playwright
 
-    from rollout import operations  # noqa: PLC0415
-    from tests.browser.conftest import ARGUMENTS, _executable  # noqa: PLC0415
+    from rollout import operations
+    from tests.browser.conftest import ARGUMENTS, _executable
 
     joe = User.objects.get(username="joe.tan")
     with sync_playwright() as playwright:

@@ -121,7 +121,7 @@ def run(home: Home, requests: StopRequests) -> None:
 
 
 def step(text: str) -> None:
-    """Tell who waits at a terminal what is happening. Elsewhere a start that fails is one sentence."""
+    """Print a step of the start at a terminal. Elsewhere a start that fails is one sentence."""
     if sys.stderr.isatty():
         say(text)
 

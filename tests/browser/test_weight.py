@@ -1,4 +1,4 @@
-"""What a page costs on a slow line: few requests, few bytes, and hardly any when it is opened again."""
+"""The cost of a page on a slow line: few requests, few bytes, and hardly any when it is opened again."""
 
 from collections.abc import Callable
 from typing import Any
