@@ -53,6 +53,8 @@ class Replays:
         """Add what is counted to the rows of the keys; a failure loses it."""
         with self._lock:
             counts, self._counts, self._writer = self._counts, Counter(), None
+        if not counts:
+            return
         try:
             store.record_replays(counts)
         except Exception as error:  # noqa: BLE001 - in a thread nobody waits for; a count is worth no traceback

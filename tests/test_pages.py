@@ -67,7 +67,9 @@ def is_understood(command: list[str]) -> None:
 
 
 def is_a_target(command: list[str]) -> None:
-    subprocess.run(["make", "-n", *command[1:]], cwd=PROJECT, check=True, capture_output=True)
+    # Not by make itself: some targets need npm.
+    targets = re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert [word for word in command[1:] if "=" not in word and word not in targets] == []
 
 
 def has_its_options(command: list[str]) -> None:
