@@ -43,8 +43,7 @@ class Loads:
     def of(self, path: str) -> tuple[list[dict[str, Any]], float]:
         """Open a page; return its answers, and their bytes together."""
         self.answers, self.sizes, self.cached = {}, {}, set()
-        self.page.goto(path)
-        self.page.wait_for_load_state("networkidle")
+        self.page.goto(path, wait_until="networkidle")
         loaded = self.answers.keys() - self.cached
         return [self.answers[key] for key in loaded], sum(self.sizes.get(key, 0) for key in loaded)
 
