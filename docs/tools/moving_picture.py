@@ -5,22 +5,17 @@ frames of the real pages, which CSS shows in turn. The checks are the judge's ow
 """
 
 import base64
-import os
-import secrets
-import uuid
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import django
+from docs.tools.studio import FEATURE, PASSWORD, database, report, signed_in
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Page, Route, ViewportSize
 
 PICTURE = Path(__file__).parents[1] / "images" / "fundapi.svg"
-PASSWORD = secrets.token_urlsafe()
-FEATURE = "USE_FUND_STORE"
 # Low enough to leave the first screen of the README room for its commands.
 SIZE = {"width": 900, "height": 390}
 HEADER = 60  # px, the bar on top of every page: left out
@@ -28,51 +23,24 @@ CAPTION = 62  # px, below the frame. Its letters can be read on a phone.
 SECONDS = 1.7  # that a frame is shown: the story takes ten
 QUALITY = 60  # of the JPEGs
 
-VIEWPORT = {"width": SIZE["width"], "height": SIZE["height"] + HEADER}
+VIEWPORT: "ViewportSize" = {"width": SIZE["width"], "height": SIZE["height"] + HEADER}
 CLIP = {"x": 0, "y": HEADER, **SIZE}
 
 Frame = tuple[str, bytes]
 
 
 def main() -> None:
-    os.environ |= {
-        "SECRET_KEY": secrets.token_urlsafe(64),
-        "DJANGO_SETTINGS_MODULE": "fundapi.settings",
-        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # Playwright's loop runs in this thread; the ORM is not in it
-        "USE_FUND_STORE_ROLLOUT": "0",
-    }
-    # Not at the top: these read the environment that is set above.
-    from tests.plugin import throw_away_services
-
-    with throw_away_services():
-        django.setup()
-        from django.core.management import call_command
-
-        from tests.servers import running_server
-
-        call_command("migrate", verbosity=0)
-        with running_server(workers=1) as server:
-            frames = take_frames(server.url)
+    with database():
+        frames = take_frames()
     PICTURE.write_text(moving(frames))
 
 
-def take_frames(url: str) -> list[Frame]:
+def take_frames() -> list[Frame]:
     from django.contrib.auth.models import User
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser.conftest import ARGUMENTS, _executable
 
     User.objects.create_superuser("maria.lindt", password=PASSWORD)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_executable(playwright), args=ARGUMENTS)
-        page = browser.new_page(base_url=url, viewport=VIEWPORT)
-        page.goto("/admin/login/?next=/fund-setup")
-        page.get_by_label("Username").fill("maria.lindt")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-        frames = [*retry(page), *roll_back(page)]
-        browser.close()
-    return frames
+    with signed_in("/admin/login/?next=/fund-setup", "maria.lindt", VIEWPORT) as page:
+        return [*retry(page), *roll_back(page)]
 
 
 def retry(page: "Page") -> list[Frame]:
@@ -146,32 +114,6 @@ def check_now(*, failing: int = 0) -> None:
     report(clients=12 + failing, variant="legacy")
     upto, now = store.fence()
     check(FEATURE, upto=upto, now=now)
-
-
-def report(*events: str, clients: int, variant: str = "fund-store") -> None:
-    """Let so many new users send a heartbeat and these events."""
-    from rollout import store
-
-    store.arrive(
-        [
-            store.Arrival(
-                id=uuid.uuid4(),
-                client=client,
-                session=client,
-                event=event,
-                category="",
-                ok=not event.endswith("failed"),
-                flag=FEATURE,
-                variant=variant,
-                at=None,
-                detail=None,
-                signer=client,
-                network="",
-            )
-            for client in [uuid.uuid4() for _ in range(clients)]
-            for event in ("heartbeat", *events)
-        ]
-    )
 
 
 def shot(page: "Page", path: str = "") -> bytes:

@@ -3,42 +3,20 @@
 It needs Chromium, uses throw-away services and a web server of its own, and writes only to ``docs/images/``.
 """
 
-import os
-import secrets
-import uuid
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import django
+from docs.tools.studio import FEATURE, PASSWORD, database, report, signed_in
 
 IMAGES = Path(__file__).parents[1] / "images"
-PASSWORD = secrets.token_urlsafe()
-FEATURE = "USE_FUND_STORE"
 
 
 def main() -> None:
-    os.environ |= {
-        "SECRET_KEY": secrets.token_urlsafe(64),
-        "DJANGO_SETTINGS_MODULE": "fundapi.settings",
-        "DJANGO_ALLOW_ASYNC_UNSAFE": "1",  # Playwright's loop runs in this thread; the ORM is not in it
-        "ENVIRONMENT": "prod",  # where the screen asks before it acts
-        "USE_FUND_STORE_ROLLOUT": "0",
-    }
-    # Not at the top: these read the environment that is set above.
-    from tests.plugin import throw_away_services
-
-    with throw_away_services():
-        django.setup()
-        from django.core.management import call_command
-
-        from tests.servers import running_server
-
-        call_command("migrate", verbosity=0)
+    with database(ENVIRONMENT="prod"):  # where the screen asks before it acts
         write_history()
         run_checks()
-        with running_server(workers=1) as server:
-            take_pictures(server.url)
+        take_pictures()
 
 
 def write_history() -> None:
@@ -83,29 +61,6 @@ def run_checks() -> None:
     from rollout import store
     from rollout.tick import check
 
-    def report(*events: str, clients: int, variant: str = "fund-store", network: str = "") -> None:
-        """Let so many new users send these events; from a network they come without a ticket."""
-        store.arrive(
-            [
-                store.Arrival(
-                    id=uuid.uuid4(),
-                    client=client,
-                    session=session,
-                    event=event,
-                    category="",
-                    ok=not event.endswith(("failed", "error", "warning")),
-                    flag=FEATURE,
-                    variant=variant,
-                    at=None,
-                    detail=None,
-                    signer=None if network else client,
-                    network=network,
-                )
-                for client, session in [(uuid.uuid4(), uuid.uuid4()) for _ in range(clients)]
-                for event in ("heartbeat", *events)
-            ]
-        )
-
     hours = 5
     failures = {  # by minute of the stage
         40: ("console_warning",),
@@ -133,21 +88,13 @@ def run_checks() -> None:
         check(FEATURE, upto=store.fence()[0], now=now - timedelta(minutes=hours * 60 - minute))
 
 
-def take_pictures(url: str) -> None:
+def take_pictures() -> None:
     from django.contrib.auth.models import User
-    from playwright.sync_api import sync_playwright
 
     from rollout import operations
-    from tests.browser.conftest import ARGUMENTS, _executable
 
     joe = User.objects.get(username="joe.tan")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_executable(playwright), args=ARGUMENTS)
-        page = browser.new_page(base_url=url, viewport={"width": 1180, "height": 860})
-        page.goto("/admin/rollout/rollout/")
-        page.get_by_label("Username").fill("maria.lindt")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Log in").click()
+    with signed_in("/admin/rollout/rollout/", "maria.lindt", {"width": 1180, "height": 860}) as page:
         page.get_by_role("link", name=FEATURE).click()
         page.get_by_role("heading", name="What happens next").wait_for()
         screen = page.url
@@ -162,8 +109,7 @@ def take_pictures(url: str) -> None:
         page.get_by_role("alert").wait_for()
         page.screenshot(path=IMAGES / "rollout-stale.png")
         operations.stop(FEATURE, reason="Drafts get lost again", actor=joe)
-        phone = browser.new_context(
-            base_url=url,
+        phone = page.context.browser.new_context(
             viewport={"width": 390, "height": 760},
             color_scheme="dark",
             storage_state=page.context.storage_state(),
@@ -171,7 +117,6 @@ def take_pictures(url: str) -> None:
         phone.goto(screen)
         phone.get_by_role("heading", name="Stopped").wait_for()
         phone.screenshot(path=IMAGES / "rollout-stopped.png")
-        browser.close()
 
 
 if __name__ == "__main__":
