@@ -6,10 +6,10 @@ from django.db.models import Count, Sum
 from django.http import HttpRequest
 from django.utils import timezone
 
+from fundapi.api.outcomes import OPERATION
 from idempotency.models import IdempotencyKey
 from rollout.admin.overview import overview
 
-OPERATION = "fund-create"
 KEYS_MAX = 10_000  # keys that a start page reads; summing up millions takes seconds
 
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponseBase
 from rollout import outcomes
 from rollout.outcomes import Outcome
 
-OPERATION = "fund-create"
+OPERATION = "fund-create"  # of POST /api/funds
 # The content is refused: the page has let something pass that it should not, or has made something wrong of it.
 INVALID = {400, 413, 415, 422}
 

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.throttling import BaseThrottle
 
+from fundapi.api.outcomes import OPERATION
 from fundapi.api.pagination import FundPagination
 from fundapi.api.permissions import FundPermission, SignedInAs
 from fundapi.api.serializers import FundSerializer
@@ -50,7 +51,7 @@ def _forget_context(response: Response) -> None:
     response.renderer_context = {}  # type: ignore[attr-defined]  # set by the view
 
 
-@idempotent(operation="fund-create")
+@idempotent(operation=OPERATION)
 class FundsView(OwnFundsView, ListCreateAPIView):
     permission_classes = [FundPermission, SignedInAs]
 

@@ -18,6 +18,7 @@ import numpy as np
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from fundapi.api.outcomes import OPERATION
 from fundapi.api.serializers import FundSerializer
 from fundapi.exactjson import ExactJSONRenderer
 from fundapi.models import Fund
@@ -26,7 +27,6 @@ from idempotency.bodies import unpack
 from idempotency.conf import conf
 from idempotency.models import IdempotencyKey
 
-OPERATION = "fund-create"  # of POST /api/funds, as fundapi/api/views.py marks it
 ID_MAX = 2**63 - 1  # of a bigint
 INTEGER_MAX = 4000  # digits; Python refuses to read an int of more than 4,300
 BATCH = 1000  # keys read at once

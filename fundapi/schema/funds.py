@@ -22,6 +22,7 @@ from drf_spectacular.utils import (
 )
 from rest_framework import serializers
 
+from fundapi.api.outcomes import OPERATION
 from fundapi.api.pagination import FundPagination
 from fundapi.api.serializers import FundSerializer
 from fundapi.schema.parts import COMMON, JSON, answer_header, common_headers, problem
@@ -110,7 +111,7 @@ STATUSES = ["200", "401", "404", "405", "406", "500", "503"]
 CREATE_STATUSES = [
     *("200", "201", "400", "401", "403", "405", "406", "409", "413", "415", "429", "500", "503")
 ]
-NAMESPACED = format_key(environment=settings.ENVIRONMENT, operation="fund-create", token="")
+NAMESPACED = format_key(environment=settings.ENVIRONMENT, operation=OPERATION, token="")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     location=OpenApiParameter.HEADER,
