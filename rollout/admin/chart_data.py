@@ -155,8 +155,10 @@ def _limit(check: dict[str, Any] | None) -> float | None:
 
 def _parts(check: dict[str, Any] | None) -> dict[str, int]:
     """Return the points of a check by class of error."""
-    failed = (check and check["stored_failed"]) or {}
-    return {name: many * ((check or {}).get(f"stored_{name}") or 0) for name, many in failed.items()}
+    if check is None:
+        return {}
+    failed = check["stored_failed"] or {}
+    return {name: many * (check.get(f"stored_{name}") or 0) for name, many in failed.items()}
 
 
 def _sample(check: dict[str, Any]) -> rates.Sample:

@@ -11,10 +11,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 
 from rollout.admin.periods import period
-from rollout.admin.records import ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
+from rollout.admin.records import SIGNALS, ReadOnlyRolloutAdmin, moment, page, pretty, signal_badge
 from rollout.admin.telemetry import telemetry_of
 from rollout.judge.policy import E_VALUES, setting
-from rollout.judge.scoring import Signal
 from rollout.models import Check, Incident, Rollout
 from rollout.presentation.wording import ALL_GREEN, ANOTHER_VERSION, DONE, read
 from rollout.units import duration, percent, ratio
@@ -30,7 +29,7 @@ class SignalOfCheck(admin.SimpleListFilter):
     parameter_name = "signal"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(signal.value, signal.label.capitalize()) for signal in reversed(Signal)]
+        return SIGNALS
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Check]) -> QuerySet[Check]:
         return queryset.filter(signal=self.value()) if self.value() else queryset

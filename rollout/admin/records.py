@@ -17,10 +17,13 @@ from django.utils.http import urlencode
 from django.utils.text import capfirst
 
 from rollout.admin.export import Exported
+from rollout.judge.scoring import Signal
 from rollout.models import Alert, Check, Incident, Rollout
 
 COUNT_MAX = 1000  # rows that a list counts; counting millions takes seconds
 BRIEF = 80  # characters in a list
+# Choices of a filter, the gravest first.
+SIGNALS = [(signal.value, signal.label.capitalize()) for signal in reversed(Signal)]
 
 
 def records_of(rollout: Rollout, user: Any) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ from rollout.admin.chart_data import chart_context
 from rollout.admin.forms import REASON_MAX, TIMELINES, ConfigurationForm, NewRolloutForm, ReasonForm
 from rollout.admin.latest_checks import LatestCheck, latest_check, with_latest_checks
 from rollout.admin.records import PlainList, records_of
-from rollout.admin.trouble import SignalFilter, StateFilter, TroubleFirst, by_trouble, with_signals
+from rollout.admin.trouble import SignalFilter, StateFilter, TroubleFirst
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
 from rollout.models import Rollout, Stage, Timeline
@@ -128,8 +128,9 @@ class RolloutAdmin(PlainList):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rollout]:
-        """Return the rollouts, trouble first, with the time of the database, which dates stages and checks."""
-        return by_trouble(with_signals(Rollout.objects.annotate(seen_at=Now())))
+        """Return the rollouts, with the time of the database, which dates stages and checks."""
+        rollouts: QuerySet[Rollout] = super().get_queryset(request).annotate(seen_at=Now())
+        return rollouts
 
     def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Name the timelines shortly, with their rules below: a telephone would cut them."""
@@ -512,13 +513,15 @@ def _changes(rollout: Rollout, rollback: Line | None) -> dict[str, Any]:
     """Return the changes that put a rollout into its present states. A hold by one of the others is not repeated."""
     stopped = latest_change_to(rollout, emergency_stop=True) if rollout.emergency_stop else None
     held = latest_change_to(rollout, on_hold=True) if rollout.on_hold else None
-    implied = {change.version for change in (stopped, rollback) if change}
+    is_implied = held is not None and held.version in {
+        change.version for change in (stopped, rollback) if change
+    }
     return {
         "stopped": stopped,
         "disabled": latest_change_to(rollout, enabled=False) if not rollout.enabled else None,
         "rollback": rollback,
-        "held": held if held is None or held.version not in implied else None,
-        "is_held": rollout.on_hold and (held is None or held.version not in implied),
+        "held": None if is_implied else held,
+        "is_held": rollout.on_hold and not is_implied,
     }
 
 

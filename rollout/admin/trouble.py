@@ -8,6 +8,7 @@ from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Greatest, Now
 from django.http import HttpRequest
 
+from rollout.admin.records import SIGNALS
 from rollout.conf import conf
 from rollout.judge.scoring import Signal
 from rollout.models import Check, Stage
@@ -62,6 +63,12 @@ def by_trouble(rollouts: QuerySet[Any]) -> QuerySet[Any]:
 class TroubleFirst(ChangeList):
     """A list in this order until a person clicks a column. By the page's own ordering, other lists order filters."""
 
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        """Add signal and trouble, which the page of one rollout does without."""
+        self.root_queryset = by_trouble(with_signals(self.root_queryset))
+        found: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
+        return found
+
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
         return super().get_ordering(request, queryset) if ORDER_VAR in self.params else ["trouble", "feature"]
 
@@ -75,8 +82,7 @@ class SignalFilter(admin.SimpleListFilter):
     parameter_name = "signal"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        signals = [(signal.value, signal.label.capitalize()) for signal in reversed(Signal)]
-        return [*signals, (NOT_CHECKED, "Not checked yet"), (NOT_JUDGED, "Not judged")]
+        return [*SIGNALS, (NOT_CHECKED, "Not checked yet"), (NOT_JUDGED, "Not judged")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         match self.value():
