@@ -100,7 +100,7 @@ class OfferedFilters(DjangoModelAdmin):
     @property
     def media(self) -> forms.Media:
         """The page's own files, without those of every page and those of Django's forms and lists."""
-        return assets.without(super().media, DjangoModelAdmin.media.fget(self))  # type: ignore[attr-defined]
+        return assets.without(super().media, DjangoModelAdmin.media.fget(self))  # type: ignore[attr-defined]  # stubs: no property
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         own = {"title": capfirst(self.opts.verbose_name_plural), "media": self.media + LIST_MEDIA}

@@ -17,6 +17,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Request,
+    ViewportSize,
     expect,
     sync_playwright,
 )
@@ -36,7 +37,7 @@ ARGUMENTS = [  # nothing that a headless browser would do on its own
     "--disable-sync",
 ]
 TIMEOUT = 30_000  # ms for a change that the page makes itself
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
 PASSWORD = "correct horse battery staple"
 
 

@@ -67,7 +67,7 @@ def test_a_long_name_pushes_nothing_off_a_page(
         page.goto(f"{path}{'&' if '?' in path else '?'}q={user.username}")
         expect(page.locator("tr.data-row")).to_have_count(1)
         assert page.evaluate(CLIPPED) == [], path
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     for path in (
         *lists,
         f"/admin/auth/user/{user.pk}/history/",
@@ -94,7 +94,7 @@ def test_every_icon_is_drawn_and_every_control_has_a_name(
     ):
         page.goto(path)
         for size in (DESKTOP, PHONE):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.set_viewport_size(size)
             page.wait_for_function(f"() => !({NAMELESS})().length")
             page.evaluate("document.fonts.ready")
             assert page.evaluate(LETTERS) == [], path

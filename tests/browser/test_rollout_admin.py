@@ -50,7 +50,7 @@ def production(database: None) -> Iterator[Server]:
 def production_page(browser: Browser, production: Server) -> Iterator[Page]:
     """A phone that looks at production."""
     guard = Guard(production)
-    context = browser.new_context(base_url=production.url, viewport=PHONE)  # type: ignore[arg-type]
+    context = browser.new_context(base_url=production.url, viewport=PHONE)
     guard.watch(context)
     yield context.new_page()
     context.close()
