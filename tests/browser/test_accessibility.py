@@ -45,7 +45,9 @@ def test_no_page_keeps_anybody_out(
         assert answer.ok, path
         expect(page.get_by_role("main")).to_have_count(1)
         for size in (DESKTOP, PHONE) if theme == "light" else (DESKTOP,):
-            page.set_viewport_size(size)  # type: ignore[arg-type]
+            page.set_viewport_size(size)
+            # A page hears of its new size with the next frame.
+            page.evaluate("() => new Promise(requestAnimationFrame)")
             found += [f"{path} at {size['width']}: {fault}" for fault in serious(page)]
             found += [f"{path} at {size['width']} is too wide"] * (overflow(page) > 0)
     assert not found, "\n".join(found)
