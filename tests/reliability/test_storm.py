@@ -1,7 +1,5 @@
 """Many requests with one key at once, against several worker processes: one effect, whatever the order."""
 
-import os
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -19,6 +17,7 @@ from django.db import connection
 
 from fundapi.embedded.processes import service_account
 from tests.conftest import Api
+from tests.engines import engine
 from tests.eventually import eventually
 from tests.reliability.conftest import fund, funds_of
 from tests.reliability.gates import Gate
@@ -175,11 +174,7 @@ query_wait_timeout = 20
 @pytest.fixture(scope="module")
 def pgbouncer(database: None) -> Iterator[Path]:
     """The socket directory of a PgBouncer that shares four sessions out, a transaction at a time."""
-    program = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
-    if program is None:
-        if os.environ.get("REQUIRE_PGBOUNCER") == "1":
-            pytest.fail("REQUIRE_PGBOUNCER=1, and there is no pgbouncer: apt-get install pgbouncer")
-        pytest.skip("there is no pgbouncer: apt-get install pgbouncer")
+    program = engine("pgbouncer")
     account = service_account()  # PgBouncer refuses root, as PostgreSQL does
     postgres = connection.settings_dict["HOST"]
     with tempfile.TemporaryDirectory(prefix="fundapi-pgb-", dir="/tmp") as name:

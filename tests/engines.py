@@ -1,0 +1,27 @@
+"""Debian programs that some tests run for real. Without them tests are skipped; REQUIRE_ENGINES=1: they fail."""
+
+import os
+import shutil
+
+import pytest
+
+# Debian keeps servers where only root's PATH looks.
+PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+PACKAGES = {
+    "etcd": "etcd-server",
+    "haproxy": "haproxy",
+    "pgbackrest": "pgbackrest",
+    "pgbouncer": "pgbouncer",
+    "redis-sentinel": "redis-sentinel",
+}
+
+
+def engine(name: str) -> str:
+    """Return the path of a program, or skip the test with the command that installs it."""
+    program = shutil.which(name, path=PATH)
+    if program is None:
+        missing = f"there is no {name}: apt-get install {PACKAGES[name]}"
+        if os.environ.get("REQUIRE_ENGINES") == "1":
+            pytest.fail(f"REQUIRE_ENGINES=1, and {missing}")
+        pytest.skip(missing)
+    return program
