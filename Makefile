@@ -85,7 +85,7 @@ $(VENV)/run.stamp: requirements/run.txt | $(BIN)/pip
 
 # dev.txt holds all of run.txt: after it, there is nothing left to install for `make run`.
 $(VENV)/dev.stamp: requirements/dev.txt requirements/run.txt | $(BIN)/pip
-	@$(PROGRESS) 290 $(PIP_INSTALL) -r requirements/dev.txt
+	@$(PROGRESS) 310 $(PIP_INSTALL) -r requirements/dev.txt
 	@touch $(VENV)/run.stamp $@
 
 # A second Node.js beside the one of dev.txt, so in a directory of its own.

@@ -10,6 +10,7 @@ PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
 PACKAGES = {
     "etcd": "etcd-server",
     "haproxy": "haproxy",
+    "kubectl": "kubernetes-client",
     "pgbackrest": "pgbackrest",
     "pgbouncer": "pgbouncer",
     "redis-sentinel": "redis-sentinel",

@@ -1,0 +1,205 @@
+"""The objects of deploy/kubernetes/, as `kubectl apply -k` would send them."""
+
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.engines import engine
+from tests.servers import PROJECT
+
+KUBERNETES = PROJECT / "deploy" / "kubernetes"
+OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
+Object = dict[str, Any]
+
+
+def objects(overlay: str) -> list[Object]:
+    """Return the objects of an overlay; skip the test without a kubectl that builds it."""
+    program = engine("kubectl")
+    if not _knows_components(program):
+        pytest.skip("kubectl is older than 1.21, and knows no components of Kustomize")
+    return _built(program, overlay)
+
+
+@cache
+def _knows_components(program: str) -> bool:
+    known = subprocess.run([program, "kustomize", "--help"], capture_output=True, text=True, check=False)
+    return "--load-restrictor" in known.stdout  # of the same version
+
+
+@cache
+def _built(program: str, overlay: str) -> list[Object]:
+    path = str(KUBERNETES / "overlays" / overlay)
+    built = subprocess.run([program, "kustomize", path], capture_output=True, text=True, check=False)
+    assert (built.returncode, built.stderr) == (0, "")
+    return list(yaml.safe_load_all(built.stdout))
+
+
+def of_kind(found: list[Object], *kinds: str) -> list[Object]:
+    return [each for each in found if each["kind"] in kinds]
+
+
+def the(found: list[Object], kind: str, name: str) -> Object:
+    """Return the one object of a kind and name; of a generated one, the name without its hash."""
+    [each] = [
+        each
+        for each in of_kind(found, kind)
+        if name in (each["metadata"]["name"], each["metadata"]["name"].rpartition("-")[0])
+    ]
+    return each
+
+
+def name_of(each: Object) -> str:
+    return str(each["metadata"]["name"])
+
+
+def component(each: Object) -> str:
+    return str(each["metadata"]["labels"]["app.kubernetes.io/component"])
+
+
+def ours(found: list[Object]) -> dict[str, Object]:
+    """Return the Deployments and the Job that run the product's image, by component."""
+    return {
+        component(each): each
+        for each in of_kind(found, "Deployment", "Job")
+        if each["metadata"]["labels"]["app.kubernetes.io/name"] == "fundapi"
+    }
+
+
+def pod(each: Object) -> Object:
+    """Return the specification of the pods of a Deployment or Job."""
+    found: Object = each["spec"]["template"]["spec"]
+    return found
+
+
+def container(each: Object) -> Object:
+    """Return the one container of the pods of a Deployment or Job."""
+    [found] = pod(each)["containers"]
+    return dict(found)
+
+
+def probes(each: Object) -> dict[str, Object]:
+    return {kind: probe for kind, probe in container(each).items() if kind.endswith("Probe")}
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Return whether a selector of Kubernetes takes an object with these labels."""
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
+        (labels.get(rule["key"]) in rule["values"]) == (rule["operator"] == "In")
+        for rule in selector.get("matchExpressions", [])
+    )
+
+
+def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value that holds no others, with its path: `spec.rules[].alert`."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from walk(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for inner in value:
+            yield from walk(inner, f"{path}[]")
+    else:
+        yield path, value
+
+
+# The fields that are used of resources that operators define, as their own definitions have them: of the Prometheus
+# Operator 0.93, CloudNativePG 1.30 and its Barman Cloud plugin 0.14. A value is of the type, or one of those named.
+MONITORED = {
+    "spec.jobLabel": str,
+    "spec.selector.matchLabels.*": str,
+    "spec.selector.matchExpressions[].key": str,
+    "spec.selector.matchExpressions[].operator": {"In", "NotIn"},
+    "spec.selector.matchExpressions[].values[]": str,
+}
+ENDPOINT = {"interval": str, "path": str, "port": str, "scrapeTimeout": str}
+FIELDS: dict[tuple[str, str], dict[str, Any]] = {
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): MONITORED
+    | {f"spec.endpoints[].{name}": kind for name, kind in ENDPOINT.items()},
+    ("monitoring.coreos.com/v1", "PodMonitor"): MONITORED
+    | {f"spec.podMetricsEndpoints[].{name}": kind for name, kind in ENDPOINT.items()},
+    ("monitoring.coreos.com/v1", "PrometheusRule"): {
+        "spec.groups[].name": str,
+        "spec.groups[].rules[].alert": str,
+        "spec.groups[].rules[].annotations.*": str,
+        "spec.groups[].rules[].expr": str,
+        "spec.groups[].rules[].for": str,
+        "spec.groups[].rules[].labels.*": str,
+    },
+    ("postgresql.cnpg.io/v1", "Cluster"): {
+        "spec.affinity.podAntiAffinityType": {"preferred", "required"},
+        "spec.affinity.topologyKey": str,
+        "spec.bootstrap.initdb.builtinLocale": str,
+        "spec.bootstrap.initdb.database": str,
+        "spec.bootstrap.initdb.encoding": str,
+        "spec.bootstrap.initdb.locale": str,
+        "spec.bootstrap.initdb.localeProvider": str,
+        "spec.bootstrap.initdb.owner": str,
+        "spec.bootstrap.initdb.postInitSQL[]": str,
+        "spec.certificates.serverAltDNSNames[]": str,
+        "spec.imageCatalogRef.apiGroup": {"postgresql.cnpg.io"},
+        "spec.imageCatalogRef.kind": {"ImageCatalog", "ClusterImageCatalog"},
+        "spec.imageCatalogRef.major": int,
+        "spec.imageCatalogRef.name": str,
+        "spec.instances": int,
+        "spec.managed.roles[].login": bool,
+        "spec.managed.roles[].name": str,
+        "spec.managed.roles[].passwordSecret.name": str,
+        "spec.plugins[].isWALArchiver": bool,
+        "spec.plugins[].name": str,
+        "spec.plugins[].parameters.*": str,
+        "spec.postgresql.parameters.*": str,
+        "spec.postgresql.synchronous.dataDurability": {"required", "preferred"},
+        "spec.postgresql.synchronous.failoverQuorum": bool,
+        "spec.postgresql.synchronous.method": {"any", "first"},
+        "spec.postgresql.synchronous.number": int,
+        "spec.primaryUpdateMethod": {"switchover", "restart"},
+        "spec.resources.limits.*": str,
+        "spec.resources.requests.*": str,
+        "spec.smartShutdownTimeout": int,
+        "spec.storage.size": str,
+        "spec.switchoverDelay": int,
+        "spec.walStorage.size": str,
+    },
+    ("postgresql.cnpg.io/v1", "Pooler"): {
+        "spec.cluster.name": str,
+        "spec.instances": int,
+        "spec.pgbouncer.parameters.*": str,
+        "spec.pgbouncer.poolMode": {"session", "transaction"},
+        "spec.type": {"rw", "ro", "r"},
+    },
+    ("postgresql.cnpg.io/v1", "ScheduledBackup"): {
+        "spec.backupOwnerReference": {"none", "self", "cluster"},
+        "spec.cluster.name": str,
+        "spec.immediate": bool,
+        "spec.method": {"barmanObjectStore", "volumeSnapshot", "plugin"},
+        "spec.pluginConfiguration.name": str,
+        "spec.schedule": str,
+    },
+    ("barmancloud.cnpg.io/v1", "ObjectStore"): {
+        "spec.configuration.data.compression": {"bzip2", "gzip", "lz4", "snappy"},
+        "spec.configuration.destinationPath": str,
+        "spec.configuration.s3Credentials.accessKeyId.key": str,
+        "spec.configuration.s3Credentials.accessKeyId.name": str,
+        "spec.configuration.s3Credentials.secretAccessKey.key": str,
+        "spec.configuration.s3Credentials.secretAccessKey.name": str,
+        "spec.configuration.wal.compression": {"bzip2", "gzip", "lz4", "snappy", "xz", "zstd"},
+        "spec.retentionPolicy": str,
+    },
+}
+
+
+def wrong_fields(each: Object) -> list[str]:
+    """Return the fields of an operator's resource that its definition does not have, or not with this value."""
+    known = FIELDS[each["apiVersion"], each["kind"]]
+    maps = {path.removesuffix("*"): kind for path, kind in known.items() if path.endswith(".*")}
+    template = each["spec"].get("template", {})  # an object of Kubernetes' own
+    spec = {name: value for name, value in each["spec"].items() if value is not template}
+    wrong = []
+    for path, value in walk(spec, "spec"):
+        kind = known.get(path) or next((kind for start, kind in maps.items() if path.startswith(start)), None)
+        if not (value in kind if isinstance(kind, set) else kind is type(value)):
+            wrong.append(f"{path}: {value!r}")
+    return wrong
