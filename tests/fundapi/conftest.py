@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+from tests.fundapi.containers import image
 from tests.obedience import hold, obedience
 
-__all__ = ["hold", "obedience", "quick_passwords"]
+__all__ = ["hold", "image", "obedience", "quick_passwords"]
 
 PASSWORD = "correct horse battery staple"
 

@@ -17,6 +17,7 @@ from psycopg.pq import Conninfo
 from benchmarks.capacity import Machines
 from fundapi.web.probes import PATIENCE
 from fundapi.web.serve import KILL_TIMEOUT
+from tests.fundapi.containers import SERVICES, image_environment, seconds, stages
 from tests.fundapi.kubernetes import (
     FIELDS,
     KUBERNETES,
@@ -34,7 +35,6 @@ from tests.fundapi.kubernetes import (
     the,
     wrong_fields,
 )
-from tests.fundapi.test_containers import SERVICES, image_environment, seconds, stages
 from tests.servers import PROJECT
 
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()

@@ -25,7 +25,7 @@ from fundapi.web.problems import CATALOGUE
 from tests.answers import assert_problem
 from tests.conftest import FUND, token_of
 from tests.eventually import eventually
-from tests.fundapi.test_containers import SERVICES
+from tests.fundapi.containers import SERVICES
 from tests.servers import PROJECT, manage, running_server, superuser_url
 
 DEPLOY = PROJECT / "deploy"
