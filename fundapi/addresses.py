@@ -3,8 +3,9 @@
 What connects later also checks here, so this module has no lists of options: libpq for PostgreSQL, redis-py for Valkey.
 """
 
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import environ
 import psycopg
@@ -16,6 +17,8 @@ from fundapi.variables import Variables, split, wrong
 POSTGRES = "postgres", "postgresql", "pgsql", "psql"
 NAME_MAX = 63  # bytes of the name of a database
 WHOLE = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+SENTINELS = {"sentinel": "redis", "sentinel+tls": "rediss"}  # schemes, and those of the servers behind
+SENTINEL_PORT = 26379
 MAIL = "smtp", "smtps", "smtp+tls", "smtp+ssl"
 NO_MAIL = "consolemail", "dummymail", "memorymail"
 
@@ -62,30 +65,74 @@ def _problem(options: dict[str, Any], ports: str) -> str:
 
 
 def valkey(env: Variables, name: str, default: str, options: dict[str, Any]) -> str:
-    """Return the URL of a Redis or Valkey server."""
+    """Return the URL of a Redis or Valkey server, or of the sentinels that name it."""
     text = env.given(name) or default
     should = "a URL with redis://, rediss:// or unix:// and the number of a database"
     example = "redis://cache.example.com:6379/0"
+    if text.partition("://")[0] in SENTINELS:
+        should = "the addresses of sentinels, with commas between, the number of a database and the name of a service"
+        example = "sentinel://a.example.com,b.example.com:26379/0?service=mymaster"
     if not _is_valkey(text, options):
         raise wrong(name, text, should, example=example)
     return text
 
 
 def _is_valkey(text: str, options: dict[str, Any]) -> bool:
-    url = split(text)
-    if url is None:
+    try:
+        guards = sentinels(text)
+        address = guards.server if guards else text
+        redis.ConnectionPool.from_url(address, **options).make_connection()  # connects later
+        for own in [guards.options] if guards else []:
+            redis.Redis(**options | own).connection_pool.make_connection()
+    except (ValueError, TypeError, redis.RedisError):
+        return False
+    url = split(address)
+    if url is None or not text.isprintable():
         return False
     numbers = parse_qs(url.query).get("db", [])
     if url.scheme != "unix":
         numbers.append(unquote(url.path.strip("/")) or "0")
     place = url.path.strip("/") if url.scheme == "unix" else url.hostname
-    if not place or not all(number.isdecimal() and int(number) < 2**16 for number in numbers):
-        return False
-    try:
-        redis.ConnectionPool.from_url(text, **options).make_connection()  # connects later
-    except (ValueError, TypeError, redis.RedisError):
-        return False
-    return True
+    return bool(place) and all(number.isdecimal() and int(number) < 2**16 for number in numbers)
+
+
+@dataclass
+class Sentinels:
+    """Sentinels of a URL, which name the primary of a service to whoever connects."""
+
+    hosts: list[tuple[str, int]]
+    service: str
+    options: dict[str, Any]  # redis-py's, of connections to them; to the servers, those of the next
+    server: str  # the URL of a server behind them, whose host means nothing
+
+
+def sentinels(url: str) -> Sentinels | None:
+    """Return the sentinels of a URL, or None when it names a server. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in SENTINELS:
+        return None
+    user, at, places = parts.netloc.rpartition("@")
+    hosts = [urlsplit(f"//{place}") for place in places.split(",")]
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    service = query.pop("service", "")
+    if not service or not all(host.hostname and host.port != 0 for host in hosts):
+        raise ValueError(url)
+    own = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    server = parts._replace(
+        scheme=SENTINELS[parts.scheme], netloc=f"{user}{at}unknown", query=urlencode(query)
+    ).geturl()
+    if tls := _tls(server):
+        own |= {"ssl": True} | tls
+    return Sentinels(
+        [(f"{host.hostname}", host.port or SENTINEL_PORT) for host in hosts], service, own, server
+    )
+
+
+def _tls(url: str) -> dict[str, Any]:
+    """Return options of TLS, which verify the certificate unless the URL says otherwise; {} without TLS."""
+    options: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]  # redis-py
+    tls = {option: value for option, value in options.items() if option.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required"} | tls if url.startswith("rediss:") else {}
 
 
 def broker(url: str) -> tuple[str, dict[str, Any] | None]:
@@ -93,18 +140,30 @@ def broker(url: str) -> tuple[str, dict[str, Any] | None]:
 
     Celery ignores `?db=`, does not know `unix://`, and accepts any certificate unless told to verify it.
     """
-    options: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]  # redis-py
+    guards = sentinels(url)
+    server = guards.server if guards else url
+    options: dict[str, Any] = redis.connection.parse_url(server)  # type: ignore[no-untyped-call]  # redis-py
     name, password = (quote(options.get(part) or "", safe="") for part in ("username", "password"))
     user = f"{name}:{password}@" if name or password else ""
     number = options.get("db", 0)
     if "path" in options:
         return f"redis+socket://{user}{quote(options['path'])}?virtual_host={number}", None
-    host = f"[{options['host']}]" if ":" in options["host"] else options["host"]
-    found = f"://{user}{host}:{options.get('port', 6379)}/{number}"
-    if not url.startswith("rediss:"):
-        return f"redis{found}", None
-    tls = {option: value for option, value in options.items() if option.startswith("ssl_")}
-    return f"rediss{found}", {"ssl_cert_reqs": "required"} | tls
+    tls = _tls(server)
+    places = guards.hosts if guards else [(options["host"], options.get("port", 6379))]
+    scheme = "sentinel" if guards else "rediss" if tls else "redis"
+    return ";".join(f"{scheme}://{user}{_place(*each)}/{number}" for each in places), tls or None
+
+
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def broker_sentinels(url: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return Celery's transport options for a URL of sentinels, to which connections have ``options``; else {}."""
+    guards = sentinels(url)
+    if guards is None:
+        return {}
+    return {"master_name": guards.service, "sentinel_kwargs": options | guards.options}
 
 
 def mail(env: Variables, name: str, default: str) -> dict[str, Any]:

@@ -326,6 +326,10 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,  # s
     "socket_keepalive": True,
     "health_check_interval": 5,  # s; a worker's connection that is silent for twice as long is replaced
+    # A sentinel that is silent is not asked again: there is the next one.
+    **addresses.broker_sentinels(
+        REDIS_URL, REDIS_OPTIONS | {"socket_timeout": 2, "socket_connect_timeout": 2}
+    ),
 }
 CELERY_TASK_ACKS_LATE = True  # a task may run twice, which is better than not at all
 CELERY_TASK_IGNORE_RESULT = True

@@ -144,7 +144,7 @@ class Canary:
 
 
 @contextmanager
-def judged_rollouts(server: Server) -> Iterator[Judged]:
+def judged_rollouts(server: Server | None = None) -> Iterator[Judged]:
     """Make rollouts of the test's own, each with its browsers.
 
     Those of earlier tests end here, with their incidents, which may lie in the future, and their alerts: a worker in

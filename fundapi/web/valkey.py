@@ -20,7 +20,9 @@ import redis
 import structlog
 from django.conf import settings
 from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.sentinel import Sentinel
 
+from fundapi.addresses import Sentinels, sentinels
 from fundapi.metrics import valkey_failures
 
 logger = structlog.get_logger(__name__)
@@ -55,13 +57,22 @@ class _Socket:
 
 
 class _Timed(AbstractConnection):
-    """A connection of redis-py that is made, with its look-up of a name, within ``REDIS_TIMEOUT``."""
+    """A connection of redis-py that is made, with its look-up of a name, within ``REDIS_TIMEOUT``.
+
+    With sentinels, it goes to the server that they name then. redis-py's own pool would wait for each of them in turn.
+    """
+
+    def __init__(self, *, guards: Sentinels | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._guards = guards
 
     def _connect(self) -> _Socket:
         made: Future[socket] = Future()
 
         def connect() -> None:
             try:
+                if self._guards:
+                    self.host, self.port = _primary(self._guards)
                 made.set_result(super(_Timed, self)._connect())  # type: ignore[no-untyped-call,safe-super]  # redis-py
             except Exception as error:  # noqa: BLE001 - raised again where it is waited for
                 made.set_exception(error)
@@ -72,6 +83,17 @@ class _Timed(AbstractConnection):
         except TimeoutError:
             made.add_done_callback(_close)
             raise
+
+
+def _primary(guards: Sentinels) -> tuple[str, int]:
+    """Return the place of the primary. The sentinel that answers is the first to be asked the next time."""
+    options = settings.REDIS_OPTIONS | guards.options
+    with Sentinel(guards.hosts, sentinel_kwargs=options) as asked:  # type: ignore[no-untyped-call]  # redis-py
+        host, port = asked.discover_master(guards.service)
+        known = asked.sentinels[0].connection_pool.connection_kwargs
+    first = known["host"], known["port"]
+    guards.hosts = [first, *(each for each in guards.hosts if each != first)]
+    return host, port
 
 
 def _close(made: Future[socket]) -> None:
@@ -100,7 +122,9 @@ _TIMED = {
 
 
 def _client() -> redis.Redis:
-    pool = redis.ConnectionPool.from_url(settings.REDIS_URL, **settings.REDIS_OPTIONS)
+    guards = sentinels(settings.REDIS_URL)
+    address = guards.server if guards else settings.REDIS_URL
+    pool = redis.ConnectionPool.from_url(address, **settings.REDIS_OPTIONS, guards=guards)
     pool.connection_class = _TIMED[pool.connection_class]
     return redis.Redis(connection_pool=pool)
 

@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 
 from chaos.proxy import Proxy
-from fundapi.addresses import broker
+from fundapi.addresses import broker, broker_sentinels
 from rollout.models import Check
 from tests.canary import Judged
 from tests.eventually import eventually
@@ -100,9 +100,26 @@ def test_celery_uses_the_database_and_the_password_in_the_address_of_a_socket(
             "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=none",
             ("rediss://h:6379/0", {"ssl_cert_reqs": "none", "ssl_ca_certs": "/ca.pem"}),
         ),
+        ("sentinel://a,b:1?service=s", ("sentinel://a:26379/0;sentinel://b:1/0", None)),
+        (
+            "sentinel+tls://u:p%2F%3B@[::1],b/2?service=s&sentinel_password=q&ssl_ca_certs=/ca.pem",
+            (
+                "sentinel://u:p%2F%3B@[::1]:26379/2;sentinel://u:p%2F%3B@b:26379/2",
+                {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"},
+            ),
+        ),
     ],
 )
 def test_celery_gets_the_same_address_and_verifies_certificates(
     url: str, found: tuple[str, dict[str, str] | None]
 ) -> None:
     assert broker(url) == found
+
+
+def test_celery_gives_sentinels_their_own_password_and_the_tls_of_the_servers() -> None:
+    url = "sentinel+tls://u:p@a/0?service=s&sentinel_username=v&sentinel_password=q%2F&ssl_ca_certs=/ca.pem"
+    tls = {"ssl": True, "ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+    own = {"socket_timeout": 2, "username": "v", "password": "q/"}
+    found = broker_sentinels(url, {"socket_timeout": 2})
+    assert found == {"master_name": "s", "sentinel_kwargs": own | tls}
+    assert broker_sentinels("redis://a", {"socket_timeout": 2}) == {}
