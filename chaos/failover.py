@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chaos.postgres import Postgres
-from chaos.stack import Proxied, Stack, running
+from chaos.proxied import Proxied
+from chaos.stack import Stack, running
 
 BEFORE, AFTER = 4.0, 4.0  # s
 STALLED = 8.0  # s; longer than the statement time-out of a guarded request

@@ -1,14 +1,15 @@
 """A TCP proxy in front of PostgreSQL or Valkey that can refuse, cut, stall, strand, delay, half-close, cut at COMMIT.
 
-`python -m chaos.proxy SOCKET` is one for another process: it prints its port, then carries out the commands that come
-on its stdin, one a line (`cut`, `delay 0.2`, `heal SOCKET`), and prints an empty line when each is done.
+`python -m chaos.proxy TARGET...` is one for another process, for each target a port: it prints the ports, then carries
+out the commands that come on its stdin, one a line (`cut`, `delay 0.2`, `heal TARGET`), at all ports, and prints an
+empty line when each is done.
 """
 
 import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Self
 
 # In PostgreSQL's protocol: the statement in a guarded request's last pipeline (Parse), and what is answered to it.
@@ -17,7 +18,7 @@ COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
 
 
 class Proxy:
-    """A proxy on a free port of 127.0.0.1 that forwards to a unix socket until the end of the context."""
+    """A proxy on a free port of 127.0.0.1 that forwards to a unix socket or a ``host:port`` until the context ends."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -44,17 +45,27 @@ class Proxy:
         with suppress(OSError):  # the listener was closed
             while True:
                 client, _ = listener.accept()
-                server = socket.socket(socket.AF_UNIX)
                 try:
-                    server.connect(self.target)
+                    server = self._connect()
                 except OSError:
                     client.close()
-                    server.close()
                     continue
                 self._pairs.append((client, server))
                 for pump in (self._to_server, self._to_client):
                     arguments = (client, server, self._forwarding)
                     threading.Thread(target=pump, args=arguments, daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        host, colon, port = self.target.rpartition(":")
+        if colon:
+            return socket.create_connection((host, int(port)))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(self.target)
+        except OSError:
+            server.close()
+            raise
+        return server
 
     def _to_server(self, client: socket.socket, server: socket.socket, forwarding: threading.Event) -> None:
         with suppress(OSError):
@@ -130,9 +141,9 @@ class Proxy:
         """Forward everything later by so many seconds."""
         self.delayed = float(seconds)
 
-    def heal(self, target: str) -> None:
-        """End every fault and all connections; forward new ones to ``target``, perhaps another server than before."""
-        self.target = target
+    def heal(self, target: str = "") -> None:
+        """End every fault and all connections; forward new ones to ``target``, if given: another server than before."""
+        self.target = target or self.target
         self.delay(0)
         self.resume()
         self.cut()
@@ -152,11 +163,13 @@ class Proxy:
 
 
 def main() -> None:
-    with Proxy(sys.argv[1]) as proxy:
-        print(proxy.port, flush=True)
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(target)) for target in sys.argv[1:]]
+        print(*(proxy.port for proxy in proxies), flush=True)
         for line in sys.stdin:
             command, *arguments = line.split()
-            getattr(proxy, command)(*arguments)
+            for proxy in proxies:
+                getattr(proxy, command)(*arguments)
             print(flush=True)
 
 

@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.stack import TICK, Stack
+from chaos.deployment import TICK
+from chaos.stack import Stack
 from fundapi.embedded import run as make_run
 from fundapi.embedded.home import PROJECT
 from fundapi.embedded.manager import Manager, Program
@@ -49,17 +49,13 @@ def roll(stack: Stack, port: int, *, careless: bool) -> None:
     stack.look_after(ALONE)
     manage("migrate")
     stack.look_after(ALONE)
-    old, new = stack.manager, Manager(stack.home.path, _programs(stack, project), env=env, pass_fds=())
-
-    def both(done: Callable[[], bool]) -> None:
-        while not done():
-            new.look_after()
-            stack.look_after(TICK)
-
-    both(lambda: make_run.answers(port))
-    end = time.monotonic() + TOGETHER
-    both(lambda: time.monotonic() > end)
-    stack.manager, stack.port = new, port
+    old = stack.manager
+    stack.managers.insert(0, Manager(stack.home.path, _programs(stack, project), env=env, pass_fds=()))
+    while not make_run.answers(port):
+        stack.look_after(TICK)
+    stack.look_after(TOGETHER)
+    stack.managers.remove(old)
+    stack.port = port
     old.stop(lambda: False)
     stack.look_after(ALONE)
 
