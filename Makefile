@@ -10,7 +10,7 @@ PIP_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 -
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check audit bench chaos fuzz lock wheels npm clean
+.PHONY: help run test quick check audit bench chaos cluster fuzz lock wheels npm clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ bench: $(VENV)/dev.stamp ## measure ours beside stock DRF, other packages and th
 
 chaos: $(VENV)/dev.stamp ## break everything under load, and count what is lost (ARGS="postgres --seconds 60")
 	@$(BIN)/python -m chaos $(ARGS)
+
+cluster: $(VENV)/dev.stamp ## serve on three nodes of PostgreSQL under Patroni, HAProxy and PgBouncer (PORT)
+	@$(BIN)/python -m chaos.cluster
 
 fuzz: $(VENV)/dev.stamp ## attack the API automatically, and print the bytes of each finding (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m fuzz $(ARGS)

@@ -16,6 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos import trial
+from chaos.cluster.deployment import cluster
+from chaos.cluster.engines import MissingEngine
+from chaos.cluster.faults import CONTROL, FAULTS
 from chaos.disk import NotRoot
 from chaos.overload import Overload, Soak, overload, soak
 from chaos.stack import running
@@ -37,6 +40,8 @@ WHAT = {storm.name: storm.what for storm in STORMS} | {
     "failover-asynchronous": "the same without synchronous replication: a control, which must show losses",
     "rolling": "the next version takes over, with migrations between; no answer but 200, 201 and 409 in progress",
     "rolling-careless": "the same with a migration that breaks the old version: a control, which must show failures",
+    "cluster": "PostgreSQL under Patroni: leader, etcd, HAProxy, PgBouncer are killed; the leader pauses, is cut off",
+    "cluster-asynchronous": "a leader without synchronous replication dies: a control, which must show losses",
     "overload": "three times the load that the server can take",
     SOAK: "70 % of it for a long time: resources must not grow (only when it is named; --seconds 1800)",
 }
@@ -59,6 +64,22 @@ def storms(names: Sequence[str], options: Options, console: Console) -> Iterator
                 yield alone(options)
             except NotRoot as error:
                 console.log(f"{name}: left out: {error}")
+
+
+def clusters(names: Sequence[str], options: Options, console: Console) -> Iterator[Result]:
+    """Run the faults of a cluster's engines, one after the other."""
+    for name, faults, synchronous in (("cluster", FAULTS, True), ("cluster-asynchronous", [CONTROL], False)):
+        if name not in names:
+            continue
+        try:
+            with cluster(synchronous=synchronous, linked=True) as made:
+                for step in made.start():
+                    console.log(f"{name}: starting {step}")
+                for fault in faults:
+                    console.log(f"{name}: {fault.what}")
+                    yield trial.fail(made, fault, options, control="" if synchronous else "lost")
+        except MissingEngine as error:
+            console.log(f"{name}: left out: {error}")
 
 
 def table_of_storms(results: Sequence[Result], title: str) -> Table:
@@ -105,7 +126,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # everything stops on the way out
     options = Options(arguments.seconds, arguments.clients, arguments.seed)
     progress, out = Console(stderr=True), Console(width=None if sys.stdout.isatty() else 150)
-    results = list(storms(names, options, progress))
+    results = [*storms(names, options, progress), *clusters(names, options, progress)]
     says = [f"{result.name}: {fault}" for result in results for fault in faults(result)]
     if results:
         shown = (

@@ -4,14 +4,18 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from benchmarks.servers import free_port
+from chaos.cluster.deployment import Cluster
+from chaos.cluster.faults import BEFORE, Fault
+from chaos.deployment import Crowd, Deployment
 from chaos.disk import disk_full, small_disk
 from chaos.failover import fail_over, replicated
 from chaos.rolling import roll
-from chaos.stack import Crowd, Stack, running
+from chaos.stack import Stack, running
 from chaos.storms import Storm
 from chaos.verdict import Journal, Verdict, judge, longest_pause
 
@@ -114,8 +118,24 @@ def rolling(options: Options, *, careless: bool) -> Result:
         )
 
 
+def fail(cluster: Cluster, fault: Fault, options: Options, *, control: str = "") -> Result:
+    """Cause a fault of a cluster's engines, and complain when writes are not back in time."""
+
+    def harm() -> int:
+        for wait in chain([BEFORE], fault.harm(cluster)):
+            cluster.look_after(wait)
+        return 1
+
+    result = _trial(cluster, f"cluster-{fault.name}", options, harm, control=control)
+    pause = longest_pause(result.journal)
+    if fault.within is None or pause <= fault.within:
+        return result
+    late = f"writes were back after {pause:.1f} s (goal: {fault.within:g} s)"
+    return replace(result, complaints=(*result.complaints, late))
+
+
 def _trial(
-    stack: Stack,
+    deployment: Deployment,
     name: str,
     options: Options,
     harm: Callable[[], int],
@@ -124,10 +144,12 @@ def _trial(
     **crowd_options: Any,
 ) -> Result:
     run = f"{name}-{uuid.uuid4().hex[:8]}"
-    crowd = Crowd(stack, run, clients=options.clients, seed=options.seed, **crowd_options)
+    crowd = Crowd(deployment, run, clients=options.clients, seed=options.seed, **crowd_options)
     faults = harm()
-    stack.heal()
-    journal = crowd.finish(stack)
-    funds = stack.funds(run)  # before the replays, which would create lost funds again
-    complaints, stack.complaints = tuple(stack.complaints), []
-    return Result(name, faults, journal, judge(journal, funds, stack.replays(journal)), control, complaints)
+    deployment.heal()
+    journal = crowd.finish(deployment)
+    funds = deployment.funds(run)  # before the replays, which would create lost funds again
+    complaints, deployment.complaints = tuple(deployment.complaints), []
+    return Result(
+        name, faults, journal, judge(journal, funds, deployment.replays(journal)), control, complaints
+    )
