@@ -7,8 +7,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_INPUT=1 \
     STATIC_ROOT=/app/staticfiles
 RUN python -m venv /opt/venv
-COPY requirements/base.txt /tmp/base.txt
-RUN /opt/venv/bin/pip install --quiet --require-hashes --requirement /tmp/base.txt
+COPY requirements/image.txt /tmp/image.txt
+RUN /opt/venv/bin/pip install --quiet --require-hashes --requirement /tmp/image.txt
 WORKDIR /app
 COPY . .
 RUN /opt/venv/bin/python manage.py collectstatic --no-input

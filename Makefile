@@ -57,8 +57,9 @@ fuzz: $(VENV)/dev.stamp ## attack the API automatically, and print the bytes of 
 
 lock: $(VENV)/dev.stamp ## pin pyproject.toml and requirements/*.in anew, with hashes (ARGS=--upgrade)
 	@$(PIP_COMPILE) $(ARGS) pyproject.toml -o requirements/base.txt
+	@$(PIP_COMPILE) $(ARGS) --all-extras pyproject.toml -o requirements/image.txt
 	@$(PIP_COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
-	@$(PIP_COMPILE) $(ARGS) pyproject.toml requirements/run.in requirements/dev.in -o requirements/dev.txt
+	@$(PIP_COMPILE) $(ARGS) --all-extras pyproject.toml requirements/run.in requirements/dev.in -o requirements/dev.txt
 	@$(PIP_COMPILE) $(ARGS) requirements/node20.in -o requirements/node20.txt
 
 wheels: $(VENV)/dev.stamp ## build a wheel of each app, and of the whole project: dist/*.whl

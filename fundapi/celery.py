@@ -23,6 +23,7 @@ from django.db import connection
 from kombu import Exchange, Queue
 from prometheus_client import start_http_server
 
+import fundapi.web.light  # noqa: F401 - before the settings import redis-py
 from fundapi import watchdog
 from fundapi.variables import exit_in_one_sentence, name_settings
 from rollout.checks import check_seeds
@@ -34,6 +35,14 @@ with exit_in_one_sentence():
     beat_schedule = settings.CELERY_BEAT_SCHEDULE
 
 from fundapi.metrics import registry  # noqa: E402 - reads a variable, which may be wrong
+
+if settings.OTEL_SIGNALS:
+    with exit_in_one_sentence():
+        from fundapi.task_traces import trace_tasks
+        from fundapi.web.tracing import check
+
+        check()
+    trace_tasks()
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 # Times WATCHDOG_SECONDS for a process without its broker, or on its way to end: that is not hanging.

@@ -2,7 +2,7 @@
 
 The sections, each under a line ``# --- Name``: Security, Browser policies, Sign-in, Applications, Overload, PostgreSQL,
 Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, Release commands, Admin, Logs, Metrics,
-Misspelt variables.
+OpenTelemetry, Misspelt variables.
 """
 
 import math
@@ -561,6 +561,18 @@ LOG_SEARCH_URL = env.text(
 
 # --- Metrics ------------------------------------------------------------------------------------------------
 PROMETHEUS_MULTIPROC_DIR = env.path("PROMETHEUS_MULTIPROC_DIR", writable=True)  # for fundapi.metric_files
+
+# --- OpenTelemetry (fundapi.web.tracing): off without an endpoint; the SDK reads all other variables ---------
+_collector = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", example="http://127.0.0.1:4318")
+# gRPC would bring a library in C++ whose threads survive no fork.
+env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ("http/protobuf",))
+_exporters = {
+    signal: env.choice(f"OTEL_{signal.upper()}_EXPORTER", "otlp", ("otlp", "none"))
+    for signal in ("traces", "metrics")
+}
+_off = env.switch("OTEL_SDK_DISABLED", default=False) or not _collector
+# What is sent: traces, metrics.
+OTEL_SIGNALS = [] if _off else [signal for signal, exporter in _exporters.items() if exporter == "otlp"]
 
 # --- Misspelt variables -------------------------------------------------------------------------------------
 MISSPELT_VARIABLES = env.misspelt()

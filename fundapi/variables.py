@@ -285,6 +285,18 @@ def wrong_secret(name: str, should: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"{name}, a secret that is not shown, should be {should}.")
 
 
+def not_installed(name: str, error: ImportError) -> ImproperlyConfigured:
+    """Return the error of a setting whose packages are missing."""
+    return ImproperlyConfigured(
+        f"{name} is set, and {error.name} is missing: install requirements/image.txt."
+    )
+
+
+def refused(prefix: str, error: Exception) -> ImproperlyConfigured:
+    """Return the error of a library that refuses a variable which it reads itself."""
+    return ImproperlyConfigured(f"A variable {prefix}... is wrong: {shown(str(error)).rstrip('.')}.")
+
+
 def shown(text: str) -> str:
     """Return a value for a message: without passwords, in one line of printable characters, and not too long."""
     text = _PARAMETER.sub(r"\1***", _CREDENTIALS.sub(":***@", text))

@@ -9,6 +9,12 @@ name_settings()
 
 import fundapi.web.light  # noqa: E402, F401 - before the settings import structlog
 
+if settings.OTEL_SIGNALS:
+    from fundapi.web import tracing
+
+    tracing.start()
+    tracing.trace_requests()
+
 django = get_wsgi_application()
 
 from fundapi.web.answers import Answers  # noqa: E402 - it needs the settings

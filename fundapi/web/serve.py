@@ -160,6 +160,10 @@ if __name__ == "__main__":
             raise wrong(
                 "STATIC_ROOT", f"{settings.STATIC_ROOT}", "a directory that `manage.py collectstatic` filled"
             )
+        if settings.OTEL_SIGNALS:
+            from fundapi.web import tracing
+
+            tracing.check()
         for sentence in settings.MISSPELT_VARIABLES:
             sys.stderr.write(f"{sentence}\n")
     os.execv(sys.executable, line)  # noqa: S606 - the same process: signals reach the server

@@ -28,7 +28,7 @@ DEPLOYMENT = {
 }
 SERVICES = {"DATABASE_URL", "REDIS_URL"}  # tests start their own, and must not use the caller's
 AUDIT = "dependency audit"
-PINS = ("--requirement", "requirements/base.txt", "--disable-pip")  # complete and hashed: nothing to resolve
+PINS = ("--requirement", "requirements/image.txt", "--disable-pip")  # complete and hashed: nothing to resolve
 BANDIT = (
     *("--quiet", "--configfile", "pyproject.toml", "--severity-level", "medium"),
     *("--recursive", "fundapi", "idempotency", "rollout"),

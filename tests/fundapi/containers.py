@@ -75,7 +75,7 @@ def image() -> Iterator[Path]:
             (root / mount).mkdir(parents=True)
         have = {
             re.match(r"[\w-]+", line)[0].lower()  # type: ignore[index]
-            for line in (PROJECT / "requirements" / "base.txt").read_text().splitlines()
+            for line in (PROJECT / "requirements" / "image.txt").read_text().splitlines()
             if re.match(r"[\w-]+", line)
         }
         absent = {

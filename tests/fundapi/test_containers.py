@@ -103,7 +103,7 @@ def test_the_image_is_small_and_runs_as_nobody_special() -> None:
     words = dict(final)
     assert words["USER"] not in ("root", "0")
     assert words["CMD"].startswith("[")  # the server itself gets the signals, not a shell
-    assert any("--require-hashes" in rest and "base.txt" in rest for word, rest in build if word == "RUN")
+    assert any("--require-hashes" in rest and "image.txt" in rest for word, rest in build if word == "RUN")
     assert not any("pip" in rest for word, rest in final if word == "RUN")
     for word, rest in instructions():
         if word == "COPY" and not rest.startswith("--from"):

@@ -170,7 +170,7 @@ def vulnerability_database(answer: Mapping[str, object]) -> Iterator[str]:
 
 def audit(directory: Path, url: str) -> StepResult:
     (directory / "requirements").mkdir()
-    (directory / "requirements" / "base.txt").write_text(PINNED)
+    (directory / "requirements" / "image.txt").write_text(PINNED)
     step = named(AUDIT)
     asking = (*step.command, "-s", "osv", "--osv-url", url, "--cache-dir", str(directory / "cache"))
     return run(Step(AUDIT, asking), directory)
