@@ -96,7 +96,7 @@ def test_one_trace_leads_from_the_browser_to_commit_and_to_the_log_line(
 def test_a_request_is_answered_as_without_tracing(database: None, user: User, collector: Collector) -> None:
     """Also one that errs, that no host of ours gets, that is no trace's, or whose trace nobody wants to see."""
     unwanted, _, unwanted_headers = browser("00")
-    all_headers = {"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": ".*"}
+    all_headers: dict[str, Any] = {"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": ".*"}
     with running_server(workers=1, **collector.env, **all_headers) as server, Api(server, user) as api:
         refused = api.get("/api/funds", headers={"Host": "elsewhere.example"})
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
