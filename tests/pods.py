@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ class Pod:
             env={"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"},
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
 
     def _command(self, words: list[str]) -> list[str]:
@@ -160,5 +161,6 @@ def running(made: Pod, log: Any) -> Iterator[Pod]:
     try:
         yield made
     finally:
-        made.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(made.process.pid, signal.SIGKILL)
         made.process.wait()

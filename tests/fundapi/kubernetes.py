@@ -13,6 +13,8 @@ from tests.servers import PROJECT
 
 KUBERNETES = PROJECT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
+PAGE = (PROJECT / "docs" / "how-to" / "kubernetes.md").read_text()
+PROCESSES = ("web", "worker", "checks", "beat")
 Object = dict[str, Any]
 
 
@@ -83,6 +85,31 @@ def container(each: Object) -> Object:
 
 def probes(each: Object) -> dict[str, Object]:
     return {kind: probe for kind, probe in container(each).items() if kind.endswith("Probe")}
+
+
+def variables(found: list[Object], name: str) -> dict[str, str]:
+    """Return the variables of a process, without those of secrets."""
+    has = container(ours(found)[name])
+    [maps] = [source["configMapRef"]["name"] for source in has["envFrom"] if "configMapRef" in source]
+    values: dict[str, str] = dict(the(found, "ConfigMap", maps)["data"])
+    return values | {variable["name"]: variable["value"] for variable in has["env"]}
+
+
+def secrets_of(each: Object) -> list[tuple[str, str, str]]:
+    """Return the files of secrets that a pod has: secret, key, and path."""
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(each)["volumeMounts"]}
+    found = []
+    for volume in pod(each)["volumes"]:
+        sources = [source["secret"] for source in volume.get("projected", {}).get("sources", [])]
+        sources += (
+            [{"name": volume["secret"]["secretName"], **volume["secret"]}] if "secret" in volume else []
+        )
+        found += [
+            (source["name"], item["key"], f"{mounts[volume['name']]}/{item['path']}")
+            for source in sources
+            for item in source["items"]
+        ]
+    return found
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:

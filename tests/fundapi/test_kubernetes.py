@@ -22,6 +22,8 @@ from tests.fundapi.kubernetes import (
     FIELDS,
     KUBERNETES,
     OVERLAYS,
+    PAGE,
+    PROCESSES,
     Object,
     component,
     container,
@@ -31,16 +33,16 @@ from tests.fundapi.kubernetes import (
     ours,
     pod,
     probes,
+    secrets_of,
     selects,
     the,
+    variables,
     wrong_fields,
 )
 from tests.servers import PROJECT
 
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
-PAGE = (PROJECT / "docs" / "how-to" / "kubernetes.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-PROCESSES = ("web", "worker", "checks", "beat")
 ROLES = {"web": "web", "worker": "worker", "checks": "worker", "beat": "worker", "migrate": "owner"}
 
 
@@ -268,14 +270,6 @@ def test_the_alert_rules_are_those_of_prometheus(found: list[Object]) -> None:
     assert the(found, "PrometheusRule", "fundapi")["spec"] == rules, f"write {file} anew: its head says how"
 
 
-def variables(found: list[Object], name: str) -> dict[str, str]:
-    """Return the variables of a process, without those of secrets."""
-    has = container(ours(found)[name])
-    [maps] = [source["configMapRef"]["name"] for source in has["envFrom"] if "configMapRef" in source]
-    values: dict[str, str] = dict(the(found, "ConfigMap", maps)["data"])
-    return values | {variable["name"]: variable["value"] for variable in has["env"]}
-
-
 def test_every_variable_is_read_by_somebody(found: list[Object]) -> None:
     documented = set(re.findall(r"^#([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE))
     libpq = {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
@@ -313,23 +307,6 @@ def made_secrets() -> dict[str, set[str]]:
         names, keys = (re.findall(r"`(.*?)`", cell) for cell in row)
         made |= {name: {key} for name, key in zip(names, keys, strict=True)}
     return made
-
-
-def secrets_of(each: Object) -> list[tuple[str, str, str]]:
-    """Return the files of secrets that a pod has: secret, key, and path."""
-    mounts = {mount["name"]: mount["mountPath"] for mount in container(each)["volumeMounts"]}
-    found = []
-    for volume in pod(each)["volumes"]:
-        sources = [source["secret"] for source in volume.get("projected", {}).get("sources", [])]
-        sources += (
-            [{"name": volume["secret"]["secretName"], **volume["secret"]}] if "secret" in volume else []
-        )
-        found += [
-            (source["name"], item["key"], f"{mounts[volume['name']]}/{item['path']}")
-            for source in sources
-            for item in source["items"]
-        ]
-    return found
 
 
 def test_every_secret_is_one_that_somebody_makes_and_every_file_of_one_is_there(found: list[Object]) -> None:

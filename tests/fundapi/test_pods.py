@@ -25,8 +25,17 @@ from tests.conftest import FUND
 from tests.engines import engine
 from tests.eventually import eventually
 from tests.fundapi.containers import image_environment
-from tests.fundapi.kubernetes import container, objects, of_kind, ours, the
-from tests.fundapi.test_kubernetes import PAGE, PROCESSES, secrets_of, variables
+from tests.fundapi.kubernetes import (
+    PAGE,
+    PROCESSES,
+    container,
+    objects,
+    of_kind,
+    ours,
+    secrets_of,
+    the,
+    variables,
+)
 from tests.pods import Pod, require_root, running
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(300)]
