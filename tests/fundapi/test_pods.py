@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def deployment(image: Path) -> Iterator[Deployment]:
         made.start_valkey(stack)
         log = stack.enter_context((image / "log").open("wb"))
         web = stack.enter_context(running(made.pods["web"], log))
-        eventually(lambda: web.passes(probes_of(web)["livenessProbe"]) or web.process.poll() is not None)
+        eventually(lambda: web.passes(probes_of(web)["startupProbe"]) or web.process.poll() is not None)
         assert web.process.poll() is None, (image / "log").read_text()
         early = web.get(web.port("http"), "/readyz")
         assert (early.returncode, early.stdout.partition(":")[0]) == (1, "unmigrated")
@@ -160,6 +161,8 @@ def deployment(image: Path) -> Iterator[Deployment]:
         assert migrate.process.wait(120) == 0, (image / "log").read_text()
         for name in PROCESSES[1:]:
             stack.enter_context(running(made.pods[name], log))
+        for name in PROCESSES:
+            eventually(partial(is_ready, made.pods[name]))
         yield made
 
 
@@ -167,12 +170,14 @@ def probes_of(each: Pod) -> dict[str, Any]:
     return {kind: probe for kind, probe in each.container.items() if kind.endswith("Probe")}
 
 
-def test_every_pod_gets_ready_and_lives(deployment: Deployment) -> None:
-    for name in PROCESSES:
-        each = deployment.pods[name]
-        for probe in probes_of(each).values():
-            eventually(lambda each=each, probe=probe: each.passes(probe))  # type: ignore[misc]
-        assert each.process.poll() is None
+def is_ready(each: Pod) -> bool:
+    """Return whether every probe of a pod succeeds. One that has ended will never be ready."""
+    assert each.process.poll() is None, each.component
+    return all(each.passes(probe) for probe in probes_of(each).values())
+
+
+def test_every_pod_got_ready_and_lives(deployment: Deployment) -> None:
+    assert {name: deployment.pods[name].process.poll() for name in PROCESSES} == dict.fromkeys(PROCESSES)
 
 
 @pytest.fixture(scope="module")
