@@ -1,8 +1,8 @@
 """All configuration, from environment variables alone; ``.env.example`` documents each.
 
 The sections, each under a line ``# --- Name``: Security, Browser policies, Sign-in, Applications, Overload, PostgreSQL,
-Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, Release commands, Admin, Logs, Metrics,
-OpenTelemetry, Misspelt variables.
+Valkey, Celery, API, Frontends on other origins, Idempotency, Rollout, Alerts, Release commands, Admin, Logs and
+Sentry, Metrics, OpenTelemetry, Misspelt variables.
 """
 
 import math
@@ -547,11 +547,23 @@ UNFOLD = {  # fundapi.site has the rest
     "SIDEBAR": {"navigation": "fundapi.site.navigation"},
 }
 
-# --- Logs ---------------------------------------------------------------------------------------------------
+# --- Logs and Sentry ----------------------------------------------------------------------------------------
+SENTRY_DSN = env.secret(
+    "SENTRY_DSN",
+    pattern=r"(https?://[^\s@/:]+(:[^\s@/]+)?@[^\s@/:]+(:[0-9]{1,5})?/([^\s@]*/)?[0-9]+)?",
+    should="the DSN of a project of Sentry, such as https://KEY@sentry.example.com/7",
+)
+SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", ENVIRONMENT)
+SENTRY_RELEASE = env.text("SENTRY_RELEASE", COMMIT or "")
+if SENTRY_DSN:
+    from fundapi.web import sentry
+
+    sentry.start(SENTRY_DSN, environment=SENTRY_ENVIRONMENT, release=SENTRY_RELEASE or None)
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logging_config(
     level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
     json=env.choice("LOG_FORMAT", default_format(), ("json", "console")) == "json",
+    report=sentry.report if SENTRY_DSN else None,
 )
 LOG_SEARCH_URL = env.text(
     "LOG_SEARCH_URL",

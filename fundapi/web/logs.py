@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 import structlog
+from structlog.typing import Processor
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
@@ -103,11 +104,14 @@ def default_format() -> str:
     return "console" if sys.stderr.isatty() else "json"
 
 
-def logging_config(*, level: str, json: bool) -> dict[str, Any]:
+def logging_config(*, level: str, json: bool, report: Processor | None = None) -> dict[str, Any]:
     """Return Django's ``LOGGING``: every logger, ours and the libraries', to stderr in one form.
+
+    ``report`` gets every line too, with its exception.
 
     structlog writes its JSON itself, and not through ``logging``: that makes a replay 9 % faster.
     """
+    reports = [report] if report else []
     own: list[Any]
     foreign: list[Any]
     factory: Callable[..., Any]
@@ -126,7 +130,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         ]
         factory = structlog.stdlib.LoggerFactory()
     structlog.configure(
-        processors=[*_SHARED, *own],
+        processors=[*_SHARED, *reports, *own],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=factory,
         cache_logger_on_first_use=True,
@@ -145,7 +149,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=_EXTRA)],
+                "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=_EXTRA), *reports],
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *foreign],
             }
         },
