@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
-from benchmarks.servers import end, free_port
+from benchmarks.servers import free_port
 from fundapi.embedded.programs import valkey_server
 from tests.engines import engine
 from tests.eventually import eventually
@@ -111,14 +112,14 @@ class Cluster:
             return int(sentinel.sentinel_get_master_addr_by_name(SERVICE)[1])
 
     def kill_machine_of_primary(self) -> None:
-        """Kill the primary and the sentinel that clients ask first, with SIGKILL."""
-        for port in (self.primary(), self.sentinels[0]):
-            self.processes[port].kill()
-            self.processes[port].wait(10)
+        """Kill the primary, and let the sentinel that clients ask first answer nothing any more."""
+        self.processes[self.primary()].kill()
+        psutil.Process(self.processes[self.sentinels[0]].pid).suspend()
 
     def stop(self) -> None:
         for process in self.processes.values():
-            end(process)
+            process.kill()
+            process.wait(10)
 
 
 @contextmanager
