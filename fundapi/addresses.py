@@ -15,6 +15,7 @@ from psycopg.pq import Conninfo, PGconn
 from fundapi.variables import Variables, split, wrong
 
 POSTGRES = "postgres", "postgresql", "pgsql", "psql"
+PORT = 5432
 NAME_MAX = 63  # bytes of the name of a database
 WHOLE = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 SENTINELS = {"sentinel": "redis", "sentinel+tls": "rediss"}  # schemes, and those of the servers behind
@@ -32,22 +33,38 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
         raise wrong(name, text, should, example=example)
     try:
         found: dict[str, Any] = environ.Env.db_url_config(text)
+        places = _places(text)
     except ValueError:  # a port that is no number, or a missing bracket: mostly characters of a password
         escaped = f"{should} (write @, /, ? and # in a password as %40, %2F, %3F and %23)"
         raise wrong(name, text, escaped, example=example) from None
-    options = found.get("OPTIONS", {})
+    options = found.setdefault("OPTIONS", {})
+    # `dbshell` hands these to psql. A socket's directory can only be an option of a URL.
+    found["HOST"], found["PORT"] = places or (
+        options.pop("host", found["HOST"]),
+        str(options.pop("port", found["PORT"])),
+    )
     if not (found["NAME"] or "service" in options):
         raise wrong(name, text, f"{should} with a name", example=example)
     if len(found["NAME"].encode()) > NAME_MAX:
         raise wrong(name, text, f"{should} whose name has {NAME_MAX} bytes at most", example=example)
-    if problem := _problem(options, str(found["PORT"])):
+    if problem := _problem(options, found["HOST"], found["PORT"]):
         raise wrong(name, text, f"{should} with options of libpq ({problem})", example=example)
-    # `dbshell` hands psql the host alone, not the options. A socket's directory can only be an option of a URL.
-    found["HOST"] = options.pop("host", found["HOST"])
+    # Of several hosts, the one that takes writes.
+    if "," in found["HOST"]:
+        options.setdefault("target_session_attrs", "read-write")
     return found
 
 
-def _problem(options: dict[str, Any], ports: str) -> str:
+def _places(url: str) -> tuple[str, str] | None:
+    """Return hosts and ports, with commas between, of a URL that names several hosts. django-environ mixes them up."""
+    places = [urlsplit(f"//{place}") for place in urlsplit(url).netloc.rpartition("@")[2].split(",")]
+    if len(places) == 1:
+        return None
+    hosts = (unquote(place.hostname or "") for place in places)
+    return ",".join(hosts), ",".join(f"{PORT if place.port is None else place.port}" for place in places)
+
+
+def _problem(options: dict[str, Any], hosts: str, ports: str) -> str:
     """Return the fault of connection options in libpq's words, or ""."""
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
     if unknown := sorted(set(options) - known):
@@ -56,6 +73,10 @@ def _problem(options: dict[str, Any], ports: str) -> str:
         return f"{numbers[0]} is no whole number"
     if not all(port.isdecimal() and 0 < int(port) < 2**16 for port in ports.split(",") if port):
         return "the port is none"
+    if "," in hosts and not all(hosts.split(",")):
+        return "a host is missing"
+    if len(ports.split(",")) not in {1, len(hosts.split(","))}:
+        return f"{len(ports.split(','))} ports for {len(hosts.split(','))} hosts"
     # No socket is there, so this fails at once, after libpq has read all options.
     nowhere = psycopg.conninfo.make_conninfo(
         "", **options | {"host": "/nonexistent", "hostaddr": "", "port": ""}

@@ -7,7 +7,7 @@ from django.contrib.admin.apps import AdminConfig
 from django.contrib.staticfiles.apps import StaticFilesConfig as DjangoStaticFilesConfig
 from django.core.checks import Tags, register
 
-from fundapi.checks import check_log, check_migrations, check_session, check_variables
+from fundapi.checks import check_log, check_migrations, check_session, check_standbys, check_variables
 
 
 class FundapiConfig(AppConfig):
@@ -18,6 +18,7 @@ class FundapiConfig(AppConfig):
         register(check_variables)
         register(check_migrations, Tags.models, deploy=True)
         register(check_session, Tags.database)
+        register(check_standbys, Tags.database)
         register(check_log, Tags.database, deploy=True)
 
 

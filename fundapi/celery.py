@@ -19,13 +19,14 @@ from celery.signals import (
     worker_ready,
 )
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from kombu import Exchange, Queue
 from prometheus_client import start_http_server
 
 import fundapi.web.light  # noqa: F401 - before the settings import redis-py
 from fundapi import watchdog
 from fundapi.variables import exit_in_one_sentence, name_settings
+from fundapi.web import demoted
 from rollout.checks import check_seeds
 
 logger = logging.getLogger(__name__)
@@ -59,10 +60,13 @@ class Task(celery.Task):
     alone = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.alone:
-            return super().__call__(*args, **kwargs)
-        with held(str(self.name)) as free:
-            return super().__call__(*args, **kwargs) if free else None
+        try:
+            if not self.alone:
+                return super().__call__(*args, **kwargs)
+            with held(str(self.name)) as free:
+                return super().__call__(*args, **kwargs) if free else None
+        finally:
+            demoted.leave(connections.all(initialized_only=True))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""System checks: misspelt variables, the session and the log of PostgreSQL, and migrations.
+"""System checks: misspelt variables, the session, the log and the standbys of PostgreSQL, and migrations.
 
 In ``check --deploy``, migrations that the version before cannot live with are errors.
 
@@ -118,7 +118,7 @@ def _in_the_database(field: Field) -> Any:
     return path, arguments, {name: it for name, it in keywords.items() if name not in field.non_db_attrs}
 
 
-# --- The session and the log of PostgreSQL ----------------------------------------------------------------------
+# --- The session, the log and the standbys of PostgreSQL --------------------------------------------------------
 
 # Times in ms: current_setting() shows 60000 as "1min". The view pg_settings would take longer than a short time-out.
 ACTUAL = """
@@ -154,6 +154,24 @@ def check_log(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMes
             id="fundapi.W004",
         )
         for name, expected, actual in _differing(LOG, databases)
+    ]
+
+
+def check_standbys(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Return a warning when a host may take over that has not got everything that was answered."""
+    if "," not in connection.settings_dict["HOST"] or connection.alias not in (databases or ()):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_standby_names")
+        if cursor.fetchone() != ("",):
+            return []
+    return [
+        Warning(
+            "DATABASE_URL names several hosts, and PostgreSQL's synchronous_standby_names is empty: a fund that was "
+            "answered may be missing when another host takes over",
+            hint="Patroni: synchronous_mode: true. Without it: ALTER SYSTEM SET synchronous_standby_names = '*';",
+            id="fundapi.W005",
+        )
     ]
 
 

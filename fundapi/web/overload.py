@@ -30,7 +30,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponseBase
 
 from fundapi.metrics import requests_shed, requests_waiting
-from fundapi.web import bodies, cutoff
+from fundapi.web import bodies, cutoff, demoted
 from fundapi.web.problems import refusal
 from fundapi.web.serve import readers
 
@@ -64,6 +64,7 @@ class Slot:
             handler[alias] = own
 
     def __exit__(self, *_: object) -> None:
+        demoted.leave(self.databases())
         for handler, alias, _own in self._own:
             del handler[alias]
         self.since = 0.0

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from django.db import close_old_connections, connections
 
-from fundapi.web import cutoff
+from fundapi.web import cutoff, demoted
 from fundapi.web.serve import PROBE_WAITERS
 
 PATIENCE = 2.0  # s; a busy process needs one, and an orchestrator's probe waits three (docker-compose.yml)
@@ -59,4 +59,5 @@ class Probe(Generic[T]):
         close_old_connections()  # as Django does at the start of each request
         cutoff.watch(connections.all())
         self._latest = value = self._evaluate()
+        demoted.leave(connections.all(initialized_only=True))
         return value

@@ -150,6 +150,14 @@ WRONG = [
     ("DATABASE_URL", "postgres://db/fundapi?connect_timeout=soon"),
     ("DATABASE_URL", "postgres://db/fundapi?isolation_level=4"),
     ("DATABASE_URL", "postgres://db/" + "f" * 64),
+    ("DATABASE_URL", "postgres://a,,b/fundapi"),
+    ("DATABASE_URL", "postgres://a:5432,b:none/fundapi"),
+    ("DATABASE_URL", "postgres://a:5432,b:0/fundapi"),
+    ("DATABASE_URL", "postgres://a:5432,[::1/fundapi"),
+    ("DATABASE_URL", "postgres://a,b/fundapi?target_session_attrs=leader"),
+    ("DATABASE_URL", "postgres://a,b/fundapi?load_balance_hosts=yes"),
+    ("DATABASE_URL", "postgres:///fundapi?host=a,b,c&port=5432,5433"),
+    ("DATABASE_URL", "postgres:///fundapi?host=a&port=none"),
     ("DEBUG", "yes please"),
     ("DEFAULT_FROM_EMAIL", "nobody"),
     ("EMAIL_URL", "smtp://"),
@@ -311,6 +319,27 @@ def test_the_directory_of_a_socket_is_the_host() -> None:
     url = "postgres://fundapi@/fundapi?host=/run/postgresql"
     found: dict[str, Any] = addresses.database(Variables({"URL": url}), "URL", "")
     assert (found["HOST"], found["OPTIONS"]) == ("/run/postgresql", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "ports", "options"),
+    [
+        ("u:p,@h1:5432,h2:5433/db", "h1,h2", "5432,5433", {"target_session_attrs": "read-write"}),
+        ("h1:5433,h2/db", "h1,h2", "5433,5432", {"target_session_attrs": "read-write"}),
+        (
+            "[::1],[2001:db8::1]:5433/db?load_balance_hosts=random&target_session_attrs=any",
+            *("::1,2001:db8::1", "5432,5433"),
+            {"load_balance_hosts": "random", "target_session_attrs": "any"},
+        ),
+        ("/db?host=/run/a,/run/b&port=5433", "/run/a,/run/b", "5433", {"target_session_attrs": "read-write"}),
+        ("[::1]:5433/db", "::1", "5433", {}),
+    ],
+)
+def test_several_hosts_have_a_port_each_and_writes_go_to_the_one_that_takes_them(
+    url: str, hosts: str, ports: str, options: dict[str, str]
+) -> None:
+    found: dict[str, Any] = addresses.database(Variables({"URL": f"postgres://{url}"}), "URL", "")
+    assert (found["HOST"], found["PORT"], found["OPTIONS"]) == (hosts, ports, options)
 
 
 @pytest.mark.parametrize(
