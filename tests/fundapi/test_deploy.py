@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
+import patroni  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
 from prometheus_client import REGISTRY
@@ -19,8 +21,12 @@ DASHBOARD = json.loads((PROJECT / "deploy" / "grafana-dashboard.json").read_text
 # Words of PromQL; whatever else stands outside braces, brackets and quotes is a metric.
 WORDS = {
     *("sum", "max", "by", "and", "or", "offset", "rate", "increase", "histogram_quantile", "time", "vector"),
-    "absent",
-    "label_values",
+    *("absent", "unless", "label_values"),
+}
+# Series of other programs: Prometheus itself, postgres_exporter, and those that Patroni writes.
+ANOTHER_S = {
+    *("up", "pg_stat_replication_pg_wal_lsn_diff"),
+    *re.findall(r"# TYPE (patroni_\w+) ", Path(patroni.__file__).with_name("api.py").read_text()),
 }
 
 
@@ -60,7 +66,7 @@ def known(server: Server) -> set[str]:
             "histogram": ("_bucket", "_count", "_sum"),
         }
         series |= {family.name + suffix for suffix in suffixes.get(family.type, ("",))}
-    return series | {"up"}  # which Prometheus makes itself
+    return series | ANOTHER_S
 
 
 @pytest.mark.parametrize("name", rule_expressions())
