@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,12 +19,21 @@ PROCESSES = ("web", "worker", "checks", "beat")
 Object = dict[str, Any]
 
 
-def objects(overlay: str) -> list[Object]:
+class Loader(yaml.SafeLoader):
+    """A reader of YAML to which a time is a text, as to Kubernetes."""
+
+    yaml_implicit_resolvers = {
+        letter: [pair for pair in pairs if not pair[0].endswith(":timestamp")]
+        for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def objects(overlay: str, base: Path = KUBERNETES) -> list[Object]:
     """Return the objects of an overlay; skip the test without a kubectl that builds it."""
     program = engine("kubectl")
     if not _knows_components(program):
         pytest.skip("kubectl is older than 1.21, and knows no components of Kustomize")
-    return _built(program, overlay)
+    return _built(program, base / "overlays" / overlay)
 
 
 @cache
@@ -33,11 +43,10 @@ def _knows_components(program: str) -> bool:
 
 
 @cache
-def _built(program: str, overlay: str) -> list[Object]:
-    path = str(KUBERNETES / "overlays" / overlay)
-    built = subprocess.run([program, "kustomize", path], capture_output=True, text=True, check=False)
+def _built(program: str, overlay: Path) -> list[Object]:
+    built = subprocess.run([program, "kustomize", str(overlay)], capture_output=True, text=True, check=False)
     assert (built.returncode, built.stderr) == (0, "")
-    return list(yaml.safe_load_all(built.stdout))
+    return list(yaml.load_all(built.stdout, Loader))
 
 
 def of_kind(found: list[Object], *kinds: str) -> list[Object]:
@@ -165,7 +174,14 @@ FIELDS: dict[tuple[str, str], dict[str, Any]] = {
         "spec.bootstrap.initdb.localeProvider": str,
         "spec.bootstrap.initdb.owner": str,
         "spec.bootstrap.initdb.postInitSQL[]": str,
+        "spec.bootstrap.recovery.database": str,
+        "spec.bootstrap.recovery.owner": str,
+        "spec.bootstrap.recovery.recoveryTarget.targetTime": str,
+        "spec.bootstrap.recovery.source": str,
         "spec.certificates.serverAltDNSNames[]": str,
+        "spec.externalClusters[].name": str,
+        "spec.externalClusters[].plugin.name": str,
+        "spec.externalClusters[].plugin.parameters.*": str,
         "spec.imageCatalogRef.apiGroup": {"postgresql.cnpg.io"},
         "spec.imageCatalogRef.kind": {"ImageCatalog", "ClusterImageCatalog"},
         "spec.imageCatalogRef.major": int,

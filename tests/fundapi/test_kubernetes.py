@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -523,3 +524,28 @@ def test_what_the_page_names_exists(production: list[Object]) -> None:
     assert components == {path.name for path in (KUBERNETES / "components").iterdir()}
     for path in re.findall(r"deploy/kubernetes/[\w/.-]+\w", PAGE):
         assert (PROJECT / path).exists(), path
+
+
+def test_the_patch_of_a_restore_makes_a_cluster_from_a_backup(
+    production: list[Object], tmp_path: Path
+) -> None:
+    """The new one archives under another name, and is the old one in all else."""
+    [patches] = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "recovery" in block]
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    overlay = tmp_path / "kubernetes" / "overlays" / "production" / "kustomization.yaml"
+    written = yaml.safe_load(overlay.read_text())
+    written["patches"] += yaml.safe_load(patches)["patches"]
+    overlay.write_text(yaml.safe_dump(written))
+    restored, before = (
+        copy.deepcopy(the(found, "Cluster", "fundapi-database"))
+        for found in (objects("production", tmp_path / "kubernetes"), production)
+    )
+    assert wrong_fields(restored) == []
+    made = restored["spec"].pop("bootstrap")["recovery"]
+    [source] = restored["spec"].pop("externalClusters")
+    assert made["source"] == source["name"]
+    assert made["database"] == made["owner"] == before["spec"].pop("bootstrap")["initdb"]["database"]
+    [plugin], [archive] = restored["spec"]["plugins"], before["spec"]["plugins"]
+    assert source["plugin"]["parameters"] == archive["parameters"] | {"serverName": name_of(before)}
+    assert plugin["parameters"].pop("serverName") != name_of(before)
+    assert restored == before
