@@ -526,19 +526,36 @@ def test_what_the_page_names_exists(production: list[Object]) -> None:
         assert (PROJECT / path).exists(), path
 
 
+def changed(directory: Path, more: dict[str, list[Any]]) -> list[Object]:
+    """Return the objects of `production` with more in its lists."""
+    shutil.copytree(KUBERNETES, directory / "kubernetes")
+    overlay = directory / "kubernetes" / "overlays" / "production" / "kustomization.yaml"
+    written = yaml.safe_load(overlay.read_text())
+    for name, entries in more.items():
+        written[name] += entries
+    overlay.write_text(yaml.safe_dump(written))
+    return objects("production", directory / "kubernetes")
+
+
+def test_every_process_can_reach_a_collector_of_traces(production: list[Object], tmp_path: Path) -> None:
+    found = changed(tmp_path, {"components": ["../../components/opentelemetry"]})
+    for name in ours(found):
+        more = variables(found, name).items() - variables(production, name).items()
+        assert more == {("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.monitoring:4318")}
+        ways = (reached(each, f"fundapi-{name}", "Egress") for each in (found, production))
+        assert set.difference(*ways) == {("monitoring", 4318)}
+    [policy] = [each for each in found if name_of(each) == "fundapi-to-collector"]
+    kubernetes_validate.validate(policy, NEWEST, strict=True)
+
+
 def test_the_patch_of_a_restore_makes_a_cluster_from_a_backup(
     production: list[Object], tmp_path: Path
 ) -> None:
     """The new one archives under another name, and is the old one in all else."""
     [patches] = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "recovery" in block]
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    overlay = tmp_path / "kubernetes" / "overlays" / "production" / "kustomization.yaml"
-    written = yaml.safe_load(overlay.read_text())
-    written["patches"] += yaml.safe_load(patches)["patches"]
-    overlay.write_text(yaml.safe_dump(written))
     restored, before = (
         copy.deepcopy(the(found, "Cluster", "fundapi-database"))
-        for found in (objects("production", tmp_path / "kubernetes"), production)
+        for found in (changed(tmp_path, yaml.safe_load(patches)), production)
     )
     assert wrong_fields(restored) == []
     made = restored["spec"].pop("bootstrap")["recovery"]
