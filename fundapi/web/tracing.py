@@ -79,8 +79,8 @@ class Outage(logging.Filter):
         values = record.args if isinstance(record.args, tuple) else ()
         failure = next((type(each).__name__ for each in values if isinstance(each, Exception)), "")
         self._reason = failure or self._reason or record.getMessage()
-        if record.name == batches.__name__:  # "Queue full": the collector is slow, or away
-            self.note(failed=True)
+        if record.name == batches.__name__ and record.levelno >= logging.WARNING:
+            self.note(failed=True)  # "Queue full": the collector is slow, or away
         return False
 
     def note(self, *, failed: bool) -> None:
