@@ -134,3 +134,5 @@ def test_the_server_moves_to_the_host_that_takes_writes(hosts: Hosts) -> None:
         path = f"{postgres_directory()}:{os.environ['PATH']}"
         command = ("--no-align", "--tuples-only", "--command", "SHOW transaction_read_only")
         assert printed(hosts, "dbshell", "--", *command, PATH=path).strip() == "off"
+        file = str(hosts.directory / "fundapi.dump")
+        assert "verified" in printed(hosts, "backup", file, PATH=path)
