@@ -1,5 +1,6 @@
 """The objects of deploy/kubernetes/, as `kubectl apply -k` would send them."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -56,9 +57,7 @@ def of_kind(found: list[Object], *kinds: str) -> list[Object]:
 def the(found: list[Object], kind: str, name: str) -> Object:
     """Return the one object of a kind and name; of a generated one, the name without its hash."""
     [each] = [
-        each
-        for each in of_kind(found, kind)
-        if name in (each["metadata"]["name"], each["metadata"]["name"].rpartition("-")[0])
+        each for each in of_kind(found, kind) if re.fullmatch(rf"{name}(-[0-9a-z]{{10}})?", name_of(each))
     ]
     return each
 

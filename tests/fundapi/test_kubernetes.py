@@ -235,7 +235,9 @@ def test_prometheus_asks_every_process_that_has_metrics_and_calls_the_job_fundap
     found: list[Object],
 ) -> None:
     asked = set()
-    for each in of_kind(found, "ServiceMonitor", "PodMonitor"):
+    for each in (
+        each for each in of_kind(found, "ServiceMonitor", "PodMonitor") if "jobLabel" in each["spec"]
+    ):
         services = [
             service
             for service in of_kind(found, "Service")
@@ -269,6 +271,35 @@ def test_the_alert_rules_are_those_of_prometheus(found: list[Object]) -> None:
     rules = yaml.safe_load((PROJECT / "deploy" / "prometheus-rules.yml").read_text())
     file = KUBERNETES / "components" / "prometheus-operator" / "prometheus-rule.yaml"
     assert the(found, "PrometheusRule", "fundapi")["spec"] == rules, f"write {file} anew: its head says how"
+
+
+def test_prometheus_asks_the_database_too_and_has_rules_for_it(found: list[Object]) -> None:
+    monitors = [each for each in of_kind(found, "PodMonitor") if "jobLabel" not in each["spec"]]
+    assert [selected(found, each["spec"]["selector"]) for each in monitors] == [
+        *({"fundapi-database"}, {"fundapi-pooler"})
+    ]
+    metrics = set()
+    for group in the(found, "PrometheusRule", "fundapi-database")["spec"]["groups"]:
+        for rule in group["rules"]:
+            assert rule["labels"]["severity"] in {"warning", "critical"}
+            assert rule["annotations"].keys() == {"summary", "description"}
+            metrics |= set(re.findall(r"cnpg_\w+", rule["expr"]))
+    # Of CloudNativePG's queries for monitoring (default-monitoring.yaml).
+    assert metrics == {
+        *("cnpg_pg_replication_in_recovery", "cnpg_pg_replication_streaming_replicas"),
+        *("cnpg_pg_stat_archiver_last_archived_time", "cnpg_pg_stat_archiver_last_failed_time"),
+    }
+
+
+def test_prometheus_understands_the_rules(production: list[Object], tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is missing: apt-get install prometheus")
+    for each in of_kind(production, "PrometheusRule"):
+        (tmp_path / name_of(each)).write_text(yaml.safe_dump(each["spec"]))
+    files = [str(path) for path in tmp_path.iterdir()]
+    run = subprocess.run([promtool, "check", "rules", *files], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_every_variable_is_read_by_somebody(found: list[Object]) -> None:

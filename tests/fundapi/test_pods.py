@@ -219,6 +219,8 @@ def test_a_fund_is_created_and_replayed(
 
 def test_metrics_are_where_prometheus_asks(deployment: Deployment) -> None:
     for each in of_kind(deployment.found, "ServiceMonitor", "PodMonitor"):
+        if "jobLabel" not in each["spec"]:  # the database's
+            continue
         [endpoint] = each["spec"].get("endpoints") or each["spec"]["podMetricsEndpoints"]
         names = ["web"] if each["kind"] == "ServiceMonitor" else ["worker", "checks"]
         for pod in (deployment.pods[name] for name in names):
