@@ -131,10 +131,13 @@ def feature(database: None) -> Iterator[str]:
 
 
 def command_lines() -> list[list[str]]:
-    """Every command of our apps that needs a database, each of its actions, with arguments that it accepts."""
+    """Every command of our apps that needs a database, each of its actions, with arguments that it accepts.
+
+    `dbshell` is Django's, with more options: there psql speaks.
+    """
     lines = []
     for name, app in get_commands().items():
-        if app in OURS and name not in manage.NEED_NO_SERVICES:
+        if app in OURS and name not in {"dbshell", *manage.NEED_NO_SERVICES}:
             parser = load_command_class(app, name).create_parser("manage.py", name)
             lines += [[name, *words] for words in spellings(parser)]
     return lines
