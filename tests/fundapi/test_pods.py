@@ -155,14 +155,16 @@ def deployment(image: Path) -> Iterator[Deployment]:
         web = stack.enter_context(running(made.pods["web"], log))
         eventually(lambda: web.passes(probes_of(web)["startupProbe"]) or web.process.poll() is not None)
         assert web.process.poll() is None, (image / "log").read_text()
-        early = web.get(web.port("http"), "/readyz")
-        assert (early.returncode, early.stdout.partition(":")[0]) == (1, "unmigrated")
+        early = eventually(
+            lambda: web.get(web.port("http"), "/readyz", 30), lambda seen: "unmigrated" in seen.stdout
+        )
+        assert early.returncode == 1
         migrate = stack.enter_context(running(made.pods["migrate"], log))
         assert migrate.process.wait(120) == 0, (image / "log").read_text()
         for name in PROCESSES[1:]:
             stack.enter_context(running(made.pods[name], log))
         for name in PROCESSES:
-            eventually(partial(is_ready, made.pods[name]))
+            eventually(partial(is_ready, made.pods[name]), timeout=120)
         yield made
 
 
@@ -225,8 +227,8 @@ def test_metrics_are_where_prometheus_asks(deployment: Deployment) -> None:
         names = ["web"] if each["kind"] == "ServiceMonitor" else ["worker", "checks"]
         for pod in (deployment.pods[name] for name in names):
             port = pod.port("http" if pod.component == "web" else endpoint["port"])
-            seen = pod.get(port, endpoint["path"], timeout=10)
-            assert (seen.returncode, "\n# TYPE " in seen.stdout) == (0, True), pod.component
+            seen = eventually(partial(pod.get, port, endpoint["path"], 10), lambda seen: seen.returncode == 0)
+            assert "\n# TYPE " in seen.stdout, pod.component
 
 
 def test_a_pod_may_write_to_its_volumes_in_memory_and_nothing_else(deployment: Deployment) -> None:
