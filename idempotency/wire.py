@@ -270,12 +270,13 @@ def _ask_kept(
     """Send one statement with its values beside it, by a kept plan where the settings allow one."""
     pgconn, query = driver.pgconn, _numbered(sql)
     texts: Any = values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
-    if driver.prepare_threshold is None:
+    # In a transaction a forgotten plan is an error that breaks it, and psycopg forgets all plans after a rollback.
+    if driver.prepare_threshold is None or not _is_idle(driver):
         return _result_of(driver, partial(pgconn.send_query_params, query, texts))
     kept = _kept.setdefault(driver, {})
     if sql in kept:
         result = _result_of(driver, partial(pgconn.send_query_prepared, kept[sql], texts))
-        if result.error_field(DiagnosticField.SQLSTATE) not in _FORGOTTEN or not _is_idle(driver):
+        if result.error_field(DiagnosticField.SQLSTATE) not in _FORGOTTEN:
             return result
     name = b"idempotency_%d" % next(_numbers)
     result = _result_of(driver, partial(pgconn.send_prepare, name, query))

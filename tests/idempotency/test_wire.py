@@ -118,6 +118,16 @@ def test_a_plan_that_the_session_has_forgotten_is_made_again(short: int) -> None
     assert backend() == short
 
 
+def test_a_forgotten_plan_breaks_no_transaction(short: int) -> None:
+    """psycopg has PostgreSQL forget all plans after a rollback, to a savepoint too."""
+    sql = "SELECT %s::int + 2"
+    assert ask(sql, 1) == 3
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("DEALLOCATE ALL")
+        assert ask(sql, 2) == 4
+
+
 def test_a_migration_may_change_what_a_kept_plan_returns(short: int) -> None:
     """Otherwise every worker of the previous version would fail until its connection ends."""
     table = f"retyped_{uuid.uuid4().hex}"
