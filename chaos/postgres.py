@@ -10,7 +10,6 @@ import psycopg
 from fundapi.embedded.home import Home
 from fundapi.embedded.postgres import Postgres as Embedded
 from fundapi.embedded.processes import TIDY, Account, leftovers, signal_all
-from fundapi.embedded.programs import postgres_directory
 
 
 class Postgres(Embedded):
@@ -43,7 +42,7 @@ class Postgres(Embedded):
         self.account.make_directory(self.home.postgres)
         subprocess.run(
             self.account.command(
-                postgres_directory(self.account) / "pg_basebackup",
+                self.programs / "pg_basebackup",
                 *("--dbname", f"host=127.0.0.1 port={port} user=postgres"),
                 *("--pgdata", str(self.home.postgres), "--write-recovery-conf", "--checkpoint=fast"),
             ),

@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
-# Debian keeps servers where only root's PATH looks.
-PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+# Debian keeps servers where only root's PATH looks, and PostgreSQL's by version.
+PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/lib/postgresql/15/bin"
 PACKAGES = {
+    "check_pgbackrest": "check-pgbackrest",
     "etcd": "etcd-server",
     "haproxy": "haproxy",
+    "initdb": "postgresql-15",
     "kubectl": "kubernetes-client",
     "pgbackrest": "pgbackrest",
     "pgbouncer": "pgbouncer",

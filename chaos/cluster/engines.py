@@ -182,7 +182,7 @@ class Engines:
         haproxy = self._logged(
             "haproxy", [_program("haproxy"), "-db", "-f", str(self.directory / "haproxy.cfg")]
         )
-        pooler = self._as_account(
+        pooler = self.account.reading_all(
             _program("pgbouncer"), "-q", str(self.directory / "pgbouncer/pgbouncer.ini")
         )
         return [
@@ -213,18 +213,7 @@ class Engines:
         return [_program("etcd"), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def _patroni(self, node: Node) -> list[str]:
-        return self._as_account(sys.executable, "-m", "patroni", str(node.directory / "patroni.yml"))
-
-    def _as_account(self, *command: str) -> list[str]:
-        """Return a command that runs as the services' account: PostgreSQL and PgBouncer refuse root.
-
-        The account may read every directory: the virtualenv of a checkout under /root is closed to it.
-        """
-        if not self.account.borrowed:
-            return [*command]
-        ids = (f"--reuid={self.account.uid}", f"--regid={self.account.gid}", "--clear-groups")
-        capability = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-        return ["setpriv", *ids, *capability, "--pdeathsig=keep", *command]
+        return self.account.reading_all(sys.executable, "-m", "patroni", str(node.directory / "patroni.yml"))
 
     def members(self) -> list[Member]:
         """Return the nodes, as the first Patroni that answers sees them; none if no Patroni answers."""

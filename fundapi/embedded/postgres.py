@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,11 +42,15 @@ SETTINGS = {
     "log_parameter_max_length": "0",  # bytes of each value, where statements are logged
     "client_connection_check_interval": "1s",  # a killed web worker must not keep its key locked
 }
+# The same sorting everywhere, whatever locales the machine has.
+LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 THROW_AWAY = {"fsync": "off", "full_page_writes": "off"}  # what the kernel has written survives a kill -9
 
 
 class Postgres:
     """The PostgreSQL server of a home, for use from one thread."""
+
+    locale: Sequence[str] = LOCALE
 
     def __init__(self, home: Home, account: Account, sockets: Path, *, durable: bool) -> None:
         self.home = home
@@ -53,6 +58,11 @@ class Postgres:
         self.sockets = sockets
         self.settings = SETTINGS if durable else SETTINGS | THROW_AWAY
         self.server: subprocess.Popen[bytes] | None = None
+
+    @property
+    def programs(self) -> Path:
+        """Directory of its programs, such that its account may run them."""
+        return postgres_directory(self.account)
 
     def url(self, role: str, database: str) -> str:
         """Return a URL that libpq and django-environ read alike; the latter decodes no host that is a path."""
@@ -100,7 +110,7 @@ class Postgres:
 
     def _popen(self, program: str, *arguments: str, output: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-            self.account.command(postgres_directory(self.account) / program, *arguments),
+            self.account.command(self.programs / program, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -152,7 +162,7 @@ class Postgres:
         shutil.rmtree(before)
 
     def _major_version(self) -> str:
-        command = [str(postgres_directory(self.account) / "postgres"), "--version"]
+        command = [str(self.programs / "postgres"), "--version"]
         return subprocess.check_output(command, text=True, env=TIDY).split()[-1].partition(".")[0]
 
     def _make_data(self) -> None:
@@ -169,8 +179,7 @@ class Postgres:
             made = self._popen(
                 "initdb",
                 *("-D", str(draft), "--username=postgres", "--auth-local=trust", "--auth-host=reject"),
-                # The same sorting everywhere, whatever locales the machine has.
-                *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                *("--encoding=UTF8", *self.locale),
                 output=output.fileno(),
             ).wait()
             output.seek(0)

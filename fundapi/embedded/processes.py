@@ -45,10 +45,17 @@ class Account:
     def command(self, program: Path | str, *arguments: str) -> list[str]:
         """Return the command that runs `program` as this account, given :meth:`popen_options`.
 
-        An account that is shut out gets the capability to read and search directories, by util-linux' setpriv: no
-        permission of a directory changes. The secure bit makes access(2) count it, which initdb asks.
+        An account that is shut out reads by :meth:`reading_all`.
         """
-        if not self.is_shut_out:
+        return self.reading_all(program, *arguments) if self.is_shut_out else [str(program), *arguments]
+
+    def reading_all(self, program: Path | str, *arguments: str) -> list[str]:
+        """Return the command that runs `program` as this account, which may read every file and directory.
+
+        A borrowed account gets the capability, by util-linux' setpriv: no permission of a directory changes. The
+        secure bit makes access(2) count it, which initdb asks.
+        """
+        if not self.borrowed:
             return [str(program), *arguments]
         capability = "+dac_read_search"
         return [

@@ -1,32 +1,26 @@
-"""A dump under load and a recovery to a point in time: both are complete, and retries stay safe."""
+"""A dump under load: it is complete, and retries after a restore stay safe."""
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from django.contrib.auth.models import Permission, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 from django.db import connection
-from django.test import Client
 
 from chaos.postgres import Postgres
-from fundapi.embedded.home import Home
-from fundapi.embedded.processes import TIDY, Account, service_account
+from fundapi.embedded.processes import service_account
 from fundapi.embedded.programs import postgres_directory
 from fundapi.embedded.reach import temporary_directory
 from fundapi.maintenance import backup
@@ -34,77 +28,28 @@ from fundapi.maintenance.backup import BackupError
 from fundapi.maintenance.consistency import check
 from idempotency.models import IdempotencyKey
 from rollout.models import Rollout
-from tests.conftest import FUND, token_of
 from tests.eventually import eventually
-from tests.servers import PROJECT, Server, running_server
+from tests.fundapi.maintenance.recovery import RATE, Deployment, connected, request, run_command
+from tests.servers import Server, running_server
 
 pytestmark = pytest.mark.deployment
 CLIENTS = 4
 KEYS = 20  # answered before the dump begins, and as many after it has ended
 PAUSE = 0.1  # s between two keys of a client: every one of them is sent again later
-RATE = "100000/minute"
-
-
-@dataclass
-class Deployment:
-    """A PostgreSQL of our own, which archives its log; a user who may create funds."""
-
-    directory: Path
-    account: Account
-    postgres: Postgres
-    token: str = ""
-
-    def url(self) -> str:
-        return self.postgres.url("fundapi", "fundapi")
-
-    @property
-    def archive(self) -> Path:
-        return self.directory / "archive"
-
-    @property
-    def authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"}
-
-
-@contextmanager
-def connected(postgres: Postgres, database: str) -> Iterator[None]:
-    """Let this process work on another database, as a process with another ``DATABASE_URL`` does."""
-    connection.close()
-    before = connection.settings_dict
-    there = {"NAME": database, "HOST": str(postgres.sockets), "PORT": "", "USER": "fundapi", "PASSWORD": ""}
-    connection.settings_dict = before | there
-    try:
-        yield
-    finally:
-        connection.close()
-        connection.settings_dict = before
-
-
-def run_command(*arguments: str) -> str:
-    said = StringIO()
-    call_command(*arguments, stdout=said)
-    return said.getvalue().strip()
 
 
 @pytest.fixture(scope="module")
 def deployment(database: None) -> Iterator[Deployment]:
     with temporary_directory("fundapi-backup-") as directory:
         account = service_account()
-        account.make_directory(directory / "archive")
-        archiving = settings_of(0)
-        archiving["archive_command"] = archiving["archive_command"].replace(
-            "/archive", f"{directory}/archive"
-        )
-        postgres = Postgres(directory / "primary", account, fsync="off", **archiving)
+        postgres = Postgres(directory / "primary", account, fsync="off")
         postgres.start()
         try:
+            made = Deployment(directory, account, postgres)
+            made.migrate()
             with connected(postgres, "fundapi"):
-                run_command("migrate", "--verbosity", "0")
-                user = User.objects.create_user("somebody")
-                user.user_permissions.add(Permission.objects.get(codename="add_fund"))
-                token = token_of(user)
                 SessionStore().create()
-            yield Deployment(directory, account, postgres, token)
+            yield made
         finally:
             postgres.stop()
 
@@ -113,10 +58,6 @@ def deployment(database: None) -> Iterator[Deployment]:
 def server(deployment: Deployment) -> Iterator[Server]:
     with running_server(workers=1, DATABASE_URL=deployment.url(), FUND_CREATE_RATE=RATE) as running:
         yield running
-
-
-def request(key: str) -> dict[str, Any]:
-    return FUND | {"name": key, "engineResults": {"irr": 0.10, "by": {"year": [1, 2.50]}}}
 
 
 class Load:
@@ -184,12 +125,6 @@ def restored(deployment: Deployment, dumped: Dumped) -> str:
     return "elsewhere"
 
 
-def send(deployment: Deployment, key: str) -> Any:
-    """POST the fund of a key to this process, on whatever database it is connected to."""
-    headers = deployment.authorization | {"Idempotency-Key": key}
-    return Client().post("/api/funds", data=request(key), content_type="application/json", headers=headers)
-
-
 def test_after_a_restore_a_retry_is_answered_as_before_or_makes_what_the_dump_did_not_have(
     deployment: Deployment, dumped: Dumped, restored: str, settings: Any
 ) -> None:
@@ -199,7 +134,7 @@ def test_after_a_restore_a_retry_is_answered_as_before_or_makes_what_the_dump_di
         assert all(Rollout.objects.values_list("on_hold", flat=True))
         assert not Session.objects.exists()
         for key, first in dumped.answers.items():
-            answer = send(deployment, key)
+            answer = deployment.send(key)
             if answer.status_code == 200:
                 assert answer.content == first
                 known.add(key)
@@ -429,61 +364,3 @@ def test_programs_that_are_missing_or_older_than_the_server_are_named(
     old.chmod(0o755)
     with pytest.raises(BackupError, match=r"pg_dump is pg_dump \(PostgreSQL\) 9\.6\.24"):
         backup.dump(tmp_path / "funds.dump")
-
-
-def settings_of(block: int) -> dict[str, str]:
-    """The settings of PostgreSQL in one of the blocks of docs/how-to/backup.md."""
-    blocks: list[str] = re.findall(
-        r"```ini\n(.*?)```", (PROJECT / "docs/how-to/backup.md").read_text(), re.DOTALL
-    )
-    pairs = (line.partition("  #")[0].partition(" = ") for line in blocks[block].splitlines())
-    return {name: value.strip().strip("'") for name, _, value in pairs}
-
-
-def base_backup(deployment: Deployment, target: Path) -> None:
-    source = f"host={deployment.postgres.sockets} user=postgres"
-    deployment.account.make_directory(target)
-    for program, *arguments in (
-        ("pg_basebackup", f"--dbname={source}", f"--pgdata={target}", "--checkpoint=fast", "--no-sync"),
-        ("pg_verifybackup", "--quiet", str(target)),
-    ):
-        subprocess.run(
-            deployment.account.command(postgres_directory(deployment.account) / program, *arguments),
-            check=True,
-            env=TIDY,
-            cwd=target.parent,
-            **deployment.account.popen_options(),  # type: ignore[call-overload]  # no overload takes ** of a dict
-        )
-    target.chmod(0o700)
-    (target / "recovery.signal").touch()
-
-
-def test_recovery_to_a_point_in_time_has_what_was_acknowledged_by_then_and_nothing_later(
-    deployment: Deployment, settings: Any
-) -> None:
-    """With the settings that docs/how-to/backup.md names."""
-    settings.FUND_CREATE_RATE = RATE
-    earlier, later = uuid.uuid4().hex, uuid.uuid4().hex
-    directory = deployment.directory / "recovery"
-    Home.at(directory).make()
-    base_backup(deployment, directory / "postgres")
-    with connected(deployment.postgres, "fundapi"), deployment.postgres.superuser() as superuser:
-        first = send(deployment, earlier)
-        assert first.status_code == 201
-        ((moment,),) = superuser.execute("SELECT clock_timestamp()::text").fetchall()
-        assert send(deployment, later).status_code == 201
-        ((last,),) = superuser.execute("SELECT pg_walfile_name(pg_switch_wal())").fetchall()
-        eventually((deployment.archive / last).exists)
-    asked = settings_of(1) | {"recovery_target_time": moment}
-    asked["restore_command"] = asked["restore_command"].replace("/archive", str(deployment.archive))
-    recovered = Postgres(directory, deployment.account, fsync="off", **asked)
-    recovered.start()
-    try:
-        with recovered.superuser() as superuser:
-            eventually(lambda: superuser.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
-        with connected(recovered, "fundapi"):
-            assert check()
-            assert send(deployment, earlier).content == first.content
-            assert not IdempotencyKey.objects.filter(token=later).exists()
-    finally:
-        recovered.stop()

@@ -1,0 +1,264 @@
+"""pgBackRest with the files of deploy/pgbackrest: a database that was harmed comes back as it was a moment before."""
+
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from chaos.postgres import Postgres
+from fundapi.embedded.processes import TIDY, Account, service_account
+from fundapi.embedded.reach import temporary_directory
+from fundapi.models import Fund
+from idempotency.models import IdempotencyKey
+from tests.engines import engine
+from tests.eventually import eventually
+from tests.fundapi.maintenance.recovery import RATE, Deployment, connected, request, run_command
+from tests.s3 import s3_server
+from tests.servers import PROJECT, running_server
+
+pytestmark = pytest.mark.deployment
+DEPLOY = PROJECT / "deploy" / "pgbackrest"
+BUCKET = "fundapi-backups"
+KEYS = 5
+# The first that knows PostgreSQL 18. Debian 12 has 2.45, which knows up to 15, the PostgreSQL of Debian 12.
+KNOWS_EMBEDDED = (2, 55)
+
+
+class Known(Postgres):
+    """A PostgreSQL that the installed pgBackRest knows: the embedded one, or Debian's own."""
+
+    def __init__(self, directory: Path, account: Account, debian: Path | None, **settings: str) -> None:
+        super().__init__(directory, account, fsync="off", **settings)
+        self.debian = debian
+        if debian:
+            self.locale = ("--locale=C.UTF-8",)
+
+    @property
+    def programs(self) -> Path:
+        return self.debian or super().programs
+
+    def recovered(self) -> None:
+        """Start, and return when recovery has ended."""
+        self.start()
+        with self.superuser() as superuser:
+            eventually(lambda: superuser.execute("SELECT pg_is_in_recovery()").fetchone() == (False,))
+
+
+def debian_postgres(pgbackrest: str) -> Path | None:
+    """Return the directory of Debian's programs if pgBackRest is too old for the embedded PostgreSQL."""
+    said = subprocess.check_output([pgbackrest, "version"], text=True)
+    version = tuple(int(part) for part in said.split()[-1].split(".")[:2])
+    return None if version >= KNOWS_EMBEDDED else Path(engine("initdb")).parent
+
+
+@dataclass
+class PgBackRest:
+    """pgBackRest with the files of deploy/pgbackrest, in a directory of its own."""
+
+    program: str
+    deployment: Deployment
+    postgres: Known
+
+    @property
+    def configuration(self) -> Path:
+        return self.deployment.directory / "pgbackrest"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self.postgres.programs}:{Path(self.program).parent}:{TIDY['PATH']}"
+        return TIDY | {"PATH": path, "PGBACKREST_CONFIG_PATH": str(self.configuration)}
+
+    @property
+    def option(self) -> str:
+        return f"--config-path={self.configuration}"
+
+    def configure(self, port: int, certificate: Path) -> None:
+        """Write the files with the paths of this test in place of Debian's."""
+        directory = self.deployment.directory
+        self.configuration.mkdir()
+        (self.configuration / "conf.d").mkdir()
+        for name in ("spool", "lock", "log", "repository", "scratch"):
+            self.deployment.account.make_directory(directory / name)
+        paths = {
+            "/var/lib/postgresql/18/main": self.postgres.home.postgres,
+            "/run/postgresql": f"{self.postgres.sockets}\npg1-user=postgres",
+            "/var/spool/pgbackrest": directory / "spool",
+            "/backups/pgbackrest": directory / "repository",
+            "s3.example.com": "127.0.0.1",
+            "#repo2-storage-ca-file=/etc/pgbackrest/authority.pem": (
+                f"repo2-storage-ca-file={certificate}\nrepo2-storage-port={port}"
+            ),
+        }
+        files = {
+            name: (DEPLOY / name).read_text() for name in ("pgbackrest.conf", "directory.conf", "s3.conf")
+        }
+        for before, after in paths.items():
+            assert sum(text.count(before) for text in files.values()) == 1, before
+            files = {name: text.replace(before, str(after)) for name, text in files.items()}
+        files["secrets.conf"] = (
+            f"[global]\nlock-path={directory}/lock\nlog-path={directory}/log\n"
+            "repo1-cipher-pass=of the directory\nrepo2-cipher-pass=of the bucket\n"
+            "repo2-s3-key=key\nrepo2-s3-key-secret=secret\n"
+        )
+        for name, text in files.items():
+            place = "" if name == "pgbackrest.conf" else "conf.d"
+            (self.configuration / place / name).write_text(text)
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a program as the account of PostgreSQL."""
+        account = self.deployment.account
+        return subprocess.run(
+            account.reading_all(*command),
+            env=self.environment,
+            cwd=self.deployment.directory,
+            capture_output=True,
+            encoding="latin-1",
+            check=False,
+        )
+
+    def __call__(self, *arguments: str) -> str:
+        done = self.run(self.program, self.option, "--stanza=fundapi", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@dataclass
+class Loss:
+    """What was acknowledged by a moment, by key; after it every fund was deleted."""
+
+    answers: dict[str, bytes]
+    moment: str
+    pgbackrest: PgBackRest
+
+    @property
+    def deployment(self) -> Deployment:
+        return self.pgbackrest.deployment
+
+    @property
+    def until(self) -> list[str]:
+        return ["--type=time", f"--target={self.moment}"]
+
+    def assert_recovered(self, postgres: Postgres) -> None:
+        """Each key has its first answer, its fund is there, and there is nothing else."""
+        with connected(postgres, "fundapi"):
+            assert run_command("check_consistency").endswith("Consistent.")
+            assert set(IdempotencyKey.objects.values_list("token", flat=True)) == set(self.answers)
+            assert Fund.objects.count() == len(self.answers)
+            for key, first in self.answers.items():
+                answer = self.deployment.send(key)
+                assert (answer.status_code, answer.content) == (200, first)
+
+
+@pytest.fixture(scope="module")
+def pgbackrest(database: None) -> Iterator[PgBackRest]:
+    """A PostgreSQL that archives to a directory and to S3."""
+    program = engine("pgbackrest")
+    debian = debian_postgres(program)
+    account = service_account()
+    with (
+        temporary_directory("fundapi-pgbackrest-") as directory,
+        s3_server(directory, BUCKET) as (port, certificate),
+    ):
+        archiving = yaml.safe_load((DEPLOY / "patroni.yml").read_text())["postgresql"]["parameters"]
+        archiving["archive_command"] = archiving["archive_command"].replace(
+            "pgbackrest", f"{program} --config-path={directory}/pgbackrest"
+        )
+        postgres = Known(directory / "primary", account, debian, **archiving)
+        made = PgBackRest(program, Deployment(directory, account, postgres), postgres)
+        made.configure(port, certificate)
+        postgres.start()
+        try:
+            yield made
+        finally:
+            postgres.kill()
+
+
+@pytest.fixture(scope="module")
+def loss(pgbackrest: PgBackRest) -> Loss:
+    deployment = pgbackrest.deployment
+    deployment.migrate()
+    pgbackrest("stanza-create")
+    answers: dict[str, bytes] = {}
+    with (
+        running_server(workers=1, DATABASE_URL=deployment.url(), FUND_CREATE_RATE=RATE) as server,
+        httpx.Client(base_url=server.url, headers=deployment.authorization, timeout=60) as client,
+    ):
+        # Some funds are in the full backup, some in the differential one, some in the log alone.
+        for backups in ([("--repo=1", "full"), ("--repo=2", "full")], [("--repo=1", "diff")], []):
+            for _ in range(KEYS):
+                key = uuid.uuid4().hex
+                answer = client.post("/api/funds", json=request(key), headers={"Idempotency-Key": key})
+                assert answer.status_code == 201, answer.text
+                answers[key] = answer.content
+            for repository, kind in backups:
+                pgbackrest(repository, f"--type={kind}", "backup")
+        with deployment.postgres.superuser() as superuser:
+            ((moment,),) = superuser.execute("SELECT clock_timestamp()::text").fetchall()
+            superuser.execute("DELETE FROM fundapi_fund")
+    pgbackrest("check")  # and so the log of all this is in both repositories
+    return Loss(answers, moment, pgbackrest)
+
+
+def rehearse(loss: Loss, *options: str) -> "subprocess.CompletedProcess[str]":
+    directory = loss.deployment.directory / "scratch" / "rehearsal"
+    done = loss.pgbackrest.run(str(DEPLOY / "rehearse"), str(directory), loss.pgbackrest.option, *options)
+    assert not directory.exists()
+    return done
+
+
+def test_a_rehearsal_says_whether_what_is_restored_is_consistent(loss: Loss) -> None:
+    """At the moment it is. In the end the funds are gone, and their answers are not."""
+    good = rehearse(loss, "--repo=1", *loss.until)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert good.stdout.endswith("Consistent.\n")
+    bad = rehearse(loss, "--repo=1")
+    assert bad.returncode == 1, bad.stdout + bad.stderr
+    assert "stored answers that name a fund which does not exist" in bad.stdout
+
+
+def test_s3_restores_on_another_machine(loss: Loss) -> None:
+    debian = loss.pgbackrest.postgres.debian
+    other = Known(loss.deployment.directory / "other", loss.deployment.account, debian)
+    loss.deployment.account.make_directory(other.home.postgres)
+    loss.pgbackrest(
+        *(f"--pg1-path={other.home.postgres}", "--repo=2", "--archive-mode=off"),
+        *(*loss.until, "--target-action=promote", "restore"),
+    )
+    other.recovered()
+    try:
+        loss.assert_recovered(other)
+    finally:
+        other.stop()
+
+
+def test_the_check_knows_the_age_of_the_last_backup_and_the_gaps_of_the_log(loss: Loss) -> None:
+    program = engine("check_pgbackrest")
+
+    def checked(*arguments: str) -> int:
+        done = loss.pgbackrest.run(program, "--stanza=fundapi", *arguments)
+        return done.returncode
+
+    assert checked("--service=archives") == 0
+    assert checked("--service=retention", "--retention-full=1", "--retention-age=26h") == 0
+    assert checked("--service=retention", "--retention-age=1s") == 2
+
+
+def test_repositories_are_encrypted(loss: Loss) -> None:
+    info = loss.deployment.directory / "repository/backup/fundapi/backup.info"
+    assert info.read_bytes().startswith(b"Salted__")
+    stored = loss.pgbackrest("--repo=2", "--raw", "repo-get", "backup/fundapi/backup.info")
+    assert stored.startswith("Salted__")
+
+
+def test_the_directory_restores_in_place(loss: Loss) -> None:
+    postgres = loss.pgbackrest.postgres
+    postgres.stop()
+    loss.pgbackrest("--repo=1", *loss.until, "--target-action=promote", "restore")
+    postgres.recovered()
+    loss.assert_recovered(postgres)
+    loss.pgbackrest("check")  # it archives again
