@@ -583,6 +583,11 @@ _exporters = {
     for signal in ("traces", "metrics")
 }
 _off = env.switch("OTEL_SDK_DISABLED", default=False) or not _collector
+# For the SDK, which knows nothing of secrets in files.
+OTEL_VARIABLES = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": _collector,
+    "OTEL_EXPORTER_OTLP_HEADERS": env.secret("OTEL_EXPORTER_OTLP_HEADERS"),
+}
 # What is sent: traces, metrics.
 OTEL_SIGNALS = [] if _off else [signal for signal, exporter in _exporters.items() if exporter == "otlp"]
 

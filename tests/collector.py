@@ -33,13 +33,14 @@ QUICKLY = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "300
 
 @dataclass
 class Collector:
-    """What has arrived: the bytes of each request, and the messages of them."""
+    """What has arrived: the messages of each request, its bytes, and its header ``api-key``."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
     metrics: set[str] = field(default_factory=set)
     services: set[str] = field(default_factory=set)
     received: bytearray = field(default_factory=bytearray)
+    keys: set[str] = field(default_factory=set)
 
     @property
     def env(self) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def collecting(status: int = 200, port: int = 0) -> Iterator[Collector]:
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             assert self.headers["Content-Type"] == "application/x-protobuf"
+            collector.keys.add(self.headers.get("api-key", ""))
             answer = collector.receive(self.path, body) if status == 200 else b""
             self.send_response(status)
             self.send_header("Content-Type", "application/x-protobuf")

@@ -210,7 +210,8 @@ def _describe(span: Span, request: HttpRequest) -> None:
 
 
 def _providers() -> tuple[TracerProvider | None, MeterProvider | None]:
-    """Return a provider for each signal that has an endpoint."""
+    """Return a provider for each signal that is sent."""
+    os.environ.update({name: value for name, value in settings.OTEL_VARIABLES.items() if value})
     tracers, meters, resource = None, None, _resource()
     if "traces" in settings.OTEL_SIGNALS:
         tracers = TracerProvider(resource=resource, shutdown_on_exit=False)

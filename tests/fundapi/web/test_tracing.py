@@ -121,11 +121,13 @@ def test_a_request_is_answered_as_without_tracing(database: None, user: User, co
     assert token.encode() not in collector.received
 
 
-def test_an_error_of_the_database_is_sent_without_the_row(database: None, collector: Collector) -> None:
+def test_an_error_of_the_database_is_sent_without_the_row(collector: Collector, tmp_path: Path) -> None:
+    """To a service whose key is in a file."""
+    (tmp_path / "headers").write_text("api-key=s3cr3t\n")
     run = subprocess.run(
         [sys.executable, "-c", FAILING],
         cwd=PROJECT,
-        env=dict(NOWHERE) | collector.env,
+        env=dict(NOWHERE) | collector.env | {"OTEL_EXPORTER_OTLP_HEADERS_FILE": f"{tmp_path / 'headers'}"},
         capture_output=True,
         text=True,
         check=False,
@@ -138,6 +140,7 @@ def test_an_error_of_the_database_is_sent_without_the_row(database: None, collec
     assert "duplicate key" in span.status.message
     assert "exception.stacktrace" not in said
     assert b"Zebra" not in collector.received
+    assert collector.keys == {"s3cr3t"}
 
 
 FAILING = """
