@@ -21,7 +21,7 @@ from fundapi.embedded.programs import postgres_directory
 from fundapi.embedded.run import READY
 from tests import forks, pages
 from tests.eventually import eventually
-from tests.fundapi.test_containers import SERVICES
+from tests.fundapi.containers import SERVICES
 from tests.rollout.alerts.receivers import mail_server, web_receiver
 from tests.servers import PROJECT, Server, manage, running_server
 
@@ -42,7 +42,12 @@ RUN = (
     "python -m benchmarks capacity",
 )
 PROGRAMS = ("curl", "jq", "openssl")  # that a machine may not have
-ELSEWHERE = {"docs/how-to/install.md": "tests/browser/test_new_project.py"}  # in a project of its own
+ELSEWHERE = {
+    # In a project of its own.
+    "docs/how-to/install.md": "tests/browser/test_new_project.py",
+    # kubectl parses them, without a cluster.
+    "docs/how-to/kubernetes.md": "tests/fundapi/test_kubernetes.py",
+}
 
 
 def names_services(command: list[str]) -> None:
@@ -98,6 +103,7 @@ def nothing(_command: list[str]) -> None:
 
 # What is not run, with the reason, and what is checked of it instead.
 NOT_RUN: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "apt-get": ("installs", nothing),
     "docker": ("needs Docker and minutes", names_services),
     "systemctl": ("needs systemd, and changes the machine", names_units),
     "systemd-run": ("needs systemd, and changes the machine", nothing),
@@ -111,6 +117,7 @@ NOT_RUN: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "python3 -m venv": ("takes seconds, and `make` does it", nothing),
     "python -m pytest": ("runs all tests", nothing),
     "python -m docs.tools": ("computes for minutes, or draws", nothing),
+    "python -m tests.collector": ("runs until Ctrl-C", nothing),
     "python -m chaos": ("runs for minutes", has_its_options),
     "python -m fuzz": ("runs for a minute; tests/fuzz runs a short one", has_its_options),
     "python -m benchmarks": ("runs for minutes", has_its_options),
@@ -127,6 +134,7 @@ NOT_RUN: dict[str, tuple[str, Callable[[list[str]], None]]] = {
         "needs GitHub; tests/rollout/release has a stub of it",
         is_understood,
     ),
+    "redis-cli": ("tests/reliability/test_sentinels.py sends the same", nothing),
     "psql --file": ("makes roles; tests/fundapi/test_operating.py runs the file", nothing),
     "psql -c CREATE ROLE fundapi ": ("a server with these roles and this database is here", nothing),
     "psql -c DROP DATABASE": ("the other tests use the server", nothing),
