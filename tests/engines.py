@@ -16,6 +16,7 @@ PACKAGES = {
     "pgbackrest": "pgbackrest",
     "pgbouncer": "pgbouncer",
     "redis-sentinel": "redis-sentinel",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -1,5 +1,7 @@
 """pgBackRest with the files of deploy/pgbackrest: a database that was harmed comes back as it was a moment before."""
 
+import re
+import shlex
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -24,7 +26,10 @@ from tests.servers import PROJECT, running_server
 pytestmark = pytest.mark.deployment
 DEPLOY = PROJECT / "deploy" / "pgbackrest"
 BUCKET = "fundapi-backups"
+UNITS = sorted(DEPLOY.glob("*.service"))
 KEYS = 5
+# Exit codes: an option that is unknown, has a wrong value, or is missing
+WRONG_OPTIONS = {31, 32, 37}
 # The first that knows PostgreSQL 18. Debian 12 has 2.45, which knows up to 15, the PostgreSQL of Debian 12.
 KNOWS_EMBEDDED = (2, 55)
 
@@ -253,6 +258,34 @@ def test_repositories_are_encrypted(loss: Loss) -> None:
     assert info.read_bytes().startswith(b"Salted__")
     stored = loss.pgbackrest("--repo=2", "--raw", "repo-get", "backup/fundapi/backup.info")
     assert stored.startswith("Salted__")
+
+
+def written_commands() -> Iterator[list[str]]:
+    """Yield the arguments of pgBackRest in the page and the units."""
+    texts = [(PROJECT / "docs/how-to/backup.md").read_text(), *(unit.read_text() for unit in UNITS)]
+    for text in texts:
+        for line in re.findall(r"(?<!')\bpgbackrest --stanza=fundapi (.*)$", text, re.MULTILINE):
+            yield shlex.split(line.replace("%i", "full"))
+
+
+def test_every_written_command_has_options_that_fit(pgbackrest: PgBackRest) -> None:
+    """Each ends at a database that is not there, after its options were read."""
+    found = {tuple(line) for line in written_commands() if line != ["info"]}
+    assert {line[-1] for line in found} == {"backup", "check", "restore", "stanza-create"}
+    for line in found:
+        nowhere = ("--stanza=nothing", "--pg1-path=/nonexistent")
+        done = pgbackrest.run(pgbackrest.program, pgbackrest.option, *nowhere, *line)
+        assert done.returncode not in {0, *WRONG_OPTIONS}, done.stderr
+
+
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    analyze = engine("systemd-analyze")
+    for unit in UNITS:
+        name = unit.name.replace("@.", "@full.")
+        (tmp_path / name).write_text(unit.read_text().replace("/srv/fundapi", str(PROJECT)))
+    paths = map(str, tmp_path.iterdir())
+    run = subprocess.run([analyze, "verify", *paths], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_the_directory_restores_in_place(loss: Loss) -> None:
