@@ -3,6 +3,8 @@
 compare   ours, P0, P1, the peers and the floors side by side (what `make bench` runs)
 scale     create and replay beside ever more live keys, and the bytes of a key
 purge     creates while expired keys are purged, and while none are
+partitions  the purge of one table, and of two with a partition to drop; what the second costs creates and replays
+machines  creates and replays with a network between web and database, beside the capacity model
 judge     what the judge's checks, the intake of telemetry and its purge cost the database
 capacity  measures nothing: how many cores, connections and bytes so many creates take, by the committed figures
 """
@@ -13,11 +15,19 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import capacity, compare, judge, purge, scale
+from benchmarks import capacity, compare, judge, machines, partitions, purge, scale
 from benchmarks.filling import TooLittleSpace
 from benchmarks.purge import PurgeEnded
 
-COMMANDS = {"compare": compare, "scale": scale, "purge": purge, "judge": judge, "capacity": capacity}
+COMMANDS = {
+    "compare": compare,
+    "scale": scale,
+    "purge": purge,
+    "partitions": partitions,
+    "machines": machines,
+    "judge": judge,
+    "capacity": capacity,
+}
 
 
 def main() -> None:

@@ -19,20 +19,32 @@ from benchmarks.stack import RESULTS
 
 PAGE = 8192  # bytes; PostgreSQL's
 DAY = 86_400  # s
+# Round trips of a request, one after the other: the caller, the throttle (in Valkey) and the look-up of the key; of a
+# create, also the claim, the fund, and the answer with its COMMIT.
+REPLAY_TRIPS = 3
+CREATE_TRIPS = 6
 OFF = 0.35  # how far the model may be from what was measured; see tests/benchmarks/test_capacity.py
 COLUMNS = ("what", "figure", "from")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one request: seconds of a web core, and of a database core with the wait for its disk."""
+    """Cost of one request: seconds of a web core, and of a database core with the wait for its disk.
+
+    ``trips``: round trips to PostgreSQL and Valkey, one after the other. A network makes each of them longer.
+    """
 
     web: float
     database: float
+    trips: int = 0
 
     @property
     def both(self) -> float:
         return self.web + self.database
+
+    def seconds(self, round_trip: float) -> float:
+        """Return how long a request takes, when a round trip over the network takes so long."""
+        return self.both + self.trips * round_trip
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Demand:
     ttl: float = DAY  # s
     purge_interval: float = DAY  # s between two purges
     checkpoint: float = 300.0  # s between two checkpoints; PostgreSQL's default
+    round_trip: float = 0.0  # s that the network between web and database adds to a round trip
 
     @property
     def replays(self) -> float:
@@ -94,8 +107,8 @@ def read(directory: Path = RESULTS) -> Costs:
     largest = scale["at rest"][-1]
     scattered = sum(largest["sizes"][f"index idempotency_store_{name}"] for name in ("pkey", "token"))
     return Costs(
-        create=_cost(rate(results, "fundapi: create"), in_database),
-        replay=_cost(rate(results, "fundapi: replay"), in_database * fewer),
+        create=_cost(rate(results, "fundapi: create"), in_database, CREATE_TRIPS),
+        replay=_cost(rate(results, "fundapi: replay"), in_database * fewer, REPLAY_TRIPS),
         worker=results["memory"]["fundapi"][0]["pss"],
         key=sum(largest["sizes"].values()) / largest["keys"],
         scattered=scattered / largest["keys"],
@@ -110,8 +123,8 @@ def rate(document: Mapping[str, Any], variant: str) -> float:
     return found
 
 
-def _cost(per_second: float, in_database: float) -> Cost:
-    return Cost(web=1 / per_second - in_database, database=in_database)
+def _cost(per_second: float, in_database: float, trips: int) -> Cost:
+    return Cost(web=1 / per_second - in_database, database=in_database, trips=trips)
 
 
 def cores(costs: Costs, demand: Demand) -> Cost:
@@ -135,9 +148,19 @@ def most_creates(costs: Costs, demand: Demand, machines: Machines) -> tuple[floa
     )
 
 
+def most_requests(cost: Cost, *, cores: int, processes: int, clients: int, round_trip: float) -> float:
+    """Return the requests per second of so many clients that wait for each answer, by the first limit they reach.
+
+    That is the cores of both machines; the web processes, of which none runs Python on more than one core; or, with few
+    clients, the time of a request.
+    """
+    return min(cores / cost.both, processes / cost.web, clients / cost.seconds(round_trip))
+
+
 def connections(costs: Costs, demand: Demand) -> int:
     """Return the connections in use at once, 999 times in 1,000, if each request held one from beginning to end."""
-    busy = demand.creates * costs.create.both + demand.replays * costs.replay.both  # Little's law
+    create, replay = (cost.seconds(demand.round_trip) for cost in (costs.create, costs.replay))
+    busy = demand.creates * create + demand.replays * replay  # Little's law
     return math.ceil(busy + 3 * math.sqrt(busy))
 
 
@@ -184,7 +207,7 @@ def rows(costs: Costs, demand: Demand, machines: Machines) -> list[list[str]]:
         ("log of keys, a day", f"{_gigabytes(stored)} to {_gigabytes(whole)}", "derived, not measured"),
         ("commands to Valkey per second", f"{demand.creates + demand.replays:,.0f}", "one for each throttle"),
         ("disk and log of funds", "not measured: they stay, and grow", "-"),
-        ("network between machines, flushes of a disk", "not measured", "-"),
+        ("flushes of a disk", "not measured", "-"),
     ]
     return [list(row) for row in shown]
 
@@ -221,6 +244,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--checkpoint", type=float, default=300, help="checkpoint_timeout, in s (%(default)s)"
+    )
+    parser.add_argument(
+        "--round-trip", type=float, default=0, help="between web and database, in s (%(default)s)"
     )
 
 

@@ -91,7 +91,7 @@ def _measured(options: argparse.Namespace, say: Say) -> Scale:
 
 
 def _variants(server: Server, size: int, token: str) -> list[Variant]:
-    replays = _stored(server, token)
+    replays = stored(server, token)
     streams = [cycle(replays[number::CONNECTIONS]) for number in range(CONNECTIONS)]
     create = creating(server, "/api/funds", token=token, body=fund())
     return [
@@ -102,7 +102,7 @@ def _variants(server: Server, size: int, token: str) -> list[Variant]:
     ]
 
 
-def _stored(server: Server, token: str) -> list[bytes]:
+def stored(server: Server, token: str) -> list[bytes]:
     """Create funds by the API; return the requests, which are replays from now on."""
     sent = [
         request("POST", "/api/funds", token=token, body=fund(), key=uuid.uuid4().hex) for _ in range(REPLAYED)

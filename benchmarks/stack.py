@@ -66,6 +66,17 @@ class Stack:
             superuser_url=_in_database(self.superuser_url, name),
         )
 
+    def drop(self) -> None:
+        """Drop this copy of the database, and end its connections."""
+        name = sql.Identifier(urlsplit(self.superuser_url).path[1:])
+        with psycopg.connect(_in_database(self.superuser_url, "postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+    def postmaster(self) -> int:
+        """Return the process id of PostgreSQL, whose children serve the connections."""
+        with self.superuser() as connection:
+            return psutil.Process(connection.info.backend_pid).ppid()
+
     @contextmanager
     def superuser(self) -> Iterator[psycopg.Connection]:
         """Open a superuser's connection, each statement a transaction of its own."""
