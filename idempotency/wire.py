@@ -71,8 +71,8 @@ _METHODS: list[tuple[type, str]] = [
 def read_one(using: str, sql: str, parameters: Sequence[Any]) -> Row | None:
     """Return the first row of a query in the database of that alias, or ``None``.
 
-    With ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a connection. The query is its own health check:
-    outside a transaction, a connection that turns out to be lost is replaced, and the query is sent again.
+    Outside a transaction, PostgreSQL plans it once a connection, with ``prepare_threshold`` in ``OPTIONS``. There the
+    query is its own health check, too: a connection that turns out to be lost is replaced, and the query is sent again.
     """
     connection = connections[using]
     try:
