@@ -178,6 +178,7 @@ def pgbackrest(database: None) -> Iterator[PgBackRest]:
         made.configure(port, certificate)
         postgres.start()
         try:
+            made("stanza-create")  # before there is anything to archive: an attempt holds the lock
             yield made
         finally:
             postgres.kill()
@@ -187,7 +188,6 @@ def pgbackrest(database: None) -> Iterator[PgBackRest]:
 def loss(pgbackrest: PgBackRest) -> Loss:
     deployment = pgbackrest.deployment
     deployment.migrate()
-    pgbackrest("stanza-create")
     answers: dict[str, bytes] = {}
     with (
         running_server(workers=1, DATABASE_URL=deployment.url(), FUND_CREATE_RATE=RATE) as server,
