@@ -26,6 +26,7 @@ from tests.servers import PROJECT, running_server
 pytestmark = pytest.mark.deployment
 DEPLOY = PROJECT / "deploy" / "pgbackrest"
 BUCKET = "fundapi-backups"
+PAGE = PROJECT / "docs/how-to/backup.md"
 UNITS = sorted(DEPLOY.glob("*.service"))
 KEYS = 5
 # Exit codes: an option that is unknown, has a wrong value, or is missing
@@ -234,8 +235,8 @@ def test_s3_restores_on_another_machine(loss: Loss) -> None:
         *(f"--pg1-path={other.home.postgres}", "--repo=2", "--archive-mode=off"),
         *(*loss.until, "--target-action=promote", "restore"),
     )
-    other.recovered()
     try:
+        other.recovered()
         loss.assert_recovered(other)
     finally:
         other.stop()
@@ -262,7 +263,7 @@ def test_repositories_are_encrypted(loss: Loss) -> None:
 
 def written_commands() -> Iterator[list[str]]:
     """Yield the arguments of pgBackRest in the page and the units."""
-    texts = [(PROJECT / "docs/how-to/backup.md").read_text(), *(unit.read_text() for unit in UNITS)]
+    texts = [PAGE.read_text(), *(unit.read_text() for unit in UNITS)]
     for text in texts:
         for line in re.findall(r"(?<!')\bpgbackrest --stanza=fundapi (.*)$", text, re.MULTILINE):
             yield shlex.split(line.replace("%i", "full"))
@@ -294,4 +295,13 @@ def test_the_directory_restores_in_place(loss: Loss) -> None:
     loss.pgbackrest("--repo=1", *loss.until, "--target-action=promote", "restore")
     postgres.recovered()
     loss.assert_recovered(postgres)
+    statements = re.findall(r'^psql -c "(.*)" fundapi', PAGE.read_text(), re.MULTILINE)
+    assert len(statements) == 2
+    with postgres.superuser() as superuser:
+        for statement in statements:
+            superuser.execute(statement)
+    with connected(postgres, "fundapi"):
+        created = loss.deployment.send(uuid.uuid4().hex)
+    assert created.status_code == 201
+    assert created.json()["id"] > 1_000_000
     loss.pgbackrest("check")  # it archives again
