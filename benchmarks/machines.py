@@ -30,12 +30,8 @@ from chaos.proxied import Proxied
 
 CORES = psutil.cpu_count() or 1
 THREADS = 4  # of a web process: fundapi's default
-CROWDS = (
-    (1, 1),
-    (1, THREADS),
-    (2, 2 * THREADS),
-    (4, 4 * THREADS),
-)  # web processes, and clients: one for each thread
+# Web processes, and clients: one for each thread.
+CROWDS = ((1, 1), (1, THREADS), (2, 2 * THREADS), (4, 4 * THREADS))
 TRIPS = 300  # of SELECT 1, to measure the delay
 SPEED = (
     *("what", "processes", "clients", "delay ms", "requests/s", "spread", "model", "model / measured"),
