@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import yaml
 
 from chaos.postgres import Postgres
-from fundapi.embedded.processes import TIDY, Account, service_account
+from fundapi.embedded.processes import TIDY, Account, service_account, signal_all
 from fundapi.embedded.reach import temporary_directory
 from fundapi.models import Fund
 from idempotency.models import IdempotencyKey
@@ -127,6 +129,15 @@ class PgBackRest:
             check=False,
         )
 
+    def end_archiving(self) -> None:
+        """End what still archives for a server that was killed."""
+        while left := [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(self.option in part for part in process.info["cmdline"] or [])
+        ]:
+            signal_all(left, signal.SIGKILL, wait=5)
+
     def __call__(self, *arguments: str) -> str:
         done = self.run(self.program, self.option, "--stanza=fundapi", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -183,6 +194,7 @@ def pgbackrest(database: None) -> Iterator[PgBackRest]:
             yield made
         finally:
             postgres.kill()
+            made.end_archiving()
 
 
 @pytest.fixture(scope="module")
