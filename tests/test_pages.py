@@ -61,8 +61,9 @@ def names_services(command: list[str]) -> None:
 
 
 def names_units(command: list[str]) -> None:
-    for unit in (word.removesuffix(".service") for word in command if word.startswith("fundapi-")):
-        assert list((PROJECT / "deploy/systemd").glob(f"{unit}.service")), unit
+    for unit in (word for word in command if word.startswith("fundapi-")):
+        name = unit if "." in unit else f"{unit}.service"
+        assert list((PROJECT / "deploy").glob(f"*/{name}")), unit
 
 
 def is_understood(command: list[str]) -> None:
@@ -138,9 +139,13 @@ NOT_RUN: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "psql --file": ("makes roles; tests/fundapi/test_operating.py runs the file", nothing),
     "psql -c CREATE ROLE fundapi ": ("a server with these roles and this database is here", nothing),
     "psql -c DROP DATABASE": ("the other tests use the server", nothing),
-    "pg_basebackup": ("tests/fundapi/maintenance/test_backup.py runs it", nothing),
-    "pg_verifybackup": ("tests/fundapi/maintenance/test_backup.py runs it", nothing),
-    "pg_ctl": ("tests/fundapi/maintenance/test_backup.py does the same", nothing),
+    **dict.fromkeys(
+        (
+            *("pgbackrest", "check_pgbackrest", "rehearse", "runuser", "patronictl", "mv"),
+            *("psql -c SELECT setval", "psql -c TRUNCATE"),
+        ),
+        ("tests/fundapi/maintenance/test_pgbackrest.py runs them", nothing),
+    ),
 }
 # A page begins with the rollout as the first migration makes it, and with people whom its examples name.
 BEFORE = """
@@ -307,6 +312,9 @@ def reader(site: tuple[str, Server]) -> Iterator[Reader]:
             (r"\bfundapi_(web|worker)\b", r"pages_\1"),
             (r"\bNAME\b", "grace"),
             (r"\bADDRESS\b", "192.0.2.1"),
+            (r"\bdeploy/pgbackrest/rehearse\b", "rehearse"),
+            (r"\binstall -d -o postgres -g postgres\b", "install -d"),
+            (r"\bchown postgres\b", "chown $(id -un)"),
         ]
         yield reader
 
