@@ -18,11 +18,13 @@ from idempotency.store import PURGE_BATCH
 class Layout:
     """The tables of keys, and the statements that fill and purge them.
 
-    ``drop`` removes the large part of all expired keys at once; ``batch`` deletes a batch of the rest, row by row.
+    ``indexed``: the tables that have the indexes, of which a partitioned one holds no keys itself. ``drop`` removes the
+    large part of all expired keys at once; ``batch`` deletes a batch of the rest, row by row.
     """
 
     name: str
     tables: tuple[str, ...]
+    indexed: tuple[str, ...]
     insert: str
     batch: str
     drop: str = ""
@@ -91,10 +93,17 @@ BEGIN
     );
 END $$
 """
-ONE = Layout("one table", tables=("idempotency_store",), insert=INSERT, batch=PURGE_BATCH)
+ONE = Layout(
+    "one table",
+    tables=("idempotency_store",),
+    indexed=("idempotency_store",),
+    insert=INSERT,
+    batch=PURGE_BATCH,
+)
 TWO = Layout(
     "two tables",
     tables=("idempotency_fence", "idempotency_expired", "idempotency_live", "idempotency_next"),
+    indexed=("idempotency_fence", "idempotency_answer"),
     insert=f"""
 WITH made AS ({INSERT.replace("idempotency_store", "idempotency_answer")} RETURNING digest, expires_at)
 INSERT INTO idempotency_fence (digest, expires_at) SELECT digest, expires_at FROM made

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from benchmarks.filling import USERS
+from benchmarks.filling import INDEXES, USERS, without_indexes
 from benchmarks.layouts import ONE, TWO, Layout
 from idempotency import store
 
@@ -79,3 +79,20 @@ def test_a_purge_takes_what_has_expired_and_leaves_the_rest(layout: Layout) -> N
         {"idempotency_store": 10},
         {"idempotency_fence": 10, "idempotency_live": 10, "idempotency_next": 0},
     )
+
+
+def test_keys_come_in_without_indexes_which_are_built_afterwards(layout: Layout) -> None:
+    def indexes() -> list[str]:
+        made = [psycopg_connection.execute(INDEXES, [table]).fetchall() for table in layout.indexed]
+        return sorted(index.replace(" WITH (fillfactor='70')", "") for found in made for _, index, _ in found)
+
+    psycopg_connection = connection.connection
+    before = indexes()
+    assert len(before) > 4
+    with without_indexes(psycopg_connection, layout.indexed, lambda _: None):
+        assert indexes() == []
+        execute(layout.insert, {**FILLED, "earliest": 3600.0, "latest": 7200.0})
+    assert indexes() == before
+    digest = uuid.uuid4()
+    save(digest)
+    assert store.find(digest) == ANSWER
