@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import subprocess
+from base64 import b64decode
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -114,11 +116,17 @@ def test_the_pods_run_the_commands_of_compose(found: list[Object]) -> None:
         **{name: SERVICES[name]["command"] for name in PROCESSES},
         "migrate": roles["migrate"]["command"],
     }
+    assert {container(each)["image"] for each in ours(found).values()} == {
+        "registry.example.com/fundapi:0.1.0"
+    }
     # A `command` would replace the image's entry point, tini, and PID 1 cannot be killed by its watchdog.
     assert not [name for name, each in ours(found).items() if "command" in container(each)]
     valkey = the(found, "Deployment", "fundapi-valkey")
     assert container(valkey)["args"] == SERVICES["valkey"]["command"]
     assert container(valkey)["image"] == SERVICES["valkey"]["image"]
+    check = SERVICES["valkey"]["healthcheck"]["test"]
+    assert probes(valkey)["readinessProbe"]["exec"]["command"] == check[1:]
+    assert [port["containerPort"] for port in container(valkey)["ports"]] == [6379]
 
 
 def test_the_probes_are_those_of_compose(found: list[Object]) -> None:
@@ -139,6 +147,10 @@ def test_the_probes_are_those_of_compose(found: list[Object]) -> None:
     assert set(beat) == {"livenessProbe"}
     assert beat["livenessProbe"]["exec"]["command"] == SERVICES["beat"]["healthcheck"]["test"][1:]
     assert probes(ours(found)["migrate"]) == {}
+    for each in of_kind(found, "Deployment"):
+        asked = [probe.get("httpGet") or probe.get("tcpSocket") for probe in probes(each).values()]
+        ports = {port["name"] for port in container(each).get("ports", [])}
+        assert {where["port"] for where in asked if where} <= ports
 
 
 def test_a_pod_has_the_time_memory_and_directories_that_its_container_has_in_compose(
@@ -154,6 +166,11 @@ def test_a_pod_has_the_time_memory_and_directories_that_its_container_has_in_com
         limit = SERVICES[name]["deploy"]["resources"]["limits"]["memory"]
         assert resources["limits"] == {"memory": f"{limit[:-1]}{limit[-1].upper()}i"}, name
         assert set(resources["requests"]) == {"cpu", "memory"}
+        request, most = resources["requests"]["memory"], resources["limits"]["memory"]
+        assert int(request.removesuffix("Mi")) < int(most[:-2]) * {"Mi": 1, "Gi": 1024}[most[-2:]]
+        asked, at_most = (f"{size[:-2]} {size[-2:]}B" for size in (request, most))
+        if name != "migrate":  # the page's table
+            assert re.search(rf"^\| {name}\b.*\| {asked}, .*\| {at_most} \|$", PAGE, re.MULTILINE), name
         mounts = {mount["name"]: mount["mountPath"] for mount in container(each)["volumeMounts"]}
         empty = {
             mounts[volume["name"]]: volume["emptyDir"]["sizeLimit"]
@@ -199,9 +216,17 @@ def templates(found: list[Object]) -> list[tuple[str, dict[str, str], set[str]]]
         )
         for each in of_kind(found, "Deployment", "Job")
     ]
-    made = [(name_of(each), {"cnpg.io/cluster": name_of(each)}) for each in of_kind(found, "Cluster")]
-    made += [(name_of(each), {"cnpg.io/poolerName": name_of(each)}) for each in of_kind(found, "Pooler")]
-    return own + [(name, labels, {"5432"}) for name, labels in made]
+    made: list[tuple[str, dict[str, str]]] = []
+    for each in of_kind(found, "Cluster"):
+        labels = {"cnpg.io/cluster": name_of(each)}
+        made += [
+            (name_of(each), labels | {"cnpg.io/podRole": "instance"}),
+            (f"{name_of(each)}-initdb", labels | {"cnpg.io/jobRole": "initdb"}),
+        ]
+    for each in of_kind(found, "Pooler"):
+        labels = {"cnpg.io/cluster": each["spec"]["cluster"]["name"], "cnpg.io/poolerName": name_of(each)}
+        made.append((name_of(each), labels | {"cnpg.io/podRole": "pooler"}))
+    return own + [(name, labels, {"metrics"}) for name, labels in made]
 
 
 def selected(found: list[Object], selector: Object) -> set[str]:
@@ -217,9 +242,11 @@ def test_every_selector_takes_the_pods_that_it_means(found: list[Object]) -> Non
         assert selected(found, each["spec"]["selector"]) == {name_of(each)}
         for spread in pod(each).get("topologySpreadConstraints", []):
             assert name_of(each) in selected(found, spread["labelSelector"])
+            assert spread["topologyKey"] in {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
     for each in of_kind(found, "PodDisruptionBudget"):
         assert selected(found, each["spec"]["selector"]) == {name_of(each)}
         assert each["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+        assert each["spec"]["maxUnavailable"] == 1  # with 0 no node can be drained
     for each in of_kind(found, "Service"):
         names = selected(found, {"matchLabels": each["spec"]["selector"]})
         assert names == {name_of(each)}
@@ -227,8 +254,18 @@ def test_every_selector_takes_the_pods_that_it_means(found: list[Object]) -> Non
     for each in of_kind(found, "HorizontalPodAutoscaler"):
         target = each["spec"]["scaleTargetRef"]
         assert "replicas" not in the(found, target["kind"], target["name"])["spec"]
+        assert 1 <= each["spec"]["minReplicas"] < each["spec"]["maxReplicas"]
         [metric] = each["spec"]["metrics"]
         assert metric["resource"]["target"]["averageUtilization"] == Machines.utilisation * 100
+
+
+def test_every_pod_leaves_a_node_that_is_gone(found: list[Object]) -> None:
+    [pooler] = of_kind(found, "Pooler")
+    for each in (*of_kind(found, "Deployment"), pooler):
+        left = {(one["key"], one["effect"], one["tolerationSeconds"]) for one in pod(each)["tolerations"]}
+        assert left == {
+            (f"node.kubernetes.io/{word}", "NoExecute", 30) for word in ("not-ready", "unreachable")
+        }
 
 
 def test_prometheus_asks_every_process_that_has_metrics_and_calls_the_job_fundapi(
@@ -278,17 +315,47 @@ def test_prometheus_asks_the_database_too_and_has_rules_for_it(found: list[Objec
     assert [selected(found, each["spec"]["selector"]) for each in monitors] == [
         *({"fundapi-database"}, {"fundapi-pooler"})
     ]
+    for each in of_kind(found, "ServiceMonitor", "PodMonitor"):
+        [endpoint] = each["spec"].get("endpoints") or each["spec"]["podMetricsEndpoints"]
+        assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("15s", "10s")
+        if each in monitors:
+            assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics")
     metrics = set()
     for group in the(found, "PrometheusRule", "fundapi-database")["spec"]["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in {"warning", "critical"}
             assert rule["annotations"].keys() == {"summary", "description"}
-            metrics |= set(re.findall(r"cnpg_\w+", rule["expr"]))
-    # Of CloudNativePG's queries for monitoring (default-monitoring.yaml).
+            metrics |= set(re.findall(r"\w*cnpg_\w+|barman_\w+", rule["expr"]))
+    # Of CloudNativePG's queries for monitoring (default-monitoring.yaml), and of its plugin.
     assert metrics == {
+        "barman_cloud_cloudnative_pg_io_last_available_backup_timestamp",
         *("cnpg_pg_replication_in_recovery", "cnpg_pg_replication_streaming_replicas"),
         *("cnpg_pg_stat_archiver_last_archived_time", "cnpg_pg_stat_archiver_last_failed_time"),
     }
+
+
+# A database without a primary, one that nothing answers for, and one that is well; a backup that is a day too old.
+DATABASE_RULES = """
+rule_files: [fundapi-database]
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'up{job="a/fundapi-database", namespace="a", pod="1"}', values: 1x2000}
+      - {series: 'cnpg_pg_replication_in_recovery{namespace="a", pod="1"}', values: 1x2000}
+      - {series: 'up{job="b/fundapi-database", namespace="b", pod="1"}', values: 0x2000}
+      - {series: 'up{job="c/fundapi-database", namespace="c", pod="1"}', values: 1x2000}
+      - {series: 'up{job="c/fundapi-database", namespace="c", pod="2"}', values: 0x2000}
+      - {series: 'cnpg_pg_replication_in_recovery{namespace="c", pod="1"}', values: 0x2000}
+      - {series: 'barman_cloud_cloudnative_pg_io_last_available_backup_timestamp{namespace="a"}', values: 60x2000}
+      - {series: 'barman_cloud_cloudnative_pg_io_last_available_backup_timestamp{namespace="c"}', values: 60000x2000}
+    promql_expr_test:
+      - expr: 'count by (namespace, alertname) (ALERTS{alertname=~"PrimaryGone|BackupOld", alertstate="firing"})'
+        eval_time: 30h
+        exp_samples:
+          - {labels: '{namespace="a", alertname="PrimaryGone"}', value: 1}
+          - {labels: '{namespace="b", alertname="PrimaryGone"}', value: 1}
+          - {labels: '{namespace="a", alertname="BackupOld"}', value: 1}
+"""
 
 
 def test_prometheus_understands_the_rules(production: list[Object], tmp_path: Path) -> None:
@@ -298,8 +365,10 @@ def test_prometheus_understands_the_rules(production: list[Object], tmp_path: Pa
     for each in of_kind(production, "PrometheusRule"):
         (tmp_path / name_of(each)).write_text(yaml.safe_dump(each["spec"]))
     files = [str(path) for path in tmp_path.iterdir()]
-    run = subprocess.run([promtool, "check", "rules", *files], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    (tmp_path / "tests").write_text(DATABASE_RULES)
+    for command in (["check", "rules", *files], ["test", "rules", str(tmp_path / "tests")]):
+        run = subprocess.run([promtool, *command], capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_every_variable_is_read_by_somebody(found: list[Object]) -> None:
@@ -313,6 +382,7 @@ def test_every_variable_is_read_by_somebody(found: list[Object]) -> None:
             "DATABASE_URL",
         }
         assert ("DATABASE_TRANSACTION_POOLING" in names) == (name != "migrate")
+        assert variables(found, name)["PGSSLMODE"] == "verify-full"
     alerts = re.search(r"`fundapi-alerts`, optional \| variables: (.*?), \.\.\.", PAGE)
     assert alerts
     assert set(re.findall(r"`(\w+)`", alerts[1])) <= documented
@@ -327,17 +397,18 @@ def test_the_environments_have_different_names(production: list[Object]) -> None
     assert namespaces == {"fundapi", "fundapi-staging"}
 
 
-def made_secrets() -> dict[str, set[str]]:
-    """Return the secrets that the page's own commands make, and those of operators in its table, with their keys."""
-    made: dict[str, set[str]] = {}
+@cache
+def made_secrets() -> dict[str, dict[str, str]]:
+    """Return the secrets that the page's own commands make, and those of operators in its table."""
+    made: dict[str, dict[str, str]] = {}
     for line in "".join(BLOCKS).replace("\\\n", " ").splitlines():
         if " create secret " in line:
             script = f"WEB=a; WORKER=b; {line} --dry-run=client --output=yaml"
             secret = yaml.safe_load(subprocess.check_output(["sh", "-euc", script], text=True))
-            made[name_of(secret)] = set(secret["data"])
+            made[name_of(secret)] = {key: b64decode(value).decode() for key, value in secret["data"].items()}
     for row in re.findall(r"^\| (`fundapi-database-app`, .*?) \| (.*?) \|", PAGE, re.MULTILINE):
         names, keys = (re.findall(r"`(.*?)`", cell) for cell in row)
-        made |= {name: {key} for name, key in zip(names, keys, strict=True)}
+        made |= {name: {key: ""} for name, key in zip(names, keys, strict=True)}
     return made
 
 
@@ -353,10 +424,32 @@ def test_every_secret_is_one_that_somebody_makes_and_every_file_of_one_is_there(
             if variable.endswith("_FILE") or variable == "PGSSLROOTCERT"
         }
         assert named == files, name
-    for role in the(found, "Cluster", "fundapi-database")["spec"]["managed"]["roles"]:
-        assert made[role["passwordSecret"]["name"]] == {"username", "password"}
     store = the(found, "ObjectStore", "fundapi-database")["spec"]["configuration"]["s3Credentials"]
-    assert {each["key"] for each in store.values()} == made[store["accessKeyId"]["name"]]
+    assert {each["key"] for each in store.values()} == set(made[store["accessKeyId"]["name"]])
+    for each in of_kind(found, "Ingress"):
+        assert {f"`{tls['secretName']}`" for tls in each["spec"]["tls"]} <= set(PAGE.split())
+
+
+def test_the_addresses_of_the_page_are_those_of_the_overlay(production: list[Object]) -> None:
+    """Of Valkey, and of the pooler, with the roles that the cluster has and their passwords."""
+    cluster = the(production, "Cluster", "fundapi-database")["spec"]
+    made = made_secrets()
+    [labelled] = re.findall(r"label secret (.*) cnpg.io/reload=true$", PAGE, re.MULTILINE)
+    roles = {role["name"]: role["passwordSecret"]["name"] for role in cluster["managed"]["roles"]}
+    assert set(labelled.split()) == set(roles.values())
+    for name, key in (("fundapi_web", "database_url_web"), ("fundapi_worker", "database_url_worker")):
+        url = urlsplit(made["fundapi"][key])
+        assert {"username": url.username, "password": url.password} == made[roles[name]]
+        assert (url.username, url.port, url.path) == (
+            *(name, 5432),
+            f"/{cluster['bootstrap']['initdb']['database']}",
+        )
+        assert the(production, "Pooler", url.hostname or "")["spec"]["type"] == "rw"
+        assert cluster["certificates"]["serverAltDNSNames"] == [url.hostname]
+    valkey = urlsplit(made["fundapi"]["redis_url"])
+    [port] = the(production, "Service", valkey.hostname or "")["spec"]["ports"]
+    assert valkey.port == port["port"]
+    assert made["fundapi"]["redis_url"] in (KUBERNETES / "components/valkey/kustomization.yaml").read_text()
 
 
 def test_no_process_has_another_ones_role(found: list[Object]) -> None:
@@ -400,10 +493,16 @@ def reached(found: list[Object], name: str, direction: str) -> set[tuple[str, An
             peers: set[str] = set()
             for peer in rule.get("from" if direction == "Ingress" else "to", []):
                 if "namespaceSelector" in peer:
-                    peers |= set(peer["namespaceSelector"]["matchLabels"].values())
+                    words = [selector["matchLabels"].values() for selector in peer.values()]
+                    peers.add(" ".join(word for values in words for word in values))
                 else:
                     peers |= selected(found, peer["podSelector"])
-            allowed |= {(peer, port["port"]) for peer in peers or {"anybody"} for port in rule["ports"]}
+            ports = {(each["port"], each["protocol"]) for each in rule["ports"]}
+            allowed |= {
+                (peer, port if protocol == "TCP" else f"{port}/{protocol}")
+                for peer in peers or {"anybody"}
+                for port, protocol in ports
+            }
     return allowed
 
 
@@ -418,22 +517,27 @@ def test_nothing_is_reached_that_no_policy_names(found: list[Object]) -> None:
         )
         assert selected(found, policy["spec"]["podSelector"])
     names, pooler, database, valkey = (
-        {("kube-system", 53)},
+        {("kube-system kube-dns", 53), ("kube-system kube-dns", "53/UDP")},
         {("fundapi-pooler", 5432)},
         {("fundapi-database", 5432)},
         {("fundapi-valkey", 6379)},
     )
     world = {("anybody", port) for port in (443, 465, 587)}
     kubernetes = {("anybody", 443), ("anybody", 6443)}
+    own = ("fundapi-database", "fundapi-database-initdb")
     assert {name: reached(found, name, "Egress") for name, *_ in templates(found)} == {
         **{f"fundapi-{name}": names | pooler | valkey for name in ("web", "checks", "beat")},
         "fundapi-worker": names | pooler | valkey | world,
         "fundapi-migrate": names | database,
         "fundapi-valkey": names,
         "fundapi-pooler": names | database | kubernetes,
-        "fundapi-database": names | database | {("fundapi-database", 8000)} | kubernetes,
+        **{name: names | database | {("fundapi-database", 8000)} | kubernetes for name in own},
     }
     everybody = {f"fundapi-{name}" for name in (*PROCESSES, "migrate")}
+    to_database = {
+        *((peer, port) for peer in (*own, "cnpg-system") for port in (5432, 8000)),
+        *{("fundapi-pooler", 5432), ("fundapi-migrate", 5432), ("monitoring", 9187)},
+    }
     assert {name: reached(found, name, "Ingress") for name, *_ in templates(found)} == {
         "fundapi-web": {("ingress", "http"), ("monitoring", "http")},
         "fundapi-worker": {("monitoring", "metrics")},
@@ -442,10 +546,7 @@ def test_nothing_is_reached_that_no_policy_names(found: list[Object]) -> None:
         "fundapi-migrate": set(),
         "fundapi-valkey": {(name, "valkey") for name in everybody},
         "fundapi-pooler": {(name, 5432) for name in everybody} | {("monitoring", 9127)},
-        "fundapi-database": {
-            *((peer, port) for peer in ("fundapi-database", "cnpg-system") for port in (5432, 8000)),
-            *{("fundapi-pooler", 5432), ("fundapi-migrate", 5432), ("monitoring", 9187)},
-        },
+        **dict.fromkeys(own, to_database),
     }
 
 
@@ -456,6 +557,13 @@ def test_there_is_one_beat_and_never_fewer_web_pods_than_before(found: list[Obje
     beat, web = ours(found)["beat"]["spec"], ours(found)["web"]["spec"]
     assert (beat["replicas"], beat["strategy"]) == (1, {"type": "Recreate"})
     assert web["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    for name in ("worker", "checks"):
+        assert ours(found)[name]["spec"]["strategy"] == web["strategy"]
+        assert ours(found)[name]["spec"]["replicas"] >= 1
+    migrate = ours(found)["migrate"]
+    assert pod(migrate)["restartPolicy"] == "Never"
+    # Kubernetes tries again after 10 s, 20 s, 40 s, ...: as long as the page says.
+    assert sum(10 * 2**attempt for attempt in range(migrate["spec"]["backoffLimit"])) == 630
 
 
 def test_the_first_step_of_a_deployment_leaves_the_processes_out_and_nothing_that_migrations_need(
@@ -478,6 +586,7 @@ def test_the_first_step_of_a_deployment_leaves_the_processes_out_and_nothing_tha
     notes = ours(found)["migrate"]["metadata"]["annotations"]
     assert notes["argocd.argoproj.io/sync-wave"] == "-1"
     assert notes["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
+    assert notes["kustomize.toolkit.fluxcd.io/force"] == "enabled"
 
 
 def test_the_database_keeps_what_it_acknowledged_and_has_room_for_the_pooler(found: list[Object]) -> None:
@@ -492,6 +601,8 @@ def test_the_database_keeps_what_it_acknowledged_and_has_room_for_the_pooler(fou
     assert cluster["affinity"]["podAntiAffinityType"] == "required"
     assert pooler["cluster"]["name"] == "fundapi-database"
     assert pooler["pgbouncer"]["poolMode"] == "transaction"
+    # With another name it would be one more container beside it.
+    assert pooler["template"]["spec"]["containers"][0]["name"] == "pgbouncer"
     roles = {role["name"] for role in cluster["managed"]["roles"]}
     assert roles == set(container(ours(found)["migrate"])["args"][-1].split()[-2:])
     most = (
@@ -505,6 +616,22 @@ def test_the_database_keeps_what_it_acknowledged_and_has_room_for_the_pooler(fou
     initdb = cluster["bootstrap"]["initdb"]
     names = ("encoding", "locale", "localeProvider", "builtinLocale")
     assert [option.partition("=")[2] for option in made.split()] == [initdb[name] for name in names]
+
+
+def test_the_database_is_backed_up_to_its_store(found: list[Object]) -> None:
+    [cluster], [backup], [store] = (
+        of_kind(found, kind) for kind in ("Cluster", "ScheduledBackup", "ObjectStore")
+    )
+    [plugin] = cluster["spec"]["plugins"]
+    assert plugin == {
+        "name": "barman-cloud.cloudnative-pg.io",
+        "isWALArchiver": True,
+        "parameters": {"barmanObjectName": name_of(store)},
+    }
+    assert backup["spec"]["cluster"] == {"name": name_of(cluster)}
+    assert backup["spec"]["pluginConfiguration"] == {"name": plugin["name"]}
+    assert backup["spec"]["method"] == "plugin"
+    assert len(backup["spec"]["schedule"].split()) == 6  # the first is the second
 
 
 DATABASE = [("Cluster", "fundapi-database"), ("Pooler", "fundapi-pooler")]
