@@ -5,7 +5,7 @@ What connects later also checks here, so this module has no lists of options: li
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 import environ
 import psycopg
@@ -88,7 +88,7 @@ def _problem(options: dict[str, Any], hosts: str, ports: str) -> str:
 def valkey(env: Variables, name: str, default: str, options: dict[str, Any]) -> str:
     """Return the URL of a Redis or Valkey server, or of the sentinels that name it."""
     text = env.given(name) or default
-    should = "a URL with redis://, rediss:// or unix:// and the number of a database"
+    should = "a URL with redis://, rediss://, unix:// or sentinel:// and the number of a database"
     example = "redis://cache.example.com:6379/0"
     if text.partition("://")[0] in SENTINELS:
         should = "the addresses of sentinels, with commas between, the number of a database and the name of a service"
@@ -108,7 +108,7 @@ def _is_valkey(text: str, options: dict[str, Any]) -> bool:
     except (ValueError, TypeError, redis.RedisError):
         return False
     url = split(address)
-    if url is None or not text.isprintable():
+    if url is None or url.fragment or not text.isprintable():
         return False
     numbers = parse_qs(url.query).get("db", [])
     if url.scheme != "unix":
@@ -133,10 +133,17 @@ def sentinels(url: str) -> Sentinels | None:
     if parts.scheme not in SENTINELS:
         return None
     user, at, places = parts.netloc.rpartition("@")
-    hosts = [urlsplit(f"//{place}") for place in places.split(",")]
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    hosts = [host for host in map(split, (f"//{place}" for place in places.split(","))) if host]
+    # "+" is itself, as it is in a password before the hosts. A "&" or "@" that is not escaped would cut one off.
+    options = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=True)
+    query = dict(options)
     service = query.pop("service", "")
-    if not service or not all(host.hostname and host.port != 0 for host in hosts):
+    if (
+        not service
+        or "@" in user
+        or len(hosts) <= places.count(",")
+        or not all(each.hostname for each in hosts)
+    ):
         raise ValueError(url)
     own = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     server = parts._replace(

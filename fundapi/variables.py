@@ -51,7 +51,8 @@ ADDRESS = r"[^@\s<>,]+@[^@\s<>,]+"
 HOST = r"(?:[a-z0-9_](?:(?:[a-z0-9_-]|\.(?!\.))*[a-z0-9_])?|\[[0-9a-f:.]+\])"
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _CREDENTIALS = re.compile(r":.*@", re.DOTALL)
-_PARAMETER = re.compile(r"(\w*(?:pass|token|secret)\w*=)[^&\s]*", re.IGNORECASE)
+# To the end: a "&" in a password that is not escaped looks like the next parameter.
+_PARAMETER = re.compile(r"(\w*(?:pass|token|secret)\w*=).*", re.IGNORECASE | re.DOTALL)
 
 
 class Variables:
@@ -309,6 +310,15 @@ def header_name(text: str) -> str:
     if not re.fullmatch("[A-Za-z0-9-]+", text):
         raise ValueError(text)
     return text.lower()
+
+
+def regular_expression(text: str) -> str:
+    """Return a text that is a regular expression; raise ValueError otherwise."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(text) from error
+    return text
 
 
 def mail_address(text: str) -> str:

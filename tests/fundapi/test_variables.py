@@ -184,6 +184,10 @@ WRONG = [
     ("REDIS_URL", "sentinel://a,,b/0?service=mymaster"),
     ("REDIS_URL", "sentinel://a,[::1/0?service=mymaster"),
     ("REDIS_URL", "sentinel:///0?service=mymaster"),
+    ("REDIS_URL", "sentinel://a, b/0?service=mymaster"),
+    ("REDIS_URL", "sentinel://a,b/0?service=mymaster&sentinel_username"),
+    ("REDIS_URL", "sentinel://a,b/0?service=mymaster#two"),
+    ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "("),
     ("REDIS_URL", "sentinel://a,b/first?service=mymaster"),
     ("REDIS_URL", "sentinel://a,b/0?service=mymaster&timeout=5"),
     ("REDIS_URL", "sentinel://a:26379;sentinel://b:26379/0"),
@@ -219,6 +223,8 @@ SECRETS = {
     "EMAIL_URL": f"smpt://fundapi:{SECRET}@mail",
     "GIT_REMOTE": f"https://x:{SECRET}@example.com /x",
     "GITHUB_TOKEN": f"{SECRET}\x01",
+    "OTEL_EXPORTER_OTLP_HEADERS": f"Authorization: Bearer {SECRET}",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"api-key={SECRET};",
     "REDIS_URL": f"redis://:{SECRET}@cache/x",
     "ROLLOUT_ADMIN_URL": f"ftp://x:{SECRET}@example.com",
     "ROLLOUT_WEBHOOK_SECRET": SECRET,
@@ -238,6 +244,8 @@ def test_no_sentence_shows_a_secret() -> None:
             {"DATABASE_URL": f"postgres://db/fundapi?password={SECRET}&sslmode=maybe"},
             {"REDIS_URL": f"redis://cache/0?password={SECRET}&x=y"},
             {"REDIS_URL": f"sentinel://u:{SECRET}@a,b/0?sentinel_password={SECRET}"},
+            {"REDIS_URL": f"sentinel://u:{SECRET}@a,u:{SECRET}@b/0?service=mymaster"},
+            {"REDIS_URL": f"sentinel://a/0?service=mymaster&sentinel_password=x&{SECRET}"},
             {"HTTPS": "on", "SECRET_KEY": SECRET},
         ]
     )
