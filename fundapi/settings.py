@@ -22,7 +22,15 @@ from redis.retry import Retry
 
 import fundapi.metric_files  # noqa: F401 - before an app makes a metric
 from fundapi import addresses
-from fundapi.variables import ADDRESS, Variables, header_name, mail_address, wrong, wrong_secret
+from fundapi.variables import (
+    ADDRESS,
+    Variables,
+    header_name,
+    mail_address,
+    regular_expression,
+    wrong,
+    wrong_secret,
+)
 from fundapi.web import serve
 from fundapi.web.commit import commit_of
 from fundapi.web.logs import default_format, logging_config
@@ -548,11 +556,7 @@ UNFOLD = {  # fundapi.site has the rest
 }
 
 # --- Logs and Sentry ----------------------------------------------------------------------------------------
-SENTRY_DSN = env.secret(
-    "SENTRY_DSN",
-    pattern=r"(https?://[^\s@/:]+(:[^\s@/]+)?@[^\s@/:]+(:[0-9]{1,5})?/([^\s@]*/)?[0-9]+)?",
-    should="the DSN of a project of Sentry, such as https://KEY@sentry.example.com/7",
-)
+SENTRY_DSN = env.secret("SENTRY_DSN")
 SENTRY_ENVIRONMENT = env.text("SENTRY_ENVIRONMENT", ENVIRONMENT)
 SENTRY_RELEASE = env.text("SENTRY_RELEASE", COMMIT or "")
 if SENTRY_DSN:
@@ -583,11 +587,28 @@ _exporters = {
     for signal in ("traces", "metrics")
 }
 _off = env.switch("OTEL_SDK_DISABLED", default=False) or not _collector
-# For the SDK, which knows nothing of secrets in files.
-OTEL_VARIABLES = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT": _collector,
-    "OTEL_EXPORTER_OTLP_HEADERS": env.secret("OTEL_EXPORTER_OTLP_HEADERS"),
+# For the SDK, which knows nothing of secrets in files, and logs headers that it cannot read.
+_header = r"""[^\s"(),/:;<=>?@\[\\\]{}]+ *=[^",;\\]*"""
+OTEL_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT": _collector} | {
+    name: env.secret(
+        name,
+        pattern=rf"(?=[ -~]*$)({_header}(, *{_header})*)?",
+        should="headers as name=value, with commas between and percent-encoded, such as api-key=...",
+    )
+    for name in (
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_EXPORTER_OTLP_METRICS_HEADERS",
+    )
 }
+# A wrong one would be an error of each request.
+for _name in (
+    "OTEL_PYTHON_DJANGO_EXCLUDED_URLS",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+    "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS",
+):
+    env.words(_name, regular_expression, "regular expressions")
 # What is sent: traces, metrics.
 OTEL_SIGNALS = [] if _off else [signal for signal, exporter in _exporters.items() if exporter == "otlp"]
 

@@ -5,6 +5,7 @@ JSON for machines, and for people at a terminal columns and colours, without val
 
 import linecache
 import logging
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -17,12 +18,31 @@ from structlog.typing import Processor
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
+# In the text of an error, and in the repr() that Celery makes of one.
+_DETAIL = re.compile(r"(\n|\\n)DETAIL:.*", re.DOTALL)
+
+
+def without_row(text: str) -> str:
+    """Return the text of an error without PostgreSQL's DETAIL, which quotes the row."""
+    return _DETAIL.sub("", text)
+
+
+def _without_rows(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Cut failing rows off, of errors of PostgreSQL that a warning or an error quotes."""
+    if event["level"] in {"warning", "error", "critical"}:
+        for name, value in event.items():
+            if isinstance(value, str):
+                event[name] = without_row(value)
+    return event
+
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso"),
     structlog.processors.StackInfoRenderer(),
+    _without_rows,
 ]
 
 # The extras of our own apps, which do not use structlog. Other libraries' extras may hold whole requests and tasks.
@@ -41,7 +61,7 @@ def _exception(logger: Any, name: str, event: MutableMapping[str, Any]) -> Mutab
         event.pop("exc_info", None)
     event = structlog.processors.ExceptionRenderer(_traceback)(logger, name, event)
     for error in event.get("exception", []):
-        error["exc_value"] = error["exc_value"].partition("\nDETAIL:")[0]
+        error["exc_value"] = without_row(error["exc_value"])
     return event
 
 
@@ -162,6 +182,9 @@ def logging_config(*, level: str, json: bool, report: Processor | None = None) -
             # 4xx have their own line: see RequestLogMiddleware.
             "django.request": {"level": not_below("ERROR")},
             "django.server": {"handlers": [], "propagate": True},
+            # Strangers send what these complain of, and they quote all of it.
+            "opentelemetry.baggage": {"level": not_below("ERROR")},
+            "opentelemetry.trace": {"level": not_below("ERROR")},
             "httpcore": {"level": not_below("WARNING")},
             "httpx": {"level": not_below("WARNING")},  # below, it logs whole URLs: a webhook's is a secret
         },

@@ -9,25 +9,36 @@ from collections.abc import Mapping, MutableMapping
 from multiprocessing import util
 from typing import Any
 
-from fundapi.variables import not_installed
+from fundapi.variables import not_installed, wrong_secret
+from fundapi.web.logs import without_row
 
 try:
     import sentry_sdk
     from sentry_sdk.integrations.dedupe import DedupeIntegration
     from sentry_sdk.integrations.excepthook import ExcepthookIntegration
+    from sentry_sdk.utils import Dsn
 except ImportError as error:
     raise not_installed("SENTRY_DSN", error) from None
 
 LEVELS = {"error": "error", "critical": "fatal"}
 # Sentry searches by them; the other values of a line are the context "log".
 TAGS = ("logger", "request_id", "trace_id", "span_id")
+NOT_SAID = ("exc_info", "_from_structlog")  # structlog's own
 # Strangers make the first, with a wrong Host; the second would report its own failures to itself.
 NOT_OURS = ("django.security.", "sentry_sdk.")
 STOP_SECONDS = 2.0  # for what is not sent yet
 
 
 def start(dsn: str, *, environment: str, release: str | None) -> None:
-    """Prepare this process and those that it forks. The SDK reads all other ``SENTRY_`` variables itself."""
+    """Prepare this process and those that it forks. The SDK reads all other ``SENTRY_`` variables itself.
+
+    Raises ImproperlyConfigured.
+    """
+    try:
+        Dsn(dsn)
+    except ValueError:
+        should = "the DSN of a project of Sentry, such as https://KEY@sentry.example.com/7"
+        raise wrong_secret("SENTRY_DSN", should) from None
     sentry_sdk.init(
         dsn,
         environment=environment,
@@ -66,11 +77,15 @@ def report(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
 
 
 def _plain(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if isinstance(value, str | int | float)}
+    return {
+        name: value
+        for name, value in event.items()
+        if isinstance(value, str | int | float) and name not in NOT_SAID
+    }
 
 
 def without_details(event: Any, _hint: Any) -> Any:
-    """Cut PostgreSQL's DETAIL off, which quotes the row, as the log does."""
+    """Cut failing rows off, as the log does."""
     for error in event.get("exception", {}).get("values", []):
-        error["value"] = str(error.get("value", "")).partition("\nDETAIL:")[0]
+        error["value"] = without_row(str(error.get("value", "")))
     return event

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from fundapi.variables import not_installed, refused
+from fundapi.web.logs import without_row
 
 try:
     import opentelemetry.exporter.otlp.proto.http.metric_exporter as otlp_metrics
@@ -54,6 +55,10 @@ DEFAULTS = {
     ),
     EXCLUDED_URLS: r"^https?://[^/]+/(livez|readyz|health|metrics|static/.*)\??$",
 }
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(
+        _name, _value
+    )  # before any instrumentation: the first one fixes the names of attributes
 # Below what answers errors: a Host that is refused raises in here.
 BELOW = "fundapi.web.middleware.ProblemMiddleware"
 # Of the requests' metrics. Others, such as the host, are the client's to invent: each value would be a series.
@@ -151,13 +156,11 @@ def _without_details(attributes: Any) -> dict[str, Any]:
 
 
 def _first_part(text: str | None) -> str | None:
-    return text and text.partition("\nDETAIL:")[0]
+    return text and without_row(text)
 
 
 def start() -> Callable[[], None]:
     """Trace and measure this process until it ends, or until the function that is returned is called."""
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
     tracers, meters = _providers()
     if tracers is not None:
         trace.set_tracer_provider(tracers)

@@ -90,6 +90,8 @@ try:
     save("another-secret")
 except LookupError:
     structlog.get_logger("fundapi").exception("failed")
+error = ValueError("duplicate key\\nDETAIL: Failing row contains (a-secret)")
+structlog.get_logger("fundapi").error(f"quoted by Celery: {error!r}", reason=f"{error}")
 """
     text = without_colours(printed(program, terminal=True)).replace("\r", "")
     assert "secret" not in text

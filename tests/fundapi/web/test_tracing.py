@@ -101,7 +101,8 @@ def test_a_request_is_answered_as_without_tracing(database: None, user: User, co
         refused = api.get("/api/funds", headers={"Host": "elsewhere.example"})
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
         assert "X-Request-ID" in refused.headers
-        assert api.get("/api/funds", headers={"traceparent": "00-zz-zz-01"}).status_code == 200
+        wrong = {"traceparent": "00-zz-zz-01", "baggage": f"wrong{'x' * 9000}"}
+        assert api.get("/api/funds", headers=wrong).status_code == 200
         assert api.get("/api/funds", headers=unwanted_headers).status_code == 200
         for path in ("/livez", "/readyz", "/health", "/metrics", "/static/rollout/rollout.js"):
             assert httpx.get(server.url + path).status_code == 200
@@ -109,6 +110,7 @@ def test_a_request_is_answered_as_without_tracing(database: None, user: User, co
         eventually(lambda: "POST api/funds" in {span.name for span in collector.spans})
         log = server.log
     assert collector.trace(unwanted) == {}
+    assert "wrongx" not in log
     assert lines(log)[-1]["trace_id"]
     unsampled = [line for line in lines(log) if line.get("trace_id") == unwanted]
     assert [line["status"] for line in unsampled] == [200]
@@ -233,10 +235,11 @@ def test_a_task_is_in_the_trace_of_whoever_sent_it(
     assert run.trace_id == sent.trace_id
     assert run.parent_span_id == sent.span_id
     below = [span for span in collector.spans if collector.parents(span)[:1] == [run.name]]
-    assert "SELECT" in {span.name for span in below}
+    [first, *_] = [span for span in below if span.name == "SELECT"]
+    assert "db.query.text" in attributes(first)  # today's name, as in the web
     [line] = [each for each in worker_log.read_text().splitlines() if "succeeded" in each]
     assert json.loads(line)["trace_id"] == run.trace_id.hex()
-    assert collector.metrics >= {"flower.task.runtime.seconds"}
+    assert collector.metrics >= {"flower.task.runtime.seconds", "db.client.operation.duration"}
 
 
 SENDING = """
