@@ -55,10 +55,9 @@ DEFAULTS = {
     ),
     EXCLUDED_URLS: r"^https?://[^/]+/(livez|readyz|health|metrics|static/.*)\??$",
 }
+# Before any instrumentation: the first one fixes the names of attributes.
 for _name, _value in DEFAULTS.items():
-    os.environ.setdefault(
-        _name, _value
-    )  # before any instrumentation: the first one fixes the names of attributes
+    os.environ.setdefault(_name, _value)
 # Below what answers errors: a Host that is refused raises in here.
 BELOW = "fundapi.web.middleware.ProblemMiddleware"
 # Of the requests' metrics. Others, such as the host, are the client's to invent: each value would be a series.
