@@ -3,7 +3,11 @@
 What connects later also checks here, so this module has no lists of options: libpq for PostgreSQL, redis-py for Valkey.
 """
 
+import ipaddress
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -12,12 +16,13 @@ import psycopg
 import redis
 from psycopg.pq import Conninfo, PGconn
 
-from fundapi.variables import Variables, split, wrong
+from fundapi.variables import HOST, Variables, split, wrong
 
 POSTGRES = "postgres", "postgresql", "pgsql", "psql"
 PORT = 5432
 NAME_MAX = 63  # bytes of the name of a database
 WHOLE = {"connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+READERS = "read-only", "standby", "prefer-standby"  # of target_session_attrs: no fund could be created
 SENTINELS = {"sentinel": "redis", "sentinel+tls": "rediss"}  # schemes, and those of the servers behind
 SENTINEL_PORT = 26379
 MAIL = "smtp", "smtps", "smtp+tls", "smtp+ssl"
@@ -38,16 +43,17 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
         escaped = f"{should} (write @, /, ? and # in a password as %40, %2F, %3F and %23)"
         raise wrong(name, text, escaped, example=example) from None
     options = found.setdefault("OPTIONS", {})
-    # `dbshell` hands these to psql. A socket's directory can only be an option of a URL.
-    found["HOST"], found["PORT"] = places or (
-        options.pop("host", found["HOST"]),
-        str(options.pop("port", found["PORT"])),
+    # `dbshell` hands these to psql. An option comes before the host of the URL, as libpq has it.
+    found["HOST"], found["PORT"] = (
+        str(options.pop(name, place))
+        for name, place in zip(("host", "port"), places or (found["HOST"], found["PORT"]), strict=True)
     )
     if not (found["NAME"] or "service" in options):
         raise wrong(name, text, f"{should} with a name", example=example)
     if len(found["NAME"].encode()) > NAME_MAX:
         raise wrong(name, text, f"{should} whose name has {NAME_MAX} bytes at most", example=example)
-    if problem := _problem(options, found["HOST"], found["PORT"]):
+    problems = chain(_wrong_hosts(options, found["HOST"], found["PORT"]), _wrong_options(options, text))
+    if problem := next(problems, ""):
         raise wrong(name, text, f"{should} with options of libpq ({problem})", example=example)
     # Of several hosts, the one that takes writes.
     if "," in found["HOST"]:
@@ -56,33 +62,69 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
 
 
 def _places(url: str) -> tuple[str, str] | None:
-    """Return hosts and ports, with commas between, of a URL that names several hosts. django-environ mixes them up."""
-    places = [urlsplit(f"//{place}") for place in urlsplit(url).netloc.rpartition("@")[2].split(",")]
-    if len(places) == 1:
+    """Return hosts and ports, with commas between; None when only the query has them. Raises ValueError.
+
+    django-environ mixes up the ports of several hosts, and keeps %2F in the directory of a socket.
+    """
+    names = urlsplit(url.replace("#", "%23")).netloc.rpartition("@")[2]
+    if not names:
         return None
-    hosts = (unquote(place.hostname or "") for place in places)
-    return ",".join(hosts), ",".join(f"{PORT if place.port is None else place.port}" for place in places)
+    ports = [urlsplit(f"//{name}").port for name in names.split(",")]
+    # urlsplit would write a directory in small letters.
+    hosts = [unquote(re.sub(r":[0-9]*$", "", name).strip("[]")) for name in names.split(",")]
+    if ports.count(None) == len(ports):
+        return ",".join(hosts), ""
+    return ",".join(hosts), ",".join(f"{PORT if port is None else port}" for port in ports)
 
 
-def _problem(options: dict[str, Any], hosts: str, ports: str) -> str:
-    """Return the fault of connection options in libpq's words, or ""."""
+def _wrong_hosts(options: dict[str, Any], hosts: str, ports: str) -> Iterator[str]:
+    """Yield faults of hosts and ports."""
+    if not all(port.isdecimal() and 0 < int(port) < 2**16 for port in ports.split(",") if port):
+        yield "a port is a number from 1 to 65535"
+    names = hosts.split(",")
+    if len(names) > 1 and not all(names):
+        yield "a host is missing"
+    if strange := [name for name in names if name and not _is_host(name)]:
+        yield f"'{strange[0]}' is no host"
+    if len(ports.split(",")) not in {1, len(names)}:
+        yield f"{len(ports.split(','))} ports for {len(names)} hosts"
+    addresses = f"{options.get('hostaddr', hosts)}".split(",")
+    if hosts and len(addresses) != len(names):
+        yield f"{len(addresses)} hostaddr for {len(names)} hosts"
+
+
+def _wrong_options(options: dict[str, Any], url: str) -> Iterator[str]:
+    """Yield faults of connection options, in libpq's words where it has some."""
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
     if unknown := sorted(set(options) - known):
-        return f"there is no {unknown[0]}"
+        yield f"there is no {unknown[0]}"
+    query = parse_qs(urlsplit(url.replace("#", "%23")).query)
+    if twice := [name for name, values in query.items() if len(values) > 1]:
+        yield f"{twice[0]} is there twice: write commas between hosts"
     if numbers := [key for key in WHOLE & set(options) if not isinstance(options[key], int)]:
-        return f"{numbers[0]} is no whole number"
-    if not all(port.isdecimal() and 0 < int(port) < 2**16 for port in ports.split(",") if port):
-        return "the port is none"
-    if "," in hosts and not all(hosts.split(",")):
-        return "a host is missing"
-    if len(ports.split(",")) not in {1, len(hosts.split(","))}:
-        return f"{len(ports.split(','))} ports for {len(hosts.split(','))} hosts"
+        yield f"{numbers[0]} is no whole number"
+    if options.get("target_session_attrs") in READERS:
+        yield f"target_session_attrs={options['target_session_attrs']} asks for a server that takes no writes"
     # No socket is there, so this fails at once, after libpq has read all options.
     nowhere = psycopg.conninfo.make_conninfo(
         "", **options | {"host": "/nonexistent", "hostaddr": "", "port": ""}
     )
     message = PGconn.connect_start(nowhere.encode()).error_message.decode(errors="replace").strip()
-    return "" if "/nonexistent" in message else message.splitlines()[0]
+    if "/nonexistent" not in message:
+        yield message.splitlines()[0]
+
+
+def _is_host(text: str) -> bool:
+    """Return whether a text is a host's name or address, or the directory of a socket."""
+    if text.startswith(("/", "@")):
+        return True
+    if ":" not in text:
+        return bool(re.fullmatch(rf"{HOST}\.?", text.lower()))
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def valkey(env: Variables, name: str, default: str, options: dict[str, Any]) -> str:

@@ -158,6 +158,11 @@ WRONG = [
     ("DATABASE_URL", "postgres://a,b/fundapi?load_balance_hosts=yes"),
     ("DATABASE_URL", "postgres:///fundapi?host=a,b,c&port=5432,5433"),
     ("DATABASE_URL", "postgres:///fundapi?host=a&port=none"),
+    ("DATABASE_URL", "postgres:///fundapi?host=a&host=b"),
+    ("DATABASE_URL", "postgres://a, b/fundapi"),
+    ("DATABASE_URL", "postgres://a;b/fundapi"),
+    ("DATABASE_URL", "postgres://a,b/fundapi?hostaddr=192.0.2.1"),
+    ("DATABASE_URL", "postgres://a,b/fundapi?target_session_attrs=standby"),
     ("DEBUG", "yes please"),
     ("DEFAULT_FROM_EMAIL", "nobody"),
     ("EMAIL_URL", "smtp://"),
@@ -341,6 +346,9 @@ def test_the_directory_of_a_socket_is_the_host() -> None:
         ),
         ("/db?host=/run/a,/run/b&port=5433", "/run/a,/run/b", "5433", {"target_session_attrs": "read-write"}),
         ("[::1]:5433/db", "::1", "5433", {}),
+        ("%2Frun%2Fpostgresql/db", "/run/postgresql", "", {}),
+        ("u:p#q@%2FRun%2Fa:5433,b/db", "/Run/a,b", "5433,5432", {"target_session_attrs": "read-write"}),
+        ("a:5433,b/db?host=c,d", "c,d", "5433,5432", {"target_session_attrs": "read-write"}),
     ],
 )
 def test_several_hosts_have_a_port_each_and_writes_go_to_the_one_that_takes_them(
