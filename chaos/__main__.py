@@ -45,6 +45,8 @@ WHAT = {storm.name: storm.what for storm in STORMS} | {
     "overload": "three times the load that the server can take",
     SOAK: "70 % of it for a long time: resources must not grow (only when it is named; --seconds 1800)",
 }
+# Each fault of `cluster` alone, only by its name.
+FAULT = {f"cluster-{fault.name}": fault.what for fault in FAULTS}
 
 
 def storms(names: Sequence[str], options: Options, console: Console) -> Iterator[Result]:
@@ -69,13 +71,14 @@ def storms(names: Sequence[str], options: Options, console: Console) -> Iterator
 def clusters(names: Sequence[str], options: Options, console: Console) -> Iterator[Result]:
     """Run the faults of a cluster's engines, one after the other."""
     for name, faults, synchronous in (("cluster", FAULTS, True), ("cluster-asynchronous", [CONTROL], False)):
-        if name not in names:
+        chosen = [fault for fault in faults if {name, f"{name}-{fault.name}"} & set(names)]
+        if not chosen:
             continue
         try:
             with cluster(synchronous=synchronous, linked=True) as made:
                 for step in made.start():
                     console.log(f"{name}: starting {step}")
-                for fault in faults:
+                for fault in chosen:
                     console.log(f"{name}: {fault.what}")
                     yield trial.fail(made, fault, options, control="" if synchronous else "lost")
         except MissingEngine as error:
@@ -108,7 +111,11 @@ def faults(result: Result) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
-        description=__doc__ + "\n" + "\n".join(f"  {name:22} {what}" for name, what in WHAT.items()),
+        description=__doc__
+        + "\n"
+        + "\n".join(f"  {name:22} {what}" for name, what in WHAT.items())
+        + "\n\nOne fault of `cluster` alone, when it is named:\n\n"
+        + "\n".join(f"  {name:22} {what}" for name, what in FAULT.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -121,8 +128,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     names = arguments.trials or [name for name in WHAT if name != SOAK]
-    if unknown := set(names) - set(WHAT):
-        parser.error(f"there is no trial called {', '.join(sorted(unknown))}: choose from {', '.join(WHAT)}")
+    if unknown := set(names) - {*WHAT, *FAULT}:
+        parser.error(
+            f"there is no trial called {', '.join(sorted(unknown))}: choose from {', '.join([*WHAT, *FAULT])}"
+        )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # everything stops on the way out
     options = Options(arguments.seconds, arguments.clients, arguments.seed)
     progress, out = Console(stderr=True), Console(width=None if sys.stdout.isatty() else 150)

@@ -26,7 +26,7 @@ from chaos.clients import read
 from chaos.verdict import Journal, Replay
 from fundapi.embedded import run as make_run
 from fundapi.embedded.home import PROJECT, Home
-from fundapi.embedded.manager import Manager
+from fundapi.embedded.manager import Manager, Program
 from fundapi.embedded.processes import dying_with_parent, service_account
 from fundapi.variables import exit_with
 
@@ -142,19 +142,24 @@ class Deployment(ABC):
             return []
         return workers_of(web.pid)
 
+    def program(self, name: str) -> Program:
+        """Return the program of this name, the last manager's of several. Raises KeyError when there is none."""
+        return {program.name: program for manager in self.managers for program in manager.programs}[name]
+
     def processes(self, name: str) -> list[psutil.Process]:
         """Return the processes of a program: itself and its children."""
-        for program in self.manager.programs:
-            if program.name == name and program.process is not None and program.process.poll() is None:
-                process = psutil.Process(program.process.pid)
-                return [process, *process.children(recursive=True)]
-        return []
+        running = self.program(name).process
+        if running is None or running.poll() is not None:
+            return []
+        process = psutil.Process(running.pid)
+        return [process, *process.children(recursive=True)]
 
     def kill_programs(self, *names: str) -> None:
         """Kill programs and their children with SIGKILL."""
-        for program in self.manager.programs:
-            if program.name in names and program.process is not None and program.process.poll() is None:
-                os.killpg(program.process.pid, signal.SIGKILL)
+        for name in names:
+            running = self.program(name).process
+            if running is not None and running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
 
     def funds(self, run: str) -> list[str]:
         """Return the names of all funds of a run."""
