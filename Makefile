@@ -50,7 +50,7 @@ chaos: $(VENV)/dev.stamp ## break everything under load, and count what is lost 
 	@$(BIN)/python -m chaos $(ARGS)
 
 cluster: $(VENV)/dev.stamp ## serve on three nodes of PostgreSQL under Patroni, HAProxy and PgBouncer (PORT)
-	@$(BIN)/python -m chaos.cluster
+	@$(BIN)/python -m chaos.cluster --with-parent
 
 fuzz: $(VENV)/dev.stamp ## attack the API automatically, and print the bytes of each finding (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m fuzz $(ARGS)

@@ -1,20 +1,27 @@
-"""Serve fundapi on a cluster until Ctrl-C, and show its state: `make cluster`, or `python -m chaos.cluster`.
+"""Serve fundapi on a cluster until Ctrl-C, and show its state: `make cluster`.
 
-Reads PORT (8000). Everything is in a temporary directory, which is removed at the end.
+    python -m chaos.cluster [--with-parent]
+
+Reads PORT (8000). Everything is in a temporary directory, which is removed at the end. With `--with-parent` it ends
+when the process that started it dies, so that a killed `make` leaves nothing behind.
 """
 
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from chaos.cluster.deployment import Cluster, cluster
 from chaos.cluster.engines import Member
 from fundapi.embedded import run as make_run
 from fundapi.embedded.home import EmbeddedError
+from fundapi.embedded.processes import end_with_parent
 from fundapi.embedded.run import check_free
 from fundapi.variables import Variables, exit_in_one_sentence
 from fundapi.web import serve
 
+STOPPING = signal.SIGTERM, signal.SIGHUP
 STATUS_SECONDS = 1.0  # between two looks
 ROLES = {"leader": "leads", "sync_standby": "follows in sync", "replica": "follows"}
 
@@ -26,7 +33,7 @@ fundapi runs on a cluster of three nodes. Ctrl-C stops it, and removes its data.
   Leader       127.0.0.1:{leader}, through HAProxy; PgBouncer is at 127.0.0.1:{pool}
   Nodes        {patronictl} list
   Switch over  {patronictl} switchover fundapi --force
-  Kill one     kill -9 $(head -1 {directory}/node1/data/postmaster.pid)
+  Kill {name}   kill -9 $(head -1 {directory}/{name}/data/postmaster.pid), which leads now
   Logs         {directory}/logs
 
 Create a fund; the same command again replays the answer, whichever node leads:
@@ -70,7 +77,8 @@ class StatusLine:
 
 def announce(made: Cluster) -> None:
     engines = made.engines
-    patronictl = f"{sys.executable} -m patroni.ctl -c {engines.nodes[0].directory}/patroni.yml"
+    leader = engines.leader() or engines.nodes[0]
+    patronictl = f"{Path(sys.executable).with_name('patronictl')} -c {engines.nodes[0].directory}/patroni.yml"
     print(
         READY.format(
             port=made.port,
@@ -78,6 +86,7 @@ def announce(made: Cluster) -> None:
             leader=engines.leader_port,
             pool=engines.pool_port,
             patronictl=patronictl,
+            name=leader.name,
             directory=made.home.path,
             token=made.token,
         ),
@@ -89,8 +98,8 @@ def run(port: int) -> None:
     """Serve until a signal. Raises EmbeddedError when the start fails."""
     check_free(port)
     line = StatusLine()
-    try:
-        with cluster(port=port) as made:
+    with cluster(port=port) as made:
+        try:
             for step in made.start():
                 line.show(f"make cluster: starting {step}")
             line.end()
@@ -100,12 +109,17 @@ def run(port: int) -> None:
                 nodes = [state_of(member) for member in made.engines.members()]
                 ready = "ready" if make_run.answers(port) else "not ready"
                 line.show(" · ".join([*nodes, f"fundapi is {ready}"]))
-    finally:
-        line.end()
+        finally:
+            # The end takes a second or two, and must not be interrupted.
+            for number in (signal.SIGINT, *STOPPING):
+                signal.signal(number, signal.SIG_IGN)
+            line.end()
 
 
-def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+def main(arguments: Sequence[str]) -> int:
+    if "--with-parent" in arguments:
+        end_with_parent(signal.SIGTERM)
+    for number in STOPPING:
         signal.signal(number, lambda *_: sys.exit(143))
     try:
         with exit_in_one_sentence():
@@ -119,4 +133,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -93,13 +93,15 @@ class Cluster(Deployment):
         self.wait_for_nodes()
 
     def stop(self) -> None:
+        """Kill everything: its data is going to be removed. SIGQUIT lets PostgreSQL free its shared memory."""
+        self.kill_programs(*(program.name for manager in self.managers for program in manager.programs))
         super().stop()
         self.valkey.stop()
         for node in self.engines.nodes:
             if node.network:
                 node.network.stop()
-            # Of a Patroni that was killed.
-            signal_all(leftovers("postgres", node.data, self.account), signal.SIGKILL, wait=5)
+            for number in (signal.SIGQUIT, signal.SIGKILL):
+                signal_all(leftovers("postgres", node.data, self.account), number, wait=5)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`make cluster`: fundapi on Patroni, etcd, HAProxy and PgBouncer, while the leader is killed."""
 
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from chaos.cluster import engines
-from chaos.cluster.__main__ import state_of
+from chaos.cluster.__main__ import announce, state_of
 from chaos.cluster.deployment import Cluster, cluster
 from chaos.cluster.engines import Member, MissingEngine
 from chaos.deployment import Deployment
@@ -61,6 +62,25 @@ def test_another_node_answers_with_what_a_killed_leader_has_stored(served: Clust
     again = insisted(served, key)
     assert (again.status_code, again.content) == (200, first.content)
     assert insisted(served, uuid.uuid4().hex).status_code == 201
+
+
+def test_the_printed_command_shows_the_nodes(served: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    announce(served)
+    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith("Nodes "))
+    shown = subprocess.run(command.split()[1:], capture_output=True, text=True, check=True).stdout
+    assert [shown.count(word) for word in ("Leader", "node1", "node2", "node3")] == [1, 1, 1, 1]
+
+
+def test_a_fault_kills_the_program_that_it_names(served: Cluster) -> None:
+    running = {
+        name: served.processes(name)[0] for name in ("haproxy", "pgbouncer", "etcd-node1", "patroni-node1")
+    }
+    served.kill_programs("haproxy")
+    assert not signal_all([running["haproxy"]], 0, wait=5)
+    served.look_after()
+    assert served.processes("haproxy")[0].pid != running["haproxy"].pid
+    with pytest.raises(KeyError):
+        served.kill_programs("haproxies")
 
 
 def test_the_password_of_the_nodes_is_in_files_that_others_cannot_read(served: Cluster) -> None:
