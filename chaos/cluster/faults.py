@@ -81,7 +81,6 @@ def _switch_over(cluster: Cluster) -> Iterator[float]:
 def _pause(cluster: Cluster) -> Iterator[float]:
     leader = cluster.engines.the_leader()
     with _writing(cluster, leader):
-        yield 1
         paused = _node(cluster, leader)
         signal_all(paused, signal.SIGSTOP, wait=0)
         yield AWAY
@@ -93,7 +92,6 @@ def _cut_off(cluster: Cluster) -> Iterator[float]:
     leader = cluster.engines.the_leader()
     assert leader.network is not None
     with _writing(cluster, leader):
-        yield 1
         leader.network.say("stall")
         yield AWAY
         leader.network.say("heal")
@@ -130,6 +128,8 @@ def _writing(cluster: Cluster, node: Node) -> Iterator[None]:
         preexec_fn=dying_with_parent(signal.SIGTERM),  # noqa: PLW1509 - one thread: safe after fork
     )
     try:
+        while writer.poll() is None and not (acknowledged.exists() and acknowledged.stat().st_size):
+            cluster.look_after(0.1)
         yield
     finally:
         writer.terminate()
