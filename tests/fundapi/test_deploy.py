@@ -104,11 +104,12 @@ def test_panels_do_not_overlap() -> None:
         cells |= mine
 
 
-@pytest.mark.parametrize("folder", ["deploy", "deploy/pgbackrest"])
-def test_the_rules_fire_when_they_should(folder: str) -> None:
+@pytest.mark.parametrize(
+    "tests", sorted(PROJECT.glob("deploy/**/*.test.yml")), ids=lambda path: f"{path.relative_to(PROJECT)}"
+)
+def test_the_rules_fire_when_they_should(tests: Path) -> None:
     promtool = shutil.which("promtool")
     if not promtool:
         pytest.skip("promtool is missing: apt-get install prometheus")
-    tests = PROJECT / folder / "prometheus-rules.test.yml"
     run = subprocess.run([promtool, "test", "rules", str(tests)], check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -26,23 +26,32 @@ from tests.reliability.gates import Gate
 from tests.servers import Server, database_url, manage, running_server, superuser_url
 
 
-@pytest.fixture
-def proxy(triggers: None) -> Iterator[Proxy]:
+@pytest.fixture(scope="module")
+def only_way(triggers: None) -> Iterator[Proxy]:
     settings = connection.settings_dict
     with Proxy(f"{settings['HOST']}/.s.PGSQL.5432") as running:
         yield running
 
 
 @pytest.fixture
-def proxied(proxy: Proxy) -> Iterator[Server]:
+def proxy(only_way: Proxy) -> Iterator[Proxy]:
+    """The proxy, healed after the test."""
+    only_way.cuts = 0
+    yield only_way
+    only_way.cut_at_commit = None
+    only_way.heal()
+
+
+@pytest.fixture(scope="module")
+def proxied(only_way: Proxy) -> Iterator[Server]:
     """The lab, whose only way to the database is the proxy."""
-    url = f"postgres://fundapi@127.0.0.1:{proxy.port}/{connection.settings_dict['NAME']}?sslmode=disable"
+    url = f"postgres://fundapi@127.0.0.1:{only_way.port}/{connection.settings_dict['NAME']}?sslmode=disable"
     with running_server(DATABASE_URL=url, **LAB, **PATIENT) as running:
         yield running
 
 
 @pytest.fixture
-def far(proxied: Server, user: User) -> Iterator[Api]:
+def far(proxied: Server, proxy: Proxy, user: User) -> Iterator[Api]:
     with Api(proxied, user) as client:
         yield client
 

@@ -332,7 +332,8 @@ def test_at_a_terminal_it_says_what_it_does(directory: Path) -> None:
 def test_two_homes_serve_side_by_side_under_any_environment(run: Run, directory: Path) -> None:
     """The second is "production" with an operator of its own, over plain HTTP, and ends with its terminal."""
     operator = {"DJANGO_SUPERUSER_USERNAME": "night-shift", "DJANGO_SUPERUSER_PASSWORD": "correct horse"}
-    other = Run(directory / "other", ENVIRONMENT="production", **operator)
+    static = str(run.home / "static")  # or it would collect files of its own
+    other = Run(directory / "other", ENVIRONMENT="production", STATIC_ROOT=static, **operator)
     try:
         other.ready()
         assert "night-shift / correct horse" in other.printed
