@@ -68,12 +68,24 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, and put slow files first: one that begins last keeps a worker busy alone."""
+    """Mark tests by their folder, and alternate files: one of a deployment or a browser waits, others compute.
+
+    Backwards, because the longest ones, of pages and failures, come late by name. One that begins last keeps a worker
+    busy alone.
+    """
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if marker := MARKERS.get(folder):
             item.add_marker(marker)
-    items.sort(key=_rank)
+    items.sort(key=lambda item: item.path, reverse=True)
+    waiting = {item.path for item in items if any(map(item.get_closest_marker, MARKERS.values()))}
+    places: dict[Path, tuple[int, bool]] = {}
+    counts: Counter[bool] = Counter()
+    for path in dict.fromkeys(item.path for item in items):
+        computes = path not in waiting
+        places[path] = (counts[computes], computes)
+        counts[computes] += 1
+    items.sort(key=lambda item: places[item.path])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -82,9 +94,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     for reason, number in reasons.most_common():
         terminalreporter.write_line(f"{number} skipped: {reason}")
-
-
-def _rank(item: pytest.Item) -> int:
-    if any(item.get_closest_marker(marker) for marker in MARKERS.values()):
-        return 0
-    return 1 if item.path.is_relative_to(TESTS / "rollout") else 2
