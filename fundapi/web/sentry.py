@@ -26,6 +26,7 @@ TAGS = ("logger", "request_id", "trace_id", "span_id")
 NOT_SAID = ("exc_info", "_from_structlog")  # structlog's own
 # Strangers make the first, with a wrong Host; the second would report its own failures to itself.
 NOT_OURS = ("django.security.", "sentry_sdk.")
+COME_AGAIN = 503  # of an outage or an overload: one for each request, which metrics count
 STOP_SECONDS = 2.0  # for what is not sent yet
 
 
@@ -61,6 +62,8 @@ def report(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
     """Send a line of the log if it is an error; a processor of structlog, which leaves the line as it is."""
     level = LEVELS.get(event["level"])
     if level is None or str(event.get("logger")).startswith(NOT_OURS):
+        return event
+    if getattr(event.get("_record"), "status_code", None) == COME_AGAIN:
         return event
     error = event.get("exc_info")
     with sentry_sdk.new_scope() as scope:

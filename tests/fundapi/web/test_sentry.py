@@ -128,6 +128,7 @@ own.warning("no error")
 foreign.warning("no error")
 own.error("own", feature="USE_FUND_STORE")
 foreign.error("foreign %s", "line", extra={"reason": "a reason"})
+foreign.error("Service Unavailable: /api/funds", extra={"status_code": 503})
 try:
     1 / 0
 except ZeroDivisionError:
