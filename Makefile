@@ -29,15 +29,20 @@ check: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
 check: export ALLOWED_HOSTS = fundapi.example
 check: export HTTPS = on
 check: export TRUSTED_PROXIES = 1
-check: $(VENV)/dev.stamp ## lint, format, bandit, types, import directions, deployment settings, missing migrations
+check: lint types ## lint, format, bandit, types, import directions, deployment settings, missing migrations
+
+.PHONY: lint types
+lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/python -m tests.comments
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --severity-level medium --recursive fundapi idempotency rollout
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+types: $(VENV)/dev.stamp
+	@$(BIN)/mypy
 
 audit: export SECRET_KEY = only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz
 audit: $(VENV)/dev.stamp ## known vulnerabilities in the pinned requirements; says so if the database cannot be reached
