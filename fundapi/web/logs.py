@@ -42,7 +42,6 @@ _SHARED: list[Any] = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso"),
     structlog.processors.StackInfoRenderer(),
-    _without_rows,
 ]
 
 # The extras of our own apps, which do not use structlog. Other libraries' extras may hold whole requests and tasks.
@@ -131,7 +130,7 @@ def logging_config(*, level: str, json: bool, report: Processor | None = None) -
 
     structlog writes its JSON itself, and not through ``logging``: that makes a replay 9 % faster.
     """
-    reports = [report] if report else []
+    last = [_without_rows, report] if report else [_without_rows]
     own: list[Any]
     foreign: list[Any]
     factory: Callable[..., Any]
@@ -150,7 +149,7 @@ def logging_config(*, level: str, json: bool, report: Processor | None = None) -
         ]
         factory = structlog.stdlib.LoggerFactory()
     structlog.configure(
-        processors=[*_SHARED, *reports, *own],
+        processors=[*_SHARED, *last, *own],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=factory,
         cache_logger_on_first_use=True,
@@ -169,7 +168,7 @@ def logging_config(*, level: str, json: bool, report: Processor | None = None) -
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=_EXTRA), *reports],
+                "foreign_pre_chain": [*_SHARED, structlog.stdlib.ExtraAdder(allow=_EXTRA), *last],
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *foreign],
             }
         },

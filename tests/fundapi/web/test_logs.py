@@ -79,7 +79,7 @@ def test_a_stranger_forges_no_line_and_moves_no_cursor(logger: str) -> None:
 
 def test_an_exception_is_told_without_values_of_variables_and_rows() -> None:
     program = """
-import structlog, django
+import logging, structlog, django
 django.setup()
 def save(secret):
     try:
@@ -92,6 +92,7 @@ except LookupError:
     structlog.get_logger("fundapi").exception("failed")
 error = ValueError("duplicate key\\nDETAIL: Failing row contains (a-secret)")
 structlog.get_logger("fundapi").error(f"quoted by Celery: {error!r}", reason=f"{error}")
+logging.getLogger("rollout").warning(f"{error}", extra={"reason": f"{error}"})
 """
     text = without_colours(printed(program, terminal=True)).replace("\r", "")
     assert "secret" not in text
