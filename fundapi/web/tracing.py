@@ -51,7 +51,7 @@ EXCLUDED_URLS = "OTEL_PYTHON_DJANGO_EXCLUDED_URLS"
 DEFAULTS = {
     "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
     "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": (
-        "authorization,cookie,set-cookie,x-csrftoken,idempotency-key"
+        "authorization,cookie,set-cookie,x-csrftoken,x-api-key,idempotency-key"
     ),
     EXCLUDED_URLS: r"^https?://[^/]+/(livez|readyz|health|metrics|static/.*)\??$",
 }

@@ -101,7 +101,7 @@ def test_a_request_is_answered_as_without_tracing(database: None, user: User, co
         refused = api.get("/api/funds", headers={"Host": "elsewhere.example"})
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
         assert "X-Request-ID" in refused.headers
-        wrong = {"traceparent": "00-zz-zz-01", "baggage": f"wrong{'x' * 9000}"}
+        wrong = {"traceparent": "00-zz-zz-01", "baggage": f"wrong{'x' * 9000}", "X-API-Key": "of-a-provider"}
         assert api.get("/api/funds", headers=wrong).status_code == 200
         assert api.get("/api/funds", headers=unwanted_headers).status_code == 200
         for path in ("/livez", "/readyz", "/health", "/metrics", "/static/rollout/rollout.js"):
@@ -121,6 +121,7 @@ def test_a_request_is_answered_as_without_tracing(database: None, user: User, co
     token = api.headers["Authorization"].removeprefix("Bearer ")
     assert b"[REDACTED]" in collector.received
     assert token.encode() not in collector.received
+    assert b"of-a-provider" not in collector.received
 
 
 def test_an_error_of_the_database_is_sent_without_the_row(collector: Collector, tmp_path: Path) -> None:
