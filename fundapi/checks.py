@@ -162,8 +162,9 @@ def check_standbys(databases: Iterable[str] | None = None, **_: Any) -> list[Che
     if "," not in connection.settings_dict["HOST"] or connection.alias not in (databases or ()):
         return []
     with connection.cursor() as cursor:
-        cursor.execute("SHOW synchronous_standby_names")
-        if cursor.fetchone() != ("",):
+        # Patroni sets it on the leader alone.
+        cursor.execute("SELECT current_setting('synchronous_standby_names') = '' AND NOT pg_is_in_recovery()")
+        if cursor.fetchone() != (True,):
             return []
     return [
         Warning(

@@ -33,7 +33,7 @@ fundapi runs on a cluster of three nodes. Ctrl-C stops it, and removes its data.
   Leader       127.0.0.1:{leader}, through HAProxy; PgBouncer is at 127.0.0.1:{pool}
   Nodes        {patronictl} list
   Switch over  {patronictl} switchover fundapi --force
-  Kill {name}   kill -9 $(head -1 {directory}/{name}/data/postmaster.pid), which leads now
+  Kill {name}   kill -9 $(head -1 {directory}/{name}/data/postmaster.pid)  # the leader
   Logs         {directory}/logs
 
 Create a fund; the same command again replays the answer, whichever node leads:
@@ -69,6 +69,11 @@ class StatusLine:
         else:
             print(text, file=sys.stderr, flush=True)
 
+    def note(self, text: str) -> None:
+        """Print a line of its own."""
+        self.end()
+        print(f"make cluster: {text}", file=sys.stderr, flush=True)
+
     def end(self) -> None:
         if sys.stderr.isatty() and self.shown:
             print(file=sys.stderr)
@@ -98,7 +103,7 @@ def run(port: int) -> None:
     """Serve until a signal. Raises EmbeddedError when the start fails."""
     check_free(port)
     line = StatusLine()
-    with cluster(port=port) as made:
+    with cluster(port=port, say=line.note) as made:
         try:
             for step in made.start():
                 line.show(f"make cluster: starting {step}")

@@ -15,6 +15,7 @@ from chaos.deployment import Deployment
 from fundapi.embedded import run as make_run
 from fundapi.embedded.home import EmbeddedError
 from fundapi.embedded.manager import Manager, Program
+from fundapi.embedded.manager import say as say_on_stderr
 from fundapi.embedded.processes import leftovers, signal_all
 from fundapi.embedded.reach import temporary_directory
 from fundapi.embedded.valkey import Valkey
@@ -26,8 +27,17 @@ WEB_SERVERS = 2
 class Cluster(Deployment):
     """fundapi on a cluster in one directory. ``port`` is HAProxy's, before the web servers."""
 
-    def __init__(self, directory: Path, *, synchronous: bool, linked: bool, port: int | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        synchronous: bool,
+        linked: bool,
+        port: int | None,
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__(directory)
+        self.say = say
         self.port = port or self.port
         self.web_ports = [free_port() for _ in range(WEB_SERVERS)]
         self.engines = Engines(
@@ -48,16 +58,27 @@ class Cluster(Deployment):
         env |= {"DATABASE_TRANSACTION_POOLING": "on", "WEB_CONCURRENCY": "1"}
         self.valkey.start()
         for layer in self.engines.layers():
-            self.managers.append(Manager(self.home.path, layer, env=env, pass_fds=()))
+            self._run(layer, env)
         yield "three nodes of etcd, Patroni and PostgreSQL"
         self.wait_for_nodes()
         yield "the database, through PgBouncer"
         self.engines.make_database()
-        self.managers.append(Manager(self.home.path, self._applications(), env=env, pass_fds=()))
+        self._run(self._applications(), env)
         self.prepare()
         yield "two web servers, workers and beat"
         self.look_after()
         self._wait(lambda: make_run.answers(self.port), "no web server is ready")
+
+    def look_after(self, seconds: float = 0.0) -> None:
+        if not self.valkey.running():
+            self.say("valkey ended; starting it again")
+            self.valkey.start()
+        super().look_after(seconds)
+
+    def _run(self, programs: list[Program], env: dict[str, str]) -> None:
+        manager = Manager(self.home.path, programs, env=env, pass_fds=())
+        manager.say = self.say
+        self.managers.append(manager)
 
     def wait_for_nodes(self) -> None:
         """Return when there is a leader, and all other nodes follow it. Raises EmbeddedError."""
@@ -105,16 +126,23 @@ class Cluster(Deployment):
 
 
 @contextmanager
-def cluster(*, synchronous: bool = True, linked: bool = False, port: int | None = None) -> Iterator[Cluster]:
+def cluster(
+    *,
+    synchronous: bool = True,
+    linked: bool = False,
+    port: int | None = None,
+    say: Callable[[str], None] = say_on_stderr,
+) -> Iterator[Cluster]:
     """Make a cluster in a temporary directory; stop and remove it when the context ends.
 
     Args:
         synchronous: a COMMIT waits for a second node.
         linked: a proxy is between each node and the rest, which can cut it off.
         port: of 127.0.0.1, for HTTP (default: a free one).
+        say: is called with what ended, and is started again.
     """
     with temporary_directory("fundapi-cluster-") as directory:
-        made = Cluster(directory, synchronous=synchronous, linked=linked, port=port)
+        made = Cluster(directory, synchronous=synchronous, linked=linked, port=port, say=say)
         try:
             yield made
         finally:

@@ -52,6 +52,7 @@ class Manager:
         # Process groups whose leader died, with the time to kill the rest.
         self.orphans: dict[int, float] = {}
         self.reminded = 0.0
+        self.say: Callable[[str], None] = say
 
     def look_after(self) -> None:
         """Start every program that does not run. Call it often."""
@@ -81,7 +82,7 @@ class Manager:
         deadline = time.monotonic() + STOP_GRACE
         while any(process.poll() is None for process in alive):
             if time.monotonic() > deadline or hurry():
-                say("killing the programs that have not stopped")
+                self.say("killing the programs that have not stopped")
                 break
             self._remind(reminded, time.monotonic())
             time.sleep(0.02)
@@ -112,7 +113,7 @@ class Manager:
     def _bury(self, program: Program, process: subprocess.Popen[bytes], now: float) -> None:
         program.failures = 1 if now - program.started > STEADY else program.failures + 1
         pause = 0 if program.failures == 1 else min(BACK_OFF_MAX, 0.25 * 2**program.failures)
-        say(f"{program.name} ended with status {process.returncode}; starting it again in {pause:g} s")
+        self.say(f"{program.name} ended with status {process.returncode}; starting it again in {pause:g} s")
         if _signal_group(process.pid, signal.SIGTERM):
             self.orphans[process.pid] = now + ORPHAN_GRACE
         program.process, program.restart_at = None, now + pause
