@@ -74,7 +74,7 @@ def readings(cases: list[dict[str, str]]) -> list[str]:
             [sys.executable, "-c", READ],
             input=json.dumps(cases),
             cwd=PROJECT,
-            env=environment(),
+            env={name: os.environ[name] for name in ("PATH", "SECRET_KEY")},
             capture_output=True,
             text=True,
             check=True,

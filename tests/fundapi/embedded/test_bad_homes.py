@@ -100,7 +100,11 @@ def test_a_home_that_cannot_be_is_one_sentence(directory: Path, name: str) -> No
 
 
 def test_a_database_that_is_away_is_one_sentence(directory: Path) -> None:
-    said = start(directory / "home", DATABASE_URL="postgres://fundapi@127.0.0.1:1/fundapi")
+    away = {
+        "DATABASE_URL": "postgres://fundapi@127.0.0.1:1/fundapi",
+        "STATIC_ROOT": str(directory / "static"),
+    }
+    said = start(directory / "home", **away)
     assert said.startswith("make run: The database could not be asked (")
 
 

@@ -105,6 +105,11 @@ class Run:
         return self.process.wait(60)
 
 
+def collected(run: Run) -> dict[str, str]:
+    """Return the variable that lets another server use the static files of ``run``: to collect its own takes long."""
+    return {"STATIC_ROOT": str(run.home / "static")}
+
+
 def left_by(home: Path) -> list[list[str]]:
     """The command lines of living processes that have to do with a home."""
     found = []
@@ -309,14 +314,17 @@ def test_a_taken_port_is_refused_before_anything_is_started(directory: Path) -> 
     assert not (directory / "unused" / "postgres").exists()
 
 
-def test_at_a_terminal_it_says_what_it_does(directory: Path) -> None:
+def test_at_a_terminal_it_says_what_it_does(run: Run, directory: Path) -> None:
     """Elsewhere a start that fails is one sentence (test_bad_homes)."""
     reading, writing = pty.openpty()
     home = directory / "terminal"
-    away = f"postgres://nobody@127.0.0.1:{free_port()}/none"
+    away = {
+        "DATABASE_URL": f"postgres://nobody@127.0.0.1:{free_port()}/none",
+        "REDIS_URL": "redis://127.0.0.1:1",
+    }
     refused = subprocess.run(
         [sys.executable, "-m", "fundapi.embedded.run"], check=False, cwd=PROJECT, stderr=writing,
-        env=environment(home, PORT=str(free_port()), DATABASE_URL=away, REDIS_URL="redis://127.0.0.1:1"),
+        env=environment(home, PORT=str(free_port()), **away, **collected(run)),
     )  # fmt: skip
     said = os.read(reading, 65536).decode().splitlines()
     for end_of_it in (reading, writing):
@@ -332,8 +340,7 @@ def test_at_a_terminal_it_says_what_it_does(directory: Path) -> None:
 def test_two_homes_serve_side_by_side_under_any_environment(run: Run, directory: Path) -> None:
     """The second is "production" with an operator of its own, over plain HTTP, and ends with its terminal."""
     operator = {"DJANGO_SUPERUSER_USERNAME": "night-shift", "DJANGO_SUPERUSER_PASSWORD": "correct horse"}
-    static = str(run.home / "static")  # or it would collect files of its own
-    other = Run(directory / "other", ENVIRONMENT="production", STATIC_ROOT=static, **operator)
+    other = Run(directory / "other", ENVIRONMENT="production", **collected(run), **operator)
     try:
         other.ready()
         assert "night-shift / correct horse" in other.printed
@@ -381,14 +388,14 @@ def test_it_ends_cleanly_and_a_second_start_finds_its_data(run: Run) -> None:
     assert left_by(run.home) == []
 
 
-def test_it_can_be_stopped_while_it_starts(directory: Path) -> None:
+def test_it_can_be_stopped_while_it_starts(run: Run, directory: Path) -> None:
     """At any moment, and at once: not after the time a busy server would get."""
     early = Run(directory / "early")
     try:
         early.until((early.home / "postgres.incomplete").exists)
         assert early.stop(signal.SIGINT) == 0
         assert left_by(early.home) == []
-        again = Run(early.home)
+        again = Run(early.home, **collected(run))
         again.until(lambda: again.programs("granian"))
         started = time.monotonic()
         assert again.stop(signal.SIGINT) == 0

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
+from django.test import override_settings
 from prometheus_client import REGISTRY, generate_latest
 
 from rollout import store
@@ -44,17 +46,23 @@ def scenario_of(**fields: Any) -> Scenario:
     return scenarios.parse({"description": "a test", **fields})
 
 
+@cache
+def rehearsed(name: str) -> Run:
+    """Rehearse a scenario once for every test of its result."""
+    with override_settings(
+        ROLLOUT_WATCH=timedelta(hours=1),  # 24 hours in which nothing happens take long
+        ROLLOUT_UNSIGNED_TELEMETRY="full",  # what the machine is set to does not matter
+    ):
+        return rehearse(scenarios.load(name))
+
+
 # --- What comes of them ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", scenarios.names())
-def test_every_scenario_ends_as_its_file_expects(
-    database: None, settings: Any, tmp_path: Path, name: str
-) -> None:
-    settings.ROLLOUT_WATCH = timedelta(hours=1)  # 24 hours in which nothing happens take long
-    settings.ROLLOUT_UNSIGNED_TELEMETRY = "full"  # what the machine is set to does not matter
+def test_every_scenario_ends_as_its_file_expects(database: None, tmp_path: Path, name: str) -> None:
     scenario = scenarios.load(name)
-    run = rehearse(scenario)
+    run = rehearsed(name)
     assert scenario.expected is not None
     assert unmet(run, scenario.expected) == []
     pictured = IMAGES / f"simulation-{name}.svg"
@@ -85,21 +93,20 @@ def test_it_is_not_for_their_seeds(database: None, name: str, seed: int) -> None
     assert unmet(rehearse(scenario, seed=seed), scenario.expected) == []
 
 
-def test_a_healthy_rollout_climbs_at_the_accelerated_pace(database: None, settings: Any) -> None:
-    settings.ROLLOUT_WATCH = timedelta(minutes=30)
-    run = rehearse(scenarios.load("healthy"))
+def test_a_healthy_rollout_climbs_at_the_accelerated_pace(database: None) -> None:
+    run = rehearsed("healthy")
     promoted = [(look.minute, look.target) for look in run.looks if look.action is Action.PROMOTE]
     # The clock begins with the first green check, once 20 clients have the feature.
     first = next(look.minute for look in run.looks if look.signal is Signal.GREEN)
     full_at = first - 1 + 30 + 120
     assert first < 10
     assert promoted == [(full_at - 120, 50), (full_at, 100)]
-    assert (run.outcome, run.ended, run.full_at) == (Outcome.COMPLETED, full_at + 30, full_at)
+    assert (run.outcome, run.ended, run.full_at) == (Outcome.COMPLETED, full_at + 60, full_at)
     assert (run.failures, run.trips) == (0, ())
 
 
 def test_a_break_is_rolled_back_by_the_third_red_check_and_recorded(database: None) -> None:
-    run = rehearse(scenarios.load("sudden-break-at-50"))
+    run = rehearsed("sudden-break-at-50")
     assert [look.signal for look in run.looks[-3:]] == [Signal.RED] * 3
     assert run.looks[-1].action is Action.ROLL_BACK
     assert (run.percentage, run.broke, run.rolled_back_after) == (0, 34, 3)
@@ -138,7 +145,7 @@ def test_a_manual_timeline_only_advises(database: None) -> None:
 
 def test_the_same_seed_gives_the_same_run(database: None) -> None:
     scenario = scenarios.load("sudden-break-at-50")
-    first, again, other = rehearse(scenario), rehearse(scenario), rehearse(scenario, seed=99)
+    first, again, other = rehearsed("sudden-break-at-50"), rehearse(scenario), rehearse(scenario, seed=99)
     assert replace(first, took=0) == replace(again, took=0)
     assert first.looks != other.looks
 
@@ -244,7 +251,7 @@ def test_intake_and_judge_go_on_while_a_rehearsal_runs_and_killing_it_leaves_not
 
 def test_live_telemetry_does_not_get_into_a_rehearsal(server: Server) -> None:
     scenario = scenarios.load("silence")
-    alone = rehearse(scenario)
+    alone = rehearsed("silence")
     with rehearsing(scenario) as result:
         wait_until_it_rehearses()
         sent = 0
