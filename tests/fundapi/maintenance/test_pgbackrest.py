@@ -7,9 +7,9 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 import yaml
@@ -21,11 +21,11 @@ from fundapi.models import Fund
 from idempotency.models import IdempotencyKey
 from tests.engines import engine
 from tests.eventually import eventually
-from tests.fundapi.maintenance.recovery import RATE, Deployment, connected, request, run_command
+from tests.fundapi.maintenance.recovery import Deployment, connected, run_command
 from tests.s3 import s3_server
-from tests.servers import PROJECT, running_server
+from tests.servers import PROJECT
 
-pytestmark = pytest.mark.deployment
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(300)]
 DEPLOY = PROJECT / "deploy" / "pgbackrest"
 BUCKET = "fundapi-backups"
 PAGE = PROJECT / "docs/how-to/backup.md"
@@ -146,10 +146,11 @@ class PgBackRest:
 
 @dataclass
 class Loss:
-    """What was acknowledged by a moment, by key; after it every fund was deleted."""
+    """What was acknowledged by a moment, by key; at a later one every fund is deleted."""
 
     answers: dict[str, bytes]
     moment: str
+    later: str
     pgbackrest: PgBackRest
 
     @property
@@ -202,41 +203,44 @@ def loss(pgbackrest: PgBackRest) -> Loss:
     deployment = pgbackrest.deployment
     deployment.migrate()
     answers: dict[str, bytes] = {}
-    with (
-        running_server(workers=1, DATABASE_URL=deployment.url(), FUND_CREATE_RATE=RATE) as server,
-        httpx.Client(base_url=server.url, headers=deployment.authorization, timeout=60) as client,
-    ):
+    with connected(deployment.postgres, "fundapi"):
         # Some funds are in the full backup, some in the differential one, some in the log alone.
         for backups in ([("--repo=1", "full"), ("--repo=2", "full")], [("--repo=1", "diff")], []):
             for _ in range(KEYS):
                 key = uuid.uuid4().hex
-                answer = client.post("/api/funds", json=request(key), headers={"Idempotency-Key": key})
-                assert answer.status_code == 201, answer.text
+                answer = deployment.send(key)
+                assert answer.status_code == 201, answer.content
                 answers[key] = answer.content
             for repository, kind in backups:
                 pgbackrest(repository, f"--type={kind}", "backup")
         with deployment.postgres.superuser() as superuser:
             ((moment,),) = superuser.execute("SELECT clock_timestamp()::text").fetchall()
             superuser.execute("DELETE FROM fundapi_fund")
+            ((later,),) = superuser.execute("SELECT clock_timestamp()::text").fetchall()
+            # Recovery stops at the first commit after its moment, or fails if there is none.
+            superuser.execute("SELECT pg_current_xact_id()")
     pgbackrest("check")  # and so the log of all this is in both repositories
-    return Loss(answers, moment, pgbackrest)
+    return Loss(answers, moment, later, pgbackrest)
 
 
 def rehearse(loss: Loss, *options: str) -> "subprocess.CompletedProcess[str]":
     directory = loss.deployment.directory / "scratch" / "rehearsal"
     done = loss.pgbackrest.run(str(DEPLOY / "rehearse"), str(directory), loss.pgbackrest.option, *options)
-    assert not directory.exists()
+    assert not directory.exists(), done.stderr
     return done
 
 
-def test_a_rehearsal_says_whether_what_is_restored_is_consistent(loss: Loss) -> None:
-    """At the moment it is. In the end the funds are gone, and their answers are not."""
+def test_a_rehearsal_says_that_what_is_restored_is_consistent(loss: Loss) -> None:
     good = rehearse(loss, "--repo=1", *loss.until)
     assert good.returncode == 0, good.stdout + good.stderr
     assert good.stdout.endswith("Consistent.\n")
-    bad = rehearse(loss, "--repo=1")
-    assert bad.returncode == 1, bad.stdout + bad.stderr
-    assert "stored answers that name a fund which does not exist" in bad.stdout
+
+
+def test_a_rehearsal_to_a_moment_that_the_log_does_not_reach_says_so(loss: Loss) -> None:
+    tomorrow = datetime.fromisoformat(loss.moment) + timedelta(days=1)
+    done = rehearse(loss, "--repo=1", "--type=time", f"--target={tomorrow}")
+    assert done.returncode == 1
+    assert "recovery ended before configured recovery target was reached" in done.stderr
 
 
 def test_s3_restores_on_another_machine(loss: Loss) -> None:
@@ -301,6 +305,24 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(("answer", "status"), [("echo f", 0), ("echo t", 1), ("exit 2", 255)])
+def test_a_unit_is_skipped_on_a_standby_and_fails_where_nobody_can_tell(
+    tmp_path: Path, answer: str, status: int
+) -> None:
+    """Systemd skips a unit by the statuses 1 to 254 of its condition, and then nobody hears of it."""
+    psql = tmp_path / "psql"
+    psql.write_text(f"#!/bin/sh\n{answer}\n")
+    psql.chmod(0o755)
+    conditions = re.findall(
+        r"^ExecCondition=(.*)$", "".join(unit.read_text() for unit in UNITS), re.MULTILINE
+    )
+    assert len(conditions) == 2
+    for condition in conditions:
+        command = shlex.split(condition.replace("$$", "$"))
+        done = subprocess.run(command, env={"PATH": f"{tmp_path}:{TIDY['PATH']}"}, check=False)
+        assert done.returncode == status
+
+
 def test_the_directory_restores_in_place(loss: Loss) -> None:
     postgres = loss.pgbackrest.postgres
     postgres.stop()
@@ -317,3 +339,12 @@ def test_the_directory_restores_in_place(loss: Loss) -> None:
     assert created.status_code == 201
     assert created.json()["id"] > 1_000_000
     loss.pgbackrest("check")  # it archives again
+
+
+def test_what_the_restore_has_undone_can_be_rehearsed(loss: Loss) -> None:
+    """The last test. The funds are gone by then, and their answers are not, which the rehearsal says."""
+    timeline = "--target-timeline=current"
+    assert timeline in PAGE.read_text()
+    later = rehearse(loss, "--repo=1", "--type=time", f"--target={loss.later}", timeline)
+    assert later.returncode == 1, later.stdout + later.stderr
+    assert f"{3 * KEYS} stored answers that name a fund which does not exist" in later.stdout
