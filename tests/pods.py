@@ -55,6 +55,14 @@ answer = connection.getresponse()
 print(answer.read().decode())
 sys.exit(answer.status != 200)
 """
+# Waits until a port is open, or the time is over.
+WAIT = """
+import socket, sys, time
+port, patience = map(int, sys.argv[1:])
+end = time.monotonic() + patience
+while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
+    time.sleep(0.1)
+"""
 
 
 def require_root() -> None:
@@ -132,6 +140,11 @@ class Pod:
         """Ask a port of the pod, by an address for a name, as a kubelet does."""
         asked = [*self._enter(), sys.executable, "-ISc", GET, str(port), path, str(timeout)]
         return subprocess.run(asked, capture_output=True, text=True, check=False)
+
+    def wait_for(self, port: str, patience: int = 60) -> None:
+        """Wait until a port is open: cheaper than to ask again and again."""
+        words = [sys.executable, "-ISc", WAIT, str(self.port(port)), str(patience)]
+        subprocess.run([*self._enter(), *words], check=True)
 
     def port(self, name: str) -> int:
         [found] = [port["containerPort"] for port in self.container["ports"] if port["name"] == name]
