@@ -313,9 +313,9 @@ def header_name(text: str) -> str:
 
 
 def regular_expression(text: str) -> str:
-    """Return a text that is a regular expression; raise ValueError otherwise."""
+    """Return a text that can be one of several regular expressions in one; raise ValueError otherwise."""
     try:
-        re.compile(text)
+        re.compile(f"|{text}")  # so "(?i)x" is none: flags stand first
     except re.error as error:
         raise ValueError(text) from error
     return text

@@ -193,6 +193,7 @@ WRONG = [
     ("REDIS_URL", "sentinel://a,b/0?service=mymaster&sentinel_username"),
     ("REDIS_URL", "sentinel://a,b/0?service=mymaster#two"),
     ("OTEL_PYTHON_DJANGO_EXCLUDED_URLS", "("),
+    ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "x-a, (?i)x-b"),
     ("REDIS_URL", "sentinel://a,b/first?service=mymaster"),
     ("REDIS_URL", "sentinel://a,b/0?service=mymaster&timeout=5"),
     ("REDIS_URL", "sentinel://a:26379;sentinel://b:26379/0"),
