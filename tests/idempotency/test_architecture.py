@@ -62,6 +62,8 @@ def test_only_settings_read_the_environment() -> None:
         "fundapi/watchdog.py",  # systemd's NOTIFY_SOCKET
         "fundapi/web/serve.py",  # becomes the server; runs before Django
         "fundapi/maintenance/backup.py",  # hands PATH and libpq's variables on to pg_dump, and nothing else
+        "fundapi/management/commands/dbshell.py",  # hands libpq's variables on to psql
+        "fundapi/web/tracing.py",  # hands variables on to OpenTelemetry's SDK
     }
     for package in ("fundapi", "idempotency"):
         for path in (PROJECT / package).rglob("*.py"):
