@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,9 +41,9 @@ def person(database: None) -> Callable[[str], User]:
 
 
 @pytest.fixture(scope="module")
-def production(database: None) -> Iterator[Server]:
+def production(database: None, static_root: Path) -> Iterator[Server]:
     """A server that knows it is production."""
-    with running_server(ENVIRONMENT="prod", workers=1) as server:
+    with running_server(ENVIRONMENT="prod", workers=1, STATIC_ROOT=str(static_root)) as server:
         yield server
 
 

@@ -46,9 +46,9 @@ def filled(actor: User) -> Pages:
 
 
 @pytest.fixture(scope="module")
-def production(database: None) -> Iterator[Server]:
+def production(database: None, static_root: Path) -> Iterator[Server]:
     """A server that asks before each change."""
-    with running_server(ENVIRONMENT="prod", workers=1) as server:
+    with running_server(ENVIRONMENT="prod", workers=1, STATIC_ROOT=str(static_root)) as server:
         yield server
 
 
