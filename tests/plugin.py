@@ -63,8 +63,8 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return two more than there are cores: while a test waits for a clock, another one works."""
-    return (os.cpu_count() or 1) + 2
+    """Return one more than there are cores: while a test waits for a clock, another one works."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
