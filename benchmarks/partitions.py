@@ -29,6 +29,7 @@ from benchmarks.rounds import CONNECTIONS, WARM_UP_MAX, Say
 from benchmarks.scale import stored
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import Stack, machine, stack
+from idempotency.store import BEGINNING
 
 LAYOUTS = (ONE, TWO)
 ACTIONS = ("create", "replay")
@@ -199,12 +200,13 @@ def _purge(
     connection: psycopg.Connection, layout: Layout, *, most: int, stop: threading.Event | None = None
 ) -> int:
     """Delete so many expired keys as the product does, without its rests; return how many they were."""
-    deleted = 0
+    deleted, since = 0, BEGINNING
     while deleted < most and not (stop and stop.is_set()):
-        batch = connection.execute(layout.batch, (BATCH,)).rowcount
+        batch, latest = connection.execute(layout.batch, (since, BATCH)).fetchone() or (0, None)
         deleted += batch
         if batch < BATCH:
             break
+        since = latest
     return deleted
 
 

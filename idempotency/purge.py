@@ -12,10 +12,13 @@ def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> in
 
     ``progress`` is called after each batch with the number of rows it deleted.
     """
-    total = 0
+    total, since = 0, store.BEGINNING
     with metrics.purge_duration.time(), metrics.purge_failures.count_exceptions():
         began = time.perf_counter()
-        while deleted := store.purge_batch(conf.purge_batch_size):
+        while True:
+            deleted, since = store.purge_batch(conf.purge_batch_size, since=since)
+            if not deleted:
+                break
             took = time.perf_counter() - began
             total += deleted
             metrics.purged_keys.inc(deleted)

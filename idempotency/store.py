@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -244,20 +244,29 @@ def running() -> dict[int, datetime | None]:
 
 # SKIP LOCKED: two purges share the work, and a row that is just being replaced by a new use is left alone. The
 # batch is chosen once, in a WITH: as a subquery, a nested loop may run it again and again and pass the limit.
+# It begins where the last one ended: until VACUUM comes, the index still has all that was deleted, and with ten
+# million of them a batch that begins at the start takes seven times as long.
 PURGE_BATCH = """
 WITH batch AS MATERIALIZED (
-    SELECT digest FROM idempotency_store WHERE expires_at <= now()
+    SELECT digest FROM idempotency_store WHERE expires_at >= %s AND expires_at <= now()
     ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM idempotency_store AS stored USING batch
+    WHERE stored.digest = batch.digest AND stored.expires_at <= now()
+    RETURNING stored.expires_at
 )
-DELETE FROM idempotency_store AS stored USING batch
-WHERE stored.digest = batch.digest AND stored.expires_at <= now()
+SELECT count(*), max(expires_at) FROM deleted
 """
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def purge_batch(limit: int) -> int:
-    """Delete up to ``limit`` expired rows in one short transaction; return how many."""
-    deleted: int = _execute(PURGE_BATCH, (limit,)).rowcount
-    return deleted
+def purge_batch(limit: int, *, since: datetime = BEGINNING) -> tuple[int, datetime]:
+    """Delete up to ``limit`` rows that expired at ``since`` or later, the oldest first, in one short transaction.
+
+    Returns how many, and where the next batch begins.
+    """
+    deleted, latest = _execute(PURGE_BATCH, (since, limit)).fetchone()
+    return deleted, latest or since
 
 
 COUNT = """
