@@ -171,11 +171,19 @@ def _leads_to(thing: Any) -> Iterator[Any]:
         yield vars(kind).get("__call__")
     if issubclass(kind, type):
         return
-    attributes = getattr(thing, "__dict__", {})
+    attributes = _attributes_of(thing)
     yield from attributes.values()
     # As as_view() of REST framework leaves them on a callback.
     if isinstance(actions := attributes.get("actions"), dict):
         yield from (getattr(attributes.get("cls"), name, None) for name in actions.values())
+
+
+def _attributes_of(thing: Any) -> dict[str, Any]:
+    try:
+        attributes: dict[str, Any] = thing.__dict__
+    except Exception:  # noqa: BLE001 - of a proxy that has nothing to ask, as Flask's outside a request
+        return {}
+    return attributes
 
 
 def _named_by(function: FunctionType) -> Iterator[Any]:

@@ -161,6 +161,21 @@ def test_the_check_names_the_operation_and_its_place() -> None:
     assert any("operation='refused'" in message and __name__ in message for message in messages), view
 
 
+def test_a_proxy_that_is_bound_to_nothing_leads_nowhere() -> None:
+    class Unbound:
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]  # as Flask's current_app has it
+            raise RuntimeError("Working outside of application context.")
+
+    proxy, view = Unbound(), marked_view()
+
+    def asks_a_proxy(request: HttpRequest) -> HttpResponse:
+        return answer(request) if proxy else HttpResponse()
+
+    assert refused(asks_a_proxy) == ["refused"]
+    assert refused(asks_a_proxy, view.as_view()) == []
+
+
 def test_a_subclass_that_overrides_the_marked_method_is_refused() -> None:
     class Overridden(marked_view()):  # type: ignore[misc]  # made at run time
         def post(self, request: HttpRequest) -> HttpResponse:
