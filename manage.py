@@ -73,7 +73,8 @@ def environment(arguments: list[str]) -> Iterator[None]:
     home = Home.from_environment()
     with ExitStack() as stack:
         with embedded.in_words(home.path):
-            is_alone = not embedded.is_used(home)
+            # Of a server that somebody else runs in this checkout, not even the lock can be opened.
+            is_alone = not env.given("DATABASE_URL") and not embedded.is_used(home)
             joined = stack.enter_context(services(home))
             if joined.lock_fd is not None:
                 os.environ.update(alone())

@@ -33,6 +33,7 @@ from fundapi.embedded.programs import postgres_directory
 from fundapi.embedded.reach import make_reachable, state_directory, temporary_directory
 from fundapi.embedded.sockets import make_socket_directory
 from tests.eventually import eventually
+from tests.servers import manage
 
 PROJECT = Path(__file__).resolve().parents[3]
 USER = """\
@@ -681,3 +682,10 @@ def test_manage_py_runs_the_services_for_itself(home: Path) -> None:
     assert len(output.stderr.splitlines()) == 1
     assert len((home / "secret-key").read_text().strip()) >= 50
     assert nothing_runs_in(home)
+
+
+def test_manage_py_opens_no_lock_where_both_services_are_named(database: None, new_home: Path) -> None:
+    """The home may be another account's, who runs a server in this checkout."""
+    (new_home / "run" / "keeper.lock").mkdir(parents=True)
+    done = manage("showmigrations", "--plan", FUNDAPI_HOME=str(new_home))
+    assert (done.returncode, done.stderr) == (0, "")
