@@ -10,8 +10,9 @@ from knox.models import AuthToken
 
 from idempotency.models import IdempotencyKey
 from rollout import operations
-from rollout.models import Rollout
+from rollout.models import Incident, Rollout
 from tests.browser.conftest import PASSWORD
+from tests.canary import Canary
 from tests.conftest import FUND, Api
 from tests.servers import Server
 
@@ -39,7 +40,7 @@ GROUPS = {
         *("/admin/rollout/rollout/", "/admin/rollout/rollout/add/", "/admin/rollout/incident/"),
         *("/admin/rollout/deployment/", "/admin/rollout/check/", "/admin/rollout/alert/"),
         *("/admin/rollout/telemetryevent/", "/admin/rollout/rollout/{rollout}/change/"),
-        "/admin/rollout/rollout/{rollout}/history/",
+        *("/admin/rollout/rollout/{rollout}/history/", "/admin/rollout/incident/{incident}/change/"),
     ),
 }
 
@@ -54,6 +55,8 @@ def records(database: None, server: Server) -> dict[str, object]:
         assert api.create(name, {**FUND, "size": 1}).status_code == 409
     feature = f"A_FEATURE_WITH_A_LONG_NAME_{name.upper()}"
     Rollout.objects.create(feature=feature)
+    canary = Canary(minutes=5)
+    canary.fail()
     AccessLog.objects.create(username=user.username, ip_address="2001:db8::1")
     return {
         "administrator": user,
@@ -64,5 +67,6 @@ def records(database: None, server: Server) -> dict[str, object]:
         "token": AuthToken.objects.get(user=user).digest[:32],
         "device": TOTPDevice.objects.create(user=user, name="authenticator", confirmed=False).pk,
         "attempt": AccessAttempt.objects.create(username=name, failures_since_start=1).pk,
+        "incident": Incident.objects.get(rollout=canary.pk).pk,
         "rollout": operations.promote(feature, reason="a canary").pk,
     }
