@@ -6,6 +6,7 @@ thrown away afterwards, so two runs at once never meet. xdist's workers inherit 
 
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def _set_environment() -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     global _running  # noqa: PLW0603 - one run, one set of services
     _set_environment()
+    # A shell lets its jobs in the background ignore Ctrl-C, and with them every program that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" not in os.environ and not early_config.known_args_namespace.help:
         _running = throw_away_services()
         _running.__enter__()

@@ -55,7 +55,7 @@ def has_npm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_the_steps_are_those_of_make_check_and_make_test(has_npm: bool) -> None:
     makefile = (PROJECT / "Makefile").read_text()
-    targets = "check|test|modules" if has_npm else "check|test"
+    targets = "lint|types|test|modules" if has_npm else "lint|types|test"
     recipes = re.findall(rf"^(?:{targets}):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     commands = [
         re.sub(r"\$\(BIN\)/|node_modules/\.bin/|python -m | \$\(ARGS\)|\t@", "", line)
