@@ -122,6 +122,7 @@ def _writing(cluster: Cluster, node: Node) -> Iterator[None]:
         connection.execute("CREATE TABLE IF NOT EXISTS probe (number bigint PRIMARY KEY)")
         connection.execute("TRUNCATE probe")
     acknowledged = cluster.home.path / "probe"
+    acknowledged.unlink(missing_ok=True)
     writer = subprocess.Popen(
         [sys.executable, "-m", "chaos.cluster.writer", node.url(database="fundapi"), str(acknowledged)],
         cwd=PROJECT,
