@@ -20,10 +20,16 @@ AWAY_MAX = 20
 SLOW = 2.0  # s; a request waits for one time-out of 0.25 s
 
 # Write by the client of the web process and by Celery's, and say what came of it.
+STATE = """
+from fundapi.web import valkey
+print(valkey.state())
+"""
+# A busy machine may need longer than a request waits for the first connection.
 WRITE = """
 from fundapi.celery import app
 from fundapi.web import valkey
-print(valkey.state())
+from tests.eventually import eventually
+eventually(lambda: valkey.state() == valkey.OK)
 app.send_task("rollout.check")
 """
 
@@ -66,12 +72,12 @@ def test_sentinels_and_servers_are_asked_by_tls_with_a_verified_certificate(
     trusted, other = (certificate(tmp_path / name) for name in ("trusted.pem", "other.pem"))
     with guarded_valkey(trusted) as cluster:
         written = manage("shell", "--command", WRITE, REDIS_URL=cluster.url, WATCHDOG_SECONDS="0")
-        assert (written.returncode, written.stdout.split()[-1]) == (0, "ok"), written.stderr
+        assert written.returncode == 0, written.stderr
         assert cluster.server(cluster.ports[0]).llen("test.checks") == 1
         doubted = manage(
             "shell",
             "--command",
-            WRITE.split("app.send", 1)[0],
+            STATE,
             REDIS_URL=cluster.url.replace(str(trusted), str(other)),
         )
         assert doubted.stdout.split()[-1] == "unavailable"
