@@ -251,7 +251,7 @@ def deploy(actor: User) -> list[Deployment]:
     now = timezone.now()
     return [
         Deployment.objects.create(
-            pull_request=int(uuid.uuid4()) % 1_000_000,
+            pull_request=2_000_000_000 + int(uuid.uuid4()) % 100_000_000,
             title=f"Move {state.label}: {ONE_WORD}",
             branch="release/" + "b" * 247,
             commit=uuid.uuid4().hex + "0" * 8,
@@ -262,7 +262,7 @@ def deploy(actor: User) -> list[Deployment]:
             state=state,
             says="" if state == DeploymentState.DEPLOYED else f"Score 31 (red from 15): {ONE_WORD}",
             monitored_since=now if state == DeploymentState.DEPLOYED else None,
-            revert_pull_request=4711 if state == DeploymentState.ROLLED_BACK else None,
+            revert_pull_request=2_147_483_647 if state == DeploymentState.ROLLED_BACK else None,
             revert_branch="revert-" + "b" * 240 if state == DeploymentState.ROLLED_BACK else "",
             revert_says=f"Conflicts in {ONE_WORD}." if state == DeploymentState.ROLLED_BACK else "",
         )
