@@ -21,7 +21,7 @@ DASHBOARD = json.loads((PROJECT / "deploy" / "grafana-dashboard.json").read_text
 # Words of PromQL; whatever else stands outside braces, brackets and quotes is a metric.
 WORDS = {
     *("sum", "max", "by", "and", "or", "offset", "rate", "increase", "histogram_quantile", "time", "vector"),
-    *("absent", "unless", "label_values"),
+    *("absent", "unless", "label_replace", "label_values"),
 }
 # Series of other programs: Prometheus itself, postgres_exporter, and those that Patroni writes.
 ANOTHER_S = {
