@@ -75,7 +75,8 @@ class Outage(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._reason = ""
-        self._is_on = False
+        self._failing = set[str]()  # of traces and metrics, which two threads send
+        self._lock = threading.Lock()
         for module in (otlp_traces, otlp_metrics, batches):
             logging.getLogger(module.__name__).addFilter(self)
 
@@ -84,17 +85,19 @@ class Outage(logging.Filter):
         failure = next((type(each).__name__ for each in values if isinstance(each, Exception)), "")
         self._reason = failure or self._reason or record.getMessage()
         if record.name == batches.__name__ and record.levelno >= logging.WARNING:
-            self.note(failed=True)  # "Queue full": the collector is slow, or away
+            self.note("traces", failed=True)  # "Queue full": the collector is slow, or away
         return False
 
-    def note(self, *, failed: bool) -> None:
-        """Take the result of an attempt; log it when it is another than the last one's."""
-        if failed and not self._is_on:
-            logger.warning("opentelemetry_not_sent", reason=self._reason)
-        elif self._is_on and not failed:
+    def note(self, what: str, *, failed: bool) -> None:
+        """Take the result of an attempt; log the first that fails, and the first after which none does."""
+        with self._lock:
+            begins, ends = failed and not self._failing, not failed and self._failing == {what}
+            (self._failing.add if failed else self._failing.discard)(what)
+            reason, self._reason = self._reason, "" if ends else self._reason
+        if begins:
+            logger.warning("opentelemetry_not_sent", what=what, reason=reason)
+        if ends:
             logger.info("opentelemetry_sent_again")
-        self._is_on = failed
-        self._reason = self._reason if failed else ""
 
 
 outage = Outage()
@@ -105,7 +108,7 @@ class Spans(otlp_traces.OTLPSpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = super().export([without_secrets(span) for span in spans])
-        outage.note(failed=result is not SpanExportResult.SUCCESS)
+        outage.note("traces", failed=result is not SpanExportResult.SUCCESS)
         return result
 
 
@@ -114,7 +117,7 @@ class Measurements(otlp_metrics.OTLPMetricExporter):
 
     def export(self, *args: Any, **options: Any) -> MetricExportResult:
         result = super().export(*args, **options)
-        outage.note(failed=result is not MetricExportResult.SUCCESS)
+        outage.note("metrics", failed=result is not MetricExportResult.SUCCESS)
         return result
 
 

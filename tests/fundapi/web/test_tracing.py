@@ -198,6 +198,20 @@ def test_a_collector_that_is_away_slows_nothing_and_is_one_line(
         assert len(said) == 1, said
 
 
+def test_a_collector_that_takes_no_metrics_is_one_line(database: None, user: User) -> None:
+    with collecting() as taking, collecting(status=404) as refusing:
+        env = taking.env | {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{refusing.url}/v1/metrics"}
+        with running_server(workers=1, **env) as server, Api(server, user) as api:
+            for _ in range(3):
+                before = len(taking.spans)
+                assert api.get("/api/funds").status_code == 200
+                eventually(lambda before=before: len(taking.spans) > before)  # type: ignore[misc]
+                time.sleep(0.4)  # s; metrics are refused again meanwhile
+            [line] = lines(server.log, "opentelemetry_not_sent")
+            assert line["what"] == "metrics"
+            assert not lines(server.log, "opentelemetry_sent_again")
+
+
 def test_a_collector_that_comes_back_is_one_more_line(database: None, user: User) -> None:
     with collecting() as gone:
         port = int(gone.url.rpartition(":")[2])
