@@ -36,9 +36,10 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
     example = "postgres://user:password@db.example.com:5432/fundapi"
     if text.partition("://")[0] not in POSTGRES or not text.isprintable():
         raise wrong(name, text, should, example=example)
+    bare, hosts = _without_hosts(text)
     try:
-        found: dict[str, Any] = environ.Env.db_url_config(text)
-        places = _places(text)
+        found: dict[str, Any] = environ.Env.db_url_config(bare)
+        places = _places(hosts)
     except ValueError:  # a port that is no number, or a missing bracket: mostly characters of a password
         escaped = f"{should} (write @, /, ? and # in a password as %40, %2F, %3F and %23)"
         raise wrong(name, text, escaped, example=example) from None
@@ -52,7 +53,7 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
         raise wrong(name, text, f"{should} with a name", example=example)
     if len(found["NAME"].encode()) > NAME_MAX:
         raise wrong(name, text, f"{should} whose name has {NAME_MAX} bytes at most", example=example)
-    problems = chain(_wrong_hosts(options, found["HOST"], found["PORT"]), _wrong_options(options, text))
+    problems = chain(_wrong_hosts(options, found["HOST"], found["PORT"]), _wrong_options(options, bare))
     if problem := next(problems, ""):
         raise wrong(name, text, f"{should} with options of libpq ({problem})", example=example)
     # Of several hosts, the one that takes writes.
@@ -61,12 +62,22 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
     return found
 
 
-def _places(url: str) -> tuple[str, str] | None:
+def _without_hosts(url: str) -> tuple[str, str]:
+    """Return a URL with one host that means nothing, and the hosts that it had.
+
+    Python reads no brackets of IPv6 among several hosts, and django-environ mixes up their ports.
+    """
+    scheme, _, rest = url.partition("://")
+    place, *_ = re.split("[/?]", rest, maxsplit=1)
+    user, at, hosts = place.rpartition("@")
+    return (f"{scheme}://{user}{at}unknown{rest[len(place) :]}" if hosts else url), hosts
+
+
+def _places(names: str) -> tuple[str, str] | None:
     """Return hosts and ports, with commas between; None when only the query has them. Raises ValueError.
 
-    django-environ mixes up the ports of several hosts, and keeps %2F in the directory of a socket.
+    %2F, of the directory of a socket, is read here.
     """
-    names = urlsplit(url.replace("#", "%23")).netloc.rpartition("@")[2]
     if not names:
         return None
     ports = [urlsplit(f"//{name}").port for name in names.split(",")]
@@ -171,10 +182,11 @@ class Sentinels:
 
 def sentinels(url: str) -> Sentinels | None:
     """Return the sentinels of a URL, or None when it names a server. Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme not in SENTINELS:
+    if url.partition("://")[0] not in SENTINELS:
         return None
-    user, at, places = parts.netloc.rpartition("@")
+    bare, places = _without_hosts(url)
+    parts = urlsplit(bare)
+    user, at, _ = parts.netloc.rpartition("@")
     hosts = [host for host in map(split, (f"//{place}" for place in places.split(","))) if host]
     # "+" is itself, as it is in a password before the hosts. A "&" or "@" that is not escaped would cut one off.
     options = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True, strict_parsing=True)
