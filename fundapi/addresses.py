@@ -46,8 +46,7 @@ def database(env: Variables, name: str, default: str) -> dict[str, Any]:
     options = found.setdefault("OPTIONS", {})
     # `dbshell` hands these to psql. An option comes before the host of the URL, as libpq has it.
     found["HOST"], found["PORT"] = (
-        str(options.pop(name, place))
-        for name, place in zip(("host", "port"), places or (found["HOST"], found["PORT"]), strict=True)
+        str(options.pop(name, place)) for name, place in zip(("host", "port"), places, strict=True)
     )
     if not (found["NAME"] or "service" in options):
         raise wrong(name, text, f"{should} with a name", example=example)
@@ -73,13 +72,11 @@ def _without_hosts(url: str) -> tuple[str, str]:
     return (f"{scheme}://{user}{at}unknown{rest[len(place) :]}" if hosts else url), hosts
 
 
-def _places(names: str) -> tuple[str, str] | None:
-    """Return hosts and ports, with commas between; None when only the query has them. Raises ValueError.
+def _places(names: str) -> tuple[str, str]:
+    """Return hosts and ports, with commas between; "" for what is not said. Raises ValueError.
 
     %2F, of the directory of a socket, is read here.
     """
-    if not names:
-        return None
     ports = [urlsplit(f"//{name}").port for name in names.split(",")]
     # urlsplit would write a directory in small letters.
     hosts = [unquote(re.sub(r":[0-9]*$", "", name).strip("[]")) for name in names.split(",")]
@@ -156,8 +153,8 @@ def _is_valkey(text: str, options: dict[str, Any]) -> bool:
         guards = sentinels(text)
         address = guards.server if guards else text
         redis.ConnectionPool.from_url(address, **options).make_connection()  # connects later
-        for own in [guards.options] if guards else []:
-            redis.Redis(**options | own).connection_pool.make_connection()
+        if guards:
+            redis.Redis(**options | guards.options).connection_pool.make_connection()
     except (ValueError, TypeError, redis.RedisError):
         return False
     url = split(address)
