@@ -14,8 +14,8 @@ def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> in
     """
     total, since = 0, store.BEGINNING
     with metrics.purge_duration.time(), metrics.purge_failures.count_exceptions():
-        began = time.perf_counter()
         while True:
+            began = time.perf_counter()
             deleted, since = store.purge_batch(conf.purge_batch_size, since=since)
             if not deleted:
                 break
@@ -26,6 +26,5 @@ def purge_expired(progress: Callable[[int], None] = lambda _deleted: None) -> in
             if deleted < conf.purge_batch_size:
                 break
             time.sleep(took * (1 / conf.purge_share - 1))
-            began = time.perf_counter()
         metrics.purge_succeeded.labels("idempotency_store").set(store.clock().timestamp())
     return total
