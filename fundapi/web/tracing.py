@@ -70,7 +70,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Outage(logging.Filter):
-    """Whether the collector takes what is sent; the SDK's own lines, several for each batch, are dropped."""
+    """State of the collector: an outage is told once. The SDK's own lines, several for each batch, are dropped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,8 @@ def without_secrets(span: ReadableSpan) -> ReadableSpan:
 
     Nor with stacks, which quote the same. They are in the log, under the same trace id.
     """
-    if not span.events and not span.status.description:
+    description = span.status.description
+    if not span.events and not description:
         return span
     return ReadableSpan(
         name=span.name,
@@ -145,7 +146,7 @@ def without_secrets(span: ReadableSpan) -> ReadableSpan:
         events=[Event(each.name, _without_details(each.attributes), each.timestamp) for each in span.events],
         links=span.links,
         kind=span.kind,
-        status=Status(span.status.status_code, _first_part(span.status.description)),
+        status=Status(span.status.status_code, description and without_row(description)),
         start_time=span.start_time,
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
@@ -154,11 +155,7 @@ def without_secrets(span: ReadableSpan) -> ReadableSpan:
 
 def _without_details(attributes: Any) -> dict[str, Any]:
     kept = {name: value for name, value in (attributes or {}).items() if name != "exception.stacktrace"}
-    return {name: _first_part(value) if isinstance(value, str) else value for name, value in kept.items()}
-
-
-def _first_part(text: str | None) -> str | None:
-    return text and without_row(text)
+    return {name: without_row(value) if isinstance(value, str) else value for name, value in kept.items()}
 
 
 def start() -> Callable[[], None]:
