@@ -42,7 +42,7 @@ DELAY = ("what", "processes", "clients", "rate", "spread", "ms longer", "trips",
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent, to how many web processes, by how many clients, and whether the network delays it."""
+    """A measured case: an action, the web processes and clients of it, and whether the network delays it."""
 
     action: str
     processes: int

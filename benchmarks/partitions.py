@@ -1,4 +1,4 @@
-"""Whether keys should be in two tables, the large one partitioned by expiry, so that a purge drops most of a day.
+"""Weigh keys in two tables, the large one partitioned by expiry, so that a purge drops most of a day.
 
 First creates and replays on both layouts, in turn. Then, for one layout after the other: fill it, create and replay
 beside a purge, purge the rest, vacuum.

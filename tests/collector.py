@@ -33,7 +33,7 @@ QUICKLY = {"OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_METRIC_EXPORT_INTERVAL": "300
 
 @dataclass
 class Collector:
-    """What has arrived: the messages of each request, its bytes, and its header ``api-key``."""
+    """Arrivals: the messages of each request, its bytes, and its header ``api-key``."""
 
     url: str
     spans: list[Span] = field(default_factory=list)

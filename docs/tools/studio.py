@@ -1,4 +1,4 @@
-"""What the pictures of the documentation are taken of: throw-away services, a server, people and their telemetry.
+"""Scenes for the pictures of the documentation: throw-away services, a server, people and their telemetry.
 
 The environment is set before anything of Django is imported.
 """

@@ -40,7 +40,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """What REDIS_URL should be."""
+        """Value for REDIS_URL."""
         places = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
         scheme, trust = (
             ("sentinel+tls", f"&ssl_ca_certs={self.certificate}") if self.certificate else ("sentinel", "")

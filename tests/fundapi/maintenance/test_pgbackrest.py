@@ -146,7 +146,7 @@ class PgBackRest:
 
 @dataclass
 class Loss:
-    """What was acknowledged by a moment, by key; at a later one every fund is deleted."""
+    """Answers that were acknowledged by a moment, by key; at a later one every fund is deleted."""
 
     answers: dict[str, bytes]
     moment: str

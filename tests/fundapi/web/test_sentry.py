@@ -31,7 +31,7 @@ UNPACK = {"gzip": gzip.decompress, "br": brotli.decompress}
 
 
 class Project:
-    """What a project of Sentry has received: its events, and all bytes."""
+    """A project of Sentry: the events that it has received, and all bytes."""
 
     def __init__(self, port: int) -> None:
         self.dsn = f"http://{KEY}@127.0.0.1:{port}/7"
