@@ -6,6 +6,7 @@ purge     creates while expired keys are purged, and while none are
 partitions  the purge of one table, and of two with a partition to drop; what the second costs creates and replays
 machines  creates and replays with a network between web and database, beside the capacity model
 judge     what the judge's checks, the intake of telemetry and its purge cost the database
+trees     CPU of each kind of request of two working trees, in turn: what a change has brought
 capacity  measures nothing: how many cores, connections and bytes so many creates take, by the committed figures
 """
 
@@ -15,7 +16,7 @@ import sys
 
 from rich.console import Console
 
-from benchmarks import capacity, compare, judge, machines, partitions, purge, scale
+from benchmarks import capacity, compare, judge, machines, partitions, purge, scale, trees
 from benchmarks.filling import TooLittleSpace
 from benchmarks.purge import PurgeEnded
 
@@ -26,6 +27,7 @@ COMMANDS = {
     "partitions": partitions,
     "machines": machines,
     "judge": judge,
+    "trees": trees,
     "capacity": capacity,
 }
 

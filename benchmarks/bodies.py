@@ -1,7 +1,11 @@
 """The fund that every client creates, in each spelling."""
 
 import json
+import uuid
+from collections.abc import Iterator
+from itertools import count
 
+EVENTS = 200  # as many as a browser sends at once
 NAME = "Harbor Growth I"
 FUND = {
     "name": NAME,
@@ -36,3 +40,21 @@ def stock_fund(name: str = NAME) -> bytes:
     return json.dumps(
         {STOCK_NAMES.get(field, field): value for field, value in {**FUND, "name": name}.items()}
     ).encode()
+
+
+def telemetry_batches() -> Iterator[bytes]:
+    """Yield batches of new events of one browser."""
+    browser = uuid.uuid4().hex
+    event = {
+        "event": "heartbeat",
+        "category": "usage",
+        "ok": True,
+        "at": "2026-11-23T09:00:00.000Z",
+        "flag": "USE_FUND_STORE",
+        "variant": "fund-store",
+        "detail": None,
+    }
+    events = [{"id": f"{browser}-BATCH-{number}", **event} for number in range(EVENTS)]
+    batch = json.dumps({"clientId": browser, "sessionId": browser, "dropped": 0, "events": events}).encode()
+    for number in count():
+        yield batch.replace(b"BATCH", str(number).encode())

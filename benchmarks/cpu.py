@@ -1,8 +1,12 @@
 """Seconds of CPU that a program has used: its processes, and those that have ended."""
 
+import sys
+import time
 from contextlib import suppress
 
 import psutil
+
+CPUCLOCK_SCHED = 2  # Linux's clock of the CPU time of a whole process, in nanoseconds
 
 
 def used(pid: int) -> float:
@@ -13,3 +17,10 @@ def used(pid: int) -> float:
         with suppress(psutil.NoSuchProcess):  # ended meanwhile: its parent has its seconds now
             seconds += sum(process.cpu_times()[:4])  # of its own and of ended children, user and system
     return seconds
+
+
+def used_alone(pid: int) -> float:
+    """Return the seconds of CPU, user and system, of one running process: exact, where ``used`` counts in 10 ms."""
+    if sys.platform == "linux":
+        return time.clock_gettime(~pid << 3 | CPUCLOCK_SCHED)
+    return float(sum(psutil.Process(pid).cpu_times()[:2]))

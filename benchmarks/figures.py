@@ -1,5 +1,6 @@
 """Statistics of measurements: pure functions of lists of numbers."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One variant in one round: requests, requests per second, and quantiles of latency in ms."""
+    """One variant in one round: requests, requests per second, quantiles of latency, CPU of a request in ms."""
 
     count: int
     rate: float
     p50: float
     p99: float
+    cpu: float = math.nan  # of the server's processes, user and system
 
     @classmethod
     def of(cls, latencies: Sequence[float], elapsed: float) -> "Sample":

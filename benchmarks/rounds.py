@@ -1,14 +1,15 @@
 """Measure variants in turn, round after round, so that a slow moment of the machine hits all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 
+from benchmarks.cpu import used_alone
 from benchmarks.figures import Sample, rotated
 from benchmarks.load import UnexpectedAnswer, keep_sending, posts_with_new_keys
 from benchmarks.servers import Server
 
-CONNECTIONS = 2  # for one worker with one thread: the next request always waits
+CONNECTIONS = 8  # twice a worker's threads: the next request always waits
 WARM_UP_MAX = 1.0  # s of each variant in round 0
 
 Say = Callable[[str], None]
@@ -65,8 +66,12 @@ def sending(
     server: Server, streams: Sequence[Iterator[bytes]], *, expected: int
 ) -> Callable[[float], Sample]:
     """Return a measurement of these requests, with a connection for each stream."""
+    workers = [worker.pid for worker in server.workers()]
 
     def run(seconds: float) -> Sample:
-        return keep_sending(server.port, streams, seconds=seconds, expected=expected)
+        before = sum(map(used_alone, workers))
+        sample = keep_sending(server.port, streams, seconds=seconds, expected=expected)
+        spent = sum(map(used_alone, workers)) - before
+        return replace(sample, cpu=1000 * spent / sample.count)
 
     return run

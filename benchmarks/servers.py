@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -25,7 +26,7 @@ STOP_TIMEOUT = 10  # s
 
 @dataclass(frozen=True)
 class Site:
-    """A site to serve: its application, Python and environment.
+    """A site to serve: its application, Python and environment, and the working tree that it is of.
 
     ``queue``: with a thread for each request that may wait in the product's own queue, as it is deployed. Without, as
     any other: a thread for each that is worked on, and the others wait in Granian.
@@ -38,6 +39,7 @@ class Site:
     settings: str = "benchmarks.settings"
     environ: tuple[tuple[str, str], ...] = ()
     queue: bool = False
+    tree: Path = PROJECT
 
     def command(self, port: int, *, workers: int, threads: int) -> list[str]:
         """Return the server's command line: the product's own, with this application, interface and Python."""
@@ -73,7 +75,7 @@ class Server:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command,
-                cwd=PROJECT,
+                cwd=site.tree,
                 env=environ,
                 stdout=log,
                 stderr=log,

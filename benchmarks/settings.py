@@ -4,3 +4,4 @@ from fundapi.settings import *  # noqa: F403
 
 ROOT_URLCONF = "benchmarks.urls"
 FUND_CREATE_RATE = "1000000000/minute"  # counted like any other, and never reached
+TELEMETRY_RATE = FUND_CREATE_RATE

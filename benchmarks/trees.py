@@ -1,0 +1,105 @@
+"""Compare working trees: CPU of each kind of request, in turn, so that a step is told by its own figure.
+
+Give each tree a name: ``python -m benchmarks trees before=../before after=.``; each has its own ``.venv``. All use one
+database, which this tree migrates.
+"""
+
+import argparse
+import statistics
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.bodies import fund, telemetry_batches
+from benchmarks.compare import FLAG, OFREP_BODY
+from benchmarks.figures import Sample, summary
+from benchmarks.footprint import memory
+from benchmarks.load import ask, request
+from benchmarks.rounds import CONNECTIONS, Say, Variant, creating, measure, repeating, sending
+from benchmarks.servers import Server, Site, serving
+from benchmarks.stack import stack
+
+THREADS = 4  # of a worker, as deployed
+COLUMNS = ("request", "tree", "CPU ms", "least", "spread", "of the first tree's")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trees", nargs="+", metavar="NAME=DIRECTORY", type=_tree)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--seconds", type=float, default=0.4, help="of each request of each tree in each round"
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="REQUEST", help="such as create replay")
+
+
+def _tree(text: str) -> tuple[str, Path]:
+    name, _, directory = text.partition("=")
+    tree = Path(directory).resolve()
+    if not (directory and (tree / ".venv/bin/python").exists()):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not NAME=DIRECTORY of a tree with a .venv: make .venv there."
+        )
+    return name, tree
+
+
+def run(options: argparse.Namespace, say: Say) -> None:
+    """Measure and print."""
+    trees = dict(options.trees)
+    with stack() as running, ExitStack() as servers:
+        token = running.token()
+        started = {
+            name: servers.enter_context(serving(_site(name, tree), running, threads=THREADS))
+            for name, tree in trees.items()
+        }
+        variants = [
+            replace(variant, name=f"{variant.name} {name}")
+            for variants in zip(*(_variants(server, token) for server in started.values()), strict=True)
+            for name, variant in zip(started, variants, strict=True)
+            if not options.only or variant.name in options.only
+        ]
+        measured = measure(variants, rounds=options.rounds, seconds=options.seconds, say=say)
+        resident = {name: memory(server)[0].rss for name, server in started.items()}
+    for name, failure in measured.failures.items():
+        say(f"{name} failed: {failure}")
+    report.on_terminal(COLUMNS, _rows(list(trees), measured.samples))
+    say("MiB resident: " + ", ".join(f"{name} {mib:.0f}" for name, mib in resident.items()))
+
+
+def _site(name: str, tree: Path) -> Site:
+    return Site(name, python=str(tree / ".venv/bin/python"), queue=True, tree=tree)
+
+
+def _variants(server: Server, token: str) -> list[Variant]:
+    stored = request("POST", "/api/funds", token=token, body=fund(), key=uuid.uuid4().hex)
+    ask(server.port, stored)
+    tag = ask(server.port, request("GET", "/api/rollouts")).header("ETag") or ""
+    polled = request("GET", "/api/rollouts", headers=[("If-None-Match", tag)])
+    evaluated = request("POST", f"/ofrep/v1/evaluate/flags/{FLAG}", body=OFREP_BODY)
+    telemetry = [map(_telemetry, telemetry_batches()) for _ in range(CONNECTIONS)]
+    return [
+        Variant("create", "", creating(server, "/api/funds", token=token, body=fund())),
+        Variant("replay", "", repeating(server, stored, expected=200)),
+        Variant("poll", "", repeating(server, polled, expected=304)),
+        Variant("ofrep", "", repeating(server, evaluated, expected=200)),
+        Variant("telemetry", "", sending(server, telemetry, expected=202)),
+    ]
+
+
+def _telemetry(body: bytes) -> bytes:
+    return request("POST", "/api/telemetry", body=body)
+
+
+def _rows(trees: Sequence[str], samples: dict[str, list[Sample]]) -> list[list[str]]:
+    rows = []
+    for name, found in samples.items():
+        what, _, tree = name.partition(" ")
+        first = samples[f"{what} {trees[0]}"]
+        cpu = summary([sample.cpu for sample in found])
+        ratio = statistics.median(ours.cpu / theirs.cpu for ours, theirs in zip(found, first, strict=True))
+        rows.append(
+            [what, tree, f"{cpu.median:.3f}", f"{cpu.lowest:.3f}", report.spread(cpu, 3), f"{ratio:.3f}"]
+        )
+    return rows
