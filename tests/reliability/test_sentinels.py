@@ -15,7 +15,7 @@ from tests.eventually import eventually
 from tests.reliability.sentinels import PASSWORD, SENTINEL_PASSWORD, guarded_valkey
 from tests.servers import celery, celery_arguments, database_url, manage, running_server
 
-# s; a second until the sentinels agree, a half for their election, and pauses of Celery: 3 here, and this on a busy day
+# s; a second until the sentinels agree, a half for their election, and pauses of Celery: 5 here, and this on a busy day
 AWAY_MAX = 20
 SLOW = 2.0  # s; a request waits for one time-out of 0.25 s
 
