@@ -2,8 +2,8 @@
 
 One bad event never loses the others: each is stored, known already, or refused with its index and a code.
 
-Events are checked by hand and not by a ``msgspec.Struct``: it refuses an event for half a surrogate pair in the name of
-an unknown field, and its patterns take 0.3 ms more for 200 events that are alike (0.7 in place of 0.4).
+Bodies are decoded by ``msgspec``, in a third of the time of ``json``, but the values in them are checked by hand: its
+patterns take 0.3 ms more for 200 events that are alike, and it refuses the whole batch for one event.
 """
 
 import json
@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.request import Request
@@ -44,6 +45,33 @@ CONTENT_TYPES = {"application/json", "text/plain"}  # the latter is a beacon's, 
 
 class Rejected(Exception):
     """An event that cannot be stored; the message is its code."""
+
+
+class Sent(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """An event as it was sent: any value in any field."""
+
+    id: Any = None
+    event: Any = None
+    category: Any = None
+    ok: Any = None
+    at: Any = None
+    flag: Any = None
+    variant: Any = None
+    detail: Any = None
+
+
+class Document(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A body as it was sent: any value in any field, of ``events`` too where ``document_of`` has made it."""
+
+    events: list[Sent]
+    client_id: Any = None
+    session_id: Any = None
+    sent_at: Any = None
+    dropped: Any = None
+    ticket: Any = None
+
+
+_decoder = msgspec.json.Decoder(Document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +118,8 @@ class TelemetryView(APIView):
         content_type = (request.content_type or "").partition(";")[0].strip().lower()
         if content_type not in CONTENT_TYPES:
             raise UnsupportedMediaType(content_type, "Send JSON, as application/json or text/plain.")
-        try:
-            document = json.loads(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
-        except (ValueError, RecursionError):
-            raise ParseError(UNREADABLE) from None
-        sender = sender_of(request, document)
+        document = read(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
+        sender = sender_of(request, document.ticket)
         batch = parse(document, tracks=tracked(), sender=sender)
         new = store.arrive(batch.events)
         known = sum(not event.lost for event in batch.events) - new
@@ -107,10 +132,44 @@ class TelemetryView(APIView):
         return Response(answer, status=status.HTTP_202_ACCEPTED)
 
 
-def sender_of(request: Request, document: Any) -> Sender:
-    """Return the origin of a decoded body. A ticket that is refused never loses the events."""
+def read(body: bytes) -> Document:
+    """Decode a body.
+
+    ``msgspec`` refuses more than ``json`` does: unknown fields, an event that is no object, half a surrogate pair, NaN.
+    What it accepts has the same values.
+
+    Raises:
+        ParseError: it is no JSON.
+        ValidationError: it is no object.
+    """
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        return document_of(json.loads(body))
+    except (ValueError, RecursionError):
+        raise ParseError(UNREADABLE) from None
+
+
+def document_of(decoded: Any) -> Document:
+    """Return a document of any JSON value; events that are no objects stay as they are. Raises ValidationError."""
+    if not isinstance(decoded, dict):
+        raise ValidationError("Send an object with clientId, sessionId and events.", "invalid")
+    events = decoded.get("events")
+    if isinstance(events, list):
+        events = [
+            Sent(*map(event.get, Sent.__struct_fields__)) if isinstance(event, dict) else event
+            for event in events
+        ]
+    fields = {**decoded, "events": events}
+    values: list[Any] = [fields.get(name) for name in Document.__struct_encode_fields__]
+    return Document(*values)
+
+
+def sender_of(request: Request, ticket: Any) -> Sender:
+    """Return the origin of a batch. A ticket that is refused never loses the events."""
     network = network_of(BaseThrottle().get_ident(request) or "")
-    ticket = document.get("ticket") if isinstance(document, dict) else None
     if ticket is None:
         return Sender(None, network)
     try:
@@ -145,8 +204,8 @@ def tracked() -> Callable[[str | None], bool]:
     return lambda flag: read().tracks(flag)
 
 
-def parse(document: Any, *, tracks: Callable[[str | None], bool], sender: Sender = Sender()) -> Batch:
-    """Check a decoded body, ``{"clientId", "sessionId", "sentAt", "dropped", "events"}``.
+def parse(document: Document, *, tracks: Callable[[str | None], bool], sender: Sender = Sender()) -> Batch:
+    """Check a decoded body.
 
     Args:
         tracks: whether migration events of a flag are kept.
@@ -154,27 +213,28 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool], sender: Sender
 
     Raises:
         ValidationError: the body as a whole cannot be used. Names each field that is wrong.
+        ParseError: a detail is nested too deeply.
     """
-    if not isinstance(document, dict):
-        raise ValidationError("Send an object with clientId, sessionId and events.", "invalid")
     wrong = dict(_wrong(document))
     if wrong:
         raise ValidationError(wrong)
-    client = as_uuid(document["clientId"])
-    session = _digest(client, "session", document["sessionId"])
-    prefix = _joined(client, "event", "")  # stored id: the digest of this and the browser's own id
-    sent_at = _sent_at(document.get("sentAt"))
+    client = as_uuid(document.client_id)
+    session = _digest(client, "session", document.session_id)
+    # A stored id is the digest of this and the browser's own id.
+    prefix = blake2b(_joined(client, "event", ""), digest_size=16)
+    sent_at = _sent_at(document.sent_at)
     kind = _kinds(tracks)
     events, rejected = [], []
-    for index, event in enumerate(document["events"]):
+    for index, event in enumerate(document.events):
         try:
-            event_id, shared, at = _id(event), kind(event), _at(event.get("at"))
+            event_id, shared, at = _id(event), kind(event), _at(event.at)
             if not shared.kept:
                 raise Rejected("migrations_not_tracked")  # noqa: TRY301 - one way out for all
         except Rejected as error:
             rejected.append({"index": index, "code": str(error)})
             continue
-        digest = blake2b(prefix + event_id.encode("utf-8", "surrogatepass"), digest_size=16)
+        digest = prefix.copy()
+        digest.update(event_id.encode("utf-8", "surrogatepass"))
         arrival = store.Arrival(
             id=digest.hexdigest(),
             client=client,
@@ -185,13 +245,13 @@ def parse(document: Any, *, tracks: Callable[[str | None], bool], sender: Sender
             flag=shared.flag,
             variant=shared.variant,
             at=at,
-            detail=_detail(event.get("detail")),
+            detail=_detail(event.detail),
             age=_age(at, sent_at) if at and sent_at else 0,
             signer=sender.signer,
             network=sender.network,
         )
         events.append(arrival)
-    if lost := int(min(document.get("dropped") or 0, COUNT_MAX)):
+    if lost := int(min(document.dropped or 0, COUNT_MAX)):
         events.append(_loss(client, session, lost, sender))
     return Batch(events, rejected)
 
@@ -204,18 +264,16 @@ def as_uuid(client_id: str) -> UUID:
         return _digest("client", client_id)
 
 
-def _wrong(document: dict[str, Any]) -> Iterator[tuple[str, list[ErrorDetail]]]:
-    for name in ("clientId", "sessionId"):
-        value = document.get(name)
+def _wrong(document: Document) -> Iterator[tuple[str, list[ErrorDetail]]]:
+    for name, value in (("clientId", document.client_id), ("sessionId", document.session_id)):
         if not isinstance(value, str) or not 0 < len(value) <= ID_MAX:
             yield name, [ErrorDetail(f"Send a text of 1 to {ID_MAX} characters.", "invalid")]
-    events = document.get("events")
+    events: Any = document.events
     if not isinstance(events, list):
         yield "events", [ErrorDetail("Send a list of events.", "invalid")]
     elif len(events) > EVENTS_MAX:
         yield "events", [ErrorDetail(f"Send at most {EVENTS_MAX} events at once.", "max_length")]
-    dropped = document.get("dropped")
-    if dropped is not None and not _is_count(dropped):
+    if document.dropped is not None and not _is_count(document.dropped):
         yield "dropped", [ErrorDetail("Send how many events the session has lost, 0 or more.", "invalid")]
 
 
@@ -225,15 +283,15 @@ def _is_count(value: Any) -> bool:
 
 
 def _id(event: Any) -> str:
-    if not isinstance(event, dict):
+    if not isinstance(event, Sent):
         raise Rejected("not_an_object")
-    event_id = event.get("id")
+    event_id = event.id
     if not isinstance(event_id, str) or not 0 < len(event_id) <= ID_MAX:
         raise Rejected("invalid_id")
     return event_id
 
 
-def _kinds(tracks: Callable[[str | None], bool]) -> Callable[[dict[str, Any]], Kind]:
+def _kinds(tracks: Callable[[str | None], bool]) -> Callable[[Sent], Kind]:
     """Return a function: the kind of an event. Equal kinds are checked once: 0.8 ms less for 200 events alike."""
 
     def check(event: Any, category: Any, ok: Any, flag: Any, variant: Any) -> Kind:
@@ -253,13 +311,11 @@ def _kinds(tracks: Callable[[str | None], bool]) -> Callable[[dict[str, Any]], K
 
     checked = lru_cache(maxsize=None, typed=True)(check)  # typed: 1 equals True, and is not valid
 
-    def kind(event: dict[str, Any]) -> Kind:
-        get = event.get
-        values = get("event"), get("category"), get("ok"), get("flag"), get("variant")
+    def kind(event: Sent) -> Kind:
         try:
-            return checked(*values)
+            return checked(event.event, event.category, event.ok, event.flag, event.variant)
         except TypeError:  # a list or an object, which cannot be a key of the cache
-            return check(*values)
+            return check(event.event, event.category, event.ok, event.flag, event.variant)
 
     return kind
 
@@ -303,7 +359,10 @@ def _detail(value: Any) -> str | None:
     """Return a detail as text that PostgreSQL can store, at most 500 characters."""
     if value is None:
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # writing takes more of the stack than reading did
+        raise ParseError(UNREADABLE) from None
     if len(text) > DETAIL_MAX:
         text = text[: DETAIL_MAX - 1] + "…"
     return text.replace("\0", "").encode("utf-8", "replace").decode()
