@@ -206,6 +206,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "fundapi.web.overload.OverloadMiddleware",
     "fundapi.web.middleware.BodyMiddleware",  # before whatever reads a body
+    "fundapi.web.middleware.ApiMiddleware",  # clients without cookies go on at OutcomeMiddleware
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -4,11 +4,14 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from inspect import unwrap
+from typing import Any
 
 import structlog
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
 from django.utils.functional import SimpleLazyObject
 
@@ -117,6 +120,38 @@ class BrowserPolicyMiddleware(CSPMiddleware):
         if match is not None and match.app_name == "admin":
             parts.update = settings.ADMIN_CONTENT_SECURITY_POLICY
         return parts
+
+
+class ApiMiddleware:
+    """Take an API request that has no cookies past Django's own middlewares: for sessions, forms and pages.
+
+    A view without ``csrf_exempt`` that is asked to change something is still refused: Django checks that later.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.answer = _past_django(get_response)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "HTTP_COOKIE" in request.META or not (is_api(request) or is_ofrep(request)):
+            return self.get_response(request)
+        request.get_host()  # raises DisallowedHost
+        request.user = AnonymousUser()
+        response = self.answer(request)
+        headers = response.headers
+        headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
+        if isinstance(response, HttpResponse):
+            headers.setdefault("Content-Length", str(len(response.content)))
+        return response
+
+
+def _past_django(get_response: GetResponse) -> GetResponse:
+    """Return the rest of a chain of middlewares, from the first one that is not Django's."""
+    middleware: Any = unwrap(get_response)  # Django wraps each one
+    while type(middleware).__module__.startswith("django."):
+        get_response = middleware.get_response
+        middleware = unwrap(get_response)
+    return get_response
 
 
 class HttpsMiddleware:
