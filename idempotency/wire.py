@@ -4,7 +4,7 @@
 read 0.29 and 0.17 ms, the transaction of a key 1.50 and 0.95 ms. psycopg still writes and reads the values, and Django
 still translates the exceptions.
 
-:func:`read_one` is for projects too; the rest is the app's own.
+:func:`read_one` and :func:`execute` are for projects too; the rest is the app's own.
 
 The short way is for Django's own PostgreSQL backend as it comes (:func:`_may_bypass_cursor`). Statements go one by one
 through ``connection.cursor()`` where other code stands in between: a subclass of the backend (tenants, row security), a
@@ -42,7 +42,7 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, PipelineStatus, 
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Wait
 
-__all__ = ["read_one"]
+__all__ = ["execute", "read_one"]
 
 Row = tuple[Any, ...]
 Ask = Callable[[Connection[Any], abc.Transformer, str, Sequence[Any]], PGresult]

@@ -33,4 +33,4 @@ class SignedInAs(BasePermission):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         user = str(request.user.pk)
-        return request.headers.get("Signed-In-As", user) == user
+        return bool(request.META.get("HTTP_SIGNED_IN_AS", user) == user)

@@ -1,6 +1,5 @@
 """A fund as JSON: camelCase, numbers as numbers, unknown fields refused."""
 
-from copy import copy
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -82,10 +81,6 @@ class FundSerializer(serializers.Serializer):
 
     default_error_messages = {"invalid": "Send one JSON object with the fields of a fund."}
 
-    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        """Copy the fields shallowly: they never change, and a deep copy takes 0.3 ms."""
-        return {name: copy(field) for name, field in self._declared_fields.items()}
-
     def run_validation(self, data: Any = empty) -> Any:
         """Refuse null like any other value that is no object; DRF has a text of its own for it."""
         return super().run_validation([] if data is None else data)
@@ -128,9 +123,6 @@ class FundSerializer(serializers.Serializer):
             "engineResults": fund.engine_results,
             "createdAt": fund.created_at,
         }
-
-    def create(self, validated_data: dict[str, Any]) -> Fund:
-        return Fund.objects.create(**validated_data)
 
 
 def _number(value: Decimal) -> int | Decimal:
