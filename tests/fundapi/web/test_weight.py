@@ -8,20 +8,26 @@ import pytest
 from manage import NOWHERE
 from tests.servers import PROJECT
 
-LOADED = "import sys, fundapi.wsgi, fundapi.urls; print(*(n for n, m in sys.modules.items() if m))"
+LOADED = "import sys, fundapi.wsgi; print(*(n for n, m in sys.modules.items() if m))"
+FROZEN = "import gc, fundapi.wsgi; print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))"
 
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
+    return set(printed(LOADED))
+
+
+def printed(program: str) -> list[str]:
+    """Return the words that a program of Python prints."""
     run = subprocess.run(
-        [sys.executable, "-c", LOADED],
+        [sys.executable, "-c", program],
         cwd=PROJECT,
         env=dict(NOWHERE),
         check=True,
         capture_output=True,
         text=True,
     )
-    return set(run.stdout.split())
+    return run.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,10 @@ def loaded() -> set[str]:
 def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
     assert "fundapi.api.views" in loaded
     assert needless not in loaded
+
+
+def test_the_collector_leaves_alone_what_a_start_made() -> None:
+    assert printed(FROZEN) == ["True", "True"]
 
 
 def test_what_a_web_worker_does_without_can_still_be_imported() -> None:
