@@ -21,6 +21,12 @@ TICKET_RATE = "60/minute"  # per user; a page renews its ticket once an hour
 _limiter_lock = threading.Lock()
 
 
+class Storage(RedisStorage):
+    """Of Limits, which would import the client named valkey too, where that is installed, and never use it."""
+
+    DEPENDENCIES = {"redis": RedisStorage.DEPENDENCIES["redis"]}
+
+
 class ValkeyThrottle(SimpleRateThrottle):
     """A limit on the requests of each caller in a moving window. Subclasses define the rate and the caller."""
 
@@ -47,7 +53,7 @@ class ValkeyThrottle(SimpleRateThrottle):
     def limiter(self) -> MovingWindowRateLimiter:
         with _limiter_lock:
             if ValkeyThrottle._limiter is None:
-                storage = RedisStorage("redis://", connection_pool=client.connection_pool)
+                storage = Storage("redis://", connection_pool=client.connection_pool)
                 ValkeyThrottle._limiter = MovingWindowRateLimiter(storage)
         return ValkeyThrottle._limiter
 

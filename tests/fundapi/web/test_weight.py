@@ -9,6 +9,13 @@ from manage import NOWHERE
 from tests.servers import PROJECT
 
 LOADED = "import sys, fundapi.wsgi; print(*(n for n, m in sys.modules.items() if m))"
+# The limiter is made at the first request. `Storage` imports its clients when they are asked for.
+CLIENTS = """
+import sys, fundapi.wsgi
+from fundapi.api.throttling import FundCreateThrottle
+FundCreateThrottle().limiter
+print("valkey" in sys.modules, "redis" in sys.modules)
+"""
 FROZEN = "import gc, fundapi.wsgi; print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))"
 
 
@@ -50,6 +57,11 @@ def printed(program: str) -> list[str]:
 def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
     assert "fundapi.api.views" in loaded
     assert needless not in loaded
+
+
+def test_throttles_import_only_the_client_that_they_use() -> None:
+    pytest.importorskip("valkey")
+    assert printed(CLIENTS) == ["False", "True"]
 
 
 def test_the_collector_leaves_alone_what_a_start_made() -> None:
