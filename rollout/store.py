@@ -23,23 +23,43 @@ FENCE = 0x726F6C6C6F757400  # "rollout\0": key of the advisory lock between inta
 REHEARSAL_FENCE = FENCE + 1
 
 
-class Arrival(msgspec.Struct, frozen=True):
-    """A telemetry event to be stored. 200 are made at once, at a third of the cost of a frozen dataclass."""
+class Source(msgspec.Struct, frozen=True):
+    """Origin of a batch of telemetry."""
+
+    client: UUID | None = None
+    session: UUID | None = None
+    signer: UUID | None = None  # of the ticket
+    network: str = ""  # of the sender, such as 192.0.2.0/24
+
+
+NO_SOURCE = Source()
+
+
+class Occurrence(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A telemetry event to be stored, from the source of its batch. Fields that have their defaults are not sent.
+
+    200 are made at once, at a fifth of the cost of a frozen dataclass.
+    """
 
     id: UUID | str  # a UUID, or its 32 digits, which are cheaper to make
-    client: UUID
-    session: UUID
     event: str
     category: str
     ok: bool
-    flag: str | None
-    variant: str | None
-    at: datetime | None
-    detail: str | None
+    flag: str | None = None
+    variant: str | None = None
+    at: datetime | None = None
+    detail: str | None = None
     lost: int = 0
     age: int = 0  # s between the event and its sending, by the browser's clock
-    signer: UUID | None = None  # of the ticket
-    network: str = ""  # of the sender, such as 192.0.2.0/24
+
+
+class Arrival(Occurrence, frozen=True, kw_only=True):
+    """A telemetry event with a source of its own."""
+
+    client: UUID
+    session: UUID
+    signer: UUID | None = None
+    network: str = ""
     server: bool = False  # reported by the server itself
 
 
@@ -76,10 +96,10 @@ WITH fence AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(%s)),
 arrived AS (
     INSERT INTO rollout_telemetry
         (id, client, session, event, category, ok, flag, variant, at, detail, lost, age, signer, network, server)
-    SELECT a.* FROM fence, json_to_recordset(%s) AS a (
-        id uuid, client uuid, session uuid, event text, category text, ok boolean, flag text, variant text,
-        at timestamptz, detail text, lost integer, age integer, signer uuid, network text, server boolean
-    )
+    SELECT
+        id, client, session, event, category, ok, flag, variant, at, detail, coalesce(lost, 0), coalesce(age, 0),
+        signer, network, coalesce(server, false)
+    FROM fence, json_populate_recordset(json_populate_record(NULL::rollout_telemetry, %s), %s)
     ON CONFLICT (id) DO NOTHING
     RETURNING lost
 )
@@ -87,18 +107,22 @@ SELECT count(*) FILTER (WHERE lost = 0) FROM arrived
 """
 
 
-def arrive(events: Sequence[Arrival], *, fence: int = FENCE) -> int:
+def arrive(events: Sequence[Occurrence], source: Source = NO_SOURCE, *, fence: int = FENCE) -> int:
     """Store events in one statement, and return how many were new; reports of losses do not count.
 
-    All events are one JSON parameter: 0.5 ms for 200 events; eleven arrays, escaped value by value, cost 5 ms. The
-    parameter is sent apart from the statement, so with ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a
-    connection.
+    All events are one JSON parameter: 0.5 ms for 200 events; eleven arrays, escaped value by value, cost 5 ms. Their
+    source is another, which halves the bytes. Parameters are sent apart from the statement, so with
+    ``prepare_threshold`` in ``OPTIONS`` PostgreSQL plans it once a connection.
     """
     if not events:
         return 0
-    cursor = _prepared(ARRIVE, (fence, msgspec.json.encode(events).decode()))
+    cursor = _prepared(ARRIVE, (fence, as_json(source), as_json(events)))
     new: int = cursor.fetchone()[0]
     return new
+
+
+def as_json(value: Source | Sequence[Occurrence]) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 # The same as `evaluation.is_live` and `Rollout.is_judged`, of `rollout_rollout AS r`.

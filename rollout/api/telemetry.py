@@ -92,7 +92,8 @@ class Sender:
 class Batch:
     """A checked request body: the events to store, and those refused, each with its index and a code."""
 
-    events: list[store.Arrival]
+    source: store.Source
+    events: list[store.Occurrence]
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -121,7 +122,7 @@ class TelemetryView(APIView):
         document = read(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
         sender = sender_of(request, document.ticket)
         batch = parse(document, tracks=tracked(), sender=sender)
-        new = store.arrive(batch.events)
+        new = store.arrive(batch.events, batch.source)
         known = sum(not event.lost for event in batch.events) - new
         metrics.observe_telemetry(
             accepted=new, duplicates=known, rejected=len(batch.rejected), ticket=sender.ticket
@@ -235,10 +236,8 @@ def parse(document: Document, *, tracks: Callable[[str | None], bool], sender: S
             continue
         digest = prefix.copy()
         digest.update(event_id.encode("utf-8", "surrogatepass"))
-        arrival = store.Arrival(
+        occurrence = store.Occurrence(
             id=digest.hexdigest(),
-            client=client,
-            session=session,
             event=shared.event,
             category=shared.category,
             ok=shared.ok,
@@ -247,13 +246,11 @@ def parse(document: Document, *, tracks: Callable[[str | None], bool], sender: S
             at=at,
             detail=_detail(event.detail),
             age=_age(at, sent_at) if at and sent_at else 0,
-            signer=sender.signer,
-            network=sender.network,
         )
-        events.append(arrival)
+        events.append(occurrence)
     if lost := int(min(document.dropped or 0, COUNT_MAX)):
-        events.append(_loss(client, session, lost, sender))
-    return Batch(events, rejected)
+        events.append(_loss(client, session, lost))
+    return Batch(store.Source(client, session, sender.signer, sender.network), events, rejected)
 
 
 def as_uuid(client_id: str) -> UUID:
@@ -368,22 +365,14 @@ def _detail(value: Any) -> str | None:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def _loss(client: UUID, session: UUID, lost: int, sender: Sender) -> store.Arrival:
+def _loss(client: UUID, session: UUID, lost: int) -> store.Occurrence:
     """Return a row for the events that a session has lost so far. The same number is the same row: stored once."""
-    return store.Arrival(
+    return store.Occurrence(
         id=_digest(client, "lost", session, lost),
-        client=client,
-        session=session,
         event=Event.TELEMETRY_DROPPED.value,
         category="",
         ok=True,
-        flag=None,
-        variant=None,
-        at=None,
-        detail=None,
         lost=lost,
-        signer=sender.signer,
-        network=sender.network,
     )
 
 

@@ -69,7 +69,9 @@ def save(secret: str, *, status: int = 201) -> None:
 
 def arrival(secret: str) -> Arrival:
     who = uuid.UUID(secret)
-    return Arrival(secret, who, who, secret, "error", False, secret, secret, None, secret)
+    return Arrival(
+        secret, secret, "error", ok=False, flag=secret, variant=secret, detail=secret, client=who, session=who
+    )
 
 
 def claim_and_save(secret: str, **changed: Any) -> None:

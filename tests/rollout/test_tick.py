@@ -141,23 +141,13 @@ def test_a_clock_that_was_an_hour_ahead_and_is_set_back_leaves_nobody_unwatched(
 def test_nothing_is_judged_twice_and_nothing_left_out(traffic: Judged) -> None:
     """Telemetry that commits during a check: rows become visible in another order than that of their numbers."""
     canary = traffic()
-    arrival = store.Arrival(
-        *(
-            uuid.uuid4(),
-            uuid.uuid4(),
-            uuid.uuid4(),
-            "error",
-            "",
-            False,
-            canary.feature,
-            "fund-store",
-            None,
-            None,
-        )
+    occurrence = store.Occurrence(
+        uuid.uuid4(), "error", "", ok=False, flag=canary.feature, variant="fund-store"
     )
+    source = store.Source(uuid.uuid4(), uuid.uuid4())
     with psycopg.connect(database_url()) as slow, ThreadPoolExecutor(1) as pool:
-        rows = msgspec.json.encode([arrival]).decode()
-        slow.execute(store.ARRIVE, (store.FENCE, rows))  # has its number, and is not committed
+        # It has its number, and is not committed.
+        slow.execute(store.ARRIVE, (store.FENCE, store.as_json(source), store.as_json([occurrence])))
 
         def check_if_due() -> Check:
             try:

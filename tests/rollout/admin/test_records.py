@@ -839,7 +839,13 @@ def test_telemetry_is_found_by_client_event_and_flag(canary: Callable[..., Canar
     store.arrive(
         [
             store.Arrival(
-                uuid.uuid4(), as_uuid(name), uuid.uuid4(), event, "", True, stage.feature, None, None, None
+                uuid.uuid4(),
+                event,
+                "",
+                ok=True,
+                flag=stage.feature,
+                client=as_uuid(name),
+                session=uuid.uuid4(),
             )
         ]
     )
@@ -866,19 +872,8 @@ def test_telemetry_says_whose_word_each_event_is(canary: Callable[..., Canary], 
     )
     senders: list[dict[str, Any]] = [{"signer": who}, {"network": "192.0.2.0/24"}, {}]
     for fields in senders:
-        event = (
-            uuid.uuid4(),
-            uuid.uuid4(),
-            uuid.uuid4(),
-            "error",
-            "",
-            False,
-            stage.feature,
-            None,
-            None,
-            None,
-        )
-        store.arrive([store.Arrival(*event, **fields)])
+        event = store.Occurrence(uuid.uuid4(), "error", "", ok=False, flag=stage.feature)
+        store.arrive([event], store.Source(uuid.uuid4(), uuid.uuid4(), **fields))
 
     def found(**query: str) -> list[str]:
         page = viewer.get("/admin/rollout/telemetryevent/", {"flag": stage.feature} | query)

@@ -55,8 +55,8 @@ def test_each_event_is_stored_once_or_refused_by_its_index(database: None, docum
     assert indexes == sorted(set(indexes))
     taken = [event for event in batch.events if not event.lost]
     assert len(taken) + len(indexes) == len(sent["events"])
-    assert store.arrive(batch.events) == len({event.id for event in taken})
-    assert store.arrive(batch.events) == 0
+    assert store.arrive(batch.events, batch.source) == len({event.id for event in taken})
+    assert store.arrive(batch.events, batch.source) == 0
 
 
 # --- Bodies of telemetry -------------------------------------------------------------------------------------------

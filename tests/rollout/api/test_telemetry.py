@@ -100,19 +100,20 @@ def test_another_client_s_event_of_the_same_id_is_another_event(browser: httpx.C
 def test_ids_never_change_because_a_batch_of_yesterday_would_be_counted_again() -> None:
     sent = [{"id": each, "event": "heartbeat"} for each in ("1", "\ud83d")]
     body = batch(*sent, clientId="a", sessionId="b", dropped=3)
-    heartbeat, half_a_pair, loss = parse(document_of(body), tracks=bool).events
+    found = parse(document_of(body), tracks=bool)
+    heartbeat, half_a_pair, loss = found.events
     assert as_uuid(str(heartbeat.id)) == uuid.UUID("4a0fe6d2-544e-b15b-a0f9-923424682c85")
     assert as_uuid(str(half_a_pair.id)) == uuid.UUID("f43212fb-ade9-1144-9898-46c263ae0c34")
     assert loss.id == uuid.UUID("45cdf666-2870-61e7-6db9-0a6486ab50dc")
-    assert heartbeat.client == loss.client == uuid.UUID("5659c073-608c-2ad7-4626-8ece172168b5")
-    assert heartbeat.session == loss.session == uuid.UUID("2e7c7a66-0905-338e-6a29-7946d8c0d57e")
+    assert found.source.client == uuid.UUID("5659c073-608c-2ad7-4626-8ece172168b5")
+    assert found.source.session == uuid.UUID("2e7c7a66-0905-338e-6a29-7946d8c0d57e")
 
 
 def test_postgresql_plans_the_intake_once_a_connection(database: None) -> None:
     connection.close()
     for _ in range(10):
-        sent = document_of(batch(event(), event()))
-        assert store.arrive(parse(sent, tracks=bool).events) == 2
+        sent = parse(document_of(batch(event(), event())), tracks=bool)
+        assert store.arrive(sent.events, sent.source) == 2
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement FROM pg_prepared_statements")
         ((statement,),) = cursor.fetchall()
