@@ -7,6 +7,7 @@ what differs between the two (keys, digests, lock ids) becomes a variable.
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from benchmarks.bodies import fund
 from benchmarks.load import ask, request
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import Stack
-from benchmarks.variables import Message, template
+from benchmarks.variables import Message, template, with_literals
 
 WARM_UP = 8  # creates: drivers prepare what they have sent five times, and the first ones look up more
+# The server itself keeps values out of its log.
+LOGGING = {"log_statement": "all", "log_parameter_max_length": "-1", "log_error_verbosity": "default"}
 ATTEMPTS = 5  # two recordings may differ by statements that are sent now and then
 PREFIX = r"^\S+ \S+ \S+ \[\d+\] (?:\S+ )?"
 LOGGED = re.compile(PREFIX + r"LOG:  (?:statement|execute (?P<name>[^: ]+)): (?P<sql>.*)$")
@@ -37,9 +40,10 @@ class Recording:
 def record(stack: Stack, token: str) -> Recording:
     """Create funds and replay one, with every statement logged."""
     with stack.superuser() as connection:
-        connection.execute("ALTER ROLE fundapi SET log_statement = 'all'")
+        for name, value in LOGGING.items():
+            connection.execute(f"ALTER ROLE fundapi SET {name} = '{value}'")
     try:
-        with serving(Site("recorded"), stack) as server:
+        with serving(Site("recorded"), stack, threads=1) as server:  # drivers prepare by connection
             for _ in range(WARM_UP):
                 _messages(stack, server, token, uuid.uuid4().hex)
             create = _create(stack, server, token)
@@ -48,8 +52,9 @@ def record(stack: Stack, token: str) -> Recording:
             replay = _messages(stack, server, token, key)
     finally:
         with stack.superuser() as connection:
-            connection.execute("ALTER ROLE fundapi RESET log_statement")
-    return Recording(create, tuple(replay))
+            for name in LOGGING:
+                connection.execute(f"ALTER ROLE fundapi RESET {name}")
+    return Recording(joined(create), joined(replay))
 
 
 def _create(stack: Stack, server: Server, token: str) -> tuple[Message, ...]:
@@ -87,6 +92,22 @@ def logged_messages(log: str) -> list[Message]:
             values = PARAMETER.finditer(f"{match['values']}\n{rest}")
             found[-1] = replace(found[-1], parameters=tuple(map(_text, values)))
     return found
+
+
+def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Join BEGIN with the statement after it, and COMMIT with the one before. Pure.
+
+    The product sends each of these pairs at once, as a pipeline, which the log does not show.
+    """
+    found: list[Message] = []
+    before = ""
+    for message in messages:
+        if before.startswith("BEGIN") or message.sql == "COMMIT":
+            found[-1] = Message(f"{with_literals(found[-1])}; {with_literals(message)}")
+        else:
+            found.append(message)
+        before = message.sql
+    return tuple(found)
 
 
 def _text(parameter: re.Match[str]) -> str | None:

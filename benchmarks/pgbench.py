@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.figures import Sample
 from benchmarks.stack import Stack
-from benchmarks.variables import SEPARATOR, VARIABLE, Message, filled
+from benchmarks.variables import SEPARATOR, VARIABLE, Message, filled, literal, with_literals
 from fundapi.embedded.programs import postgres_directory
 
 
@@ -23,10 +23,10 @@ def script(messages: Sequence[Message]) -> str:
         now = filled(message, lambda match: written[match.group()])
         if now.prepared:
             preparing.append(f"PREPARE bench{number} AS {now.sql};")
-            values = ", ".join(map(_literal, now.parameters))
+            values = ", ".join(map(literal, now.parameters))
             running.append(f"EXECUTE bench{number}({values});" if values else f"EXECUTE bench{number};")
         else:
-            running.append(_in_one_message(_with_literals(now)) + ";")
+            running.append(_in_one_message(with_literals(now)) + ";")
     if preparing:
         preparing = ["\\if :prepared = 0", *preparing, "\\set prepared 1", "\\endif"]
     return "\n".join([*preparing, *setting, *running]) + "\n"
@@ -68,14 +68,6 @@ def _variables(messages: Sequence[Message]) -> tuple[list[str], dict[str, str]]:
         dash = "-" if match["kind"] == "uuid" else ""
         written[match.group()] = dash.join([f":{eight}", *[f":{four}"] * 3, f":{twelve}"])
     return list(lines), written
-
-
-def _with_literals(message: Message) -> str:
-    return re.sub(r"\$(\d+)", lambda match: _literal(message.parameters[int(match[1]) - 1]), message.sql)
-
-
-def _literal(value: str | None) -> str:
-    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
 
 
 def _in_one_message(sql: str) -> str:

@@ -10,6 +10,7 @@ LITERAL = re.compile(
     r"|(?<![0-9a-f])(?P<hex>[0-9a-f]{32})(?![0-9a-f])"
     r"|(?<![\w.'-])(?P<number>-?\d{10,19})(?![\w.])"
 )
+PARAMETER = re.compile(r"\$(\d+)")
 VARIABLE = re.compile(r"%%(?P<kind>uuid|hex|number)(?P<index>\d+)%%")
 # Skips strings, names and comments: a semicolon in them ends no statement.
 SEPARATOR = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|(?P<end>;)""")
@@ -97,3 +98,12 @@ def filled(message: Message, value: Callable[[re.Match[str]], str]) -> Message:
         None if parameter is None else VARIABLE.sub(value, parameter) for parameter in message.parameters
     )
     return replace(message, sql=VARIABLE.sub(value, message.sql), parameters=parameters)
+
+
+def with_literals(message: Message) -> str:
+    """Return the message's SQL with the values of its parameters written into it."""
+    return PARAMETER.sub(lambda match: literal(message.parameters[int(match[1]) - 1]), message.sql)
+
+
+def literal(value: str | None) -> str:
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"

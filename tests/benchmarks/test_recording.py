@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks.floor import logged_messages
+from benchmarks.floor import joined, logged_messages
 from benchmarks.pgbench import script
 from benchmarks.variables import Message, fresh, template
 
@@ -34,6 +34,23 @@ def test_a_prepared_statement_keeps_its_parameters() -> None:
 def test_an_unnamed_statement_is_not_prepared() -> None:
     log = f"{AT}LOG:  execute <unnamed>: SELECT $1\n{AT}DETAIL:  parameters: $1 = 'x'\n"
     assert logged_messages(log) == [Message("SELECT $1", ("x",))]
+
+
+def test_a_pipeline_is_one_message() -> None:
+    sent = [
+        Message("SELECT 1"),
+        Message("BEGIN ISOLATION LEVEL READ COMMITTED"),
+        Message("SELECT claim($1, $2)", ("it's", None)),
+        Message("INSERT", prepared=True),
+        Message("SELECT save($1)", ("x",)),
+        Message("COMMIT"),
+    ]
+    assert joined(sent) == (
+        Message("SELECT 1"),
+        Message("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT claim('it''s', NULL)"),
+        Message("INSERT", prepared=True),
+        Message("SELECT save('x'); COMMIT"),
+    )
 
 
 def recording(digest: str, lock: int) -> list[Message]:
