@@ -5,6 +5,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from benchmarks.peers.fastapi_fund import insert as create
+
+__all__ = ["create", "guard", "running"]
+
 
 def guard(_application: FastAPI) -> None:
     """Add no guard to the application."""

@@ -18,8 +18,8 @@ class Peer:
     """A package in one configuration.
 
     ``settings`` gives Django settings for the URL of Valkey. ``view`` replaces the stock view where the package
-    works by a mixin or a decorator; for FastAPI it is the module that guards the application. ``setup`` are the
-    arguments of a Python that makes its tables, in which ``{database_url}`` is filled in.
+    works by a mixin or a decorator; for FastAPI it is the module that guards the application or its creation. ``setup``
+    are the arguments of a Python that makes its tables, in which ``{database_url}`` is filled in.
     """
 
     name: str
@@ -162,5 +162,13 @@ FASTAPI_PEERS = (
         "fastapi",
         view="benchmarks.peers.with_asgi_idempotency_header",
     ),
+    Peer(
+        "idempotency-kit, Valkey",
+        "idempotency-kit",
+        "valkey",
+        "fastapi",
+        view="benchmarks.peers.with_idempotency_kit",
+    ),
+    Peer("DBOS, PostgreSQL", "dbos", "database", "fastapi", view="benchmarks.peers.with_dbos"),
 )
 PEERS = {peer.name: peer for peer in (*DJANGO_PEERS, *FASTAPI_PEERS)}

@@ -1,24 +1,20 @@
 """The same creation in FastAPI, alone and behind each of its peers, by the variable BENCH_PEER.
 
-The same statements ask who the token belongs to and insert the fund, over a pool of psycopg's connections.
+The same statements ask who the token belongs to and insert the fund.
 """
 
 import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
-from decimal import Decimal
 from importlib import import_module
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from psycopg_pool import AsyncConnectionPool
-from pydantic import BaseModel, Field
 
 from benchmarks.peers.catalog import PEERS
+from benchmarks.peers.fastapi_fund import Fund, NewFund, pool
 
-POOL_SIZE = 4  # connections; as many as the product's threads
 CALLER = """
 SELECT auth_user.id FROM knox_authtoken JOIN auth_user ON auth_user.id = knox_authtoken.user_id
 WHERE knox_authtoken.digest = %s AND auth_user.is_active
@@ -29,28 +25,6 @@ AND EXISTS (
     WHERE direct.user_id = auth_user.id AND permission.codename = 'add_fund'
 )
 """
-INSERT = """
-INSERT INTO fundapi_fund (
-    owner_id, name, size, management_fee, carry_percentage, vintage_year, model_version, engine_results,
-    created_at
-) VALUES (%s, %s, %s, %s, %s, %s, NULL, NULL, now()) RETURNING id, created_at
-"""
-pool = AsyncConnectionPool(os.environ["DATABASE_URL"], min_size=POOL_SIZE, max_size=POOL_SIZE, open=False)
-
-
-class NewFund(BaseModel):
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    size: Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=2)]
-    management_fee: Annotated[Decimal, Field(ge=0, le=Decimal("0.10"))] = Decimal("0.02")
-    carry_percentage: Annotated[Decimal, Field(ge=0, le=Decimal("0.50"))] = Decimal("0.20")
-    vintage_year: Annotated[int, Field(ge=2000, le=2100)] = Field(
-        default_factory=lambda: datetime.now(UTC).year
-    )
-
-
-class Fund(NewFund):
-    id: int
-    created_at: datetime
 
 
 @asynccontextmanager
@@ -80,12 +54,10 @@ peer.guard(application)
 
 
 @application.post("/bench/funds", status_code=201)
-async def create(new: NewFund, user: Annotated[int, Depends(caller)]) -> Fund:
-    async with pool.connection() as connection:
-        values = (user, new.name, new.size, new.management_fee, new.carry_percentage, new.vintage_year)
-        row = await (await connection.execute(INSERT, values)).fetchone()
-    assert row is not None
-    return Fund(**new.model_dump(), id=row[0], created_at=row[1])
+async def create(new: NewFund, user: Annotated[int, Depends(caller)], request: Request) -> Fund:
+    key = request.headers.get("idempotency-key", "")
+    fund: Fund = await peer.create(new, user, f"{user}-{key}")
+    return fund
 
 
 @application.get("/readyz")

@@ -9,7 +9,11 @@ from idempotency_header_middleware import IdempotencyHeaderMiddleware
 from idempotency_header_middleware.backends import RedisBackend
 from redis.asyncio import from_url
 
+from benchmarks.peers.fastapi_fund import insert as create
+
 backend = RedisBackend(redis=from_url(os.environ["REDIS_URL"]))
+
+__all__ = ["create", "guard", "running"]
 
 
 def guard(application: FastAPI) -> None:

@@ -10,6 +10,10 @@ from fastapi_idempotency import IdempotencyMiddleware
 from fastapi_idempotency.stores.tortoise import TortoiseStore
 from tortoise import Tortoise
 
+from benchmarks.peers.fastapi_fund import insert as create
+
+__all__ = ["create", "guard", "running"]
+
 
 def _scope(request: Request) -> str:
     return request.headers.get("authorization", "")[-64:]  # the column's length
@@ -23,8 +27,8 @@ def guard(application: FastAPI) -> None:
 async def running() -> AsyncIterator[None]:
     url = urlsplit(os.environ["DATABASE_URL"])
     credentials = {
-        "host": parse_qs(url.query)["host"][0],
-        "port": 5432,
+        "host": parse_qs(url.query).get("host", [url.hostname])[0],
+        "port": url.port or 5432,
         "user": url.username,
         "password": None,
         "database": url.path[1:],
