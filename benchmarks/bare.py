@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,15 @@ from benchmarks.variables import Message, fresh
 JSON = [("Content-Type", "application/json")]
 
 
-@cache
-def _connection() -> psycopg.Connection:
-    return psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)  # the recording has its own BEGIN
+class Own(threading.local):
+    """The connection of a thread."""
+
+    def __init__(self) -> None:
+        # The recording has its own BEGIN.
+        self.connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+
+
+own = cache(Own)  # not at import: Granian's workers are forked
 
 
 @cache
@@ -30,7 +37,7 @@ def create(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     if environ["REQUEST_METHOD"] != "POST":
         return nothing(environ, start_response)
     fund = json.loads(environ["wsgi.input"].read())
-    cursor = psycopg.RawCursor(_connection())  # $1 is its own way to write a parameter
+    cursor = psycopg.RawCursor(own().connection)  # $1 is its own way to write a parameter
     for message in fresh(_messages()):
         # Without parameters psycopg sends one simple message, which may hold several statements.
         cursor.execute(message.sql.encode(), message.parameters or None, prepare=message.prepared or None)

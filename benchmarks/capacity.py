@@ -100,15 +100,15 @@ def read(directory: Path = RESULTS) -> Costs:
         json.loads(directory.joinpath(f"{name}.json").read_text())
         for name in ("results", "scale", "purge", "judge")
     )
-    # One thread serves these, so a request's seconds are all there is to it. Of a create's, its SQL alone by pgbench is
-    # the database's; of a replay's, as much less as it sends fewer messages.
+    # The web's part is the CPU of the worker. The database's part of a create is its SQL alone by pgbench; of a replay,
+    # as much less as it sends fewer messages.
     in_database = 1 / rate(results, "floor: pgbench")
     fewer = len(results["sql"]["replay"]) / len(results["sql"]["create"])
     largest = scale["at rest"][-1]
     scattered = sum(largest["sizes"][f"index idempotency_store_{name}"] for name in ("pkey", "token"))
     return Costs(
-        create=_cost(rate(results, "fundapi: create"), in_database, CREATE_TRIPS),
-        replay=_cost(rate(results, "fundapi: replay"), in_database * fewer, REPLAY_TRIPS),
+        create=Cost(_cpu(results, "fundapi: create"), in_database, CREATE_TRIPS),
+        replay=Cost(_cpu(results, "fundapi: replay"), in_database * fewer, REPLAY_TRIPS),
         worker=results["memory"]["fundapi"][0]["pss"],
         key=sum(largest["sizes"].values()) / largest["keys"],
         scattered=scattered / largest["keys"],
@@ -123,8 +123,10 @@ def rate(document: Mapping[str, Any], variant: str) -> float:
     return found
 
 
-def _cost(per_second: float, in_database: float, trips: int) -> Cost:
-    return Cost(web=1 / per_second - in_database, database=in_database, trips=trips)
+def _cpu(document: Mapping[str, Any], variant: str) -> float:
+    """Return the median seconds of CPU of a web worker per request."""
+    found: float = statistics.median(sample["cpu"] for sample in document["samples"][variant])
+    return found / 1000
 
 
 def cores(costs: Costs, demand: Demand) -> Cost:

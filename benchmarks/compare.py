@@ -3,20 +3,16 @@
 import argparse
 import uuid
 from contextlib import ExitStack
-from dataclasses import replace
 
-from benchmarks import floor, footprint, pgbench, report, results, storm
+from benchmarks import floor, footprint, pgbench, product, report, results, storm
 from benchmarks.bodies import NAME, fund
 from benchmarks.comparison import Comparison
 from benchmarks.contestants import OURS, Contestant, contestants
 from benchmarks.load import UnexpectedAnswer, ask, request
-from benchmarks.ratios import P0, P1, QUEUED
+from benchmarks.ratios import P0, P1
 from benchmarks.rounds import Say, Variant, creating, measure, repeating
 from benchmarks.servers import Server, Site, serving, shown
 from benchmarks.stack import Stack, machine, stack
-
-FLAG = "USE_FUND_STORE"
-OFREP_BODY = b'{"context": {"targetingKey": "2f0f8a76-6f1b-4d53-9a36-6c1f2d4a9b1c"}}'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +66,12 @@ def _variants(
         if contestant.facts is not None:
             server = started[contestant.name] = start(contestant.site)
             made += _of_contestant(contestant, server, token)
-    made += _of_ours(started[OURS], token)
-    queued = replace(found.contestants[0], name=QUEUED, site=Site("ours-queued", queue=True))
-    started[QUEUED] = start(queued.site)
-    made += _of_contestant(queued, started[QUEUED], token)
+    unguarded = request("POST", "/bench/unguarded", token=token, body=fund())
+    ours = started[OURS]
+    made += [
+        Variant(P1, "P1: our view without @idempotent", repeating(ours, unguarded, expected=201)),
+        *product.variants(ours),
+    ]
     bare, script = floor.write(recording, running.home)
     bare_server = start(Site("bare", "benchmarks.bare:create", environ=(("BENCH_FLOOR", str(bare)),)))
     nothing = start(Site("nothing", "benchmarks.bare:nothing"))
@@ -117,15 +115,3 @@ def _of_contestant(contestant: Contestant, server: Server, token: str) -> list[V
         replay = repeating(server, stored, expected=contestant.facts.replay_status)
         made.append(Variant(f"{name}: replay", "one stored key", replay))
     return made
-
-
-def _of_ours(server: Server, token: str) -> list[Variant]:
-    tag = ask(server.port, request("GET", "/api/rollouts")).header("ETag") or ""
-    unguarded = request("POST", "/bench/unguarded", token=token, body=fund())
-    polled = request("GET", "/api/rollouts", headers=[("If-None-Match", tag)])
-    evaluated = request("POST", f"/ofrep/v1/evaluate/flags/{FLAG}", body=OFREP_BODY)
-    return [
-        Variant(P1, "P1: our view without @idempotent", repeating(server, unguarded, expected=201)),
-        Variant("rollouts 304", "GET /api/rollouts, not modified", repeating(server, polled, expected=304)),
-        Variant("ofrep", "OFREP evaluation of one flag", repeating(server, evaluated, expected=200)),
-    ]

@@ -4,18 +4,20 @@ import re
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 
+from benchmarks import killing
 from benchmarks.bodies import fund, stock_fund
+from benchmarks.load import request
 from benchmarks.peers.catalog import PEERS, Peer
-from benchmarks.peers.facts import Body, Facts, Probe
+from benchmarks.peers.facts import Body, Count, Facts, Probe
 from benchmarks.peers.install import NotInstalled, python_for
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import PROJECT, Stack
 
 OURS = "fundapi"
-DEPLOYED = {"workers": 2, "threads": 4}  # as `make run` serves on two cores: storms meet each other
+WORKERS = 2  # as `make run` serves on two cores: storms meet each other
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,24 @@ def _asked(contestant: Contestant, stack: Stack, tokens: tuple[str, str]) -> Con
         return int(row[0]) if row else 0
 
     try:
-        with serving(contestant.site, stack, **DEPLOYED) as server:
+        with serving(contestant.site, stack, workers=WORKERS) as server:
             try:
                 facts = Probe(server.port, contestant.path, tokens, contestant.body, count).facts()
             except (OSError, AssertionError) as error:
                 return _failed(contestant, f"does not work: {error} ({_exception(server)})")
     except RuntimeError as error:
         return _failed(contestant, f"does not start: {_last_line(str(error))}")
-    return Contestant(**{**vars(contestant), "facts": facts})
+    return replace(contestant, facts=replace(facts, killed=_killed(contestant, stack, tokens[0], count)))
+
+
+def _killed(contestant: Contestant, stack: Stack, token: str, count: Count) -> str:
+    def post(key: str, name: str) -> bytes:
+        return request("POST", contestant.path, token=token, body=contestant.body(name), key=key)
+
+    try:
+        return killing.killed(contestant.site, stack, post, count)
+    except (OSError, RuntimeError) as error:
+        return f"could not be found out: {_last_line(str(error))}"
 
 
 def _exception(server: Server) -> str:
@@ -99,7 +111,7 @@ def _exception(server: Server) -> str:
 
 
 def _failed(contestant: Contestant, failure: str) -> Contestant:
-    return Contestant(**{**vars(contestant), "failure": failure})
+    return replace(contestant, failure=failure)
 
 
 def _version(peer: Peer) -> str:

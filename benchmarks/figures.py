@@ -53,9 +53,14 @@ def ratios(over: Sequence[Sample], under: Sequence[Sample]) -> list[float]:
     return [a.rate / b.rate for a, b in zip(over, under, strict=True)]
 
 
-def fastest(samples: Mapping[str, Sequence[Sample]]) -> str:
-    """Name the variant with the highest median rate. Raises ValueError when there is none."""
-    return max(samples, key=lambda name: statistics.median(sample.rate for sample in samples[name]))
+def cpu_ratios(mine: Sequence[Sample], theirs: Sequence[Sample]) -> list[float]:
+    """Return how many times the CPU of mine a request of theirs takes, round by round."""
+    return [b.cpu / a.cpu for a, b in zip(mine, theirs, strict=True)]
+
+
+def cheapest(samples: Mapping[str, Sequence[Sample]]) -> str:
+    """Name the variant with the lowest median of CPU. Raises ValueError when there is none."""
+    return min(samples, key=lambda name: statistics.median(sample.cpu for sample in samples[name]))
 
 
 def rotated(items: Sequence[T], turns: int) -> list[T]:

@@ -27,9 +27,9 @@ from benchmarks.scale import stored
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import Stack, machine, stack
 from chaos.proxied import Proxied
+from fundapi.web.serve import THREADS
 
 CORES = psutil.cpu_count() or 1
-THREADS = 4  # of a web process: fundapi's default
 # Web processes, and clients: one for each thread.
 CROWDS = ((1, 1), (1, THREADS), (2, 2 * THREADS), (4, 4 * THREADS))
 TRIPS = 300  # of SELECT 1, to measure the delay
@@ -147,7 +147,7 @@ def _measured(options: argparse.Namespace, say: Say) -> Found:
         cases: dict[Case, Callable[[float], Reading]] = {}
         for processes in dict(CROWDS):
             site = Site(f"web-{processes}")
-            server = servers.enter_context(serving(site, network.web, workers=processes, threads=THREADS))
+            server = servers.enter_context(serving(site, network.web, workers=processes))
             cases |= _cases(server, processes, token, running, network)
         for number in range(options.rounds + 1):
             say(f"round {number} of {options.rounds}")

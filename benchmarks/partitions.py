@@ -25,7 +25,7 @@ from benchmarks.layouts import ONE, TWO, Layout
 from benchmarks.load import keep_sending, posts_with_new_keys
 from benchmarks.purge import seconds_for
 from benchmarks.report import described, table
-from benchmarks.rounds import CONNECTIONS, WARM_UP_MAX, Say
+from benchmarks.rounds import CONNECTIONS, SERVED, WARM_UP_MAX, Say
 from benchmarks.scale import stored
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import Stack, machine, stack
@@ -347,8 +347,8 @@ def rendered(found: Mapping[str, Figures], settings: Mapping[str, str]) -> list[
         "",
         "## Requests",
         "",
-        "Two clients, one web process with one thread. `nothing`: beside live keys, both layouts in turn, medians of",
-        "all rounds, without page images. `purge`: one round, beside a purge that never rests.",
+        f"On {SERVED}. `nothing`: beside live keys, both layouts",
+        "in turn, medians of all rounds, without page images. `purge`: one round, beside a purge that never rests.",
         "",
         *table(REQUESTS, request_rows(found)),
     ]

@@ -17,7 +17,7 @@ from benchmarks.bodies import fund
 from benchmarks.figures import Sample, ratios, rotated, summary
 from benchmarks.filling import check_space, fill_expired, fill_live
 from benchmarks.report import SPEED_COLUMNS, described, speed_row, spread, table
-from benchmarks.rounds import Say, creating
+from benchmarks.rounds import SERVED, Say, creating
 from benchmarks.servers import Site, serving
 from benchmarks.stack import PROJECT, Stack, machine, stack
 
@@ -161,7 +161,7 @@ def rendered(found: Purged, settings: dict[str, str]) -> list[str]:
         "# Creates beside a purge",
         "",
         *described(settings),
-        "Two connections create funds under new keys, on one worker with one thread: alone, and while",
+        f"Creates under new keys, on {SERVED}: alone, and while",
         "`manage.py purge_idempotency_keys` deletes expired keys, a process of its own. The Celery task calls the same",
         "function. Both in turn, round after round, and each first in every other round. The purge is started before",
         "its round, which begins with the first deleted batch, and lasts longer than the round; autovacuum is on. The",

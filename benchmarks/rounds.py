@@ -8,8 +8,10 @@ from benchmarks.cpu import used_alone
 from benchmarks.figures import Sample, rotated
 from benchmarks.load import UnexpectedAnswer, keep_sending, posts_with_new_keys
 from benchmarks.servers import Server
+from fundapi.web.serve import THREADS
 
 CONNECTIONS = 8  # twice a worker's threads: the next request always waits
+SERVED = f"one worker with {THREADS} threads, which {CONNECTIONS} connections keep busy"  # as reports say it
 WARM_UP_MAX = 1.0  # s of each variant in round 0
 
 Say = Callable[[str], None]

@@ -16,7 +16,7 @@ from benchmarks.figures import ratios, summary
 from benchmarks.filling import BODY, PACKED, check_space, fill_live
 from benchmarks.load import Connection, UnexpectedAnswer, request
 from benchmarks.report import SPEED_COLUMNS, described, speed_row, spread, table
-from benchmarks.rounds import CONNECTIONS, Measured, Say, Variant, creating, measure, sending
+from benchmarks.rounds import CONNECTIONS, SERVED, Measured, Say, Variant, creating, measure, sending
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import machine, stack
 
@@ -135,8 +135,8 @@ def rendered(found: Scale, settings: dict[str, str]) -> list[str]:
         "# Ever more keys",
         "",
         *described(settings),
-        "Three databases on one PostgreSQL, each with a web server of one worker with one thread, measured in turn,",
-        "round after round. The keys were filled in by SQL, as rows that the product would have written: random",
+        "Three databases on one PostgreSQL, each with a web server of its own, measured in turn, round after round:",
+        f"{SERVED}. The keys were filled in by SQL, as rows that the product would have written: random",
         f"digests and tokens, bodies of {BODY} bytes as the product packs them, expiries spread over a day and in",
         "the order of creation, through all indexes; then VACUUM and ANALYZE. No key expires within the run. The table",
         f"of funds holds only the funds of the run, and each database {REPLAYED} keys and the creates of the run on",

@@ -17,28 +17,29 @@ import psutil
 from benchmarks.load import Connection, request
 from benchmarks.stack import PROJECT, Stack
 from fundapi.embedded.processes import dying_with_parent
+from fundapi.web.serve import THREADS
 from fundapi.web.serve import command as product_command
 
 READY_TIMEOUT = 60  # s; a busy machine imports slowly
 READY_POLL = 0.01  # s; the error of a measured cold start
 STOP_TIMEOUT = 10  # s
+PRODUCT, SETTINGS = "fundapi.wsgi:application", "benchmarks.settings"
 
 
 @dataclass(frozen=True)
 class Site:
     """A site to serve: its application, Python and environment, and the working tree that it is of.
 
-    ``queue``: with a thread for each request that may wait in the product's own queue, as it is deployed. Without, as
-    any other: a thread for each that is worked on, and the others wait in Granian.
+    The product has a thread for each request that may wait in its own queue, as it is deployed. Any other has a thread
+    for each that is worked on, and the others wait in Granian.
     """
 
     name: str
-    application: str = "fundapi.wsgi:application"
+    application: str = PRODUCT
     interface: str = "wsgi"
     python: str = sys.executable
-    settings: str = "benchmarks.settings"
+    settings: str = SETTINGS
     environ: tuple[tuple[str, str], ...] = ()
-    queue: bool = False
     tree: Path = PROJECT
 
     def command(self, port: int, *, workers: int, threads: int) -> list[str]:
@@ -46,10 +47,11 @@ class Site:
         options = {"PORT": str(port), "WEB_CONCURRENCY": str(workers), "WEB_THREADS": str(threads)}
         ours = {
             sys.executable: self.python,
-            "fundapi.wsgi:application": self.application,
+            PRODUCT: self.application,
             "wsgi": self.interface,
         }
-        line = product_command(options, threads=None if self.queue else threads)
+        queues = (self.application, self.settings) == (PRODUCT, SETTINGS)
+        line = product_command(options, threads=None if queues else threads)
         return [ours.get(part, part) for part in line]
 
 
@@ -110,7 +112,7 @@ class Server:
 
 
 @contextmanager
-def serving(site: Site, stack: Stack, *, workers: int = 1, threads: int = 1) -> Iterator[Server]:
+def serving(site: Site, stack: Stack, *, workers: int = 1, threads: int = THREADS) -> Iterator[Server]:
     """Serve ``site`` until the context ends."""
     server = Server(site, stack, workers=workers, threads=threads)
     try:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.bodies import fund
-from benchmarks.contestants import DEPLOYED
+from benchmarks.contestants import WORKERS
 from benchmarks.figures import Sample
 from benchmarks.load import Connection, keep_sending, posts_with_new_keys, request
 from benchmarks.servers import Server, Site, serving
@@ -60,7 +60,7 @@ def measure(stack: Stack, token: str, *, rounds: int, seconds: float) -> StormFi
     with stack.superuser() as connection:
         connection.execute("ALTER ROLE fundapi SET pg_stat_statements.track = top")
     try:
-        with serving(Site("storm", queue=True), stack, **DEPLOYED) as server:
+        with serving(Site("storm"), stack, workers=WORKERS) as server:
             for number in range(rounds + 1):
                 for name, keys in weathers.items():
                     sample = _round(

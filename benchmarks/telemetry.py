@@ -1,6 +1,5 @@
 """Measure the judge on a day of telemetry. The module imports models: import it after Django is set up."""
 
-import json
 import threading
 import time
 import uuid
@@ -15,6 +14,7 @@ from django.db import connection
 from django.test import RequestFactory
 from django.utils import timezone
 
+from benchmarks.bodies import EVENTS, telemetry_batches
 from rollout import store
 from rollout.conf import conf
 from rollout.judge.events import BY_CATEGORY, BY_NAME
@@ -23,7 +23,6 @@ from rollout.purge import purge
 from rollout.tick import check
 
 MINUTES = 24 * 60
-BATCH = 200  # events; as many as a browser sends at once
 
 # Nine heartbeats in ten; 100,000 users, each with one browser and two sessions.
 FILL = """
@@ -141,7 +140,7 @@ def intake(batches: int) -> tuple[float, list[float]]:
     """
     requests = [
         RequestFactory(REMOTE_ADDR=f"10.0.{number // 250}.{number % 250}", HTTP_HOST="127.0.0.1")
-        .post("/api/telemetry", _body(), content_type="application/json")
+        .post("/api/telemetry", next(telemetry_batches()), content_type="application/json")
         .environ
         for number in range(batches)
     ]
@@ -160,30 +159,7 @@ def intake(batches: int) -> tuple[float, list[float]]:
         took.append((time.perf_counter() - start) * 1000)
     spent = time.process_time() + postgres_cpu() - began
     assert set(statuses) == {"202 Accepted"}, set(statuses)
-    return batches * BATCH / spent, took
-
-
-def _body() -> bytes:
-    return json.dumps(
-        {
-            "clientId": str(uuid.uuid4()),
-            "sessionId": str(uuid.uuid4()),
-            "dropped": 0,
-            "events": [
-                {
-                    "id": str(uuid.uuid4()),
-                    "event": "heartbeat",
-                    "category": "usage",
-                    "ok": True,
-                    "at": "2026-11-23T09:00:00.000Z",
-                    "flag": "BENCHED",
-                    "variant": "fund-store",
-                    "detail": None,
-                }
-                for _ in range(BATCH)
-            ],
-        }
-    ).encode()
+    return batches * EVENTS / spent, took
 
 
 @contextmanager

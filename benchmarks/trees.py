@@ -12,17 +12,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.bodies import fund, telemetry_batches
-from benchmarks.compare import FLAG, OFREP_BODY
+from benchmarks import product, report
+from benchmarks.bodies import fund
 from benchmarks.figures import Sample, summary
 from benchmarks.footprint import memory
 from benchmarks.load import ask, request
-from benchmarks.rounds import CONNECTIONS, Say, Variant, creating, measure, repeating, sending
+from benchmarks.rounds import Say, Variant, creating, measure, repeating
 from benchmarks.servers import Server, Site, serving
 from benchmarks.stack import stack
 
-THREADS = 4  # of a worker, as deployed
 COLUMNS = ("request", "tree", "CPU ms", "least", "spread", "of the first tree's")
 
 
@@ -51,8 +49,7 @@ def run(options: argparse.Namespace, say: Say) -> None:
     with stack() as running, ExitStack() as servers:
         token = running.token()
         started = {
-            name: servers.enter_context(serving(_site(name, tree), running, threads=THREADS))
-            for name, tree in trees.items()
+            name: servers.enter_context(serving(_site(name, tree), running)) for name, tree in trees.items()
         }
         variants = [
             replace(variant, name=f"{variant.name} {name}")
@@ -69,27 +66,17 @@ def run(options: argparse.Namespace, say: Say) -> None:
 
 
 def _site(name: str, tree: Path) -> Site:
-    return Site(name, python=str(tree / ".venv/bin/python"), queue=True, tree=tree)
+    return Site(name, python=str(tree / ".venv/bin/python"), tree=tree)
 
 
 def _variants(server: Server, token: str) -> list[Variant]:
     stored = request("POST", "/api/funds", token=token, body=fund(), key=uuid.uuid4().hex)
     ask(server.port, stored)
-    tag = ask(server.port, request("GET", "/api/rollouts")).header("ETag") or ""
-    polled = request("GET", "/api/rollouts", headers=[("If-None-Match", tag)])
-    evaluated = request("POST", f"/ofrep/v1/evaluate/flags/{FLAG}", body=OFREP_BODY)
-    telemetry = [map(_telemetry, telemetry_batches()) for _ in range(CONNECTIONS)]
     return [
         Variant("create", "", creating(server, "/api/funds", token=token, body=fund())),
         Variant("replay", "", repeating(server, stored, expected=200)),
-        Variant("poll", "", repeating(server, polled, expected=304)),
-        Variant("ofrep", "", repeating(server, evaluated, expected=200)),
-        Variant("telemetry", "", sending(server, telemetry, expected=202)),
+        *product.variants(server),
     ]
-
-
-def _telemetry(body: bytes) -> bytes:
-    return request("POST", "/api/telemetry", body=body)
 
 
 def _rows(trees: Sequence[str], samples: dict[str, list[Sample]]) -> list[list[str]]:

@@ -12,6 +12,7 @@ STORM = 8  # requests with one key, sent before the first is answered
 STORMS = 10
 ONE_ROW = "1 row"
 SEES = "sees the first user's"
+STILL = "still"
 TIMEOUT = 15  # s for an answer; one contestant waits for as long by itself
 
 Body = Callable[[str], bytes]  # of a fund with this name
@@ -28,6 +29,7 @@ class Facts:
     storm: str
     other_user: str
     no_token: str
+    killed: str = ""  # found by benchmarks.killing
 
     @property
     def refuses_without_token(self) -> bool:
@@ -44,6 +46,11 @@ class Facts:
             and not self.other_user.endswith(SEES)
             and self.refuses_without_token
         )
+
+    @property
+    def safe_when_killed(self) -> bool:
+        """True if it is safe, and each retry after a kill was answered in the end, with one row made."""
+        return self.safe and self.killed.startswith(f"{ONE_ROW} ") and STILL not in self.killed
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Probe:
                     statuses[_status(connection)] += 1
             rows.append(self.count(name))
         answers = ", ".join(f"{number} x {status}" for status, number in sorted(statuses.items()))
-        return f"{_rows(min(rows), max(rows))} ({answers})"
+        return f"{counted(min(rows), max(rows))} ({answers})"
 
     def _other_user(self, key: str, name: str, first: Answer) -> str:
         before = self.count(name)
@@ -120,7 +127,8 @@ class Probe:
         return request("POST", self.path, token=token or self.tokens[0], body=self.body(name), key=key)
 
 
-def _rows(lowest: int, highest: int) -> str:
+def counted(lowest: int, highest: int) -> str:
+    """Return a number of rows in words."""
     if lowest == highest:
         return ONE_ROW if lowest == 1 else f"{lowest} rows"
     return f"{lowest} to {highest} rows"

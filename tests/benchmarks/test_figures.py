@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures import Sample, fastest, quantile, ratios, rotated, summary
+from benchmarks.figures import Sample, cheapest, cpu_ratios, quantile, ratios, rotated, summary
 
 numbers = st.lists(st.floats(0.001, 1000), min_size=1)
 
 
-def sample(rate: float) -> Sample:
-    return Sample(count=10, rate=rate, p50=1, p99=2)
+def sample(rate: float, cpu: float = 1) -> Sample:
+    return Sample(count=10, rate=rate, p50=1, p99=2, cpu=cpu)
 
 
 def test_a_sample_counts_requests_and_tells_latencies_in_milliseconds() -> None:
@@ -48,9 +48,16 @@ def test_ratios_of_different_numbers_of_rounds_are_an_error() -> None:
         ratios([sample(1), sample(1)], [sample(1)])
 
 
-def test_the_fastest_has_the_highest_median_not_the_highest_round() -> None:
-    lucky = [sample(1), sample(1), sample(100)]
-    assert fastest({"lucky": lucky, "steady": [sample(5)] * 3}) == "steady"
+def test_a_ratio_of_cpu_is_above_one_where_mine_takes_less() -> None:
+    assert cpu_ratios([sample(1, cpu=2), sample(1, cpu=4)], [sample(9, cpu=3), sample(9, cpu=2)]) == [
+        1.5,
+        0.5,
+    ]
+
+
+def test_the_cheapest_has_the_lowest_median_not_the_lowest_round() -> None:
+    lucky = [sample(1, cpu=9), sample(1, cpu=9), sample(1, cpu=1)]
+    assert cheapest({"lucky": lucky, "steady": [sample(1, cpu=5)] * 3}) == "steady"
 
 
 @given(st.lists(st.integers()), st.integers(0, 20))

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from benchmarks.goals import RATIO_MIN
 from benchmarks.ratios import FIXED, MEANING, compared, ratio_rounds
 from tests.benchmarks.made_up import comparison, facts
@@ -10,22 +12,18 @@ FOUND = comparison()
 PAIRS = compared(FOUND.samples, FOUND.contestants)
 
 
-def test_the_best_peer_may_answer_a_stored_key_to_anybody() -> None:
-    assert PAIRS["replay_vs_best_peer"] == ("fundapi: replay", "open: replay")
+def test_the_best_peer_is_of_any_framework_and_may_answer_a_stored_key_to_anybody() -> None:
+    assert PAIRS["create_vs_best_peer"] == ("fundapi: create", "on FastAPI: create")
+    assert PAIRS["replay_vs_best_django_peer"] == ("fundapi: replay", "open: replay")
 
 
-def test_the_best_authenticating_peer_refuses_a_stored_key_without_a_token() -> None:
-    assert PAIRS["replay_vs_best_authenticating_peer"] == ("fundapi: replay", "strict: replay")
-
-
-def test_the_best_database_peer_keeps_its_keys_in_postgresql() -> None:
-    assert PAIRS["create_vs_best_peer"] == ("fundapi: create", "open: create")
-    assert PAIRS["create_vs_best_database_peer"] == ("fundapi: create", "strict: create")
-
-
-def test_the_best_safe_peer_keeps_every_promise() -> None:
-    assert PAIRS["create_vs_best_safe_peer"] == ("fundapi: create", "strict: create")
-    assert PAIRS["replay_vs_best_safe_peer"] == ("fundapi: replay", "strict: replay")
+def test_the_best_safe_peer_keeps_every_promise_under_any_framework() -> None:
+    assert PAIRS["replay_vs_best_safe_peer"] == ("fundapi: replay", "on FastAPI: replay")
+    strict = [each for each in FOUND.contestants if each.name != "on FastAPI"]
+    assert compared(FOUND.samples, strict)["replay_vs_best_safe_peer"] == (
+        "fundapi: replay",
+        "strict: replay",
+    )
 
 
 def test_safe_takes_every_promise() -> None:
@@ -39,8 +37,13 @@ def test_safe_takes_every_promise() -> None:
     assert not replace(found, no_token="201, the stored answer").safe
 
 
-def test_django_is_compared_with_django() -> None:
-    assert not [pair for pair in PAIRS.values() if "on FastAPI" in pair[1]]
+def test_one_row_and_an_answer_after_each_kill_are_safe() -> None:
+    found = facts("401")
+    assert found.safe_when_killed
+    assert replace(found, killed="1 row (3 x 201 after 409 for 29 s)").safe_when_killed
+    assert not replace(found, killed="1 to 2 rows (3 x 201)").safe_when_killed
+    assert not replace(found, killed="1 row (1 x 201, 2 x still 409 for 75 s)").safe_when_killed
+    assert not replace(found, no_token="201, the stored answer").safe_when_killed
 
 
 def test_what_was_not_measured_is_left_out() -> None:
@@ -49,7 +52,7 @@ def test_what_was_not_measured_is_left_out() -> None:
 
 
 def test_each_ratio_is_told_round_by_round() -> None:
-    assert ratio_rounds(FOUND.samples, FOUND.contestants)["create_vs_plain"] == [1.0, 1.1, 1.2]
+    assert ratio_rounds(FOUND.samples, FOUND.contestants)["create_vs_plain"] == pytest.approx([1.0, 1.1, 1.2])
 
 
 def test_each_ratio_has_a_sentence_and_each_goal_is_one_of_a_ratio() -> None:

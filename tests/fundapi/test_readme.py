@@ -38,8 +38,9 @@ def test_the_numbers_are_those_of_the_latest_benchmarks() -> None:
     for report in ("results", "scale"):
         ratios |= json.loads((PROJECT / f"benchmarks/{report}.json").read_text())["ratios"]
     names = (
-        *("create_vs_plain", "replay_vs_plain", "rollouts_304_vs_plain", "create_vs_best_peer"),
-        *("replay_vs_best_safe_peer", "replay_vs_best_peer"),
+        *("create_vs_plain", "replay_vs_plain", "poll_vs_plain"),
+        *("create_vs_idemkit", "replay_vs_idemkit"),
+        *("create_vs_fastapi_idempotency", "replay_vs_fastapi_idempotency", "replay_vs_best_peer"),
         *(f"{what}, 10,000,000 keys / {what}, 0 keys" for what in ("create", "replay")),
     )
     rows = re.findall(r"^\|.*\| ([\d.]+) \|$", README, re.MULTILINE)
