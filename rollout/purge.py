@@ -39,9 +39,10 @@ def purge(*, now: datetime | None = None) -> dict[str, int]:
 
 
 def _all(sql: str, table: str, before: datetime) -> int:
-    total = 0
+    total, since = 0, 0
     batch = conf.purge_batch_size
-    while deleted := store.purge(sql, batch=batch, before=before):
+    while True:
+        deleted, since = store.purge(sql, batch=batch, before=before, since=since)
         total += deleted
         metrics.purged.labels(table).inc(deleted)
         if deleted < batch:

@@ -454,37 +454,43 @@ def alert_skipped(alert_id: int, *, attempt: int, age_max: timedelta) -> None:
 
 
 # Oldest first by order of arrival, which has an index: it reads a batch and not millions. SKIP LOCKED: two purges share
-# the work.
+# the work. A batch begins where the last one ended: until VACUUM comes, the index still has all that was deleted.
 PURGE_EVENTS = """
 DELETE FROM rollout_telemetry WHERE id IN (
     SELECT id FROM (
-        SELECT id, arrived_at FROM rollout_telemetry ORDER BY seq LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+        SELECT id, arrived_at FROM rollout_telemetry WHERE seq >= %(since)s
+        ORDER BY seq LIMIT %(batch)s FOR UPDATE SKIP LOCKED
     ) AS oldest WHERE arrived_at < %(before)s
-)
+) RETURNING seq
 """
 PURGE_CHECKS = """
 DELETE FROM rollout_check WHERE id IN (
-    SELECT id FROM rollout_check WHERE at < %(before)s AND settled ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-)
+    SELECT id FROM rollout_check WHERE id >= %(since)s AND at < %(before)s AND settled
+    ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+) RETURNING id
 """
 PURGE_ALERTS = """
 DELETE FROM rollout_alert WHERE id IN (
-    SELECT id FROM rollout_alert WHERE created_at < %(before)s ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-)
+    SELECT id FROM rollout_alert WHERE id >= %(since)s AND created_at < %(before)s
+    ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+) RETURNING id
 """
 # The judge never reads a finished stage again.
 PURGE_MEMBERS = """
 DELETE FROM rollout_stage_member WHERE (rollout_id, stage, who) IN (
     SELECT m.rollout_id, m.stage, m.who FROM rollout_stage_member AS m JOIN rollout_watch AS w USING (rollout_id)
     WHERE m.stage < w.stage LIMIT %(batch)s
-)
+) RETURNING 0
 """
 
 
-def purge(sql: str, *, batch: int, before: datetime) -> int:
-    """Delete one batch of rows older than ``before``, and return how many."""
-    deleted: int = _execute(sql, {"batch": batch, "before": before}).rowcount
-    return deleted
+def purge(sql: str, *, batch: int, before: datetime, since: int = 0) -> tuple[int, int]:
+    """Delete one batch of rows at ``since`` or behind it that are older than ``before``.
+
+    Returns how many, and where the next batch begins.
+    """
+    places = [place for (place,) in _execute(sql, {"batch": batch, "before": before, "since": since})]
+    return len(places), max(places, default=since)
 
 
 def clock() -> datetime:

@@ -64,16 +64,33 @@ def test_two_purges_share_the_work_and_wait_for_nobody(flag: str) -> None:
     with transaction.atomic():
         held = TelemetryEvent.objects.select_for_update().filter(flag=flag).order_by("seq")[:10]
         kept = [event.pk for event in held]
+        week_ago = timezone.now() - timedelta(days=7)
         other = connection.copy()
         try:
             with other.cursor() as cursor:  # another purge holds these rows
                 cursor.execute("SET lock_timeout = '2s'")
-                cursor.execute(store.PURGE_EVENTS, {"batch": 7, "before": timezone.now() - timedelta(days=7)})
+                cursor.execute(store.PURGE_EVENTS, {"batch": 7, "before": week_ago, "since": 0})
                 assert cursor.rowcount == 7
         finally:
             other.close()
     assert TelemetryEvent.objects.filter(pk__in=kept).count() == 10
     assert TelemetryEvent.objects.filter(flag=flag).count() == 13
+
+
+@SMALL
+def test_a_batch_begins_where_the_last_one_ended(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until VACUUM comes, the index still has what was deleted: a batch that begins there reads it all again."""
+    events(flag, 9, days=8)
+    places = sorted(TelemetryEvent.objects.values_list("seq", flat=True))
+
+    def add_an_earlier_one(_pause: float) -> None:
+        events(flag, 1, days=8)
+        TelemetryEvent.objects.filter(seq__gt=places[-1]).update(seq=places[0])
+
+    monkeypatch.setattr("rollout.purge.time.sleep", add_an_earlier_one)
+    assert purge()["telemetry"] == 9
+    assert [event.seq for event in TelemetryEvent.objects.all()] == [places[0]]
+    assert purge()["telemetry"] == 1
 
 
 @override_settings(ROLLOUT_PURGE_BATCH_SIZE=1, ROLLOUT_PURGE_PAUSE=timedelta(0))
