@@ -15,8 +15,11 @@ FIXED = {
     "create_vs_floor": (CREATE, "floor: bare WSGI"),
     "poll_vs_plain": ("poll", P0),
     "ofrep_vs_plain": ("ofrep", P0),
-    **{f"create_vs_{label}": (CREATE, f"{name}: create") for label, name in NAMED.items()},
-    **{f"replay_vs_{label}": (REPLAY, f"{name}: replay") for label, name in NAMED.items()},
+    **{
+        f"{action}_vs_{label}": (mine, f"{name}: {action}")
+        for label, name in NAMED.items()
+        for action, mine in (("create", CREATE), ("replay", REPLAY))
+    },
 }
 MEANING = {
     "create_vs_p1": "Our own view unguarded, beside a create: below 1 by what the guard takes.",
