@@ -199,7 +199,7 @@ MIDDLEWARE = [
     "fundapi.web.middleware.BrowserPolicyMiddleware",
     # Above all that may answer by itself: a page of another origin cannot read an answer without its headers.
     # Nor does a browser follow the redirect of a preflight.
-    "corsheaders.middleware.CorsMiddleware",
+    "fundapi.web.middleware.CorsMiddleware",
     "fundapi.web.middleware.ProblemMiddleware",  # errors of all below are JSON under /api and /ofrep
     "fundapi.web.middleware.HttpsMiddleware",  # before the redirects of the next
     "django.middleware.security.SecurityMiddleware",

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
+from django.http.request import HttpHeaders
 
 from rollout import outcomes
 from rollout.outcomes import Outcome
 
+HEADER = HttpHeaders.to_wsgi_name(outcomes.HEADER)
 OPERATION = "fund-create"  # of POST /api/funds
 # The content is refused: the page has let something pass that it should not, or has made something wrong of it.
 INVALID = {400, 413, 415, 422}
@@ -20,7 +22,7 @@ class OutcomeMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        if header := request.headers.get(outcomes.HEADER):
+        if header := request.META.get(HEADER):
             guarded = getattr(request, "idempotency", None)  # set once the caller is admitted
             if guarded is not None and guarded.operation == OPERATION:
                 outcome = outcome_of(response.status_code, guarded.outcome)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from inspect import unwrap
 from typing import Any
 
+import corsheaders.middleware
 import structlog
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.gzip import GZipMiddleware
+from django.utils.cache import patch_vary_headers
 from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
@@ -37,7 +39,7 @@ class RequestLogMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
-        sent = request.headers.get("X-Request-ID", "")
+        sent = request.META.get("HTTP_X_REQUEST_ID", "")
         request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -68,6 +70,18 @@ def _user_id(request: HttpRequest) -> int | None:
         return None
     pk: int | None = user.pk
     return pk
+
+
+class CorsMiddleware(corsheaders.middleware.CorsMiddleware):
+    """Say to caches that an answer depends on its origin, where a request without one asks for no more."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
+            return super().__call__(request)
+        response: Any = self.get_response(request)
+        if is_api(request) or is_ofrep(request):
+            patch_vary_headers(response, ["origin"])
+        return response
 
 
 class ProblemMiddleware:
