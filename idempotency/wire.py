@@ -135,7 +135,7 @@ def _may_bypass_cursor(connection: Any) -> bool:
         or connection.execute_wrappers
         or connection.queries_logged
         or not vars(connection).keys().isdisjoint(_CURSOR_METHODS)
-        or not all(_is_as_shipped(getattr(owner, name)) for owner, name in _METHODS)
+        or not _are_as_shipped()
     ):
         return False
     connection.ensure_connection()
@@ -148,13 +148,21 @@ def _may_bypass_cursor(connection: Any) -> bool:
     )
 
 
-def _is_as_shipped(function: Any) -> bool:
-    """Return whether a function is Django's or psycopg's own: neither replaced nor rewritten."""
-    if type(function) is not FunctionType:
-        return False
+def _are_as_shipped() -> bool:
+    """Return whether ``_METHODS`` are Django's and psycopg's own: neither replaced nor rewritten."""
+    for owner, name in _METHODS:
+        function = getattr(owner, name)
+        # By type first: a proxy may be equal to what it wraps.
+        if type(function) is not FunctionType:
+            return False
+        if _shipped.get(function) is not function.__code__ and not _is_as_shipped(function):
+            return False
+    return True
+
+
+def _is_as_shipped(function: FunctionType) -> bool:
+    """Return the same of one function, and note its code."""
     code = function.__code__
-    if _shipped.get(function) is code:
-        return True
     # ``functools.wraps`` copies no globals. ddtrace puts its function among the constants of the code that it rewrites,
     # where a compiler puts none.
     shipped = function.__globals__["__name__"].startswith(("django.", "psycopg.")) and not any(
