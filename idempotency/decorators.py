@@ -120,16 +120,17 @@ def _guard_handlers_of(view_class: Any) -> None:
     def guarding_dispatch(self: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         mark = getattr(request, "idempotency_mark", None) or mark_of(type(self))
         name = (request.method or "").lower()
-        handler = getattr(self, name, None)
+        handler: Any = getattr(self, name, None)
         # A mark on the handler itself comes first.
         if mark is None or not mark.covers(request.method) or mark_of(handler) is not None:
             return dispatch(self, request, *args, **kwargs)
         called = False
+        run = _run_async if _is_async(handler) else _run
 
         def guarded_handler(*args: Any, **kwargs: Any) -> Any:
             nonlocal called
             called = True
-            return _guarded(handler, mark)(*args, **kwargs)
+            return run(mark, handler, args, kwargs)
 
         if handler is not None:
             setattr(self, name, wraps(handler)(guarded_handler))
@@ -173,14 +174,9 @@ def _guarded(view: Any, mark: Mark) -> Any:
     """Return the view with its guard around it."""
     if _is_async(view):
 
-        async def answer(*args: Any, **kwargs: Any) -> Any:
-            response = view(*args, **kwargs)
-            return await response if isawaitable(response) else response
-
         @wraps(view)
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-            # In the thread of the transaction; what the view awaits comes back to it for the database.
-            return await sync_to_async(_run)(mark, async_to_sync(answer), args, kwargs)
+            return await _run_async(mark, view, args, kwargs)
 
         guarded_async.idempotent = mark  # type: ignore[attr-defined]  # a function may have attributes
         ninja.announce(guarded_async)
@@ -200,6 +196,19 @@ def _is_async(view: Any) -> bool:
     # Bound, as ``method_decorator`` passes it.
     owner = getattr(getattr(view, "func", None), "__self__", None)
     return iscoroutinefunction(view) or bool(getattr(owner, "view_is_async", False))
+
+
+async def _run_async(
+    mark: Mark, view: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> HttpResponseBase:
+    """Do as :func:`_run` does, with a view that is ``async``."""
+
+    async def answer(*args: Any, **kwargs: Any) -> Any:
+        response = view(*args, **kwargs)
+        return await response if isawaitable(response) else response
+
+    # In the thread of the transaction; what the view awaits comes back to it for the database.
+    return await sync_to_async(_run)(mark, async_to_sync(answer), args, kwargs)
 
 
 def _run(

@@ -95,10 +95,13 @@ marks: WeakSet[Mark] = WeakSet()
 
 def mark_of(thing: Any) -> Mark | None:
     """Return the mark of a function, a method or a class."""
-    thing = getattr(thing, "__func__", thing) if isinstance(thing, MethodType) else thing
-    places = thing.__mro__ if isinstance(thing, type) else (thing,)
-    found = (vars(place).get("idempotent") for place in places if isinstance(place, type | FunctionType))
-    return next((mark for mark in found if isinstance(mark, Mark)), None)
+    if isinstance(thing, MethodType):
+        thing = thing.__func__
+    for place in thing.__mro__ if isinstance(thing, type) else (thing,):
+        mark = vars(place).get("idempotent") if isinstance(place, (type, FunctionType)) else None
+        if isinstance(mark, Mark):
+            return mark
+    return None
 
 
 def unreached(patterns: Iterable[URLPattern | URLResolver]) -> set[Mark]:
