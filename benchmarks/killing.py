@@ -43,15 +43,15 @@ class Gate:
 
     def __init__(self) -> None:
         self.closed = threading.Event()
+        self.inserted = False  # whether the INSERT has passed
         self._lock = threading.Lock()
         self._name = b""
-        self._inserted = False
         self._more = 0
 
     def arm(self, name: str, more: int) -> None:
         """Let ``more`` messages pass after the INSERT of the fund of this name."""
         with self._lock:
-            self._name, self._inserted, self._more = name.encode(), False, more
+            self._name, self.inserted, self._more = name.encode(), False, more
             self.closed.clear()
 
     def open(self) -> None:
@@ -63,13 +63,13 @@ class Gate:
         with self._lock:
             if not self._name:
                 return True
-            if self._inserted and self._more == 0:
+            if self.inserted and self._more == 0:
                 self.closed.set()
                 return False
-            if self._inserted:
+            if self.inserted:
                 self._more -= 1
             elif INSERT.search(message) and self._name in message:
-                self._inserted = True
+                self.inserted = True
             return True
 
 
@@ -121,7 +121,7 @@ def told(retries: Sequence[Retry]) -> str:
 def killed(site: Site, stack: Stack, request: Request, count: Count) -> str:
     """Kill a site's server at each message after the INSERT, and return in words what the retries found.
 
-    Raises OSError, and RuntimeError if the server does not start.
+    Raises OSError, and RuntimeError if the server does not start, or its INSERT is not seen.
     """
     gate = Gate()
     with ExitStack() as context:
@@ -134,6 +134,8 @@ def killed(site: Site, stack: Stack, request: Request, count: Count) -> str:
             with serving(site, behind) as server:
                 gate.arm(name, len(sent))
                 answered = _answered(server, post, gate)
+            if not gate.inserted:
+                raise RuntimeError("sends no INSERT of the fund that could be seen")
             sent.append((post, name, time.monotonic()))
             gate.open()
         with serving(site, behind) as server, ThreadPoolExecutor(len(sent)) as pool:
