@@ -11,12 +11,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from fundapi.access.signins import lockout_response
-from fundapi.api.throttling import TelemetryThrottle, TicketThrottle
+from fundapi.api.telemetry import TelemetryView
+from fundapi.api.throttling import TicketThrottle
 from fundapi.api.views import FundsView, FundView
 from fundapi.pages import SignInView, fund_setup, home
 from fundapi.web.health import health, livez, metrics, readyz
 from fundapi.web.problems import CATALOGUE, problem_response
-from rollout.api.telemetry import TelemetryView
 from rollout.api.tickets import TicketView
 
 
@@ -48,7 +48,7 @@ urlpatterns = [
     path("api/problems/<slug:code>", problem, name="problem"),
     path("api/schema", on_demand("fundapi.schema.document.SchemaView"), name="schema"),
     path("api/docs", on_demand("fundapi.schema.document.DocsView"), name="docs"),
-    path("api/telemetry", TelemetryView.as_view(throttle_classes=[TelemetryThrottle]), name="telemetry"),
+    path("api/telemetry", TelemetryView.as_view(), name="telemetry"),
     path("api/telemetry/ticket", TicketView.as_view(throttle_classes=[TicketThrottle]), name="ticket"),
     path("", home, name="home"),
     path("fund-setup", fund_setup, name="fund-setup"),

@@ -104,7 +104,7 @@ TELEMETRY_STATUSES = ["202", "400", "403", "405", "406", "413", "415", "429", "5
 
 
 class TelemetrySchema(OpenApiViewExtension):
-    target_class = "rollout.api.telemetry.TelemetryView"
+    target_class = "fundapi.api.telemetry.TelemetryView"
 
     def view_replacement(self) -> Any:
         sent = {

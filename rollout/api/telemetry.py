@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from django.http import HttpRequest
 from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.request import Request
@@ -119,18 +120,24 @@ class TelemetryView(APIView):
         content_type = (request.content_type or "").partition(";")[0].strip().lower()
         if content_type not in CONTENT_TYPES:
             raise UnsupportedMediaType(content_type, "Send JSON, as application/json or text/plain.")
-        document = read(request._request.body)  # noqa: SLF001 - DRF's only way past its parsers
-        sender = sender_of(request, document.ticket)
-        batch = parse(document, tracks=tracked(), sender=sender)
-        new = store.arrive(batch.events, batch.source)
-        known = sum(not event.lost for event in batch.events) - new
-        metrics.observe_telemetry(
-            accepted=new, duplicates=known, rejected=len(batch.rejected), ticket=sender.ticket
-        )
-        answer = {"accepted": new, "duplicates": known, "rejected": batch.rejected}
-        if sender.refused:  # its events count as unsigned, and the browser gets a new ticket
-            answer["ticket"] = sender.refused
+        answer = take(request._request)  # noqa: SLF001 - DRF's only way past its parsers
         return Response(answer, status=status.HTTP_202_ACCEPTED)
+
+
+def take(request: HttpRequest) -> dict[str, Any]:
+    """Store what a request brings, and return the answer. Raises APIException."""
+    document = read(request.body)
+    sender = sender_of(request, document.ticket)
+    batch = parse(document, tracks=tracked(), sender=sender)
+    new = store.arrive(batch.events, batch.source)
+    known = sum(not event.lost for event in batch.events) - new
+    metrics.observe_telemetry(
+        accepted=new, duplicates=known, rejected=len(batch.rejected), ticket=sender.ticket
+    )
+    answer: dict[str, Any] = {"accepted": new, "duplicates": known, "rejected": batch.rejected}
+    if sender.refused:  # its events count as unsigned, and the browser gets a new ticket
+        answer["ticket"] = sender.refused
+    return answer
 
 
 def read(body: bytes) -> Document:
@@ -168,9 +175,10 @@ def document_of(decoded: Any) -> Document:
     return Document(*values)
 
 
-def sender_of(request: Request, ticket: Any) -> Sender:
+def sender_of(request: HttpRequest, ticket: Any) -> Sender:
     """Return the origin of a batch. A ticket that is refused never loses the events."""
-    network = network_of(BaseThrottle().get_ident(request) or "")
+    address = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads headers only
+    network = network_of(address or "")
     if ticket is None:
         return Sender(None, network)
     try:

@@ -219,6 +219,49 @@ def test_a_body_that_cannot_be_used_is_a_problem_that_says_what_to_do(
     assert_problem(browser.post("/api/telemetry", content=content, headers=JSON), status, code)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b'{"clientId": "a", "sessionId": "", "events": 7}', b" " * (256 * 1024 + 1)),
+        json.dumps(batch(event(), event(id=7), event("error", detail={"a": [1.0]}), dropped=2)).encode(),
+        json.dumps(batch(event(), ticket="x", more="\ud800")).encode(),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain;charset=UTF-8", "a/b", ""])
+def test_the_short_way_past_drf_gives_the_same_answers(
+    browser: httpx.Client, content: bytes, content_type: str
+) -> None:
+    """A client that also accepts something else goes the whole way."""
+
+    def answer(number: int, accept: str) -> Any:
+        body = content.replace(b'"clientId": "', b'"clientId": "%d' % number)
+        headers = {"Content-Type": content_type, "Accept": accept}
+        found = browser.post("/api/telemetry", content=body, headers=headers)
+        of_the_request = {"x-request-id", "date"}
+        return (
+            found.status_code,
+            found.text,
+            {name: value for name, value in found.headers.items() if name not in of_the_request},
+        )
+
+    short, json_only, whole = map(
+        answer, range(3), ("*/*", "application/json", "application/json, text/plain")
+    )
+    assert short == json_only == whole
+
+
+def test_options_describe_the_address(browser: httpx.Client) -> None:
+    answer = browser.options("/api/telemetry")
+    assert answer.headers["Allow"] == "POST, OPTIONS"
+    assert answer.json() == {
+        "name": "Telemetry",
+        "description": "Take up to 200 events. Sending them again is harmless.",
+        "renders": ["application/json"],
+        "parses": ["application/json"],
+    }
+
+
 def test_a_form_is_no_telemetry(browser: httpx.Client) -> None:
     answer = browser.post("/api/telemetry", data={"events": "[]"})
     assert_problem(answer, 415, "unsupported_media_type")
