@@ -297,6 +297,7 @@ def test_every_written_command_has_options_that_fit(pgbackrest: PgBackRest) -> N
 
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     analyze = engine("systemd-analyze")
+    engine("pgbackrest")  # systemd looks for what a unit starts
     for unit in UNITS:
         name = unit.name.replace("@.", "@full.")
         (tmp_path / name).write_text(unit.read_text().replace("/srv/fundapi", str(PROJECT)))
