@@ -15,15 +15,14 @@ from fundapi.api.outcomes import OPERATION
 from fundapi.api.pagination import FundPagination
 from fundapi.api.permissions import FundPermission, SignedInAs
 from fundapi.api.serializers import FundSerializer
+from fundapi.api.short import JSON, ShortWay, json_response
 from fundapi.api.throttling import FundCreateThrottle
-from fundapi.exactjson import ExactJSONRenderer
 from fundapi.models import Fund
 from idempotency import idempotent
 
 # They have no state of a request.
 BEARER = BearerAuthentication()
 SERIALIZER = FundSerializer()
-RENDERER = ExactJSONRenderer()
 
 
 class OwnFundsView(GenericAPIView):
@@ -59,62 +58,36 @@ def _forget_context(response: Response) -> None:
 
 
 @idempotent(operation=OPERATION)
-class FundsView(OwnFundsView, ListCreateAPIView):
-    """List and create funds.
-
-    Nearly all creations come with a bearer token and ask for nothing but JSON. They go a short way (:func:`_is_plain`):
-    the same authentication, permissions, throttle, handler and answers, without the objects that DRF makes for a
-    request. It takes 0.85 of a create's CPU and 0.9 of a replay's.
-    """
-
+class FundsView(ShortWay, OwnFundsView, ListCreateAPIView):
     permission_classes = [FundPermission, SignedInAs]
 
     def get_throttles(self) -> list[BaseThrottle]:
         return [FundCreateThrottle()] if self.request.method == "POST" else []
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if request.method != "POST" or not _is_plain(request):
-            return super().dispatch(request, *args, **kwargs)
-        plain: Any = request
-        self.request, self.args, self.kwargs = plain, args, kwargs
-        plain.authenticators, plain.successful_authenticator = (BEARER,), BEARER
-        try:
-            plain.user, plain.auth = BEARER.authenticate(plain)
-            self.check_permissions(plain)
-            self.check_throttles(plain)
-            response = self.post(plain)
-        except Exception as error:  # noqa: BLE001 - as DRF does, which raises again what it does not know
-            self.request = self.initialize_request(request)
-            self.request.accepted_renderer = RENDERER
-            response = self.handle_exception(error)
-        for name, value in self.default_response_headers.items():
-            response.headers[name] = value
-        return response
+    def is_plain(self, request: HttpRequest) -> bool:
+        authorization: str = request.META.get("HTTP_AUTHORIZATION", "")
+        return authorization.startswith("Bearer ")
+
+    def admit(self, request: Any) -> None:
+        request.authenticators, request.successful_authenticator = (BEARER,), BEARER
+        request.user, request.auth = BEARER.authenticate(request)
+        self.check_permissions(request)
+        self.check_throttles(request)
 
     def post(self, request: Any, *_args: Any, **_kwargs: Any) -> HttpResponse:  # type: ignore[override]  # like Response
         document = request.data if isinstance(request, Request) else self._document(request)
         fund = Fund(owner_id=request.user.pk, **SERIALIZER.run_validation(document))
         store.insert(fund)
-        return HttpResponse(
-            RENDERER.render(SERIALIZER.to_representation(fund)),
-            content_type=RENDERER.media_type,
-            status=201,
-            headers={"Location": f"{request.path}/{fund.pk}"},
+        return json_response(
+            SERIALIZER.to_representation(fund), status=201, Location=f"{request.path}/{fund.pk}"
         )
 
     def _document(self, request: HttpRequest) -> Any:
         """Return the decoded body, which the guard has decoded if it is JSON."""
         guarded = getattr(request, "idempotency", None)
-        if guarded and request.body and request.META.get("CONTENT_TYPE") == RENDERER.media_type:
+        if guarded and request.body and request.META.get("CONTENT_TYPE") == JSON:
             return guarded.document
         return self.initialize_request(request).data
-
-
-def _is_plain(request: HttpRequest) -> bool:
-    """Return whether a request has a bearer token, and accepts JSON whatever else may be."""
-    accept = request.META.get("HTTP_ACCEPT", "*/*")
-    authorization = request.META.get("HTTP_AUTHORIZATION", "")
-    return accept in {"*/*", RENDERER.media_type} and authorization.startswith("Bearer ")
 
 
 class FundView(OwnFundsView, RetrieveAPIView):
