@@ -27,5 +27,6 @@ def rollouts(request: HttpRequest) -> HttpResponse:
 
 def matches(request: HttpRequest, etag: str) -> bool:
     """Return whether the client has ``etag`` already (RFC 9110, "If-None-Match": weak comparison)."""
-    sent = parse_etags(request.headers.get("If-None-Match", ""))
+    # Not by `request.headers`, which Django makes of all headers: a twelfth of a poll's CPU.
+    sent = parse_etags(request.META.get("HTTP_IF_NONE_MATCH", ""))
     return "*" in sent or etag in {tag.removeprefix("W/") for tag in sent}
