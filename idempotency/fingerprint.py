@@ -63,13 +63,7 @@ def parse_json(body: bytes) -> Any:
         raise InvalidJSON("The body looks like UTF-16 or UTF-32: send it as UTF-8.")
     try:
         text = body.decode()
-        document = json.loads(
-            text,
-            parse_int=_integer,
-            parse_float=_decimal,
-            parse_constant=_constant,
-            object_pairs_hook=_object,
-        )
+        document = _decoder.decode(text)
         if "\\u" in text:  # only an escape can bring a lone surrogate through the UTF-8 decoder
             _refuse_lone_surrogates(document)
     except UnicodeDecodeError as error:
@@ -122,6 +116,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             Text("The key %(key)s appears twice in one object: send it once.", key=json.dumps(twice[:50]))
         )
     return result
+
+
+# Not by json.loads(), which makes a decoder for each document.
+_decoder = json.JSONDecoder(
+    parse_int=_integer, parse_float=_decimal, parse_constant=_constant, object_pairs_hook=_object
+)
 
 
 def _refuse_lone_surrogates(document: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import RequestDataTooBig
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest
+from django.http.request import HttpHeaders
 
 MEDIA_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 # A form cannot send a header; the template tag idempotency_key writes this field.
@@ -21,7 +22,7 @@ def is_form(request: HttpRequest) -> bool:
 
 def key_of(request: HttpRequest, header: str) -> str | None:
     """Return the key of a request: its header, else the hidden field of its form."""
-    key = request.headers.get(header)
+    key: str | None = request.META.get(HttpHeaders.to_wsgi_name(header))
     if key is None and is_form(request):
         load(request)
         key = request.POST.get(KEY_FIELD)

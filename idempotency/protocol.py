@@ -150,7 +150,7 @@ def _answer(request: HttpRequest, view: View, guarded: Guarded) -> HttpResponse:
         return _settle(stored, request, compared, guarded)
     claim = Claim(request, compared, guarded)
     with claim.rolled_back_after_an_error():
-        stored = _claim(wait_seconds(request.headers.get("Prefer"), maximum=conf.wait_max), guarded)
+        stored = _claim(wait_seconds(request.META.get("HTTP_PREFER"), maximum=conf.wait_max), guarded)
         response = _first(view, guarded) if stored is None else None
     if response is None:
         claim.leave()

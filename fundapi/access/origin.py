@@ -10,7 +10,7 @@ PREFIX_SHOWN = 8
 def origin(request: HttpRequest) -> dict[str, str]:
     """Return the request's id, and the beginning of its bearer token (``IDEMPOTENCY_ORIGIN``)."""
     request_id = structlog.contextvars.get_contextvars().get("request_id", "")
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     return {
         "request_id": request_id,
         "token": token.strip()[:PREFIX_SHOWN] if scheme.lower() == "bearer" else "",

@@ -23,8 +23,9 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from django.conf import settings
-from django.core.cache import caches
-from django.db import connections
+from django.core.cache import caches, close_caches
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.http import HttpRequest, HttpResponseBase
 
@@ -52,18 +53,21 @@ class Slot:
             connection.inc_thread_sharing()  # one thread after another, never two at once
             self._own.append((connections, alias, connection))
         self._own += [(caches, alias, caches.create_connection(alias)) for alias in caches]
-
-    def databases(self) -> list[BaseDatabaseWrapper]:
-        """Return the databases whose connections the slot has."""
-        return [own for handler, _, own in self._own if handler is connections]
+        self.databases: list[BaseDatabaseWrapper] = [
+            own for handler, _, own in self._own if handler is connections
+        ]
 
     def __enter__(self) -> None:
         self.since = time.monotonic()
+        for database in self.databases:
+            database.close_if_unusable_or_obsolete()
         for handler, alias, own in self._own:
             handler[alias] = own
 
     def __exit__(self, *_: object) -> None:
-        demoted.leave(self.databases())
+        demoted.leave(self.databases)
+        for database in self.databases:
+            database.close_if_unusable_or_obsolete()
         for handler, alias, _own in self._own:
             del handler[alias]
         self.since = 0.0
@@ -131,9 +135,16 @@ class OverloadControl:
         length, timeout = settings.WEB_QUEUE, settings.WEB_QUEUE_SECONDS
         self._slots = [Slot() for _ in range(settings.WEB_THREADS)]
         for slot in self._slots:
-            cutoff.watch(slot.databases())
+            cutoff.watch(slot.databases)
         self._requests = SlotQueue(self._slots, length, timeout)
         self._readers = threading.Semaphore(readers(settings.WEB_THREADS, length))
+        # Each slot looks after its own connections, and no cache has one to close. Django searches a thread for both
+        # at each end of a request: 7 % of a replay.
+        request_started.disconnect(close_old_connections)
+        request_finished.disconnect(close_old_connections)
+        request_finished.disconnect(close_caches)
+        if not settings.DEBUG:
+            request_started.disconnect(reset_queries)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         received = self._receive(environ, bodies.fault_of_type(environ))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from django.db import OperationalError, connection, connections
 
 from fundapi.web.overload import Slot, SlotQueue
 from tests.eventually import eventually
@@ -99,3 +100,42 @@ def test_no_slot_is_lost_and_none_given_twice_when_many_come_and_give_up(pool: T
     assert outcomes[True]
     assert outcomes[False]
     assert len({id(acquired(queue)), id(acquired(queue))}) == 2
+
+
+# Slots do for their connections what Django's receivers, which are disconnected, would do at each end of a request.
+
+
+@pytest.fixture
+def slot(database: None) -> Iterator[Slot]:
+    of_this_thread = connections["default"]
+    yield (slot := Slot())
+    slot.databases[0].close()
+    connections["default"] = of_this_thread
+
+
+def test_a_slot_ends_a_transaction_that_a_request_left_open(slot: Slot) -> None:
+    with slot:
+        connection.set_autocommit(False)
+        connection.cursor().execute("SELECT 1")
+    assert slot.databases[0].connection is None
+
+
+def test_a_slot_ends_a_connection_that_has_become_too_old_while_nobody_had_it(slot: Slot) -> None:
+    with slot:
+        connection.cursor().execute("SELECT 1")
+    first = slot.databases[0].connection
+    assert first is not None
+    slot.databases[0].close_at = time.monotonic()
+    with slot:
+        assert slot.databases[0].connection is None
+    assert first.closed
+
+
+def test_a_slot_replaces_a_connection_that_was_lost(slot: Slot) -> None:
+    with slot:
+        connection.cursor().execute("SELECT 1")
+        slot.databases[0].connection.close()
+        with pytest.raises(OperationalError):
+            connection.cursor().execute("SELECT 1")
+    with slot:
+        connection.cursor().execute("SELECT 1")
