@@ -40,8 +40,12 @@ class ShortWay(APIView):
             self.request = self.initialize_request(request)
             self.request.accepted_renderer = RENDERER
             response = self.handle_exception(error)
+            # The request holds itself and the view by it.
+            self.request.parser_context.clear()
         for name, value in self.default_response_headers.items():
             response.headers[name] = value
+        # The view holds itself by Django's `head`, which Allow has listed: its body would wait for the collector.
+        vars(self).pop("head", None)
         return response
 
 
