@@ -147,7 +147,7 @@ class ApiMiddleware:
         self.answer = _past_django(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if "HTTP_COOKIE" in request.META or not (is_api(request) or is_ofrep(request)):
+        if request.META.get("HTTP_COOKIE") or not (is_api(request) or is_ofrep(request)):
             return self.get_response(request)
         request.get_host()  # raises DisallowedHost
         request.user = AnonymousUser()
