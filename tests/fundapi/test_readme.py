@@ -98,7 +98,7 @@ def test_the_index_lists_every_page_once() -> None:
 def test_contributing_names_every_place_of_a_field_of_a_fund() -> None:
     text = (PROJECT / "CONTRIBUTING.md").read_text()
     section = text[text.index("## A new field of a fund") : text.index("## Rules")]
-    listed = re.findall(r"^\d\. `([\w./-]+)`", section, re.MULTILINE)
+    listed = re.findall(r"^\d+\. `([\w./-]+)`", section, re.MULTILINE)
     places = {
         str(path.relative_to(PROJECT)) if path.parent.name != "migrations" else "fundapi/migrations/"
         for path in (PROJECT / "fundapi").rglob("*")
