@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -133,9 +133,12 @@ def machine() -> dict[str, str]:
     """Return the machine and the versions of the measurement."""
     memory = psutil.virtual_memory().total / 2**30
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=PROJECT, check=False, capture_output=True, text=True
-    ).stdout.strip()
+    commit = _git("describe", "--always")
+    # Not for the reports of runs before this one.
+    if _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/*.md", ":!benchmarks/*.json"
+    ):
+        commit += "-dirty"
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}",
         "load before (1, 5, 15 min)": load,
@@ -145,6 +148,15 @@ def machine() -> dict[str, str]:
         "valkey": _said_by(valkey_server(), "--version"),
         **{package: version(package) for package in PACKAGES},
     }
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints; nothing where there is no git, or no repository."""
+    with suppress(OSError):
+        return subprocess.run(
+            ["git", *arguments], cwd=PROJECT, check=False, capture_output=True, text=True
+        ).stdout.strip()
+    return ""
 
 
 def _processor() -> str:
