@@ -150,14 +150,8 @@ def killed(site: Site, stack: Stack, request: Request, count: Count) -> str:
 
 def _behind(gate: Gate, stack: Stack, context: ExitStack) -> Stack:
     """Return the services as they are reached through the gate."""
-    sockets = stack.home / "sockets"
-    targets = (sockets / ".s.PGSQL.5432", sockets / "valkey.sock")
-    postgres, valkey = (context.enter_context(Gated(target, gate)).port for target in targets)
-    addresses = {
-        "DATABASE_URL": f"postgres://fundapi@127.0.0.1:{postgres}/fundapi",
-        "REDIS_URL": f"redis://127.0.0.1:{valkey}/0",
-    }
-    return replace(stack, environ={**stack.environ, **addresses})
+    postgres, valkey = (context.enter_context(Gated(target, gate)).port for target in stack.sockets())
+    return stack.behind(postgres=postgres, valkey=valkey)
 
 
 def _answered(server: Server, post: bytes, gate: Gate) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle
-from pathlib import Path
 
 import psutil
 import psycopg
@@ -81,13 +80,10 @@ class Network:
     """The proxy before PostgreSQL and Valkey, and the environment of programs on the other machine."""
 
     def __init__(self, running: Stack, delay: float) -> None:
-        sockets = Path(running.home, "sockets")
-        self.proxy = Proxied(sockets / ".s.PGSQL.5432", sockets / "valkey.sock")
+        self.proxy = Proxied(*running.sockets())
         self.delay = delay  # ms of a round trip
         postgres, valkey = self.proxy.ports
-        self.database_url = f"postgres://fundapi@127.0.0.1:{postgres}/fundapi"
-        addresses = {"DATABASE_URL": self.database_url, "REDIS_URL": f"redis://127.0.0.1:{valkey}/0"}
-        self.web = replace(running, environ={**running.environ, **addresses})
+        self.web = running.behind(postgres=postgres, valkey=valkey)
 
     def slow(self, delayed: bool) -> None:  # noqa: FBT001 - read from a case
         """Delay everything, half of the round trip in each direction, or nothing."""
@@ -96,7 +92,7 @@ class Network:
     def trip(self) -> float:
         """Return the median ms of a SELECT 1."""
         taken = []
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
+        with psycopg.connect(self.web.database_url, autocommit=True) as connection:
             for _ in range(TRIPS):
                 began = time.perf_counter()
                 connection.execute("SELECT 1")

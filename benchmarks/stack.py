@@ -66,6 +66,16 @@ class Stack:
             superuser_url=_in_database(self.superuser_url, name),
         )
 
+    def behind(self, *, postgres: int, valkey: int) -> "Stack":
+        """Return the same services as programs reach them at these ports of 127.0.0.1."""
+        database_url = f"postgres://fundapi@127.0.0.1:{postgres}/fundapi"
+        addresses = {"DATABASE_URL": database_url, "REDIS_URL": f"redis://127.0.0.1:{valkey}/0"}
+        return replace(self, environ={**self.environ, **addresses}, database_url=database_url)
+
+    def sockets(self) -> tuple[Path, Path]:
+        """Return the sockets of PostgreSQL and Valkey."""
+        return self.home / "sockets/.s.PGSQL.5432", self.home / "sockets/valkey.sock"
+
     def drop(self) -> None:
         """Drop this copy of the database, and end its connections."""
         name = sql.Identifier(urlsplit(self.superuser_url).path[1:])

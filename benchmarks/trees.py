@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import product, report
 from benchmarks.bodies import fund
-from benchmarks.figures import Sample, summary
+from benchmarks.figures import Sample, cpu_ratios, summary
 from benchmarks.footprint import memory
 from benchmarks.load import ask, request
 from benchmarks.rounds import Say, Variant, creating, measure, repeating
@@ -85,7 +85,7 @@ def _rows(trees: Sequence[str], samples: dict[str, list[Sample]]) -> list[list[s
         what, _, tree = name.partition(" ")
         first = samples[f"{what} {trees[0]}"]
         cpu = summary([sample.cpu for sample in found])
-        ratio = statistics.median(ours.cpu / theirs.cpu for ours, theirs in zip(found, first, strict=True))
+        ratio = statistics.median(cpu_ratios(first, found))
         rows.append(
             [what, tree, f"{cpu.median:.3f}", f"{cpu.lowest:.3f}", report.spread(cpu, 3), f"{ratio:.3f}"]
         )

@@ -1,6 +1,6 @@
 """A short way for plain requests: the same admission, handler and answers, without the objects that DRF makes.
 
-It takes a tenth of a replay's CPU away, and a seventh of that of a create or of 200 events. All else goes DRF's way:
+A replay takes 0.92 of the CPU that way, and 200 events 0.86. All else goes DRF's way:
 sessions, other methods, other headers. ``tests/fundapi/api/test_ways.py`` holds the two to the same answers.
 """
 

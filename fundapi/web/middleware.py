@@ -19,7 +19,15 @@ from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
 from fundapi.web.bodies import fault_of
-from fundapi.web.problems import PROBLEM_JSON, REFUSAL, is_api, is_ofrep, refusal, response_for_status
+from fundapi.web.problems import (
+    PROBLEM_JSON,
+    REFUSAL,
+    is_api,
+    is_for_programs,
+    is_ofrep,
+    refusal,
+    response_for_status,
+)
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -79,7 +87,7 @@ class CorsMiddleware(corsheaders.middleware.CorsMiddleware):
         if "HTTP_ORIGIN" in request.META or request.method == "OPTIONS":
             return super().__call__(request)
         response: Any = self.get_response(request)
-        if is_api(request) or is_ofrep(request):
+        if is_for_programs(request):
             patch_vary_headers(response, ["origin"])
         return response
 
@@ -147,7 +155,7 @@ class ApiMiddleware:
         self.answer = _past_django(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.META.get("HTTP_COOKIE") or not (is_api(request) or is_ofrep(request)):
+        if request.META.get("HTTP_COOKIE") or not is_for_programs(request):
             return self.get_response(request)
         request.get_host()  # raises DisallowedHost
         request.user = AnonymousUser()

@@ -136,6 +136,11 @@ def is_ofrep(request: HttpRequest) -> bool:
     return _is_below(request, "ofrep")
 
 
+def is_for_programs(request: HttpRequest) -> bool:
+    """Return whether a request is for ``/api`` or ``/ofrep``, and for no page."""
+    return is_api(request) or is_ofrep(request)
+
+
 def _is_below(request: HttpRequest, name: str) -> bool:
     """Return whether the path begins with a name, also after two slashes: clients join a base that ends in one."""
     return request.path.lstrip("/").partition("/")[0] == name
@@ -243,7 +248,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Answer an exception that nothing else has answered: 503 when the database failed, else 500."""
     lost = _database_failed(sys.exception())
     problem = CATALOGUE["database_unavailable" if lost else "server_error"]
-    if is_api(request) or is_ofrep(request):
+    if is_for_programs(request):
         response = refusal(request, problem.code)
     else:
         context = {"problem": problem, "request_id": get_contextvars().get("request_id")}

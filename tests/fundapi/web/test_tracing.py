@@ -205,7 +205,7 @@ def test_a_collector_that_takes_no_metrics_is_one_line(database: None, user: Use
             for _ in range(3):
                 before = len(taking.spans)
                 assert api.get("/api/funds").status_code == 200
-                eventually(lambda before=before: len(taking.spans) > before)  # type: ignore[misc]
+                eventually(lambda before=before: len(taking.spans) > before)  # type: ignore[misc]  # of the default
                 time.sleep(0.4)  # s; metrics are refused again meanwhile
             [line] = lines(server.log, "opentelemetry_not_sent")
             assert line["what"] == "metrics"
