@@ -253,6 +253,7 @@ for _read in (serve.host, serve.port, serve.processes):
     _read(env)  # for the server alone; every process refuses wrong ones
 WEB_THREADS, WEB_QUEUE = serve.limits(env)  # as many as the server has threads for
 WEB_CONNECTIONS = serve.connection_limit(env)  # open connections of a web process
+WEB_CPU_AFFINITY = env.switch("WEB_CPU_AFFINITY", default=True) and sys.platform == "linux"
 WEB_QUEUE_SECONDS = env.decimal("WEB_QUEUE_SECONDS", 1.0, most=300)  # s that a request waits; then 503
 
 # --- PostgreSQL ---------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ if settings.OTEL_SIGNALS:
 django = get_wsgi_application()
 
 # These need the settings.
+from fundapi.web.affinity import Affinity
 from fundapi.web.answers import Answers
 from fundapi.web.overload import OverloadControl
 from fundapi.web.vitals import Vitals
@@ -34,4 +35,9 @@ import_module(settings.ROOT_URLCONF)  # with all views: the first request would 
 # From now on, the collector looks only at what requests make: a create takes a tenth less.
 gc.freeze()
 gc.enable()
-Vitals(application.held, hung=settings.WEB_HUNG_SECONDS, connections_max=settings.WEB_CONNECTIONS).start()
+Vitals(
+    application.held,
+    hung=settings.WEB_HUNG_SECONDS,
+    connections_max=settings.WEB_CONNECTIONS,
+    affinity=Affinity() if settings.WEB_CPU_AFFINITY else None,
+).start()

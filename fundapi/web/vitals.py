@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from fundapi import metrics
+from fundapi.web.affinity import Affinity
 from fundapi.web.answers import limit_reading_time
 
 INTERVAL = 1.0  # s
@@ -33,10 +34,19 @@ class Vitals:
         held: returns for how many s all slots have been held by the same requests; 0 when one is free.
         hung: the limit of that.
         connections_max: how many connections the server accepts.
+        affinity: what keeps the process on a core; None: the kernel chooses.
     """
 
-    def __init__(self, held: Callable[[], float], *, hung: float, connections_max: int) -> None:
+    def __init__(
+        self,
+        held: Callable[[], float],
+        *,
+        hung: float,
+        connections_max: int,
+        affinity: Affinity | None,
+    ) -> None:
         self._held, self._hung, self._limit = held, hung, connections_max
+        self._affinity = affinity
         self._own = len(list(DESCRIPTORS.iterdir()))  # before the first connection
         self._exhausted = 0
         self._crowded = False
@@ -58,7 +68,7 @@ class Vitals:
             time.sleep(INTERVAL if self._reading_limited else INTERVAL / 20)
 
     def look(self) -> None:
-        """Set the metrics; end this process when it cannot work."""
+        """Set the metrics; end this process when it cannot work; let it move to a quieter core."""
         self._count_connections()
         if not (self._reading_limited or self._exhausted):
             self._reading_limited = limit_reading_time(DESCRIPTORS)
@@ -67,6 +77,8 @@ class Vitals:
         if self._held() > self._hung:
             faulthandler.dump_traceback()
             end("slots_hung", seconds=self._hung)
+        if self._affinity:
+            self._affinity.look()
 
     def _count_connections(self) -> None:
         try:

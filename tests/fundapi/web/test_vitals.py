@@ -25,8 +25,15 @@ from fundapi.web.vitals import DESCRIPTORS
 from tests.eventually import eventually
 from tests.servers import PROJECT, database_url
 
-# The server as a deployment runs it; its watch looks more often.
-IMPATIENT = "from fundapi.web import granian; granian.INTERVAL = 0.05; granian.main()"
+# The server as a deployment runs it; its watch looks more often, and it shares no cores with other tests' servers.
+IMPATIENT = """
+import multiprocessing, os
+from fundapi.web import affinity, granian
+multiprocessing.set_start_method("fork", force=True)  # workers inherit these
+granian.INTERVAL = 0.05
+affinity.CLAIM = f"\\0test/{os.getpid()}/{{}}"
+granian.main()
+"""
 
 
 class Deployed:
@@ -133,6 +140,14 @@ def test_the_kernel_hangs_up_on_clients_that_read_nothing() -> None:
     assert not limit_reading_time(DESCRIPTORS)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
+def test_the_threads_of_a_worker_share_a_core(deployed: Deployed) -> None:
+    assert deployed.answers()
+    cores = [os.sched_getaffinity(thread.id) for thread in deployed.worker().threads()]
+    assert len(cores) > 3  # Granian's, which answer, too
+    assert len(set.union(*cores)) == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whether a process is stopped")
 def test_a_worker_that_is_stopped_is_killed_and_replaced(deployed: Deployed) -> None:
     frozen = deployed.worker()
@@ -161,7 +176,7 @@ import ctypes, os, time, django
 django.setup()
 from fundapi.web import vitals
 def make(held=0.0, most=4096):
-    return vitals.Vitals(lambda: held, hung=60, connections_max=most)
+    return vitals.Vitals(lambda: held, hung=60, connections_max=most, affinity=None)
 """
 
 
