@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ MARGIN = 0.25  # of a core: so much quieter is worth a move
 # A container with a network of its own has addresses of its own, too.
 CLAIM = "\0fundapi/core/{}"
 STAT, TASKS = Path("/proc/stat"), Path("/proc/self/task")
+# Such as 3,7: one core that counts as two.
+SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 TICKS = os.sysconf("SC_CLK_TCK")  # of a second, in /proc/stat
 
 
@@ -50,17 +53,21 @@ class Affinity:
 
     def look(self) -> None:
         """Move to a quieter core if there is one; at most once in ``INTERVAL``."""
-        if time.monotonic() - self._last.when < INTERVAL or os.sched_getaffinity(os.getpid()) != self._set:
+        if time.monotonic() - self._last.when < INTERVAL:
             return
         last, self._last = self._last, usage()
-        if self.core is None:
+        if os.sched_getaffinity(os.getpid()) != self._set:
+            if self._claim:
+                self._claim.close()
+        elif self.core is None:
             self._take(self._allowed)
         elif random.random() < 0.5:  # noqa: S311 - no secret; processes of two containers would move together for ever
             self._take(quieter(others(last, self._last, self.core, self._allowed), self.core))
 
     def _take(self, cores: Collection[int]) -> None:
         """Keep all threads on one of these cores that nobody has; threads that they start inherit that."""
-        for core in random.sample(sorted(cores), len(cores)):
+        # By chance, because containers know nothing of each other's claims.
+        for core in sorted(random.sample(sorted(cores), len(cores)), key=is_second):
             if claim := claimed(core):
                 if self._claim:
                     self._claim.close()
@@ -80,6 +87,15 @@ def claimed(core: int) -> socket.socket | None:
         claim.close()
         return None
     return claim
+
+
+@cache
+def is_second(core: int) -> bool:
+    """Return whether a core is the second thread of one that has two, and should be taken last."""
+    try:
+        return not Path(SIBLINGS.format(core)).read_text().startswith((f"{core},", f"{core}-", f"{core}\n"))
+    except OSError:
+        return False
 
 
 def quieter(shares: Mapping[int, float], core: int) -> list[int]:

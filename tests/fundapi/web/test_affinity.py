@@ -120,9 +120,19 @@ def test_what_taskset_sets_stays() -> None:
     program = """
 for each in threads:
     os.sched_setaffinity(each, cores)
-print(look() == look() == 3 * [cores])
+print(look() == look() == 3 * [cores], all(affinity.claimed(core) for core in cores))
 """
-    assert run(program) == "True\n"
+    assert run(program) == "True True\n"
+
+
+def test_two_threads_of_one_core_are_taken_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(affinity, "SIBLINGS", f"{tmp_path}/{{}}")
+    for core, siblings in enumerate(["0,2", "1,3", "0,2", "1,3", "4-5", "4-5", "6"]):
+        (tmp_path / str(core)).write_text(f"{siblings}\n")
+    second = [affinity.is_second.__wrapped__(core) for core in range(8)]  # the last one has no file
+    assert second == [False, False, True, True, False, True, False, False]
 
 
 def test_a_quarter_of_a_core_is_worth_a_move() -> None:
