@@ -7,8 +7,8 @@ gc.disable()
 
 from importlib import import_module
 
+import django
 from django.conf import settings
-from django.core.wsgi import get_wsgi_application
 
 from fundapi.variables import name_settings
 
@@ -22,15 +22,16 @@ if settings.OTEL_SIGNALS:
     tracing.start()
     tracing.trace_requests()
 
-django = get_wsgi_application()
+django.setup(set_prefix=False)
 
 # These need the settings.
 from fundapi.web.affinity import Affinity
 from fundapi.web.answers import Answers
+from fundapi.web.handler import Handler
 from fundapi.web.overload import OverloadControl
 from fundapi.web.vitals import Vitals
 
-application = OverloadControl(Answers(django))
+application = OverloadControl(Answers(Handler()))
 import_module(settings.ROOT_URLCONF)  # with all views: the first request would wait for them
 # From now on, the collector looks only at what requests make: a create takes a tenth less.
 gc.freeze()

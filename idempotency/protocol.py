@@ -16,7 +16,6 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.db import Error, connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.http.response import ResponseHeaders
 from django.utils.translation import gettext
 
 from idempotency import differences, formdata, keys, metrics, store
@@ -346,11 +345,11 @@ def _replay(stored: store.StoredResponse, guarded: Guarded) -> HttpResponse:
     # A redirect that is no redirect would be a blank page, and a stored error is no success.
     if status == "original" or stored.status >= 300:
         status = stored.status
-    response = HttpResponse(stored.body, status=status)
+    own = {"Idempotency-Status": "replayed", "Cache-Control": "no-store"}
+    response = HttpResponse(stored.body, status=status, headers=stored.headers | own)
     # As the first answer had them: Django's own Content-Type is none of it.
-    response.headers = ResponseHeaders(stored.headers)
-    response.headers["Idempotency-Status"] = "replayed"
-    response.headers["Cache-Control"] = "no-store"
+    if "Content-Type" not in stored.headers:
+        del response.headers["Content-Type"]
     return response
 
 

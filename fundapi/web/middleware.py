@@ -19,6 +19,7 @@ from django.utils.functional import SimpleLazyObject
 
 from fundapi.metrics import request_duration
 from fundapi.web.bodies import fault_of
+from fundapi.web.handler import Headers
 from fundapi.web.problems import (
     PROBLEM_JSON,
     REFUSAL,
@@ -160,7 +161,7 @@ class ApiMiddleware:
         request.get_host()  # raises DisallowedHost
         request.user = AnonymousUser()
         response = self.answer(request)
-        headers = response.headers
+        headers = response.headers = Headers(response.headers)
         headers.setdefault("X-Frame-Options", settings.X_FRAME_OPTIONS)
         if isinstance(response, HttpResponse):
             headers.setdefault("Content-Length", str(len(response.content)))
