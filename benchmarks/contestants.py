@@ -39,13 +39,14 @@ def contestants(stack: Stack, tokens: tuple[str, str], say: Callable[[str], None
     found = [_asked(Contestant(OURS, Site("ours"), "/api/funds", fund), stack, tokens)]
     for peer in PEERS.values():
         say(f"setting up and asking: {peer.name}")
-        found.append(_prepared(peer, stack, tokens))
+        found.append(prepared(peer, stack, tokens))
         if failure := found[-1].failure:
             say(f"  {failure}")
     return found
 
 
-def _prepared(peer: Peer, stack: Stack, tokens: tuple[str, str]) -> Contestant:
+def prepared(peer: Peer, stack: Stack, tokens: tuple[str, str]) -> Contestant:
+    """Install, set up and ask a peer."""
     try:
         python = python_for(peer)
     except NotInstalled as error:
@@ -55,7 +56,7 @@ def _prepared(peer: Peer, stack: Stack, tokens: tuple[str, str]) -> Contestant:
     site = Site(
         name=_slug(peer.name),
         application=(
-            "fundapi.wsgi:application"
+            "benchmarks.peers.wsgi:application"
             if peer.framework == "django"
             else "benchmarks.peers.on_fastapi:application"
         ),
@@ -104,7 +105,7 @@ def _killed(contestant: Contestant, stack: Stack, token: str, count: Count) -> s
 
 
 def _exception(server: Server) -> str:
-    """Return the latest exception in a server's log, which is JSON under Django and plain otherwise."""
+    """Return the latest exception in a server's log, which is JSON if the server is ours, and plain otherwise."""
     said = server.last_words()
     found = re.findall(r'"exc_value":"(.*?)(?<!\\)"', said)
     return str(found[-1]) if found else _last_line(said)

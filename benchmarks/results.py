@@ -36,6 +36,8 @@ def rendered(found: Comparison, settings: Mapping[str, object]) -> list[str]:
         "median of the rounds' own ratios. Every server has one worker, with the threads that it is deployed with:",
         f"{THREADS} (FastAPI: an event loop), and ours those of its queue too. {CONNECTIONS} connections keep it busy.",
         "CPU is what the operating system counts for the worker, user and system, per request.",
+        "Django's contestants, P0 (plain) among them, run in a project as startproject makes it, with DRF and knox,",
+        "and nothing of ours.",
         "",
         *_ratios(found),
         "## Speed",

@@ -50,8 +50,7 @@ class Site:
             PRODUCT: self.application,
             "wsgi": self.interface,
         }
-        queues = (self.application, self.settings) == (PRODUCT, SETTINGS)
-        line = product_command(options, threads=None if queues else threads)
+        line = product_command(options, threads=None if self.application == PRODUCT else threads)
         return [ours.get(part, part) for part in line]
 
 
