@@ -23,7 +23,7 @@ from benchmarks.load import keep_sending, posts_with_new_keys
 from benchmarks.report import described, spread, table
 from benchmarks.rounds import WARM_UP_MAX, Say
 from benchmarks.scale import stored
-from benchmarks.servers import Server, Site, serving
+from benchmarks.servers import CORELESS, Server, Site, serving
 from benchmarks.stack import Stack, machine, stack
 from chaos.proxied import Proxied
 from fundapi.web.serve import THREADS
@@ -142,7 +142,7 @@ def _measured(options: argparse.Namespace, say: Say) -> Found:
         say("starting web servers of 1, 2 and 4 processes")
         cases: dict[Case, Callable[[float], Reading]] = {}
         for processes in dict(CROWDS):
-            site = Site(f"web-{processes}")
+            site = Site(f"web-{processes}", environ=CORELESS)
             server = servers.enter_context(serving(site, network.web, workers=processes))
             cases |= _cases(server, processes, token, running, network)
         for number in range(options.rounds + 1):

@@ -17,7 +17,7 @@ from benchmarks.filling import BODY, PACKED, check_space, fill_live
 from benchmarks.load import Connection, UnexpectedAnswer, request
 from benchmarks.report import SPEED_COLUMNS, described, speed_row, spread, table
 from benchmarks.rounds import CONNECTIONS, SERVED, Measured, Say, Variant, creating, measure, sending
-from benchmarks.servers import Server, Site, serving
+from benchmarks.servers import CORELESS, Server, Site, serving
 from benchmarks.stack import machine, stack
 
 REPLAYED = 500  # stored keys that are replayed in turn
@@ -84,7 +84,7 @@ def _measured(options: argparse.Namespace, say: Say) -> Scale:
         say("starting a web server on each database")
         variants: list[Variant] = []
         for size, database in zip(sizes, databases, strict=True):
-            server = servers.enter_context(serving(Site(f"keys-{size}"), database))
+            server = servers.enter_context(serving(Site(f"keys-{size}", environ=CORELESS), database))
             variants += _variants(server, size, token)
         measured = measure(variants, rounds=options.rounds, seconds=options.seconds, say=say)
     return Scale(about, sizes, {variant.name: variant.what for variant in variants}, measured, sized)

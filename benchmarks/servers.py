@@ -24,6 +24,8 @@ READY_TIMEOUT = 60  # s; a busy machine imports slowly
 READY_POLL = 0.01  # s; the error of a measured cold start
 STOP_TIMEOUT = 10  # s
 PRODUCT, SETTINGS = "fundapi.wsgi:application", "benchmarks.settings"
+# For more servers of the product, in turn, than there are cores: not one of them has a core, in place of some.
+CORELESS = (("WEB_CPU_AFFINITY", "off"),)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Compare working trees: CPU of each kind of request, in turn, so that a step is told by its own figure.
 
 Give each tree a name: ``python -m benchmarks trees before=../before after=.``; each has its own ``.venv``. All use one
-database, which this tree migrates.
+database, which this tree migrates. With more trees than cores, none has a core of its own.
 """
 
 import argparse
@@ -18,8 +18,9 @@ from benchmarks.figures import Sample, cpu_ratios, summary
 from benchmarks.footprint import memory
 from benchmarks.load import ask, request
 from benchmarks.rounds import Say, Variant, creating, measure, repeating
-from benchmarks.servers import Server, Site, serving
+from benchmarks.servers import CORELESS, Server, Site, serving
 from benchmarks.stack import stack
+from fundapi.web.serve import cores
 
 COLUMNS = ("request", "tree", "CPU ms", "least", "spread", "of the first tree's")
 
@@ -46,10 +47,12 @@ def _tree(text: str) -> tuple[str, Path]:
 def run(options: argparse.Namespace, say: Say) -> None:
     """Measure and print."""
     trees = dict(options.trees)
+    environ = CORELESS if len(trees) > cores() else ()
     with stack() as running, ExitStack() as servers:
         token = running.token()
         started = {
-            name: servers.enter_context(serving(_site(name, tree), running)) for name, tree in trees.items()
+            name: servers.enter_context(serving(_site(name, tree, environ), running))
+            for name, tree in trees.items()
         }
         variants = [
             replace(variant, name=f"{variant.name} {name}")
@@ -65,8 +68,8 @@ def run(options: argparse.Namespace, say: Say) -> None:
     say("MiB resident: " + ", ".join(f"{name} {mib:.0f}" for name, mib in resident.items()))
 
 
-def _site(name: str, tree: Path) -> Site:
-    return Site(name, python=str(tree / ".venv/bin/python"), tree=tree)
+def _site(name: str, tree: Path, environ: tuple[tuple[str, str], ...]) -> Site:
+    return Site(name, python=str(tree / ".venv/bin/python"), environ=environ, tree=tree)
 
 
 def _variants(server: Server, token: str) -> list[Variant]:
