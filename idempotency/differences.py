@@ -31,7 +31,8 @@ def digests(parts: Parts, salt: UUID) -> bytes:
     """Return eight bytes for each part of a request: of its name, and of its value; none of more than 64 parts."""
     if len(parts) > PARTS_MAX:
         return b""
-    return b"".join(_digest_of_name(name) + _digest(value, salt) for name, value in parts.items())
+    salted = _salted(salt)
+    return b"".join(_digest_of_name(name) + _digest(value, salted) for name, value in parts.items())
 
 
 def differing(first: bytes, parts: Parts, salt: UUID) -> list[str]:
@@ -43,11 +44,11 @@ def differing(first: bytes, parts: Parts, salt: UUID) -> list[str]:
         return []
     size = NAME + VALUE
     pieces = (first[start : start + size] for start in range(0, len(first), size))
-    before = {piece[:NAME]: piece[NAME:] for piece in pieces}
+    before, salted = {piece[:NAME]: piece[NAME:] for piece in pieces}, _salted(salt)
     names = {
         name if name in OWN or PLAIN.fullmatch(name) else UNNAMED
         for name, value in parts.items()
-        if before.pop(_digest_of_name(name), None) != _digest(value, salt)
+        if before.pop(_digest_of_name(name), None) != _digest(value, salted)
     }
     return sorted(names)[:NAMES_MAX] + ([MISSING] if before else [])
 
@@ -56,6 +57,11 @@ def _digest_of_name(name: str) -> bytes:
     return crc32(name.encode(errors="surrogatepass")).to_bytes(NAME)
 
 
-def _digest(value: str | bytes, salt: UUID) -> bytes:
-    content = value.encode(errors="surrogatepass") if isinstance(value, str) else value
-    return blake2b(content, digest_size=VALUE, key=salt.bytes).digest()
+def _salted(salt: UUID) -> blake2b:
+    return blake2b(digest_size=VALUE, key=salt.bytes)
+
+
+def _digest(value: str | bytes, salted: blake2b) -> bytes:
+    digest = salted.copy()
+    digest.update(value.encode(errors="surrogatepass") if isinstance(value, str) else value)
+    return digest.digest()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from idempotency.differences import MISSING, NAMES_MAX, PARTS_MAX, UNNAMED, differing, digests
+from idempotency.differences import MISSING, NAMES_MAX, PARTS_MAX, UNNAMED, Parts, differing, digests
 from idempotency.fingerprint import compared
 
 SALT = uuid.uuid4()
@@ -67,3 +67,13 @@ def test_equal_values_of_two_keys_have_other_digests() -> None:
     one, two = (digests(parts(FIRST), uuid.uuid4()) for _ in range(2))
     assert one[4:8] != two[4:8]
     assert len(one) == 6 * 8
+
+
+def test_digests_that_an_earlier_release_stored_are_still_understood() -> None:
+    salt, stored = (
+        uuid.UUID(int=7),
+        bytes.fromhex("43be62a84532e12a5e237e06a6bea012f7c0246a408e59c0967527c2e0e0a584"),
+    )
+    first: Parts = {"the method": "POST", "name": '"Harbor"', "size": "25e7", "the body": b"raw"}
+    assert digests(first, salt) == stored
+    assert differing(stored, first | {"size": "26e7"}, salt) == ["size"]
