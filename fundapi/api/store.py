@@ -1,11 +1,12 @@
 """The INSERT of a fund. Django would compile its SQL anew each time, at four times the cost."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils import timezone
 
 from fundapi.exactjson import ExactEncoder
-from fundapi.models import Fund
 from idempotency.wire import execute
 
 INSERT = """
@@ -15,8 +16,12 @@ INSERT INTO fundapi_fund (
 """
 
 
-def insert(fund: Fund) -> None:
-    """Insert a new fund, whose values the serializer has checked, and set its id. Raises Django's database errors."""
+def insert(owner_id: int, values: dict[str, Any]) -> Any:
+    """Insert a fund of values that the serializer has checked, and return what it reads of a fund.
+
+    No model: to make one takes 2 % of a create. Raises Django's database errors.
+    """
+    fund = SimpleNamespace(**values, created_at=timezone.now())
     results = fund.engine_results
     if results is not None:
         results = connections[DEFAULT_DB_ALIAS].ops.adapt_json_value(results, ExactEncoder)
@@ -24,8 +29,9 @@ def insert(fund: Fund) -> None:
         DEFAULT_DB_ALIAS,
         INSERT,
         (
-            *(fund.owner_id, fund.name, fund.size, fund.management_fee, fund.carry_percentage),
+            *(owner_id, fund.name, fund.size, fund.management_fee, fund.carry_percentage),
             *(fund.vintage_year, fund.model_version, results, fund.created_at),
         ),
     )
     fund.pk = row[0]
+    return fund

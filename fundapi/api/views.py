@@ -79,8 +79,7 @@ class FundsView(ShortWay, OwnFundsView, ListCreateAPIView):
 
     def post(self, request: Any, *_args: Any, **_kwargs: Any) -> HttpResponse:  # type: ignore[override]  # like Response
         document = request.data if isinstance(request, Request) else self._document(request)
-        fund = Fund(owner_id=request.user.pk, **SERIALIZER.run_validation(document))
-        store.insert(fund)
+        fund = store.insert(request.user.pk, SERIALIZER.run_validation(document))
         return json_response(
             SERIALIZER.to_representation(fund), status=201, Location=f"{request.path}/{fund.pk}"
         )
