@@ -32,6 +32,7 @@ CONFLICTS = ("key_reused", "in_progress")
 requests = Counter(
     "idempotency_requests", "Guarded requests, by operation and how they ended.", ["operation", "outcome"]
 )
+_ended = cache(requests.labels)
 purged_keys = Counter("idempotency_purged_keys", "Expired keys deleted.")
 purge_failures = Counter("idempotency_purge_failures", "Purges that ended in an error.")
 # A label, so that there is no series before the first success: the rule for an overdue purge is quiet till then.
@@ -71,7 +72,7 @@ def declare(operation: str) -> None:
 
 def observe(operation: str, outcome: str) -> None:
     """Count one guarded request, or one use of ``once``."""
-    requests.labels(operation, outcome).inc()
+    _ended(operation, outcome).inc()
     if outcome in CONFLICTS:
         conflicts(operation).labels(outcome).inc()
 

@@ -4,6 +4,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from functools import cache
 from inspect import unwrap
 from typing import Any
 
@@ -38,6 +39,8 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 SAFE = {"GET", "HEAD", "OPTIONS", "TRACE"}  # RFC 9110, 9.2.1
 # A request id of this form is taken from the request; any other is replaced.
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}")
+# There are as many as series.
+_durations = cache(request_duration.labels)
 
 
 class RequestLogMiddleware:
@@ -57,7 +60,7 @@ class RequestLogMiddleware:
         duration = time.perf_counter() - started
         match = request.resolver_match
         method = request.method if request.method in METHODS else "other"
-        request_duration.labels(method, match.route if match else "", response.status_code).observe(duration)
+        _durations(method, match.route if match else "", response.status_code).observe(duration)
         guarded = getattr(request, "idempotency", None)
         logger.info(
             "request",
