@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from idempotency.differences import MISSING, NAMES_MAX, PARTS_MAX, UNNAMED, Parts, differing, digests
+from idempotency.differences import MISSING, NAMES_MAX, PARTS_MAX, UNNAMED, differing, digests
 from idempotency.fingerprint import compared
 
 SALT = uuid.uuid4()
@@ -74,6 +74,11 @@ def test_digests_that_an_earlier_release_stored_are_still_understood() -> None:
         uuid.UUID(int=7),
         bytes.fromhex("43be62a84532e12a5e237e06a6bea012f7c0246a408e59c0967527c2e0e0a584"),
     )
-    first: Parts = {"the method": "POST", "name": '"Harbor"', "size": "25e7", "the body": b"raw"}
+    first: dict[str, str | bytes] = {
+        "the method": "POST",
+        "name": '"Harbor"',
+        "size": "25e7",
+        "the body": b"raw",
+    }
     assert digests(first, salt) == stored
     assert differing(stored, first | {"size": "26e7"}, salt) == ["size"]
