@@ -25,7 +25,7 @@ if settings.OTEL_SIGNALS:
 django.setup(set_prefix=False)
 
 # These need the settings.
-from fundapi.web.affinity import Affinity
+from fundapi.web import affinity
 from fundapi.web.answers import Answers
 from fundapi.web.handler import Handler
 from fundapi.web.overload import OverloadControl
@@ -40,5 +40,5 @@ Vitals(
     application.held,
     hung=settings.WEB_HUNG_SECONDS,
     connections_max=settings.WEB_CONNECTIONS,
-    affinity=Affinity() if settings.WEB_CPU_AFFINITY else None,
+    affinity=affinity.start() if settings.WEB_CPU_AFFINITY else None,
 ).start()

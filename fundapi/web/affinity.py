@@ -19,6 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
+logger = structlog.get_logger(__name__)
 INTERVAL = 1.0  # s between two looks
 MARGIN = 0.25  # of a core: so much quieter is worth a move
 # The address of a Unix socket that is no file: the kernel gives it to one process, and takes it back when that ends.
@@ -53,6 +56,10 @@ class Affinity:
 
     def look(self) -> None:
         """Move to a quieter core if there is one; at most once in ``INTERVAL``."""
+        with suppress(OSError):  # no descriptor is free, say: it stays where it is until the next look
+            self._look()
+
+    def _look(self) -> None:
         if time.monotonic() - self._last.when < INTERVAL:
             return
         last, self._last = self._last, usage()
@@ -69,18 +76,38 @@ class Affinity:
         # By chance, because containers know nothing of each other's claims.
         for core in sorted(random.sample(sorted(cores), len(cores)), key=is_second):
             if claim := claimed(core):
+                try:
+                    os.sched_setaffinity(os.getpid(), {core})
+                except OSError:  # it is offline, the container has lost it, or a sandbox forbids this
+                    claim.close()
+                    continue
                 if self._claim:
                     self._claim.close()
                 self.core, self._claim, self._set = core, claim, {core}
                 break
-        for task in TASKS.iterdir():
-            with suppress(OSError):  # it has ended, or a sandbox forbids it
-                os.sched_setaffinity(int(task.name), self._set)
+        if self.core is None:
+            return
+        with suppress(OSError):  # not to be listed now: the next time
+            for task in TASKS.iterdir():
+                with suppress(OSError):  # it has ended
+                    os.sched_setaffinity(int(task.name), self._set)
+
+
+def start() -> Affinity | None:
+    """Give this process a core; return None where the machine does not say what its cores do, as in some sandboxes."""
+    try:
+        return Affinity()
+    except (OSError, ValueError) as error:
+        logger.warning("cpu_affinity_unavailable", reason=f"{type(error).__name__}: {error}")
+        return None
 
 
 def claimed(core: int) -> socket.socket | None:
-    """Return what holds a core for this process until it is closed; None when another process has it."""
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    """Return what holds a core for this process until it is closed; None when another has it, or nobody may."""
+    try:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    except OSError:  # a sandbox forbids it
+        return None
     try:
         claim.bind(CLAIM.format(core))
     except OSError:

@@ -125,6 +125,72 @@ print(look() == look() == 3 * [cores], all(affinity.claimed(core) for core in co
     assert run(program) == "True True\n"
 
 
+@needs_two_cores
+@pytest.mark.parametrize(
+    "sandbox",
+    [
+        "os.sched_getaffinity = refuse",
+        "os.sched_setaffinity = refuse",
+        "affinity.socket.socket = refuse",
+        "affinity.STAT = Path('/nowhere')",
+        "affinity.TASKS = Path('/nowhere')",
+        "affinity.busy = lambda lines: busy(['cpu0 1 2 3 4'])",  # of old kernels
+    ],
+)
+def test_a_sandbox_never_keeps_a_process_from_starting(sandbox: str) -> None:
+    program = f"""
+busy, ask = affinity.busy, os.sched_getaffinity
+def refuse(*_):
+    raise PermissionError("sandbox")
+own._claim.close()
+for each in threads:
+    os.sched_setaffinity(each, cores)
+{sandbox}
+started = affinity.start()
+time.sleep(affinity.INTERVAL)
+if started:
+    started.look()
+kept = ask(os.getpid())
+print(kept == cores if started is None or started.core is None else kept == {{started.core}})
+"""
+    assert run(program).splitlines()[-1] == "True"
+
+
+@needs_two_cores
+def test_what_is_not_to_be_read_for_a_while_moves_nothing() -> None:
+    program = """
+stat, affinity.STAT = affinity.STAT, Path("/nowhere")
+print(look() == 3 * [{own.core}])
+affinity.STAT = stat
+print(look() == 3 * [{own.core}])
+"""
+    assert run(program) == "True\nTrue\n"
+
+
+@needs_two_cores
+def test_a_core_that_is_gone_is_not_taken() -> None:
+    program = """
+left, gone = own.core, max(cores) + 1000  # the kernel refuses it
+own._take([gone])
+print(own.core == left, affinity.claimed(gone) is not None)
+print(look() == 3 * [{own.core}])
+"""
+    assert run(program) == "True True\nTrue\n"
+
+
+@needs_two_cores
+def test_without_a_core_its_threads_are_left_alone() -> None:
+    program = """
+held = [claim for core in cores if (claim := affinity.claimed(core))]  # own has another
+for each in threads:
+    os.sched_setaffinity(each, cores)
+first, own = own, affinity.Affinity()
+os.sched_setaffinity(before, {min(cores)})
+print(look() == [cores, {min(cores)}, cores])
+"""
+    assert run(program) == "True\n"
+
+
 def test_two_threads_of_one_core_are_taken_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
