@@ -1,5 +1,6 @@
 """A web worker does not load what it does not need: it starts sooner and takes less memory."""
 
+import re
 import subprocess
 import sys
 
@@ -83,3 +84,19 @@ def test_what_a_web_worker_does_without_can_still_be_imported() -> None:
         text=True,
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Granian has jemalloc on Linux only")
+def test_the_memory_of_granian_is_given_back_soon() -> None:
+    """Granian's jemalloc prints its options as the process ends; it has no other way to tell them."""
+    run = subprocess.run(
+        [sys.executable, "-c", "import fundapi.web.granian"],
+        cwd=PROJECT,
+        env={**NOWHERE, "_RJEM_MALLOC_CONF": "stats_print:true"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    options = dict(re.findall(r"^ *opt\.(\w+): (\d+)", run.stderr, re.MULTILINE))
+    assert (options["narenas"], options["tcache_max"], options["dirty_decay_ms"]) == ("1", "4096", "100")
+    assert "Invalid" not in run.stderr  # one that jemalloc does not know
