@@ -53,6 +53,8 @@ def printed(program: str) -> list[str]:
         "httpx",
         "pygments",
         "yaml",
+        "segno",
+        "greenlet",
     ],
 )
 def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
