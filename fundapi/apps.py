@@ -3,11 +3,19 @@
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin.apps import SimpleAdminConfig
+from django.contrib.admin.checks import check_dependencies
 from django.contrib.staticfiles.apps import StaticFilesConfig as DjangoStaticFilesConfig
 from django.core.checks import Tags, register
 
-from fundapi.checks import check_log, check_migrations, check_session, check_standbys, check_variables
+from fundapi.checks import (
+    check_log,
+    check_migrations,
+    check_pages,
+    check_session,
+    check_standbys,
+    check_variables,
+)
 
 
 class FundapiConfig(AppConfig):
@@ -22,14 +30,18 @@ class FundapiConfig(AppConfig):
         register(check_log, Tags.database, deploy=True)
 
 
-class SiteConfig(AdminConfig):
-    """django.contrib.admin with the project's site instead of its own."""
+class SiteConfig(SimpleAdminConfig):
+    """django.contrib.admin with the project's site, whose pages are imported with their addresses.
+
+    They take 3 MiB of a web worker and 0.1 s of its start, and one that serves the API alone shows none of them.
+    """
 
     default_site = "fundapi.site.AdminSite"
 
     def ready(self) -> None:
         """Name other apps' models and rows by what they are here; migrations keep the names they were written with."""
-        super().ready()
+        register(check_dependencies, Tags.admin)
+        register(check_pages, Tags.admin)
         for model, (one, many) in NAMES.items():
             meta = apps.get_model(model)._meta
             meta.verbose_name, meta.verbose_name_plural = one, many

@@ -1,4 +1,4 @@
-"""System checks: misspelt variables, the session, the log and the standbys of PostgreSQL, and migrations.
+"""System checks: misspelt variables, the admin's pages, PostgreSQL's session, log and standbys, and migrations.
 
 In ``check --deploy``, migrations that the version before cannot live with are errors.
 
@@ -8,9 +8,11 @@ no lock may last longer on a larger table. docs/how-to/migrations.md explains th
 
 import re
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any
 
 from django.conf import settings
+from django.contrib.admin.checks import check_admin_app
 from django.contrib.postgres import operations as postgres
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's own name for it
 from django.db import connection
@@ -50,6 +52,12 @@ def check_migrations(**_: Any) -> list[CheckMessage]:
 def check_variables(**_: Any) -> list[CheckMessage]:
     """Warn of environment variables with a misspelt name."""
     return [Warning(sentence, id="fundapi.W002") for sentence in getattr(settings, "MISSPELT_VARIABLES", ())]
+
+
+def check_pages(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """Do Django's own check of the admin, when every page is there."""
+    import_module("fundapi.admin.urls")
+    return check_admin_app(app_configs)
 
 
 def problems(migration: Migration, before: ProjectState) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.urls import include, path
+from django.urls import URLResolver, include, path
+from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
@@ -59,6 +59,7 @@ urlpatterns = [
     path("livez", livez),
     path("readyz", readyz),
     path("metrics", metrics),
-    path("admin/", admin.site.urls),
+    # By name, where include() would import it: see fundapi.apps.SiteConfig.
+    URLResolver(RoutePattern("admin/"), "fundapi.admin.urls", app_name="admin", namespace="admin"),
 ]
 handler500 = "fundapi.web.problems.server_error"

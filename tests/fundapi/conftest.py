@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
+import fundapi.admin.urls  # noqa: F401 - imports the pages, which only their addresses do otherwise
 from tests.fundapi.containers import image
 from tests.obedience import hold, obedience
 

@@ -1,6 +1,8 @@
 """The admin site: every page is on Unfold and opens, in whatever order the apps register."""
 
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,11 +29,12 @@ from fundapi.admin.tokens import TokenAdmin
 from fundapi.models import Fund
 from fundapi.site import AdminSite, OfferedFilters, environment_badge
 from idempotency.models import IdempotencyKey
+from manage import NOWHERE
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 from tests.canary import judged_rollouts
 from tests.conftest import Api
 from tests.fundapi.conftest import PASSWORD
-from tests.servers import Server
+from tests.servers import PROJECT, Server
 
 SHOWN = [
     *(Fund, IdempotencyKey),
@@ -47,6 +50,28 @@ of_each_model = pytest.mark.parametrize("model", SHOWN, ids=lambda model: model.
 def test_the_admin_shows_these_models_and_no_other() -> None:
     """Backup codes (``StaticDevice``) are not among them: they are shown once, when they are created."""
     assert {model for model in apps.get_models() if admin.site.is_registered(model)} == {*SHOWN}
+
+
+def test_system_checks_look_at_every_page() -> None:
+    """The pages are imported with their addresses, and the checks need no address."""
+    program = """
+import django
+from fundapi.variables import name_settings
+name_settings()
+django.setup()
+from django.contrib import admin
+from django.core.checks import Tags, run_checks
+print(run_checks(tags=[Tags.admin]), len(admin.site._registry))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=dict(NOWHERE),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == f"[] {len(SHOWN)}\n"
 
 
 @of_each_model

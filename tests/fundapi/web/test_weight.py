@@ -54,6 +54,9 @@ def printed(program: str) -> list[str]:
         "pygments",
         "yaml",
         "segno",
+        "fundapi.site",
+        "rollout.admin",
+        "unfold.admin",
         "greenlet",
     ],
 )
