@@ -17,7 +17,7 @@ import psutil
 from benchmarks.load import Connection, request
 from benchmarks.stack import PROJECT, Stack
 from fundapi.embedded.processes import dying_with_parent
-from fundapi.web.serve import THREADS
+from fundapi.web.serve import ALLOCATORS, THREADS
 from fundapi.web.serve import command as product_command
 
 READY_TIMEOUT = 60  # s; a busy machine imports slowly
@@ -68,6 +68,7 @@ class Server:
         metrics = stack.home / f"{site.name}-{self.port}.metrics"
         metrics.mkdir()
         environ = {
+            **ALLOCATORS,  # as fundapi.web.serve sets them
             **stack.environ,
             "DJANGO_SETTINGS_MODULE": site.settings,
             "PROMETHEUS_MULTIPROC_DIR": str(metrics),  # as `make run` sets it

@@ -6,15 +6,9 @@ is not stopped, and cannot work, ends by itself (``fundapi.web.vitals``).
 """
 
 import multiprocessing
-import os
 import threading
 import time
 from collections import Counter
-
-# Of Granian's jemalloc, which reads it when it is loaded: each thread would keep megabytes of the requests that it has
-# read. 4 MiB of a worker, without more CPU. What `_RJEM_MALLOC_CONF` says already comes last, and wins.
-ALLOCATOR = "narenas:1,lg_tcache_max:12,dirty_decay_ms:100"
-os.environ["_RJEM_MALLOC_CONF"] = ",".join(filter(None, (ALLOCATOR, os.environ.get("_RJEM_MALLOC_CONF"))))
 
 from granian.cli import entrypoint
 from granian.log import logger

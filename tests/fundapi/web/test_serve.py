@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 
 import httpx
+import psutil
 import pytest
 
 from benchmarks.servers import free_port
 from fundapi.variables import Variables
-from fundapi.web.serve import HEADER_TIMEOUT, HEADERS_MAX, command, limits
+from fundapi.web.serve import ALLOCATORS, HEADER_TIMEOUT, HEADERS_MAX, command, limits
 from tests.eventually import eventually
 from tests.servers import PROJECT, database_url
 
@@ -29,6 +30,18 @@ def port(database: None) -> Iterator[int]:
         try:
             eventually(lambda: _answers(port), timeout=TIMEOUT)
             yield port
+        finally:
+            process.terminate()
+
+
+def test_the_server_gets_the_options_of_its_allocators() -> None:
+    """An operator's own come first."""
+    environ = os.environ | {"PORT": str(free_port()), "WEB_CONCURRENCY": "1", "MALLOC_ARENA_MAX": "3"}
+    with subprocess.Popen([sys.executable, "-m", "fundapi.web.serve"], cwd=PROJECT, env=environ) as process:
+        try:
+            server = psutil.Process(process.pid)
+            eventually(lambda: "fundapi.web.granian" in server.cmdline(), timeout=TIMEOUT)
+            assert (ALLOCATORS | {"MALLOC_ARENA_MAX": "3"}).items() <= server.environ().items()
         finally:
             process.terminate()
 
