@@ -142,6 +142,7 @@ def test_names_of_headers_have_no_case() -> None:
     headers.setdefault("Vary", "origin")
     assert headers["content-TYPE"] == headers.get("CONTENT-type") == "text/plain"
     assert "vary" in headers
+    assert "VARY" in headers
     assert "X-None" not in headers
     assert (headers.get("X-None"), headers.get("X-None", "other")) == (None, "other")
     headers["VARY"] = "cookie"
