@@ -7,7 +7,7 @@ This leans on internals: ``_middleware_chain`` of Django's handlers, ``_resource
 response, ``_store`` of its headers, and the receiver ``reset_urlconf``.
 """
 
-from collections.abc import Iterable
+from collections.abc import ItemsView, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -37,9 +37,8 @@ class Handler(WSGIHandler):
         if response.status_code >= 400:
             log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)
         cookies = [("Set-Cookie", cookie.output(header="")) for cookie in response.cookies.values()]
-        start_response(
-            f"{response.status_code} {response.reason_phrase}", [*response.headers.items(), *cookies]
-        )
+        status = f"{int(response.status_code)} {response.reason_phrase}"  # 200.0 is one to Django, and not to Granian
+        start_response(status, [*response.headers.items(), *cookies])
         return response
 
 
@@ -67,5 +66,14 @@ class Headers(ResponseHeaders):
         if name not in self:
             self[name] = value
 
-    def items(self) -> Iterable[tuple[str, str]]:  # type: ignore[override]  # a view, which is as good as ItemsView
-        return self._store.values()
+    def items(self) -> ItemsView[str, str]:
+        return Items(self)
+
+
+class Items(ItemsView[str, str]):
+    """The names and values of headers, without looking each name up."""
+
+    _mapping: Headers
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._mapping._store.values())  # noqa: SLF001 - of the class above

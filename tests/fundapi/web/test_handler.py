@@ -1,6 +1,8 @@
 """The handler answers as Django's does, and its headers take and refuse what Django's do."""
 
+import pickle
 from collections.abc import Iterator
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -81,6 +83,21 @@ def test_a_cookie_is_set_once_for_each_of_them(handlers: tuple[WSGIHandler, Hand
     assert cookies == ["one=1; Path=/", "two=2; Path=/; Secure"]
 
 
+@pytest.mark.parametrize("status", [HTTPStatus.OK, 200.0, 299, True], ids=repr)
+def test_a_status_is_said_as_django_says_it(
+    handlers: tuple[WSGIHandler, Handler], monkeypatch: pytest.MonkeyPatch, status: Any
+) -> None:
+    def respond(_request: Any) -> HttpResponse:
+        response = HttpResponse("ok")
+        response.status_code = status
+        return response
+
+    for handler in handlers:
+        monkeypatch.setattr(handler, "_middleware_chain", respond)
+    theirs, ours = (answer(handler, environ("/")) for handler in handlers)
+    assert ours == theirs
+
+
 def test_a_server_with_a_prefix_has_it_in_its_addresses(handlers: tuple[WSGIHandler, Handler]) -> None:
     try:
         answer(handlers[1], environ("/livez", SCRIPT_NAME="/prefix"))
@@ -149,3 +166,14 @@ def test_names_of_headers_have_no_case() -> None:
     assert list(headers.items()) == [("Content-Type", "text/plain"), ("VARY", "cookie")]
     del headers["vary"]
     assert [*headers] == ["Content-Type"]
+
+
+def test_items_of_headers_compare_and_combine_as_djangos_do() -> None:
+    plain = ResponseHeaders({"Content-Type": "text/plain", "Vary": "origin"})
+    headers = Headers(ResponseHeaders(plain))
+    assert headers.items() == plain.items() == {("Content-Type", "text/plain"), ("Vary", "origin")}
+    assert ("VARY", "origin") in headers.items()
+    assert ("Vary", "cookie") not in headers.items()
+    assert headers.items() - {("Vary", "origin")} == {("Content-Type", "text/plain")}
+    assert headers == plain == headers
+    assert pickle.loads(pickle.dumps(headers)) == plain
