@@ -32,8 +32,11 @@ from fundapi.metrics import valkey_failures
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 PAUSE = 1  # s between attempts while the circuit is open
+# No limit: a thread has one at a time. redis-py's own, 100, would be a failure of Valkey with more WEB_THREADS.
+CONNECTIONS_MAX = 2**31
 PROBE_KEPT = 60  # s; so long the key of a probe stays
 TIMEVAL = struct.Struct("@ll")  # seconds and microseconds, as the kernel has them
+SHORT = 16_384  # bytes of a command that sockets take in at once; for a longer one, the kernel may begin its time anew
 
 # The states of Valkey, as /health has them.
 STATES = OK, UNAVAILABLE, READ_ONLY, FULL = "ok", "unavailable", "read-only", "full"
@@ -45,8 +48,8 @@ class _Socket:
     """A socket whose answer takes one time-out at most; redis-py's starts again with every piece of it.
 
     The kernel keeps the time of a command, and of the first piece of its answer, which is mostly all of it. A time-out
-    of Python's costs three system calls instead of one, and each of them gives the interpreter's lock away. TLS, and
-    the rest of a long command or answer, have Python's.
+    of Python's costs three system calls instead of one, and each of them gives the interpreter's lock away. TLS, long
+    commands, and the rest of a long answer have Python's. A signal that interrupts the kernel begins its time anew.
     """
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
@@ -57,7 +60,7 @@ class _Socket:
         # The parser asks for both before each command.
         self.fileno, self.pending = sock.fileno, getattr(sock, "pending", int)
         if self._by_kernel:
-            limit = TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
+            limit = TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6) or 1)  # 0 would mean: for ever
             sock.settimeout(None)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -67,8 +70,8 @@ class _Socket:
 
     def sendall(self, data: bytes) -> None:
         self._end = time.monotonic() + self._seconds
-        self._is_first = self._by_kernel
-        sent = self._now(self._sock.send, data) if self._by_kernel else 0
+        self._is_first = self._by_kernel and len(data) <= SHORT
+        sent = self._now(self._sock.send, data) if self._is_first else 0
         if sent < len(data):
             with self._until_the_end():
                 self._sock.sendall(memoryview(data)[sent:])
@@ -172,10 +175,11 @@ class _Pool(redis.ConnectionPool):
                 self._in_use_connections.add(connection)
         if connection is None:
             return super().get_connection(*args, **options)
-        with suppress(redis.ConnectionError):
+        with suppress(Exception):  # whatever it is: as below
             if connection.is_connected and not connection.can_read():
                 return connection
-        # Valkey has closed it, or said what nobody asked for. The next to be lent, redis-py connects it anew.
+        # Valkey has closed it, or said what nobody asked for, which redis-py might give to the next caller.
+        connection.disconnect()
         self.release(connection)
         return super().get_connection(*args, **options)
 
@@ -184,14 +188,17 @@ class _Pool(redis.ConnectionPool):
             super().release(connection)
             return
         with self._lock:
-            self._in_use_connections.remove(connection)
-            self._available_connections.append(connection)
+            # It is not after a second release, or a reset of the pool.
+            if connection in self._in_use_connections:
+                self._in_use_connections.remove(connection)
+                self._available_connections.append(connection)
 
 
 def _client() -> redis.Redis:
     guards = sentinels(settings.REDIS_URL)
     address = guards.server if guards else settings.REDIS_URL
-    pool = _Pool.from_url(address, **settings.REDIS_OPTIONS, guards=guards)
+    options = {**settings.REDIS_OPTIONS, "max_connections": CONNECTIONS_MAX}
+    pool = _Pool.from_url(address, **options, guards=guards)
     pool.connection_class = _TIMED[pool.connection_class]
     return redis.Redis(connection_pool=pool)
 

@@ -42,6 +42,12 @@ def idle(client: redis.Redis) -> list[Any]:
     return connections
 
 
+def ask(connection: Any, command: bytes) -> int:
+    connection.sendall(command)
+    length: int = connection.recv_into(bytearray(100))
+    return length
+
+
 def test_one_connection_serves_one_command_after_another(client: redis.Redis) -> None:
     numbers = {client.client_id() for _ in range(5)}
     assert len(numbers) == len(idle(client)) == 1
@@ -60,6 +66,40 @@ def test_an_answer_that_nobody_asked_for_is_given_to_nobody(client: redis.Redis)
     idle(client)[0]._parser._reader.feed(b"$8\r\nintruder\r\n")
     assert client.echo("ours") == b"ours"
     assert client.client_id() != first
+
+
+def test_not_even_by_a_server_that_announces_its_maintenance(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py lends a connection of such a server with an answer in it."""
+    monkeypatch.setattr(client.connection_pool, "maint_notifications_enabled", lambda: True)
+    test_an_answer_that_nobody_asked_for_is_given_to_nobody(client)
+
+
+def test_a_connection_that_cannot_be_looked_at_is_replaced(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.client_id()
+    monkeypatch.setattr(idle(client)[0]._sock, "fileno", lambda: -1)  # poll: ValueError
+    assert client.client_id() != first
+    assert (len(idle(client)), client.connection_pool._in_use_connections) == (1, set())
+
+
+def test_a_connection_that_is_given_back_twice_is_lent_once(client: redis.Redis) -> None:
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    pool.release(connection)
+    pool.release(connection)
+    assert idle(client) == [connection]
+
+
+def test_each_of_many_threads_has_a_connection(client: redis.Redis) -> None:
+    """WEB_THREADS may be 1,000, and redis-py refuses the 101st."""
+    pool = client.connection_pool
+    lent = [pool.get_connection() for _ in range(150)]
+    for connection in lent:
+        pool.release(connection)
+    assert (len(idle(client)), pool._in_use_connections) == (150, set())
 
 
 def test_a_connection_of_a_failed_command_is_lent_again(client: redis.Redis) -> None:
@@ -119,6 +159,36 @@ def test_a_command_that_nobody_takes_in_costs_one_timeout(ends: tuple[Any, socke
     with pytest.raises(TimeoutError):
         ours.sendall(b"." * 20_000_000)
     assert time.monotonic() - began < SECONDS * 3
+
+
+@pytest.mark.parametrize("length", [300_000, 4_000_000])
+@pytest.mark.parametrize("piece", [20_000, 10_000_000], ids=["slowly", "late"])
+def test_a_long_command_that_is_taken_in_slowly_costs_one_timeout(
+    ends: tuple[Any, socket.socket], length: int, piece: int
+) -> None:
+    ours, theirs = ends
+
+    def take() -> None:
+        with suppress(OSError):
+            while True:
+                time.sleep(SECONDS * 0.7)
+                taken = 0
+                while taken < min(piece, length):
+                    taken += len(theirs.recv(65_536))
+
+    threading.Thread(target=take, daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        ask(ours, b"." * length)
+    assert time.monotonic() - began < SECONDS * 1.5
+
+
+def test_no_time_at_all_is_not_for_ever() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        timed = web._Socket(ours, 1e-9)
+        with pytest.raises(TimeoutError):
+            ask(timed, b"PING")
 
 
 def test_a_long_command_and_its_answer_come_whole(ends: tuple[Any, socket.socket]) -> None:
