@@ -18,6 +18,13 @@ from fundapi.api.throttling import FundCreateThrottle
 FundCreateThrottle().limiter
 print("valkey" in sys.modules, "redis" in sys.modules)
 """
+# What redis-py, limits and Django hold of packages that were not imported with them.
+ASKED = """
+import fundapi.wsgi, django.db.backends.base.operations as django, limits, redis
+print(redis.asyncio.Redis.__module__, limits.aio.storage.__name__, len(django.sqlparse.split("select 1; select 2")))
+import redis.asyncio, limits.aio, sqlparse
+print(redis.asyncio.Redis.__module__, hasattr(redis.asyncio, "nothing"))
+"""
 FROZEN = "import gc, fundapi.wsgi; print(gc.isenabled(), gc.get_freeze_count() > 10 * len(gc.get_objects()))"
 
 
@@ -59,6 +66,10 @@ def printed(program: str) -> list[str]:
         "rollout.admin",
         "unfold.admin",
         "greenlet",
+        "redis.asyncio",
+        "redis.asyncio.client",
+        "limits.aio",
+        "sqlparse",
     ],
 )
 def test_a_web_worker_does_without(loaded: set[str], needless: str) -> None:
@@ -90,6 +101,16 @@ def test_what_a_web_worker_does_without_can_still_be_imported() -> None:
         text=True,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_what_is_imported_later_comes_when_it_is_asked_for() -> None:
+    assert printed(ASKED) == [
+        "redis.asyncio.client",
+        "limits.aio.storage",
+        "2",
+        "redis.asyncio.client",
+        "False",
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Granian has jemalloc on Linux only")
