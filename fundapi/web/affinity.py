@@ -9,6 +9,7 @@ processes, where the kernel would let all take turns on all cores. ``WEB_CPU_AFF
 may fill, such as nodes of Kubernetes, and for cores of unequal speed.
 """
 
+import errno
 import os
 import random
 import socket
@@ -78,8 +79,10 @@ class Affinity:
             if claim := claimed(core):
                 try:
                     os.sched_setaffinity(os.getpid(), {core})
-                except OSError:  # it is offline, the container has lost it, or a sandbox forbids this
+                except OSError as error:
                     claim.close()
+                    if error.errno != errno.EINVAL:  # it is offline, or the container has lost it
+                        raise
                     continue
                 if self._claim:
                     self._claim.close()
@@ -94,7 +97,7 @@ class Affinity:
 
 
 def start() -> Affinity | None:
-    """Give this process a core; return None where the machine does not say what its cores do, as in some sandboxes."""
+    """Give this process a core; return None, for good, where the machine forbids something of that, as sandboxes do."""
     try:
         return Affinity()
     except (OSError, ValueError) as error:
@@ -103,15 +106,14 @@ def start() -> Affinity | None:
 
 
 def claimed(core: int) -> socket.socket | None:
-    """Return what holds a core for this process until it is closed; None when another has it, or nobody may."""
-    try:
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    except OSError:  # a sandbox forbids it
-        return None
+    """Return what holds a core for this process until it is closed; None when another process has it."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         claim.bind(CLAIM.format(core))
-    except OSError:
+    except OSError as error:
         claim.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
         return None
     return claim
 

@@ -132,28 +132,40 @@ print(look() == look() == 3 * [cores], all(affinity.claimed(core) for core in co
         "os.sched_getaffinity = refuse",
         "os.sched_setaffinity = refuse",
         "affinity.socket.socket = refuse",
+        "affinity.socket.socket = Unbound",
         "affinity.STAT = Path('/nowhere')",
-        "affinity.TASKS = Path('/nowhere')",
         "affinity.busy = lambda lines: busy(['cpu0 1 2 3 4'])",  # of old kernels
     ],
 )
-def test_a_sandbox_never_keeps_a_process_from_starting(sandbox: str) -> None:
+def test_a_process_starts_where_a_sandbox_forbids_it_a_core(sandbox: str) -> None:
     program = f"""
-busy, ask = affinity.busy, os.sched_getaffinity
+busy, ask, open_files = affinity.busy, os.sched_getaffinity, len(os.listdir("/proc/self/fd"))
 def refuse(*_):
-    raise PermissionError("sandbox")
+    raise PermissionError(13, "sandbox")
+class Unbound(affinity.socket.socket):
+    bind = refuse
 own._claim.close()
 for each in threads:
     os.sched_setaffinity(each, cores)
 {sandbox}
-started = affinity.start()
-time.sleep(affinity.INTERVAL)
-if started:
-    started.look()
-kept = ask(os.getpid())
-print(kept == cores if started is None or started.core is None else kept == {{started.core}})
+print(affinity.start(), [ask(each) for each in threads] == 3 * [cores])
+print(len(os.listdir("/proc/self/fd")) - open_files)
 """
-    assert run(program).splitlines()[-1] == "True"
+    said, answer, files = run(program).splitlines()
+    assert "cpu_affinity_unavailable" in said
+    assert (answer, files) == ("None True", "-1")  # its former claim
+
+
+@needs_two_cores
+def test_a_process_has_a_core_where_its_threads_are_not_to_be_listed() -> None:
+    program = """
+own._claim.close()
+os.sched_setaffinity(0, cores)
+affinity.TASKS = Path("/nowhere")
+own = affinity.start()
+print(os.sched_getaffinity(0) == {own.core} == os.sched_getaffinity(thread()))
+"""
+    assert run(program) == "True\n"
 
 
 @needs_two_cores
