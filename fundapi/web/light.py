@@ -42,11 +42,11 @@ for _name in _NEEDLESS:
 for _name in _LATER:
     sys.modules[_name] = _Later(_name)
 try:
-    import django.db.models
-    import limits
-    import redis
-    import rest_framework.compat
-    import structlog.dev  # noqa: F401 - all of them for what they do not find
+    import django.db.models  # noqa: F401 - for what it does not find
+    import limits  # noqa: F401 - likewise
+    import redis  # noqa: F401 - likewise
+    import rest_framework.compat  # noqa: F401 - likewise
+    import structlog.dev  # noqa: F401 - likewise
 finally:
     for _name in _NEEDLESS | _LATER:
         del sys.modules[_name]
