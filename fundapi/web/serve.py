@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -47,7 +48,9 @@ ALLOCATORS = {
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with suppress(AttributeError, OSError):  # of Linux alone, and a sandbox may forbid it
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def readers(working: int, waiting: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.servers import free_port
 from fundapi.variables import Variables
-from fundapi.web.serve import ALLOCATORS, HEADER_TIMEOUT, HEADERS_MAX, command, limits
+from fundapi.web.serve import ALLOCATORS, HEADER_TIMEOUT, HEADERS_MAX, command, limits, processes
 from tests.eventually import eventually
 from tests.servers import PROJECT, database_url
 
@@ -141,6 +141,14 @@ def test_no_more_requests_are_worked_on_than_there_are_connections_for(
 ) -> None:
     """One is for the probes."""
     assert limits(Variables({"WEB_THREADS": "8", "DATABASE_POOL_SIZE": connections})) == (working, 100)
+
+
+def test_a_server_starts_where_a_sandbox_does_not_tell_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int) -> set[int]:
+        raise PermissionError
+
+    monkeypatch.setattr("os.sched_getaffinity", refuse, raising=False)
+    assert processes(Variables({})) == os.cpu_count()
 
 
 def test_hashes_of_texts_are_another_in_each_process() -> None:
