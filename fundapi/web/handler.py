@@ -1,4 +1,4 @@
-"""Django's WSGI handler and its headers, shorter where this project needs less: 0.93 of a replay, 0.90 of a poll.
+"""Django's WSGI handler and its headers, shorter where this project needs less: 0.91 of a replay, 0.87 of a poll.
 
 Django notes the prefix of all addresses and the URLconf for each thread, at each request. Here the URLconf is always
 ``ROOT_URLCONF``, and there is a prefix only where the server has one. So a middleware must not set ``request.urlconf``,
