@@ -17,6 +17,7 @@ from django.db import connection
 from benchmarks.servers import end, free_port, workers_of
 from fundapi.embedded import Home
 from fundapi.embedded import run as make_run
+from manage import NOWHERE
 
 PROJECT = Path(__file__).resolve().parent.parent
 # For a server whose requests a test stops half-way: it takes a busy machine longer to look than production waits.
@@ -38,6 +39,20 @@ def superuser_url() -> str:
     """The same, for the superuser."""
     before, _, rest = os.environ["TEST_SUPERUSER_URL"].partition("?")
     return f"{before.rpartition('/')[0]}/{connection.settings_dict['NAME']}?{rest}"
+
+
+def printed(program: str) -> str:
+    """Return what a program of Python prints, as a process of its own that reaches neither PostgreSQL nor Valkey."""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=dict(NOWHERE),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def manage(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":

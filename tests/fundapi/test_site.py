@@ -1,8 +1,6 @@
 """The admin site: every page is on Unfold and opens, in whatever order the apps register."""
 
 import re
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,12 +27,11 @@ from fundapi.admin.tokens import TokenAdmin
 from fundapi.models import Fund
 from fundapi.site import AdminSite, OfferedFilters, environment_badge
 from idempotency.models import IdempotencyKey
-from manage import NOWHERE
 from rollout.models import Alert, Check, Deployment, Incident, Rollout, TelemetryEvent
 from tests.canary import judged_rollouts
 from tests.conftest import Api
 from tests.fundapi.conftest import PASSWORD
-from tests.servers import PROJECT, Server
+from tests.servers import Server, printed
 
 SHOWN = [
     *(Fund, IdempotencyKey),
@@ -63,15 +60,7 @@ from django.contrib import admin
 from django.core.checks import Tags, run_checks
 print(run_checks(tags=[Tags.admin]), len(admin.site._registry))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT,
-        env=dict(NOWHERE),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert run.stdout == f"[] {len(SHOWN)}\n"
+    assert printed(program) == f"[] {len(SHOWN)}\n"
 
 
 @of_each_model

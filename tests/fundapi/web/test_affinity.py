@@ -39,6 +39,12 @@ def look():
     own.look()
     return [os.sched_getaffinity(each) for each in threads]
 """
+# Another such process, while all cores are held.
+NO_CORE_FREE = """
+held = [claim for core in cores if (claim := affinity.claimed(core))]  # own has another
+for each in threads:
+    os.sched_setaffinity(each, cores)
+first, own = own, affinity.Affinity()"""
 needs_two_cores = pytest.mark.skipif(
     sys.platform != "linux" or serve.cores() < 2, reason="needs Linux and two cores"
 )
@@ -86,14 +92,10 @@ for child in children:
 
 @needs_two_cores
 def test_without_a_core_it_runs_on_all_until_one_is_free() -> None:
-    program = """
-held = [claim for core in cores if (claim := affinity.claimed(core))]  # own has another
-for each in threads:
-    os.sched_setaffinity(each, cores)
-first, own = own, affinity.Affinity()
+    program = f"""{NO_CORE_FREE}
 print(own.core, look() == 3 * [cores])
 held.pop().close()
-print(look() == 3 * [{own.core}])
+print(look() == 3 * [{{own.core}}])
 """
     assert run(program) == "None True\nTrue\n"
 
@@ -192,13 +194,9 @@ print(look() == 3 * [{own.core}])
 
 @needs_two_cores
 def test_without_a_core_its_threads_are_left_alone() -> None:
-    program = """
-held = [claim for core in cores if (claim := affinity.claimed(core))]  # own has another
-for each in threads:
-    os.sched_setaffinity(each, cores)
-first, own = own, affinity.Affinity()
-os.sched_setaffinity(before, {min(cores)})
-print(look() == [cores, {min(cores)}, cores])
+    program = f"""{NO_CORE_FREE}
+os.sched_setaffinity(before, {{min(cores)}})
+print(look() == [cores, {{min(cores)}}, cores])
 """
     assert run(program) == "True\n"
 
